@@ -1,0 +1,34 @@
+"""Names, paths and messages that came out of a file, made inert for people and machines to read."""
+
+from __future__ import annotations
+
+import fnmatch
+
+LONGEST = 200
+
+
+def printable(text: str, limit: int = LONGEST) -> str:
+    r"""Return `text` with everything that is not printable as an escape, shortened in its middle to `limit` characters.
+
+    Control characters, line ends, bidirectional marks and lone surrogates become `\xNN`, `\uNNNN` or `\UNNNNNNNN`, so
+    a name can neither move the cursor nor begin a line that a CI system takes for a command (CWE-117, CWE-150).
+    """
+    if len(text) > 4 * limit:
+        text = text[: 2 * limit] + text[-2 * limit :]
+    safe = "".join(character if character.isprintable() else _escape(character) for character in text)
+    if len(safe) <= limit:
+        return safe
+    head = (limit - 1) // 2
+    return safe[:head] + "…" + safe[-(limit - 1 - head) :]
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def matches(name: str, globs: tuple[str, ...]) -> bool:
+    """Return whether `name` fits one of the shell patterns, case-sensitively; `*` also spans the `/` of nested models."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in globs)

@@ -1,0 +1,357 @@
+"""The records that every part of bninspect exchanges. Frozen, plain, NumPy only.
+
+What a file says:        Checkpoint -> BatchNorm
+What a runtime did:      Run, Observation
+What came out:           Report -> ModelReport -> LayerReport -> Comparison, Finding
+
+The JSON document is `Report`, field by field (`wire.py` turns one into the other).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+
+PARAMETERS = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+class Severity(StrEnum):
+    """How much a finding matters; `--fail-on` names the least that fails."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+class LayerStatus(StrEnum):
+    """What is known of a layer after `verify`."""
+
+    VERIFIED = "verified"
+    MISMATCH = "mismatch"
+    UNVERIFIED = "unverified"
+
+
+class Status(StrEnum):
+    """The verdict on a model or on a whole report."""
+
+    PASS = "pass"  # noqa: S105 - a verdict
+    FAIL = "fail"
+    ERROR = "error"
+    EMPTY = "empty"
+
+
+class Evidence(StrEnum):
+    """How the numbers of the runtime came about.
+
+    MODEL: the framework loaded the file itself with its own loader and ran it.
+    LAYER: the framework's batch-norm layer was run on the parameters that we read.
+    """
+
+    MODEL = "model"
+    LAYER = "layer"
+
+
+class Statistics(StrEnum):
+    """Which mean and variance a layer normalises with at inference."""
+
+    MOVING = "moving"
+    BATCH = "batch"
+    SAMPLE = "sample"
+
+
+class Form(StrEnum):
+    """The order of operations of a kernel; it decides the rounding bound (bounds.py), never the verdict.
+
+    CENTRED: (x - mean) * scale + beta.
+    AFFINE: x * scale + shift, scale and shift from one rounded 1/sqrt.
+    FOLDED: x * scale + shift, both rounded on their own, for instance by a converter.
+    UNKNOWN: whichever of CENTRED and AFFINE allows more.
+    """
+
+    CENTRED = "centred"
+    AFFINE = "affine"
+    FOLDED = "folded"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNorm:
+    """One batch-norm layer as its file states it: never judged, repaired or defaulted. `None` = the file does not say.
+
+    Arrays are read-only, in the stored dtype, of shape (C,) with one value per channel, or, for a layer that
+    normalises over several axes, of the full rank that the file holds, such as (1, 6, 1, 3). bfloat16, which NumPy
+    lacks, is widened to float32: exact, and `dtype` still says bfloat16. A negative variance must be representable.
+    """
+
+    name: str
+    """The path of the layer in its model: names of nested models and the layer's own, joined by `/`."""
+    gamma: Array | None
+    beta: Array | None
+    moving_mean: Array | None
+    moving_variance: Array | None
+    """`None` only where the file should hold the array and does not: then `notes` says so."""
+    epsilon: float | None = None
+    momentum: float | None = None
+    axis: tuple[int, ...] | None = None
+    """As stored, negative or not, always as a tuple: `-1` is `(-1,)`."""
+    scale: bool | None = None
+    """Whether the configuration says that there is a gamma; `None` when there is no configuration."""
+    center: bool | None = None
+    dtype: str = "float32"
+    """Stored dtype of the arrays: float16, bfloat16, float32 or float64; mixed ones are joined by `+`."""
+    location: str = ""
+    """Where in the file the arrays are, for instance `model_weights/bn/bn`."""
+    class_name: str = ""
+    """Class in the configuration, for instance `SyncBatchNormalization`; empty when there is none."""
+    statistics: Statistics = Statistics.MOVING
+    undecided: Array | None = None
+    """The one array that may be gamma or beta: a weights-only file with three arrays does not tell."""
+    epsilon_source: str | None = None
+    """`file`, or the option that supplied it, for instance `--epsilon`; `None` while epsilon is unknown."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """Number of channels; for a layer over several axes the product of their lengths. 0 if no array is there."""
+        for array in (self.moving_mean, self.moving_variance, self.gamma, self.beta):
+            if array is not None:
+                return int(array.size)
+        return 0
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The parameters that are there, by their standard name, in the order gamma, beta, mean, variance."""
+        return {name: array for name in PARAMETERS if (array := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Everything that a reader takes from one file. Layers are in the model's order."""
+
+    path: str
+    format: str
+    """Name of the format, for instance `keras-h5`."""
+    writer: str
+    """Who wrote the file, for instance `Keras 2.4.0`; empty when it does not say."""
+    layers: tuple[BatchNorm, ...]
+    notes: tuple[str, ...] = ()
+    architecture: str | None = None
+    """The model's configuration as the JSON text of the file; `None` when only weights are there."""
+    code: tuple[str, ...] = ()
+    """What in the configuration is, or may run, code: `Lambda 'lambda_1'`. A runtime refuses it without `--trust`."""
+    sha256: str | None = None
+    bytes: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """One batch-norm call as a runtime made it: what went in, with what, what came out. No verdict."""
+
+    layer: str
+    """Name of the stored layer (`BatchNorm.name`)."""
+    observed: str
+    """`in-model`, `probed` or `training`."""
+    x: Array
+    """Input as the kernel saw it, (any shape); float16/32/64. bfloat16 is widened to float32."""
+    y: Array
+    """Output, of the same shape as x."""
+    axis: tuple[int, ...]
+    """Axes of x that the parameters run along, normalised to 0 <= axis < x.ndim."""
+    arithmetic: str = "float32"
+    """Type in which the kernel computes: float32 or float64 (float16, bfloat16 where it really does)."""
+    output: str = "float32"
+    """Type to which the kernel rounds its result."""
+    form: Form = Form.UNKNOWN
+    epsilon: float | None = None
+    """As the loaded layer has it."""
+    loaded: Mapping[str, Array] = field(default_factory=dict)
+    """Parameters as the runtime loaded them, by standard name; bfloat16 widened to float32."""
+    training: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a runtime dealt with one model."""
+
+    runtime: str
+    """Name and version, for instance `tf-keras 2.21.0`."""
+    evidence: Evidence
+    reason: str = ""
+    """Why the evidence is not `model`."""
+    unobserved: Mapping[str, str] = field(default_factory=dict)
+    """Layers without an observation in the model, and why."""
+    notes: tuple[str, ...] = ()
+    """What the user should know: shapes chosen for unknown dimensions, a cleaned configuration ..."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The element that is the furthest from the formula in units of its bound, with the numbers of the arithmetic.
+
+    Non-finite numbers are None.
+    """
+
+    index: tuple[int, ...]
+    channel: int
+    x: float | None
+    expected: float | None
+    actual: float | None
+    bound: float | None
+    gamma: float | None = None
+    beta: float | None = None
+    moving_mean: float | None = None
+    moving_variance: float | None = None
+    epsilon: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the formula and a runtime say about the same elements, in numbers only."""
+
+    observed: str
+    reference: str
+    elements: int
+    violations: int
+    """Elements beyond their bound, and those where a finite number met a non-finite one or NaN met anything."""
+    ratio: float | None
+    """Largest |actual - expected| / bound; None when a violation is not finite."""
+    max_abs: float | None
+    max_ulp: float | None
+    """Largest distance in units in the last place of the output type."""
+    nonfinite: int
+    """Elements where either side is not finite."""
+    worst: Worst | None
+    channels: tuple[int, ...] = ()
+    """Channels with violations, the worst first; at most 16."""
+    calls: int = 1
+    """Calls of the layer that were joined into this comparison."""
+
+    @property
+    def agrees(self) -> bool:
+        """True only if elements were compared, all of them finite and within the bound."""
+        return self.elements > 0 and self.violations == 0 and self.ratio is not None and self.ratio <= 1.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One judgement: what was found, how bad it is, the figures behind it, what to do."""
+
+    rule: str
+    severity: Severity
+    message: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    hint: str = ""
+    ignored: str | None = None
+    """The reason for which the user's configuration ignores it; None = it counts."""
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The values of one parameter array."""
+
+    minimum: float | None
+    quantiles: tuple[float | None, ...]
+    """At 5, 25, 50, 75 and 95 percent, of the finite values."""
+    maximum: float | None
+    nonfinite: int
+    counts: tuple[int, ...]
+    """Histogram of the finite values in equal bins from minimum to maximum."""
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What is known of one layer. `status` is None for commands that only read."""
+
+    name: str
+    location: str
+    channels: int
+    axis: tuple[int, ...] | None
+    epsilon: float | None
+    epsilon_source: str | None
+    momentum: float | None
+    dtype: str
+    scale: bool
+    center: bool
+    class_name: str = ""
+    statistics: Statistics = Statistics.MOVING
+    status: LayerStatus | None = None
+    reason: str = ""
+    """Why the layer is unverified."""
+    comparisons: tuple[Comparison, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    parameters: Mapping[str, Distribution] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An error as a report holds it."""
+
+    kind: str
+    what: str
+    why: str
+    hint: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """What is known of one model file."""
+
+    path: str
+    sha256: str | None
+    bytes: int
+    format: str
+    writer: str
+    status: Status
+    runtime: str | None = None
+    evidence: Evidence | None = None
+    error: Problem | None = None
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    layers: tuple[LayerReport, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    """Findings about the model as a whole."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """The value of an option and where it came from: command line, environment, file or default."""
+
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The counts of a report."""
+
+    models: int
+    layers: int
+    verified: int
+    mismatch: int
+    unverified: int
+    findings: Mapping[str, int]
+    status: Status
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """The one result of a command: what the terminal, JSON and every other output are made from."""
+
+    command: str
+    models: tuple[ModelReport, ...]
+    summary: Summary
+    tool: Mapping[str, str]
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Option] = field(default_factory=dict)
+    schema_version: str = "1.0"
