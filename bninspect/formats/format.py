@@ -1,0 +1,28 @@
+"""What a reader of one file format is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bninspect.records import Checkpoint
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format that bninspect reads."""
+
+    name: str
+    """Short name, for instance `keras-h5`."""
+    title: str
+    """What users call it, for instance `Keras HDF5 (.h5)`."""
+    suffixes: tuple[str, ...]
+    """Usual endings, for finding models in a folder; never what decides the format."""
+    matches: Callable[[Path, bytes], bool]
+    """Whether `path`, whose first 4 KB are `head` (empty for a folder), is of this format. Never raises."""
+    read: Callable[[Path], Checkpoint]
+    """Read the whole file. Raises UnreadableFile."""

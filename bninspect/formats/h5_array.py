@@ -1,0 +1,102 @@
+"""What an array in HDF5 may be before it is read: stored in this file, of numbers, in proportion to the file.
+
+Part of the choke point h5.py, which is the only caller. Arguments are h5py's DatasetID.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bninspect.errors import DamagedFile, UnsafeFile
+
+if TYPE_CHECKING:
+    from bninspect.records import Array
+
+ARRAY_BYTES = 512 << 20
+"""Most that one array, or one chunk of it, may declare."""
+SMALL = 1 << 20
+EXPANSION = 200
+"""Declared bytes per stored byte above SMALL: parameters hardly compress, so more than this is a bomb."""
+
+# deflate, shuffle, fletcher32, lzf. For any other filter libhdf5 looks for a plug-in library and runs it.
+FILTERS = frozenset({1, 2, 3, 32000})
+
+
+def declared_bytes(dataset: Any, label: str, where: str) -> int:
+    """Return how many bytes reading `dataset` takes, having looked at where and how they are stored.
+
+    Raises:
+        UnsafeFile: it is kept in another file, needs a plug-in, or declares far more than is stored.
+        DamagedFile: it has no data.
+    """
+    from h5py import h5d, h5s
+
+    if dataset.get_space().get_simple_extent_type() == h5s.NULL:
+        raise DamagedFile(f"{label} is damaged", why=f"{where} has no data (null dataspace)")
+    plan = dataset.get_create_plist()
+    if plan.get_external_count() or plan.get_layout() == h5d.VIRTUAL:
+        raise UnsafeFile(
+            f"{label} keeps an array in another file", why=f"{where} is external storage or a virtual dataset"
+        )
+    foreign = {plan.get_filter(index)[0] for index in range(plan.get_nfilters())} - FILTERS
+    if foreign:
+        raise UnsafeFile(
+            f"{label} needs a filter plug-in", why=f"{where} uses HDF5 filters {sorted(foreign)}"
+        )
+    lengths = dataset.shape
+    if plan.get_layout() == h5d.CHUNKED and prod(lengths):
+        # Whole chunks are unpacked, however little of them the array uses.
+        lengths = [-(-n // part) * part for n, part in zip(lengths, plan.get_chunk(), strict=True)]
+    declared = int(prod(lengths) * dataset.dtype.itemsize)
+    stored = dataset.get_storage_size()
+    if declared > ARRAY_BYTES or declared > max(SMALL, EXPANSION * stored):
+        raise UnsafeFile(
+            f"{label} declares an array out of proportion",
+            why=f"{where} unpacks to {declared} bytes of which the file stores {stored}",
+        )
+    if declared and not stored:
+        raise DamagedFile(f"{label} is half-written", why=f"{where} was declared but never written")
+    return declared
+
+
+def stored_type(dataset: Any, marker: str | None, label: str, where: str) -> str:
+    """Return the name of the stored type, for instance `float32`.
+
+    Args:
+        dataset: the array.
+        marker: its attribute `dtype`, by which Keras tells that two opaque bytes are a bfloat16.
+        label: what error messages call the file.
+        where: what they call the array.
+
+    Raises:
+        UnsafeFile: texts, references, compounds or anything else that is not numbers.
+        DamagedFile: a number type that NumPy lacks, so that its values cannot be taken as they are.
+    """
+    from h5py import h5t
+
+    kind = dataset.get_type()
+    if kind.get_class() not in {h5t.FLOAT, h5t.INTEGER, h5t.OPAQUE}:
+        raise UnsafeFile(f"{label} holds something other than numbers where an array should be", why=where)
+    found = dataset.dtype
+    if found.kind == "V" and found.itemsize == 2 and marker == "bfloat16":
+        return "bfloat16"
+    # h5py widens a float layout that NumPy lacks; only then do the sizes differ.
+    if found.kind not in "fiu" or found.itemsize != kind.get_size() or found.itemsize > 8:
+        raise DamagedFile(f"{label} holds an array of an unknown number type", why=f"{where} is {found}")
+    return str(found.name)
+
+
+def read(dataset: Any, stored: str) -> Array:
+    """Return `dataset`, read-only, in native byte order; bfloat16, which NumPy lacks, becomes float32."""
+    from h5py import h5s
+
+    array = np.empty(dataset.shape, dataset.dtype.newbyteorder("="))
+    if array.size:
+        dataset.read(h5s.ALL, h5s.ALL, array)
+    if stored == "bfloat16":
+        array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,110 @@
+"""What a file probably is that no reader claims, said in words."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from bninspect.errors import UnknownFormat
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+ZIP_SIGNATURE = b"PK\x03\x04"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+_BEGINNINGS: tuple[tuple[bytes, str], ...] = (
+    (HDF5_SIGNATURE, "an HDF5 file"),
+    (ZIP_SIGNATURE, "a zip archive"),
+    (b"PK\x05\x06", "an empty zip archive"),
+    (LFS_POINTER, "a Git LFS pointer, not the file itself"),
+    (b"\x93NUMPY", "a NumPy array (.npy)"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"BZh", "a bzip2 file"),
+    (b"\xfd7zXZ\x00", "an xz file"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard file"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"MATLAB 5.0", "a MATLAB file"),
+    (b"GGUF", "a GGUF model"),
+    (b"%PDF-", "a PDF document"),
+    (b"\x7fELF", "a program"),
+)
+
+_PATTERNS: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(rb".{4}TFL3", re.DOTALL), "a TFLite model"),
+    (re.compile(rb"\s*<(!doctype html|html)", re.IGNORECASE), "a web page, such as a login or error page"),
+    (re.compile(rb"\s*<(\?xml|Error)"), "XML text, such as a storage server's error"),
+    (re.compile(rb".{8}\{\s*\"", re.DOTALL), "a safetensors file"),
+    (re.compile(rb"\x80[\x02-\x05]"), "a Python pickle, such as an old PyTorch checkpoint"),
+    # Protocol buffers have no signature; these are the first fields that writers of the three kinds put out.
+    (
+        re.compile(rb"\x08\x01\x12[\x80-\xff]*.\x0a", re.DOTALL),
+        "a TensorFlow SavedModel graph (saved_model.pb)",
+    ),
+    (re.compile(rb"\x08[\x03-\x20](\x12.[ -~]{2}|\x3a)", re.DOTALL), "an ONNX model"),
+    (re.compile(rb"\x0a[\x02-\xff]\x01?\x0a.[ -~]+\x12", re.DOTALL), "a TensorFlow graph (GraphDef)"),
+    (re.compile(rb"\s*[\[{]\s*[\"\]}{\[0-9]"), "JSON text"),
+    (re.compile(rb"\x00+\Z"), "nothing but zero bytes, as an interrupted download leaves"),
+)
+
+
+def identify(path: Path) -> str:
+    """Return in words what is at `path`, for instance `a zip archive`. Never raises."""
+    try:
+        if path.is_dir():
+            return _folder({member.name for member in path.iterdir()})
+        if not path.exists():
+            return "nothing: there is no such file"
+        if not path.is_file():
+            return "neither a file nor a folder"
+        with path.open("rb") as stream:
+            return describe(stream.read(4096))
+    except OSError as error:
+        return f"something that cannot be opened ({error.strerror})"
+
+
+def describe(head: bytes) -> str:
+    """Return in words what a file that begins with `head` (its first 4 KB) probably is."""
+    if not head:
+        return "an empty file"
+    for beginning, words in _BEGINNINGS:
+        if head.startswith(beginning):
+            return words
+    for pattern, words in _PATTERNS:
+        if pattern.match(head):
+            return words
+    if head[257:262] == b"ustar":
+        return "a tar archive"
+    return "text" if _is_text(head) else "binary data of an unknown kind"
+
+
+def refusal(label: str, head: bytes, wanted: str) -> UnknownFormat:
+    """Return the error for a file that should be `wanted` and begins with `head`."""
+    return UnknownFormat(f"{label} is not {wanted}", why=f"it is {describe(head)}", hint=hint(head))
+
+
+def hint(head: bytes) -> str:
+    """Return what to do about a file that begins with `head`; empty where nothing better is known."""
+    if head.startswith(LFS_POINTER):
+        return "git lfs pull"
+    if not head or not head.strip(b"\0") or describe(head).startswith(("a web page", "XML")):
+        return "download the file again"
+    return ""
+
+
+def _folder(members: set[str]) -> str:
+    if {"saved_model.pb", "saved_model.pbtxt"} & members:
+        return "a TensorFlow SavedModel folder"
+    if any(name.endswith(".index") for name in members):
+        return "a folder with TensorFlow checkpoints"
+    return "a folder" if members else "an empty folder"
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        head[: 4096 - 4].decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in head
