@@ -273,7 +273,8 @@ class LayerReport:
     name: str
     location: str
     channels: int
-    axis: tuple[int, ...] | None
+    axis: int | tuple[int, ...] | None
+    """A number, or a list of them where the layer normalises over several axes."""
     epsilon: float | None
     epsilon_source: str | None
     momentum: float | None
@@ -320,6 +321,14 @@ class ModelReport:
     layers: tuple[LayerReport, ...] = ()
     findings: tuple[Finding, ...] = ()
     """Findings about the model as a whole."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The answer of a framework's process: the report of one model, and what that process runs on."""
+
+    model: ModelReport
+    environment: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

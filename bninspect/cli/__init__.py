@@ -1,0 +1,95 @@
+"""The command line: one module per command, imported when it is called. The only code that imports click."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from bninspect import __version__, errors
+from bninspect.cli.messages import show_error
+
+INTERRUPTED = 130
+
+COMMANDS = ("inspect", "verify", "export", "doctor", "schema")
+
+
+class Commands(click.Group):
+    """A group whose commands are modules of this package."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the manual."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"{__name__}.{cmd_name}").command
+        assert isinstance(command, click.Command)  # noqa: S101 - narrows the type
+        return command
+
+
+@click.group(
+    cls=Commands, context_settings={"auto_envvar_prefix": "BNINSPECT", "help_option_names": ["-h", "--help"]}
+)
+@click.version_option(__version__, prog_name="bninspect", message="%(prog)s %(version)s")
+def bninspect() -> None:
+    """Is the batch normalisation of this model right?
+
+    Recomputes gamma * (x - moving_mean) / sqrt(moving_variance + epsilon) + beta from the parameters in a model file,
+    and compares with what the framework computes, within the proven rounding bound.
+
+    \b
+    Exit codes: 0 all checked and right, 1 a mismatch or a finding, 2 wrong usage,
+    3 something could not be checked, 5 nothing to check, 130 interrupted.
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code. Every error becomes a message; none a traceback, except under -vv."""
+    try:
+        code = bninspect.main(list(arguments), prog_name="bninspect", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 2
+    except click.UsageError as error:
+        show_error(error.format_message(), hint=_help_of(error.ctx))
+        return 2
+    except click.ClickException as error:
+        show_error(error.format_message())
+        return 2
+    except errors.BninspectError as error:
+        show_error(error.what, error.why, error.hint)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        show_error("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone, for instance `| head`; nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 - a defect of ours must not show a traceback to a user
+        return _defect(error, arguments)
+    return code if isinstance(code, int) else 0
+
+
+def _help_of(context: click.Context | None) -> str:
+    return f"{context.command_path if context else 'bninspect'} --help lists what there is"
+
+
+def _defect(error: Exception, arguments: Sequence[str]) -> int:
+    if any(argument.startswith("-vv") for argument in arguments):
+        import traceback
+
+        traceback.print_exc()
+    show_error(
+        f"internal error: {type(error).__name__}",
+        str(error),
+        "run it again with -vv for the details, and report it: this is a defect of bninspect",
+    )
+    return 3

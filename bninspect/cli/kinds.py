@@ -1,0 +1,86 @@
+"""Types of option values."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import click
+
+from bninspect.settings import EpsilonRule
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+class Size(click.ParamType):
+    """Bytes: `1500MB`, `2GB`, `1.5GiB`."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number of bytes."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?I?B)?", str(value).strip().upper())
+        if not found:
+            self.fail(f"{value!r} is no size: write 1500MB, 2GB or 1.5GiB", param, ctx)
+        return int(float(found[1]) * _UNITS[found[2] or ""])
+
+
+class Epsilon(click.ParamType):
+    """`VALUE` for every layer, or `LAYER_GLOB=VALUE`."""
+
+    name = "[layer_glob=]value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> EpsilonRule:
+        """Return the rule."""
+        if isinstance(value, EpsilonRule):
+            return value
+        layers, _, number = str(value).rpartition("=")
+        try:
+            epsilon = float(number)
+        except ValueError:
+            self.fail(f"{number!r} is no number: write 0.001, or 'block*/bn=0.001'", param, ctx)
+        if not (math.isfinite(epsilon) and epsilon >= 0):
+            self.fail(f"{number} is no epsilon: it is finite and not negative", param, ctx)
+        return EpsilonRule(layers or "*", epsilon)
+
+
+class Shape(click.ParamType):
+    """`1,224,224,3` for the only input, or `NAME=1,224,224,3`."""
+
+    name = "[name=]dims"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        """Return the input's name and shape."""
+        if isinstance(value, tuple):
+            return value
+        name, _, text = str(value).rpartition("=")
+        try:
+            dims = tuple(int(part) for part in re.split(r"[,x]", text.strip("()[] ")) if part.strip())
+        except ValueError:
+            dims = ()
+        if not dims or min(dims) < 1:
+            self.fail(f"{text!r} is no shape: write 1,224,224,3, the batch first", param, ctx)
+        return name, dims
+
+
+class Target(click.ParamType):
+    """`FORMAT=PATH`."""
+
+    name = "format=path"
+
+    def __init__(self, formats: tuple[str, ...]) -> None:
+        self._formats = formats
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Return format and path."""
+        if isinstance(value, tuple):
+            return value
+        kind, _, path = str(value).partition("=")
+        if kind not in self._formats or not path:
+            self.fail(f"{value!r} is not FORMAT=PATH with a format of {', '.join(self._formats)}", param, ctx)
+        return kind, path

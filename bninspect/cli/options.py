@@ -1,0 +1,238 @@
+"""Options that several commands share, and what they become: Settings and Surroundings."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bninspect.cli.kinds import Epsilon, Shape, Size, Target
+from bninspect.settings import Settings
+
+if TYPE_CHECKING:
+    from bninspect.cli.messages import Progress
+    from bninspect.pipeline import Surroundings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FORMATS = ("text", "json")
+
+_SELECTING = (
+    click.option(
+        "--layer", "layers", metavar="GLOB", multiple=True, help="Look at these layers only; repeatable."
+    ),
+    click.option(
+        "--exclude-layer",
+        "exclude_layers",
+        metavar="GLOB",
+        multiple=True,
+        help="Leave these layers out; repeatable.",
+    ),
+    click.option(
+        "--epsilon",
+        type=Epsilon(),
+        multiple=True,
+        metavar="[GLOB=]VALUE",
+        help="Epsilon of layers whose file does not state one; repeatable, the first that fits counts.",
+    ),
+)
+
+_LIMITING = (
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Limit for reading (20) and for running (600) one model.",
+    ),
+    click.option(
+        "--max-memory",
+        type=Size(),
+        metavar="SIZE",
+        help="Limit for reading (1.5GB) and for running (80 % of this machine) one model.",
+    ),
+)
+
+_REPORTING = (
+    click.option(
+        "-f",
+        "--format",
+        "form",
+        type=click.Choice(FORMATS),
+        default="text",
+        show_default=True,
+        help="What goes to standard output.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="The same as -f json."),
+    click.option(
+        "-o",
+        "--output",
+        "outputs",
+        type=Target(FORMATS),
+        multiple=True,
+        metavar="FORMAT=PATH",
+        help="Write a report to a file as well; repeatable.",
+    ),
+    click.option(
+        "--select",
+        metavar="RULES",
+        multiple=True,
+        help="Only these rules count, by code or its beginning: BN1; repeatable.",
+    ),
+    click.option("--ignore", metavar="RULES", multiple=True, help="These rules do not count; repeatable."),
+    click.option(
+        "--fail-on",
+        type=click.Choice(("error", "warning", "note", "never")),
+        default="error",
+        show_default=True,
+        help="Least severity that gives exit code 1.",
+    ),
+    click.option("--allow-empty", is_flag=True, help="Nothing to check is a success."),
+)
+
+_SPEAKING = (
+    click.option("-q", "--quiet", is_flag=True, help="Verdict and failures only."),
+    click.option(
+        "-v", "--verbose", count=True, help="Every layer; -vv: the workers' whole standard error too."
+    ),
+    click.option(
+        "--color",
+        type=click.Choice(("auto", "always", "never")),
+        default="auto",
+        show_default=True,
+        help="Colours on standard output.",
+    ),
+)
+
+
+def _apply(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def models(function: F) -> F:
+    """Add the argument MODEL..."""
+    kind = click.Path(exists=True)
+    return click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=kind)(function)
+
+
+def selecting(function: F) -> F:
+    """Add options that choose and complete layers."""
+    return _apply(_SELECTING)(function)
+
+
+def limiting(function: F) -> F:
+    """Add the limits of the workers."""
+    return _apply(_LIMITING)(function)
+
+
+def reporting(function: F) -> F:
+    """Add options of what is reported, and where."""
+    return _apply(_REPORTING)(function)
+
+
+def speaking(function: F) -> F:
+    """Add options of how much is said."""
+    return _apply(_SPEAKING)(function)
+
+
+def running(function: F) -> F:
+    """Add options of how a framework runs the model."""
+    return _apply(
+        (
+            click.option(
+                "--runtime", metavar="NAME", help="Run the model in this runtime only: keras or tf-keras."
+            ),
+            click.option(
+                "--input",
+                "input",
+                type=click.Path(exists=True, dir_okay=False),
+                metavar="FILE",
+                help="The model's input, .npy or .npz; seeded random numbers without it.",
+            ),
+            click.option(
+                "--input-shape",
+                "input_shapes",
+                type=Shape(),
+                multiple=True,
+                metavar="[NAME=]DIMS",
+                help="Shape of an input, batch first: 1,224,224,3; repeatable.",
+            ),
+            click.option(
+                "--seed",
+                type=click.IntRange(min=0),
+                default=0,
+                show_default=True,
+                help="Seed of the random input.",
+            ),
+            click.option(
+                "--trust",
+                is_flag=True,
+                help="Run a model that holds code (Lambda, custom classes): only if you know where it comes from.",
+            ),
+            click.option(
+                "--accept",
+                type=click.Choice(("layer",)),
+                multiple=True,
+                help="Count a layer as verified that agrees alone, outside its model.",
+            ),
+        )
+    )(function)
+
+
+def settings(options: dict[str, Any]) -> Settings:
+    """Return the settings among the values of a command's options."""
+    known = {name: value for name, value in options.items() if name in Settings.__dataclass_fields__}
+    if "input_shapes" in known:
+        known["input_shapes"] = dict(known["input_shapes"])
+    return Settings(**known)
+
+
+def surroundings(context: click.Context, progress: Progress, verbose: int) -> Surroundings:
+    """Return where progress goes and where each option came from."""
+    from bninspect.pipeline import Surroundings
+
+    if verbose > 1:
+        os.environ["BNINSPECT_VERBOSE"] = "1"
+    return Surroundings(
+        progress=progress,
+        complain=progress.complain,
+        verbose=verbose > 1,
+        options=_sources(context),
+    )
+
+
+def _sources(context: click.Context) -> dict[str, Any]:
+    from click.core import ParameterSource
+
+    from bninspect.records import Option
+
+    words = {
+        ParameterSource.COMMANDLINE: "command line",
+        ParameterSource.ENVIRONMENT: "environment",
+        ParameterSource.DEFAULT_MAP: "file",
+    }
+    sources = {}
+    for name, value in context.params.items():
+        if name in Settings.__dataclass_fields__:
+            source = context.get_parameter_source(name)
+            sources[name] = Option(
+                dict(value) if name == "input_shapes" else value,
+                words.get(source, "default") if source else "default",
+            )
+    return sources
+
+
+def coloured(choice: str) -> bool:
+    """Decide once whether standard output is coloured: --color, then NO_COLOR, FORCE_COLOR, then the terminal."""
+    if choice != "auto":
+        return choice == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or sys.stdout.isatty()

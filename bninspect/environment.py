@@ -1,0 +1,37 @@
+"""What is installed here, found without importing any of it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+PACKAGES = {
+    "numpy": "numpy",
+    "h5py": "h5py",
+    "tensorflow": "tensorflow",
+    "keras": "keras",
+    "tf_keras": "tf_keras",
+}
+
+
+def installed(module: str) -> str | None:
+    """Return the version of an importable package, `unknown` if it does not say, None if it is not there."""
+    if find_spec(module) is None:
+        return None
+    for distribution in (module, module.replace("_", "-"), f"{module}-cpu"):
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    return "unknown"
+
+
+def describe() -> Mapping[str, str | None]:
+    """Return the versions of Python, of the system and of every package that matters to a verdict."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{name: installed(module) for name, module in PACKAGES.items()},
+    }

@@ -1,0 +1,237 @@
+"""What a runtime's observations say about the stored layers: comparisons, findings and a status for each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bninspect import compare, rules
+from bninspect.records import (
+    PARAMETERS,
+    Array,
+    BatchNorm,
+    Comparison,
+    Distribution,
+    Evidence,
+    Finding,
+    LayerReport,
+    LayerStatus,
+    Observation,
+    Run,
+    Severity,
+    Statistics,
+)
+from bninspect.settings import Settings
+
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_BINS = 24
+
+
+@dataclass
+class _Seen:
+    """What has been seen of one layer so far."""
+
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
+    findings: dict[str, Finding] = field(default_factory=dict)
+    training: bool = False
+
+
+class Judge:
+    """Compares every observation as it arrives, so that no activation is kept."""
+
+    def __init__(self, layers: Iterable[BatchNorm]) -> None:
+        self._layers = {layer.name: layer for layer in layers}
+        self._seen = {name: _Seen() for name in self._layers}
+
+    def see(self, observation: Observation) -> None:
+        """Compare one call of a layer with the formula; calls of layers that were not asked for are passed over."""
+        layer = self._layers.get(observation.layer)
+        if layer is None:
+            return
+        seen = self._seen[layer.name]
+        for finding in (_loaded_differently(layer, observation), _configured_differently(layer, observation)):
+            if finding is not None:
+                seen.findings.setdefault(finding.rule, finding)
+        seen.training |= observation.training
+        if observation.training or _not_comparable(layer):
+            return
+        comparison = compare.judge(observation, layer)
+        before = seen.comparisons.get(observation.observed)
+        seen.comparisons[observation.observed] = compare.merge(before, comparison) if before else comparison
+
+    def reports(self, run: Run, settings: Settings) -> tuple[LayerReport, ...]:
+        """Return the verdict on every layer, in the model's order."""
+        return tuple(self._report(layer, run, settings) for layer in self._layers.values())
+
+    def _report(self, layer: BatchNorm, run: Run, settings: Settings) -> LayerReport:
+        seen = self._seen[layer.name]
+        findings = (*rules.check(layer), *seen.findings.values(), *_mismatches(seen.comparisons.values()))
+        status, reason = _status(layer, seen, run, settings)
+        return describe(
+            layer, rules.judged(findings, settings), status, reason, tuple(seen.comparisons.values())
+        )
+
+
+def describe(
+    layer: BatchNorm,
+    findings: tuple[Finding, ...],
+    status: LayerStatus | None = None,
+    reason: str = "",
+    comparisons: tuple[Comparison, ...] = (),
+) -> LayerReport:
+    """Return the report of one layer."""
+    axis = layer.axis[0] if layer.axis is not None and len(layer.axis) == 1 else layer.axis
+    return LayerReport(
+        name=layer.name,
+        location=layer.location,
+        channels=layer.channels,
+        axis=axis,
+        epsilon=layer.epsilon,
+        epsilon_source=layer.epsilon_source,
+        momentum=layer.momentum,
+        dtype=layer.dtype,
+        scale=layer.scale if layer.scale is not None else layer.gamma is not None,
+        center=layer.center if layer.center is not None else layer.beta is not None,
+        class_name=layer.class_name,
+        statistics=layer.statistics,
+        status=status,
+        reason=reason,
+        comparisons=comparisons,
+        findings=findings,
+        parameters={name: distribution(array) for name, array in layer.arrays.items()},
+        notes=layer.notes,
+    )
+
+
+def distribution(array: Array) -> Distribution:
+    """Return extremes, quantiles and a histogram of the finite values of an array of any shape."""
+    values = np.asarray(array, np.float64).ravel()
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return Distribution(None, (None,) * len(_QUANTILES), None, int(values.size), ())
+    with np.errstate(over="ignore"):
+        counts, _ = np.histogram(finite, bins=_BINS)
+    return Distribution(
+        float(finite.min()),
+        tuple(float(quantile) for quantile in np.quantile(finite, _QUANTILES)),
+        float(finite.max()),
+        int(values.size - finite.size),
+        tuple(int(count) for count in counts),
+    )
+
+
+def _not_comparable(layer: BatchNorm) -> str:
+    """Return why the formula cannot be computed for a layer; empty if it can."""
+    if layer.statistics is not Statistics.MOVING:
+        return (
+            f"not verifiable: it normalises by the statistics of each {layer.statistics}, also at inference"
+        )
+    if layer.moving_mean is None or layer.moving_variance is None:
+        return "the file does not hold its moving_mean and moving_variance"
+    if layer.undecided is not None:
+        return "the file does not say whether one of its arrays is gamma or beta"
+    if layer.epsilon is None:
+        return f"the file does not state epsilon: supply it with --epsilon '{layer.name}=VALUE'"
+    return ""
+
+
+def _status(layer: BatchNorm, seen: _Seen, run: Run, settings: Settings) -> tuple[LayerStatus, str]:
+    if why := _not_comparable(layer):
+        return LayerStatus.UNVERIFIED, why
+    if seen.findings or any(not comparison.agrees for comparison in seen.comparisons.values()):
+        return LayerStatus.MISMATCH, ""
+    if seen.training:
+        return (
+            LayerStatus.UNVERIFIED,
+            "the model calls it with training=True: it normalises by batch statistics",
+        )
+    if not seen.comparisons:
+        return LayerStatus.UNVERIFIED, run.unobserved.get(
+            layer.name
+        ) or run.reason or "the runtime never ran it"
+    accepted = Evidence.LAYER in settings.accept
+    if run.evidence is not Evidence.MODEL and not accepted:
+        return (
+            LayerStatus.UNVERIFIED,
+            f"{run.reason}; its layer alone agrees, --accept layer makes that enough",
+        )
+    if "in-model" not in seen.comparisons and not accepted:
+        why = run.unobserved.get(layer.name) or "the forward pass did not reach it"
+        return LayerStatus.UNVERIFIED, f"{why}; its layer alone agrees, --accept layer makes that enough"
+    return LayerStatus.VERIFIED, ""
+
+
+def _loaded_differently(layer: BatchNorm, observation: Observation) -> Finding | None:
+    """BN304: the parameters that the runtime loaded are not those of the file, bit for bit."""
+    for name in PARAMETERS:
+        stored, loaded = getattr(layer, name), observation.loaded.get(name)
+        if stored is None or loaded is None:
+            if stored is None and loaded is None:
+                continue
+            there, absent = ("the runtime", "the file") if stored is None else ("the file", "the runtime")
+            return Finding(
+                "BN304", Severity.ERROR, f"{there} has a {name}, {absent} has none", {"array": name}, _RELOAD
+            )
+        if stored.shape != loaded.shape:
+            message = f"{name} has shape {stored.shape} in the file and {loaded.shape} in the runtime"
+            return Finding("BN304", Severity.ERROR, message, {"array": name}, _RELOAD)
+        # In the wider type of both: a runtime that widens float16 has changed nothing.
+        wide = np.result_type(stored, loaded)
+        differs = np.flatnonzero(_bits(stored.astype(wide)) != _bits(loaded.astype(wide)))
+        if differs.size:
+            channel = int(differs[0])
+            before, after = stored.ravel()[channel], loaded.ravel()[channel]
+            message = f"{name} of channel {channel} is {before!s} in the file and {after!s} in the runtime"
+            if differs.size > 1:
+                message += f" ({differs.size} channels differ)"
+            evidence = {"array": name, "channels": [int(one) for one in differs[:16]]}
+            return Finding("BN304", Severity.ERROR, message, evidence, _RELOAD)
+    return None
+
+
+_RELOAD = (
+    "the runtime did not load what the file holds: look for renamed layers and by-name or by-position loading"
+)
+
+
+def _configured_differently(layer: BatchNorm, observation: Observation) -> Finding | None:
+    """BN305: the runtime's layer has another epsilon than the file states."""
+    if layer.epsilon is None or observation.epsilon is None or observation.epsilon == layer.epsilon:
+        return None
+    return Finding(
+        "BN305",
+        Severity.ERROR,
+        f"epsilon is {layer.epsilon:g} in the file and {observation.epsilon:g} in the runtime",
+        {"stored": layer.epsilon, "loaded": observation.epsilon},
+        "the runtime does not use the epsilon of this model",
+    )
+
+
+def _bits(array: Array) -> Array:
+    contiguous = np.ascontiguousarray(array).ravel()
+    return contiguous.view(f"u{contiguous.dtype.itemsize}")
+
+
+def _mismatches(comparisons: Iterable[Comparison]) -> tuple[Finding, ...]:
+    """Return BN202 for outputs that are not finite, else BN301, for each comparison that does not agree."""
+    return tuple(_mismatch(comparison) for comparison in comparisons if not comparison.agrees)
+
+
+def _mismatch(comparison: Comparison) -> Finding:
+    channels = list(comparison.channels)
+    where = f", channel {comparison.worst.channel}" if comparison.worst else ""
+    counted = f"{comparison.violations} of {comparison.elements} values {comparison.observed}"
+    evidence = {"observed": comparison.observed, "violations": comparison.violations, "channels": channels}
+    if comparison.ratio is None:
+        message = f"{counted} are not finite on one side or on both{where}"
+        return Finding(
+            "BN202",
+            Severity.ERROR,
+            message,
+            evidence,
+            "look for NaN and infinity in the parameters and in the input",
+        )
+    message = f"{counted} are beyond the bound, worst {comparison.ratio:.3g} x bound{where}"
+    return Finding("BN301", Severity.ERROR, message, {**evidence, "ratio": comparison.ratio}, "")

@@ -1,0 +1,39 @@
+"""The task of the reading process: one file to a Checkpoint, with the digest of the bytes that were read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bninspect import formats
+from bninspect.records import Checkpoint
+
+
+def prepare() -> None:
+    """Import what reading needs."""
+    import h5py  # noqa: F401
+
+
+def read(arguments: Mapping[str, Any], _arrays: list[Any], _progress: Callable[[str], None]) -> Checkpoint:
+    """Read the file `arguments["path"]`.
+
+    The digest is computed beside the reading, because hashing a large file takes as long as reading its batch norms.
+    """
+    path = Path(arguments["path"])
+    if path.is_dir():
+        sizes = [entry.stat().st_size for entry in path.rglob("*") if entry.is_file()]
+        return replace(formats.read(path), bytes=sum(sizes))
+    with ThreadPoolExecutor(1) as pool:
+        sha256 = pool.submit(digest, path)
+        checkpoint = formats.read(path)
+        return replace(checkpoint, bytes=path.stat().st_size, sha256=sha256.result())
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,39 @@
+"""Output formats: each one is a function from a Report to a text, and one line in `REPORTS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from bninspect.records import Report
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How a report is shown; machine formats ignore it."""
+
+    colour: bool = False
+    width: int | None = None
+    """Columns of the terminal; None where rows may be as long as they are."""
+    verbosity: int = 0
+    """-1: verdict and failures only; 1 and more: every layer."""
+    wide: bool = False
+    """Whether columns stay although the terminal is too narrow for them."""
+    detailed: bool = False
+    """Whether layers are shown with the distribution of their parameters."""
+
+
+def _text(report: Report, looks: Looks) -> str:
+    from bninspect.reports import text
+
+    return text.render(report, looks)
+
+
+def _json(report: Report, looks: Looks) -> str:
+    from bninspect.reports import json_document
+
+    return json_document.render(report)
+
+
+REPORTS: Mapping[str, Callable[[Report, Looks], str]] = MappingProxyType({"text": _text, "json": _json})

@@ -1,0 +1,18 @@
+"""The JSON document: the Report, field by field."""
+
+from __future__ import annotations
+
+import json
+
+from bninspect import wire
+from bninspect.records import Report
+
+
+def render(report: Report) -> str:
+    """Return the report as JSON: ASCII, floats in their shortest exact form, no NaN and no Infinity."""
+    return json.dumps(wire.encode(report), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def parse(text: str) -> Report:
+    """Return the report of a document that `render` made. Raises ValueError for anything else."""
+    return wire.decode(Report, json.loads(text))

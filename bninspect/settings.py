@@ -1,0 +1,51 @@
+"""What the user asked for, in one record that every step of the program reads. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+GIGABYTE = 1_000_000_000
+
+READ_SECONDS = 20.0
+RUN_SECONDS = 600.0
+READ_BYTES = 1_500_000_000
+
+
+@dataclass(frozen=True)
+class EpsilonRule:
+    """An epsilon for the layers whose name fits `layers` and whose file does not state one."""
+
+    layers: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of a command, with their defaults."""
+
+    layers: tuple[str, ...] = ()
+    """Shell patterns of the layers to look at; all of them if there is none."""
+    exclude_layers: tuple[str, ...] = ()
+    epsilon: tuple[EpsilonRule, ...] = ()
+    """The first rule that fits a layer applies."""
+    accept: tuple[str, ...] = ()
+    """Grades of evidence that count as verified besides `model`: `layer`."""
+    fail_on: str = "error"
+    """Least severity of a finding that fails: error, warning, note or never."""
+    select: tuple[str, ...] = ()
+    """Prefixes of the rules that count; all of them if there is none."""
+    ignore: tuple[str, ...] = ()
+    allow_empty: bool = False
+    runtime: str | None = None
+    seed: int = 0
+    input: str | None = None
+    """A .npy or .npz file with the model's input; seeded random numbers without it."""
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shape by name of the model's input, batch included; the name `""` is the only input."""
+    trust: bool = False
+    """Whether a model that holds code may run it."""
+    timeout: float | None = None
+    """Seconds for reading and for running one model; READ_SECONDS and RUN_SECONDS without it."""
+    max_memory: int | None = None
+    """Bytes for reading and for running one model; READ_BYTES and most of this machine's memory without it."""

@@ -1,0 +1,116 @@
+"""From what is known of layers to the verdict on a model, on a report, and the exit code. Nothing else decides it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bninspect import __version__, environment
+from bninspect.errors import BninspectError
+from bninspect.records import (
+    Finding,
+    LayerReport,
+    LayerStatus,
+    ModelReport,
+    Option,
+    Problem,
+    Report,
+    Severity,
+    Status,
+    Summary,
+)
+
+# When several apply, the first one counts: a gate that could not check must not look like one that found nothing.
+_PRECEDENCE = (2, 3, 1, 5, 0)
+_CODES = {Status.PASS: 0, Status.FAIL: 1, Status.ERROR: 3, Status.EMPTY: 5}
+
+
+def fails(finding: Finding, fail_on: str) -> bool:
+    """Return whether a finding reaches `--fail-on`."""
+    ladder = [severity.value for severity in Severity]
+    return (
+        finding.ignored is None
+        and fail_on != "never"
+        and ladder.index(finding.severity) <= ladder.index(fail_on)
+    )
+
+
+def model_status(layers: Iterable[LayerReport], findings: Iterable[Finding], fail_on: str) -> Status:
+    """Return the verdict on a model that could be read: unverified layers first, then mismatches and findings."""
+    layers = tuple(layers)
+    if not layers:
+        return Status.EMPTY
+    statuses = {layer.status for layer in layers}
+    if LayerStatus.UNVERIFIED in statuses:
+        return Status.ERROR
+    every = [*findings, *(finding for layer in layers for finding in layer.findings)]
+    failed = fail_on != "never" and (
+        LayerStatus.MISMATCH in statuses or any(fails(one, fail_on) for one in every)
+    )
+    return Status.FAIL if failed else Status.PASS
+
+
+def problem(error: BninspectError) -> Problem:
+    """Return an error as a report holds it."""
+    return Problem(type(error).__name__, error.what, error.why, error.hint, error.exit_code)
+
+
+def broken(path: str, error: BninspectError) -> ModelReport:
+    """Return the report of a model that could not be read or run."""
+    status = Status.EMPTY if error.exit_code == _CODES[Status.EMPTY] else Status.ERROR
+    return ModelReport(path, None, 0, "", "", status, error=problem(error))
+
+
+def exit_code(models: Iterable[ModelReport], *, allow_empty: bool = False) -> int:
+    """Return the exit code of a report, by the table of the manual."""
+    codes = {model.error.exit_code if model.error else _CODES[model.status] for model in models} or {5}
+    code = next(code for code in _PRECEDENCE if code in codes)
+    return 0 if code == _CODES[Status.EMPTY] and allow_empty else code
+
+
+def report(
+    command: str,
+    models: Iterable[ModelReport],
+    *,
+    options: Mapping[str, Option],
+    allow_empty: bool,
+    running: Mapping[str, Any],
+) -> Report:
+    """Return the report of a command, counted.
+
+    Args:
+        command: its name.
+        models: what is known of each model, in the order of the command line.
+        options: what was asked for, and where that came from.
+        allow_empty: whether a run that found nothing to check is a success.
+        running: what the framework's process said of its environment.
+    """
+    models = tuple(models)
+    layers = [layer for model in models for layer in model.layers]
+    code = exit_code(models, allow_empty=allow_empty)
+    statuses = Counter(layer.status for layer in layers)
+    findings = [
+        *(f for layer in layers for f in layer.findings),
+        *(f for model in models for f in model.findings),
+    ]
+    severities = Counter(finding.severity for finding in findings if finding.ignored is None)
+    status = next((status for status, number in _CODES.items() if number == code), Status.ERROR)
+    summary = Summary(
+        models=len(models),
+        layers=len(layers),
+        verified=statuses[LayerStatus.VERIFIED],
+        mismatch=statuses[LayerStatus.MISMATCH],
+        unverified=statuses[LayerStatus.UNVERIFIED],
+        findings={severity.value: severities[severity] for severity in Severity},
+        status=status,
+        exit_code=code,
+    )
+    return Report(
+        command=command,
+        models=models,
+        summary=summary,
+        tool={"name": "bninspect", "version": __version__},
+        environment={**environment.describe(), **running},
+        options=options,
+    )

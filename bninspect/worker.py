@@ -1,0 +1,237 @@
+"""A supervised process that does what must not be done in ours: parse files from strangers, run frameworks.
+
+libhdf5 can be made to loop for ever or to crash by a few bytes, with the interpreter's lock held, so that neither a
+signal handler nor a thread can help; a framework can do both on its own. So every such call happens in a process with
+a time limit, a memory limit and nothing to lose. Its death, of whatever kind, is an error of one model.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from bninspect import errors, wire
+from bninspect.stderr import Stderr
+
+T = TypeVar("T")
+Progress = Callable[[str], None]
+
+_ENVIRONMENT = {
+    # No filter plugin is ever loaded because a file names it: hostile input may not choose what we execute.
+    "HDF5_PLUGIN_PRELOAD": "::",
+    "HDF5_USE_FILE_LOCKING": "FALSE",
+    "PYTHONSAFEPATH": "1",
+    "PYTHONUTF8": "1",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one call may use: seconds of wall time, and bytes of memory (address space, or resident if `watched`)."""
+
+    seconds: float
+    memory: int
+    watched: bool = False
+    """Frameworks map far more than they use, so their resident memory is watched instead of their address space."""
+
+
+def silent(_: str) -> None:
+    """Show no progress."""
+
+
+class Worker:
+    """One child process that answers calls one after the other and is replaced when it dies.
+
+    Args:
+        limits: for each call.
+        verbose: pass the child's whole standard error on, framework noise included.
+        show: receives the lines of the child's standard error that are for the user.
+        tasks: module of the child's tasks, see `child.py`.
+    """
+
+    def __init__(self, limits: Limits, *, verbose: bool = False, show: Progress = silent) -> None:
+        self.limits = limits
+        self._verbose = verbose
+        self._show = show
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stderr: Stderr | None = None
+        self._killed_for = ""
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start the child now, so that its imports overlap with other work."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        self.close()
+        self._process = subprocess.Popen(
+            # -P: a `json.py` in the working directory must never be imported.
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "bninspect.child",
+                "0" if self.limits.watched else str(self.limits.memory),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={
+                **os.environ,
+                **_ENVIRONMENT,
+                **({} if self.limits.watched else {"OPENBLAS_NUM_THREADS": "1"}),
+            },
+            start_new_session=True,
+        )
+        assert self._process.stderr is not None  # noqa: S101 - narrows the type: PIPE was asked for
+        self._stderr = Stderr(self._process.stderr, self._show, verbose=self._verbose)
+
+    def prepare(self, task: str) -> None:
+        """Start the child and let it import what `task` needs, without waiting for it."""
+        self.start()
+        self._send({"task": task, "prepare": True})
+
+    def call(self, task: str, kind: type[T], arguments: Mapping[str, Any], progress: Progress = silent) -> T:
+        """Run `task` in the child and return its answer as a record of type `kind`.
+
+        Raises:
+            BninspectError: the task's own error, `LimitExceeded`, or `WorkerDied`.
+        """
+        self.start()
+        self._killed_for = ""
+        stop = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(stop,), daemon=True)
+        watch.start()
+        try:
+            self._send({"task": task, "arguments": arguments, "seconds": self.limits.seconds})
+            return self._receive(kind, progress)
+        except BaseException as error:
+            if not isinstance(error, errors.BninspectError) or isinstance(
+                error, (errors.WorkerDied, errors.LimitExceeded)
+            ):
+                self._kill()
+            raise
+        finally:
+            stop.set()
+            watch.join()
+
+    def close(self) -> None:
+        """End the child."""
+        if self._process is not None:
+            self._kill()
+            self._process = None
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        assert self._process is not None and self._process.stdin is not None  # noqa: S101, PT018
+        try:
+            wire.write_frame(self._process.stdin, message)  # type: ignore[arg-type]
+        except BrokenPipeError:
+            raise self._post_mortem() from None
+
+    def _receive(self, kind: type[T], progress: Progress) -> T:
+        assert self._process is not None and self._process.stdout is not None  # noqa: S101, PT018
+        while True:
+            try:
+                frame = wire.read_frame(self._process.stdout)  # type: ignore[arg-type]
+                if frame is None:
+                    raise self._post_mortem()
+                message, arrays = frame
+                if "progress" in message:
+                    progress(str(message["progress"]))
+                elif "error" in message:
+                    raise _error(message["error"])
+                else:
+                    return wire.decode(kind, message["result"], arrays)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                if self._killed_for:
+                    raise self._post_mortem() from None
+                raise errors.WorkerDied("the worker process gave no usable answer", why=str(error)) from error
+
+    def _watch(self, stop: threading.Event) -> None:
+        """Kill the child when it is over its time, or over its resident memory."""
+        assert self._process is not None  # noqa: S101
+        remaining, step = self.limits.seconds, 0.05 if self.limits.watched else self.limits.seconds
+        while not stop.wait(min(step, remaining)):
+            remaining -= step
+            if remaining <= 0:
+                self._killed_for = "time"
+            elif self.limits.watched and _resident(self._process.pid) > self.limits.memory:
+                self._killed_for = "memory"
+            if self._killed_for:
+                self._kill()
+                return
+
+    def _kill(self) -> None:
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            if hasattr(os, "killpg"):
+                # The child leads its own group, so what it started goes with it.
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
+        self._process.wait()
+
+    def _post_mortem(self) -> errors.BninspectError:
+        """Return what the death of the child means."""
+        assert self._process is not None and self._stderr is not None  # noqa: S101, PT018
+        code = self._process.wait()
+        last = self._stderr.last_words()
+        if self._killed_for == "time" or (code == -getattr(signal, "SIGXCPU", 0) != 0):
+            return errors.LimitExceeded(
+                f"not finished within {self.limits.seconds:g} s",
+                why="the time limit ends what hangs, whatever the cause",
+                hint=f"give it more time: --timeout {max(60, round(5 * self.limits.seconds))}",
+            )
+        if self._killed_for == "memory" or "MemoryError" in last or "bad_alloc" in last:
+            return errors.LimitExceeded(
+                f"more than {self.limits.memory / 1e9:.3g} GB of memory",
+                why="the memory limit protects this machine",
+                hint=f"allow more: --max-memory {max(1, round(2 * self.limits.memory / 1e9))}GB",
+            )
+        cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return errors.WorkerDied(
+            f"the worker process died ({cause})",
+            why=last,
+            hint="run it again with -vv to see all that it printed",
+        )
+
+
+def _error(data: Mapping[str, Any]) -> errors.BninspectError:
+    """Return the error that a child reported as `{kind, what, why, hint}`."""
+    return errors.by_name(str(data["kind"]))(str(data["what"]), why=str(data["why"]), hint=str(data["hint"]))
+
+
+def _resident(pid: int) -> int:
+    """Return the resident bytes of a process; 0 where the system does not tell."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def machine_memory() -> int:
+    """Return the bytes of memory that a framework may use: 80 % of this machine or of its control group."""
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        total = 16_000_000_000
+    try:
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):
+        pass
+    return total * 4 // 5
