@@ -133,13 +133,24 @@ class Allowance:
         none = np.where(np.isfinite(parameters.slope) & np.isfinite(parameters.intercept), 0.0, np.nan)
         return cls(none, none, none + rtol, none + max(atol, 2.0**-1074))
 
+    @property
+    def coefficients(self) -> tuple[Float64, Float64, Float64, Float64]:
+        """The four arrays, in the order of the constructor."""
+        return self.on_p, self.on_x, self.on_y, self.constant
+
     def along(self, shape: tuple[int, ...], axis: tuple[int, ...]) -> Allowance:
         """Return the coefficients reshaped so that they broadcast against an x of `shape`."""
-        return Allowance(*(along(c, shape, axis) for c in (self.on_p, self.on_x, self.on_y, self.constant)))
+        return Allowance(*(along(each, shape, axis) for each in self.coefficients))
 
-    def at(self, p: Float64, x: Float64, y: Float64) -> Float64:
-        """Return the allowance of elements with the magnitudes |p|, |x| and |y|."""
-        return np.asarray(self.on_p * p + self.on_x * x + self.on_y * y + self.constant)
+    def at(
+        self, p: Float64, x: Float64, y: Float64, *, out: Float64 | None = None, scratch: Float64 | None = None
+    ) -> Float64:
+        """Return the allowance of elements with the magnitudes |p|, |x| and |y|; in `out`, working in `scratch`."""
+        out = np.multiply(self.on_p, p, out=out)
+        scratch = np.multiply(self.on_x, x, out=scratch)
+        np.add(out, scratch, out=out)
+        np.add(out, np.multiply(self.on_y, y, out=scratch), out=out)
+        return np.asarray(np.add(out, self.constant, out=out))
 
 
 def _rounding(
@@ -197,6 +208,4 @@ def bound(
         wide = x.astype(np.float64)
         p, magnitude, y = np.abs((wide - mean) * slope), np.abs(wide), np.abs(expected)
         parts = allowances(parameters, form, arithmetic, output)
-        return np.asarray(
-            np.maximum.reduce([part.along(x.shape, axis).at(p, magnitude, y) for part in parts])
-        )
+        return np.asarray(np.maximum.reduce([part.along(x.shape, axis).at(p, magnitude, y) for part in parts]))

@@ -119,6 +119,12 @@ def rounded(value: float, arithmetic: str) -> float:
         return float(np.uint32(upper).view(np.float32))
 
 
+def require_axes(shape: tuple[int, ...], axis: tuple[int, ...]) -> None:
+    """Raise BninspectError unless `axis` names at least one axis of `shape`, none twice, none counted from the end."""
+    if not axis or len(set(axis)) != len(axis) or not all(0 <= a < len(shape) for a in axis):
+        raise BninspectError(f"axes {axis} are not axes of an array of shape {shape}")
+
+
 def along(array: Array, shape: tuple[int, ...], axis: tuple[int, ...]) -> Array:
     """Return `array` of parameters reshaped so that it broadcasts against an x of `shape` along `axis`.
 
@@ -129,13 +135,10 @@ def along(array: Array, shape: tuple[int, ...], axis: tuple[int, ...]) -> Array:
     Raises:
         BninspectError: they are not.
     """
-    if not axis or len(set(axis)) != len(axis) or not all(0 <= a < len(shape) for a in axis):
-        raise BninspectError(f"axes {axis} are not axes of an array of shape {shape}")
+    require_axes(shape, axis)
     lengths = [shape[a] for a in sorted(axis) if shape[a] != 1]
     if [n for n in array.shape if n != 1] != lengths:
-        raise BninspectError(
-            f"parameters of shape {array.shape} do not fit x of shape {shape} along axis {axis}"
-        )
+        raise BninspectError(f"parameters of shape {array.shape} do not fit x of shape {shape} along axis {axis}")
     return array.reshape([n if a in axis else 1 for a, n in enumerate(shape)])
 
 
@@ -181,9 +184,7 @@ def batch_moments(x: Array, axis: tuple[int, ...]) -> tuple[Float64, Float64]:
     Their shape is (C,), or for several axes of full rank, such as (1, 6, 1, 3). NaN where x is empty.
     """
     others = tuple(a for a in range(x.ndim) if a not in axis)
-    shape = (
-        tuple(n if a in axis else 1 for a, n in enumerate(x.shape)) if len(axis) > 1 else (x.shape[axis[0]],)
-    )
+    shape = tuple(n if a in axis else 1 for a, n in enumerate(x.shape)) if len(axis) > 1 else (x.shape[axis[0]],)
     if x.size == 0:
         return np.full(shape, np.nan), np.full(shape, np.nan)
     with np.errstate(all="ignore"):

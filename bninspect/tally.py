@@ -1,0 +1,173 @@
+"""The bookkeeping of a comparison: what is within its bound, what is not, which element is the worst.
+
+A `Tally` takes contiguous pieces of the arrays in their order; where they are cut makes no difference.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bninspect.bounds import precision
+from bninspect.formula import along, require_axes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bninspect.formula import Float64
+    from bninspect.records import Array
+
+MOST_CHANNELS = 16
+_EXPONENT = np.int64(0x7FF0000000000000)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the channels are in the flat order of an array: in spans, each channel `inner` times in a row.
+
+    A layer over several axes has a span from the first of them to the last, with the parameters repeated along
+    the axes in between.
+    """
+
+    shape: tuple[int, ...]
+    axis: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        require_axes(self.shape, self.axis)
+
+    @property
+    def inner(self) -> int:
+        """How many neighbours in flat order share their parameters."""
+        return math.prod(self.shape[max(self.axis) + 1 :])
+
+    def spread(self, parameter: Array) -> Array:
+        """Return the values of a parameter along one span.
+
+        Raises:
+            BninspectError: its shape does not fit.
+        """
+        shaped = along(parameter, self.shape, self.axis)
+        within = slice(min(self.axis), max(self.axis) + 1)
+        return np.broadcast_to(shaped.reshape(shaped.shape[within]), self.shape[within]).reshape(-1)
+
+    @cached_property
+    def _labels(self) -> NDArray[np.int64]:
+        lengths = [self.shape[a] for a in sorted(self.axis)]
+        return self.spread(np.arange(math.prod(lengths)).reshape(lengths))
+
+    @property
+    def count(self) -> int:
+        """Number of channels."""
+        return math.prod(self.shape[a] for a in self.axis)
+
+    def channels(self, flat: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the channel of each flat index: the place of its parameters in their stored order."""
+        return np.asarray(self._labels[flat // self.inner % self._labels.size])
+
+
+@dataclass(frozen=True)
+class Element:
+    """One element: its flat index and the numbers that were compared."""
+
+    flat: int
+    expected: float
+    actual: float
+    allowed: float
+
+
+class Tally:
+    """Counts. Neither NaN nor a bound that is not a positive finite number is ever counted as agreement."""
+
+    def __init__(self, layout: Layout, output: str) -> None:
+        self.layout = layout
+        self.violations = 0
+        self.nonfinite = 0
+        self.unmeasured = False
+        """Whether a violation has no ratio, because something is not finite or has no bound."""
+        self.ratio: float | None = None
+        self.max_abs: float | None = None
+        self.worst: Element | None = None
+        self._type = precision(output)
+        self._units: float | None = None
+        self._severity = np.zeros(layout.count)
+
+    @property
+    def max_ulp(self) -> float | None:
+        """Largest distance in units in the last place of the output type, taken at the expected number."""
+        return None if self._units is None else self._units * 2.0 ** (self._type.digits - 1)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels with violations, the worst first, at most 16."""
+        order = np.argsort(-self._severity, kind="stable")[:MOST_CHANNELS]
+        return tuple(int(channel) for channel in order if self._severity[channel] > 0)
+
+    def add(
+        self,
+        start: int,
+        expected: Float64,
+        actual: Float64,
+        allowed: Float64,
+        scratch: tuple[Float64 | None, Float64 | None] = (None, None),
+    ) -> None:
+        """Count the contiguous pieces of three arrays that begin at the flat index `start`.
+
+        `scratch` may hold two arrays of the same shape to work in.
+        """
+        if not expected.size:
+            return
+        with np.errstate(all="ignore"):
+            error = np.subtract(actual, expected, out=scratch[0])
+            np.abs(error, out=error)
+            ratio = np.divide(error, allowed, out=scratch[1])
+            place = int(ratio.argmax())  # of the first NaN, if there is one
+            if ratio.flat[place] <= 1.0 and allowed.max() < np.inf:
+                self._keep(place, start, float(ratio.flat[place]), expected, actual, allowed)
+                self._measure(expected, error, out=ratio)
+            else:
+                self._add_violations(start, expected.ravel(), actual.ravel(), allowed.ravel())
+
+    def _add_violations(self, start: int, expected: Float64, actual: Float64, allowed: Float64) -> None:
+        """Count a piece in which something is not as it should be; every element is looked at on its own."""
+        error = np.abs(actual - expected)
+        ratio = np.minimum(error / allowed, np.finfo(np.float64).max)
+        finite = np.isfinite(expected) & np.isfinite(actual)
+        measured = finite & (allowed > 0) & (allowed < np.inf)
+        # A kernel rounds to infinity from half a unit beyond the largest number on, and the bound allows for that half.
+        limit = self._type.largest * (1 + self._type.unit)
+        beyond = np.abs(expected) + allowed > limit
+        overflow = np.isinf(actual) & (np.sign(actual) == np.sign(expected)) & beyond
+        violating = ~np.where(measured, ratio <= 1.0, overflow)
+        self.violations += int(np.count_nonzero(violating))
+        self.nonfinite += int(np.count_nonzero(~finite))
+        if not self.unmeasured and (unmeasured := violating & ~measured).any():
+            self.unmeasured = True
+            place = int(unmeasured.argmax())
+            self.worst = Element(start + place, *(float(a[place]) for a in (expected, actual, allowed)))
+        if measured.any():
+            place = int(np.where(measured, ratio, -1.0).argmax())
+            self._keep(place, start, float(ratio[place]), expected, actual, allowed)
+        if finite.any():
+            self._measure(expected[finite], error[finite])
+        where = np.flatnonzero(violating)
+        severity = np.where(measured[where], ratio[where], np.inf)
+        np.maximum.at(self._severity, self.layout.channels(where + start), severity)
+
+    def _keep(self, place: int, start: int, ratio: float, expected: Float64, actual: Float64, allowed: Float64) -> None:
+        """Keep the largest ratio of a piece if it is the largest so far; the first of equal ones stays."""
+        if self.ratio is not None and ratio <= self.ratio:
+            return
+        self.ratio = ratio
+        if not self.unmeasured:
+            self.worst = Element(start + place, *(float(each.flat[place]) for each in (expected, actual, allowed)))
+
+    def _measure(self, expected: Float64, error: Float64, out: Float64 | None = None) -> None:
+        """Take the largest distance, and in units of 2**floor(log2|expected|), which the exponent bits are."""
+        self.max_abs = max(float(error.max()), self.max_abs or 0.0)
+        unit = np.bitwise_and(expected.view(np.int64), _EXPONENT, out=None if out is None else out.view(np.int64))
+        unit = np.maximum(unit.view(np.float64), 2.0**self._type.lowest, out=out)
+        self._units = max(float(np.divide(error, unit, out=unit).max()), self._units or 0.0)
