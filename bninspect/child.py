@@ -20,12 +20,6 @@ from bninspect import errors, wire
 
 VERBOSE = "BNINSPECT_VERBOSE"
 
-# Task -> module and function. A function takes the call's arguments, the arrays in them and a callback for progress.
-TASKS = {
-    "read": ("bninspect.reading", "read"),
-    "verify": ("bninspect.verifying", "verify"),
-}
-
 
 def _limit_memory(memory: int) -> None:
     try:
@@ -49,7 +43,8 @@ def _limit_processor(seconds: float) -> None:
 
 
 def _call(message: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None]) -> Any:
-    module, name = TASKS[message["task"]]
+    # `module:function`; a function takes the call's arguments, the arrays in them and a callback for progress.
+    module, _, name = str(message["task"]).partition(":")
     home = import_module(module)
     if message.get("prepare"):
         home.prepare()
@@ -58,9 +53,7 @@ def _call(message: Mapping[str, Any], arrays: list[Any], progress: Callable[[str
     return getattr(home, name)(message["arguments"], arrays, progress)
 
 
-def _answer(
-    message: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None]
-) -> Mapping[str, Any]:
+def _answer(message: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None]) -> Mapping[str, Any]:
     try:
         return {"result": _call(message, arrays, progress)}
     except errors.BninspectError as error:

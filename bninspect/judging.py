@@ -69,9 +69,7 @@ class Judge:
         seen = self._seen[layer.name]
         findings = (*rules.check(layer), *seen.findings.values(), *_mismatches(seen.comparisons.values()))
         status, reason = _status(layer, seen, run, settings)
-        return describe(
-            layer, rules.judged(findings, settings), status, reason, tuple(seen.comparisons.values())
-        )
+        return describe(layer, rules.judged(findings, settings), status, reason, tuple(seen.comparisons.values()))
 
 
 def describe(
@@ -125,9 +123,7 @@ def distribution(array: Array) -> Distribution:
 def _not_comparable(layer: BatchNorm) -> str:
     """Return why the formula cannot be computed for a layer; empty if it can."""
     if layer.statistics is not Statistics.MOVING:
-        return (
-            f"not verifiable: it normalises by the statistics of each {layer.statistics}, also at inference"
-        )
+        return f"not verifiable: it normalises by the statistics of each {layer.statistics}, also at inference"
     if layer.moving_mean is None or layer.moving_variance is None:
         return "the file does not hold its moving_mean and moving_variance"
     if layer.undecided is not None:
@@ -148,9 +144,7 @@ def _status(layer: BatchNorm, seen: _Seen, run: Run, settings: Settings) -> tupl
             "the model calls it with training=True: it normalises by batch statistics",
         )
     if not seen.comparisons:
-        return LayerStatus.UNVERIFIED, run.unobserved.get(
-            layer.name
-        ) or run.reason or "the runtime never ran it"
+        return LayerStatus.UNVERIFIED, run.unobserved.get(layer.name) or run.reason or "the runtime never ran it"
     accepted = Evidence.LAYER in settings.accept
     if run.evidence is not Evidence.MODEL and not accepted:
         return (
@@ -191,9 +185,7 @@ def _loaded_differently(layer: BatchNorm, observation: Observation) -> Finding |
     return None
 
 
-_RELOAD = (
-    "the runtime did not load what the file holds: look for renamed layers and by-name or by-position loading"
-)
+_RELOAD = "the runtime did not load what the file holds: look for renamed layers and by-name or by-position loading"
 
 
 def _configured_differently(layer: BatchNorm, observation: Observation) -> Finding | None:

@@ -30,5 +30,5 @@ def _escape(character: str) -> str:
 
 
 def matches(name: str, globs: tuple[str, ...]) -> bool:
-    """Return whether `name` fits one of the shell patterns, case-sensitively; `*` also spans the `/` of nested models."""
+    """Return whether `name` fits one of the shell patterns; `*` also spans the `/` of nested models."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in globs)

@@ -16,6 +16,9 @@ from bninspect.worker import Limits, Progress, Worker, machine_memory, silent
 
 PathLike = str | Path
 
+_READ = "bninspect.reading:read"
+_VERIFY = "bninspect.verifying:verify"
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -27,9 +30,11 @@ class Surroundings:
     options: Mapping[str, Option] = field(default_factory=dict)
 
 
-def load(
-    path: PathLike, settings: Settings = Settings(), around: Surroundings = Surroundings()
-) -> Checkpoint:
+DEFAULTS = Settings()
+SILENT = Surroundings()
+
+
+def load(path: PathLike, settings: Settings = DEFAULTS, around: Surroundings = SILENT) -> Checkpoint:
     """Read one model file in a supervised process.
 
     Args:
@@ -50,8 +55,8 @@ def load(
 
 def inspect(
     paths: PathLike | Iterable[PathLike],
-    settings: Settings = Settings(),
-    around: Surroundings = Surroundings(),
+    settings: Settings = DEFAULTS,
+    around: Surroundings = SILENT,
 ) -> Report:
     """Report what the files say of their batch-norm layers, without any framework.
 
@@ -62,8 +67,7 @@ def inspect(
         def one(path: PathLike) -> ModelReport:
             checkpoint = selection.select(_read(reader, path), settings)
             layers = tuple(
-                judging.describe(layer, rules.judged(rules.check(layer), settings))
-                for layer in checkpoint.layers
+                judging.describe(layer, rules.judged(rules.check(layer), settings)) for layer in checkpoint.layers
             )
             return replace(
                 _described(checkpoint),
@@ -76,8 +80,8 @@ def inspect(
 
 def verify(
     paths: PathLike | Iterable[PathLike],
-    settings: Settings = Settings(),
-    around: Surroundings = Surroundings(),
+    settings: Settings = DEFAULTS,
+    around: Surroundings = SILENT,
 ) -> Report:
     """Recompute every batch-norm layer by hand and compare with what the framework computes.
 
@@ -85,14 +89,14 @@ def verify(
     """
     environment: dict[str, Any] = {}
     with _reader(settings, around) as reader, _runner(settings, around) as runner:
-        runner.prepare("verify")
+        runner.prepare(_VERIFY)
 
         def one(path: PathLike) -> ModelReport:
             checkpoint = selection.select(_read(reader, path), settings)
             if not checkpoint.layers:
                 return _described(checkpoint)
             arguments = {"checkpoint": checkpoint, "settings": settings}
-            verified = runner.call("verify", Verified, arguments, around.progress)
+            verified = runner.call(_VERIFY, Verified, arguments, around.progress)
             environment.update(verified.environment)
             return verified.model
 
@@ -131,7 +135,7 @@ def _attempt(path: PathLike, one: Callable[[PathLike], ModelReport], around: Sur
 
 
 def _read(reader: Worker, path: PathLike) -> Checkpoint:
-    return reader.call("read", Checkpoint, {"path": str(path)})
+    return reader.call(_READ, Checkpoint, {"path": str(path)})
 
 
 def _described(checkpoint: Checkpoint) -> ModelReport:
@@ -164,7 +168,7 @@ def _require_layers(layers: Iterable[Any], settings: Settings) -> None:
 def _reader(settings: Settings, around: Surroundings) -> Iterator[Worker]:
     limits = Limits(settings.timeout or READ_SECONDS, settings.max_memory or READ_BYTES)
     with Worker(limits, verbose=around.verbose, show=around.complain if around.verbose else silent) as worker:
-        worker.prepare("read")
+        worker.prepare(_READ)
         yield worker
 
 

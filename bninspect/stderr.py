@@ -20,7 +20,7 @@ _NOISE = re.compile(
     | I\d{4}\ [\d:.]+\s+\d+\                                     # absl, information
     | \d{4}-\d\d-\d\d\ [\d:.]+:\ I\                              # older TensorFlow, information
     | [EW]\d{4}\ [\d:.]+\s+\d+\ (cuda_dnn|cuda_fft|cuda_blas|computation_placer|cuda_executor|cuda_diagnostics)\.cc
-    | \d{4}-\d\d-\d\d\ [\d:.]+:\ [EW]\ .*(cuda_dnn|cuda_fft|cuda_blas|computation_placer|cuda_driver|dso_loader|cudart_stub|TF-TRT)
+    | \d{4}-\d\d-\d\d\ [\d:.]+:\ [EW]\ .*(cuda_(dnn|fft|blas|driver)|computation_placer|dso_loader|cudart_stub|TF-TRT)
     )""",
     re.VERBOSE,
 )
@@ -36,10 +36,12 @@ class Stderr:
 
     def __init__(self, stream: IO[bytes], show: Callable[[str], None], *, verbose: bool) -> None:
         self._lines: deque[str] = deque(maxlen=_KEEP)
-        self._thread = threading.Thread(target=self._read, args=(stream, show, verbose), daemon=True)
+        self._thread = threading.Thread(
+            target=self._read, args=(stream, show), kwargs={"verbose": verbose}, daemon=True
+        )
         self._thread.start()
 
-    def _read(self, stream: IO[bytes], show: Callable[[str], None], verbose: bool) -> None:
+    def _read(self, stream: IO[bytes], show: Callable[[str], None], *, verbose: bool) -> None:
         for raw in iter(lambda: stream.readline(_LONGEST_LINE), b""):
             line = raw.decode(errors="replace").rstrip("\r\n")
             noise = is_noise(line)
@@ -48,7 +50,11 @@ class Stderr:
             if verbose or not noise:
                 show(line)
 
+    def drain(self) -> None:
+        """Wait until all that an ended child said has been read."""
+        self._thread.join(timeout=2)
+
     def last_words(self) -> str:
         """Return the last line that was not noise, after the child has ended; empty if there was none."""
-        self._thread.join(timeout=2)
+        self.drain()
         return self._lines[-1] if self._lines else ""

@@ -29,11 +29,7 @@ _CODES = {Status.PASS: 0, Status.FAIL: 1, Status.ERROR: 3, Status.EMPTY: 5}
 def fails(finding: Finding, fail_on: str) -> bool:
     """Return whether a finding reaches `--fail-on`."""
     ladder = [severity.value for severity in Severity]
-    return (
-        finding.ignored is None
-        and fail_on != "never"
-        and ladder.index(finding.severity) <= ladder.index(fail_on)
-    )
+    return finding.ignored is None and fail_on != "never" and ladder.index(finding.severity) <= ladder.index(fail_on)
 
 
 def model_status(layers: Iterable[LayerReport], findings: Iterable[Finding], fail_on: str) -> Status:
@@ -45,9 +41,7 @@ def model_status(layers: Iterable[LayerReport], findings: Iterable[Finding], fai
     if LayerStatus.UNVERIFIED in statuses:
         return Status.ERROR
     every = [*findings, *(finding for layer in layers for finding in layer.findings)]
-    failed = fail_on != "never" and (
-        LayerStatus.MISMATCH in statuses or any(fails(one, fail_on) for one in every)
-    )
+    failed = fail_on != "never" and (LayerStatus.MISMATCH in statuses or any(fails(one, fail_on) for one in every))
     return Status.FAIL if failed else Status.PASS
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bninspect import judging, runtimes, summary, wire
+from bninspect import runtimes, summary, wire
+from bninspect.judging import Judge
 from bninspect.records import Checkpoint, ModelReport, Verified
 from bninspect.settings import Settings
 
@@ -16,7 +16,7 @@ from bninspect.settings import Settings
 def prepare() -> None:
     """Import the framework while the file is still being read: it takes seconds."""
     if find_spec("tensorflow") is not None:
-        import tensorflow  # noqa: F401
+        import tensorflow as tf  # noqa: F401
 
 
 def verify(arguments: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None]) -> Verified:
@@ -24,3 +24,48 @@ def verify(arguments: Mapping[str, Any], arrays: list[Any], progress: Callable[[
     checkpoint = wire.decode(Checkpoint, arguments["checkpoint"], arrays)
     settings = wire.decode(Settings, arguments["settings"])
     return verify_checkpoint(checkpoint, settings, progress)
+
+
+def verify_checkpoint(
+    checkpoint: Checkpoint, settings: Settings, progress: Callable[[str], None] = lambda _: None
+) -> Verified:
+    """Run a model in a framework and compare every batch-norm call with the formula, as it happens.
+
+    Raises:
+        MissingPackage: no framework that could run it is installed.
+        RuntimeFailure: the framework failed in a way that says nothing about the layers.
+        UsageError: the given input does not fit the model.
+    """
+    judge = Judge(checkpoint.layers)
+
+    def begin() -> Callable[[runtimes.Observation], None]:
+        # A runtime that failed half-way must leave nothing behind: the next attempt is judged afresh.
+        nonlocal judge
+        judge = Judge(checkpoint.layers)
+        return judge.see
+
+    progress(f"{checkpoint.path}: running the model")
+    run = runtimes.run(checkpoint, _run_settings(settings), begin, forced=settings.runtime)
+    layers = judge.reports(run, settings)
+    model = ModelReport(
+        path=checkpoint.path,
+        sha256=checkpoint.sha256,
+        bytes=checkpoint.bytes,
+        format=checkpoint.format,
+        writer=checkpoint.writer,
+        status=summary.model_status(layers, (), settings.fail_on),
+        runtime=run.runtime,
+        evidence=run.evidence,
+        notes=(*checkpoint.notes, *run.notes),
+        layers=layers,
+    )
+    return Verified(model, run.environment)
+
+
+def _run_settings(settings: Settings) -> runtimes.RunSettings:
+    return runtimes.RunSettings(
+        seed=settings.seed,
+        input_path=Path(settings.input) if settings.input else None,
+        input_shapes=settings.input_shapes,
+        trust=settings.trust,
+    )

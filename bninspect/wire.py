@@ -30,8 +30,10 @@ def encode(value: Any, arrays: list[np.ndarray[Any, Any]] | None = None) -> Any:
 
     Arrays are appended to `arrays` and referred to by their place; without that list an array raises TypeError.
     """
+    if isinstance(value, Enum):
+        return value.value
     if value is None or isinstance(value, (str, bool, int)):
-        return value.value if isinstance(value, Enum) else value
+        return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, np.ndarray):
@@ -71,7 +73,7 @@ def _decode(kind: Any, data: Any, arrays: list[np.ndarray[Any, Any]]) -> Any:
         return {key: _decode(get_args(kind)[1], entry, arrays) for key, entry in _expect(dict, data).items()}
     if origin is np.ndarray or kind is np.ndarray:
         return arrays[_expect(int, data["array"])]
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         hints = _hints(kind)
         return kind(**{key: _decode(hints[key], entry, arrays) for key, entry in _expect(dict, data).items()})
     if isinstance(kind, type) and issubclass(kind, Enum):
@@ -109,8 +111,7 @@ def write_frame(stream: BinaryIO, message: Mapping[str, Any]) -> None:
     text = json.dumps({"message": content, "arrays": described}, allow_nan=False).encode()
     stream.write(_HEADER.pack(len(text)))
     stream.write(text)
-    for array in arrays:
-        stream.write(np.ascontiguousarray(array).tobytes())
+    stream.writelines(np.ascontiguousarray(array).tobytes() for array in arrays)
     stream.flush()
 
 

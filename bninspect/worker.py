@@ -7,6 +7,7 @@ a time limit, a memory limit and nothing to lose. Its death, of whatever kind, i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from bninspect import errors, wire
 from bninspect.stderr import Stderr
@@ -54,7 +55,6 @@ class Worker:
         limits: for each call.
         verbose: pass the child's whole standard error on, framework noise included.
         show: receives the lines of the child's standard error that are for the user.
-        tasks: module of the child's tasks, see `child.py`.
     """
 
     def __init__(self, limits: Limits, *, verbose: bool = False, show: Progress = silent) -> None:
@@ -65,7 +65,7 @@ class Worker:
         self._stderr: Stderr | None = None
         self._killed_for = ""
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -78,7 +78,7 @@ class Worker:
         if self._process is not None and self._process.poll() is None:
             return
         self.close()
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             # -P: a `json.py` in the working directory must never be imported.
             [
                 sys.executable,
@@ -101,12 +101,12 @@ class Worker:
         self._stderr = Stderr(self._process.stderr, self._show, verbose=self._verbose)
 
     def prepare(self, task: str) -> None:
-        """Start the child and let it import what `task` needs, without waiting for it."""
+        """Start the child and let it import what `task` (`module:function`) needs, without waiting for it."""
         self.start()
         self._send({"task": task, "prepare": True})
 
     def call(self, task: str, kind: type[T], arguments: Mapping[str, Any], progress: Progress = silent) -> T:
-        """Run `task` in the child and return its answer as a record of type `kind`.
+        """Run `task` (`module:function`) in the child and return its answer as a record of type `kind`.
 
         Raises:
             BninspectError: the task's own error, `LimitExceeded`, or `WorkerDied`.
@@ -130,10 +130,16 @@ class Worker:
             watch.join()
 
     def close(self) -> None:
-        """End the child."""
-        if self._process is not None:
-            self._kill()
-            self._process = None
+        """End the child and let go of its pipes."""
+        if self._process is None or self._stderr is None:
+            return
+        self._kill()
+        self._stderr.drain()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):  # what was still buffered for a dead child
+                    pipe.close()
+        self._process = None
 
     def _send(self, message: Mapping[str, Any]) -> None:
         assert self._process is not None and self._process.stdin is not None  # noqa: S101, PT018
@@ -230,8 +236,6 @@ def machine_memory() -> int:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
         total = 16_000_000_000
-    try:
+    with contextlib.suppress(OSError, ValueError):
         total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):
-        pass
     return total * 4 // 5

@@ -20,11 +20,11 @@ COMMANDS = ("inspect", "verify", "export", "doctor", "schema")
 class Commands(click.Group):
     """A group whose commands are modules of this package."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, _ctx: click.Context) -> list[str]:
         """Return the names in the order of the manual."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command; None if there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
@@ -33,12 +33,10 @@ class Commands(click.Group):
         return command
 
 
-@click.group(
-    cls=Commands, context_settings={"auto_envvar_prefix": "BNINSPECT", "help_option_names": ["-h", "--help"]}
-)
+@click.group(cls=Commands, context_settings={"auto_envvar_prefix": "BNINSPECT", "help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="bninspect", message="%(prog)s %(version)s")
 def bninspect() -> None:
-    """Is the batch normalisation of this model right?
+    r"""Is the batch normalisation of this model right?
 
     Recomputes gamma * (x - moving_mean) / sqrt(moving_variance + epsilon) + beta from the parameters in a model file,
     and compares with what the framework computes, within the proven rounding bound.

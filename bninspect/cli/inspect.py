@@ -19,7 +19,7 @@ from bninspect.cli.output import emit
 @shared.limiting
 @shared.speaking
 @click.pass_context
-def command(context: click.Context, **options: Any) -> int:
+def command(context: click.Context, /, **options: Any) -> int:
     """List the batch-norm layers of model files, with what the files say of them.
 
     Needs no framework and runs nothing that is in the file. With --layer, the distribution of each parameter is shown.

@@ -13,7 +13,7 @@ from bninspect.settings import EpsilonRule
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
-class Size(click.ParamType):
+class Size(click.ParamType):  # type: ignore[type-arg]  # older click has none
     """Bytes: `1500MB`, `2GB`, `1.5GiB`."""
 
     name = "size"
@@ -26,7 +26,7 @@ class Size(click.ParamType):
         return int(float(found[1]) * _UNITS[found[2] or ""])
 
 
-class Epsilon(click.ParamType):
+class Epsilon(click.ParamType):  # type: ignore[type-arg]  # older click has none
     """`VALUE` for every layer, or `LAYER_GLOB=VALUE`."""
 
     name = "[layer_glob=]value"
@@ -45,7 +45,7 @@ class Epsilon(click.ParamType):
         return EpsilonRule(layers or "*", epsilon)
 
 
-class Shape(click.ParamType):
+class Shape(click.ParamType):  # type: ignore[type-arg]  # older click has none
     """`1,224,224,3` for the only input, or `NAME=1,224,224,3`."""
 
     name = "[name=]dims"
@@ -66,7 +66,7 @@ class Shape(click.ParamType):
         return name, dims
 
 
-class Target(click.ParamType):
+class Target(click.ParamType):  # type: ignore[type-arg]  # older click has none
     """`FORMAT=PATH`."""
 
     name = "format=path"
@@ -74,9 +74,7 @@ class Target(click.ParamType):
     def __init__(self, formats: tuple[str, ...]) -> None:
         self._formats = formats
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         """Return format and path."""
         if isinstance(value, tuple):
             return value

@@ -21,9 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 FORMATS = ("text", "json")
 
 _SELECTING = (
-    click.option(
-        "--layer", "layers", metavar="GLOB", multiple=True, help="Look at these layers only; repeatable."
-    ),
+    click.option("--layer", "layers", metavar="GLOB", multiple=True, help="Look at these layers only; repeatable."),
     click.option(
         "--exclude-layer",
         "exclude_layers",
@@ -94,9 +92,7 @@ _REPORTING = (
 
 _SPEAKING = (
     click.option("-q", "--quiet", is_flag=True, help="Verdict and failures only."),
-    click.option(
-        "-v", "--verbose", count=True, help="Every layer; -vv: the workers' whole standard error too."
-    ),
+    click.option("-v", "--verbose", count=True, help="Every layer; -vv: the workers' whole standard error too."),
     click.option(
         "--color",
         type=click.Choice(("auto", "always", "never")),
@@ -146,9 +142,7 @@ def running(function: F) -> F:
     """Add options of how a framework runs the model."""
     return _apply(
         (
-            click.option(
-                "--runtime", metavar="NAME", help="Run the model in this runtime only: keras or tf-keras."
-            ),
+            click.option("--runtime", metavar="NAME", help="Run the model in this runtime only: keras or tf-keras."),
             click.option(
                 "--input",
                 "input",

@@ -19,7 +19,7 @@ from bninspect.cli.output import emit
 @shared.limiting
 @shared.speaking
 @click.pass_context
-def command(context: click.Context, **options: Any) -> int:
+def command(context: click.Context, /, **options: Any) -> int:
     """Recompute every batch norm by hand and compare with what the framework computes.
 
     The framework loads the file itself. Each layer is compared twice: as it runs in the model, and alone on inputs

@@ -30,7 +30,7 @@ def _text(report: Report, looks: Looks) -> str:
     return text.render(report, looks)
 
 
-def _json(report: Report, looks: Looks) -> str:
+def _json(report: Report, _looks: Looks) -> str:
     from bninspect.reports import json_document
 
     return json_document.render(report)

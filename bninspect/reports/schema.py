@@ -66,9 +66,7 @@ def _record(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if name not in definitions:
         definitions[name] = {}
         hints = get_type_hints(kind)
-        required = [
-            one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING
-        ]
+        required = [one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING]
         definitions[name] = {
             "type": "object",
             "required": required,

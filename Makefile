@@ -1,0 +1,31 @@
+# Everything runs in the virtual environment .venv, which `make setup` (and every other target) creates.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo test check bench
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup  ## verify a trained model, and export its parameters
+	$(BIN)/bninspect verify sample_models/digits_keras2.h5
+	$(BIN)/bninspect inspect sample_models/digits_keras2.h5
+
+test: setup  ## all tests
+	$(BIN)/python -m pytest
+
+check: setup  ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup  ## what is measured against what: benchmarks/README.md
+	$(BIN)/python benchmarks/starting.py
+	$(BIN)/python benchmarks/reading.py
+	$(BIN)/python benchmarks/verifying.py

@@ -1,0 +1,38 @@
+"""`bninspect doctor`."""
+
+from __future__ import annotations
+
+import click
+
+from bninspect.settings import READ_BYTES, READ_SECONDS, RUN_SECONDS
+
+_GIGABYTE = 1e9
+
+
+@click.command("doctor")
+def command() -> int:
+    """Say what works here: formats, runtimes with their versions, limits, and how to install what is missing."""
+    from bninspect import __version__, environment, exporters, formats, runtimes, worker
+
+    known = environment.describe()
+    click.echo(f"bninspect {__version__}, Python {known['python']}, {known['platform']}")
+    click.echo(f"numpy {known['numpy']}, h5py {known['h5py']}\n")
+    click.echo("reads (no framework needed)")
+    for form in formats.FORMATS:
+        click.echo(f"  {form.name:<16}{form.title}")
+    click.echo("\nexports")
+    for exporter in exporters.EXPORTERS:
+        click.echo(f"  {exporter.name:<16}{exporter.title}")
+    click.echo("\nruns")
+    for runtime in runtimes.RUNTIMES:
+        missing = [name for name in (runtime.package, *runtime.requires) if environment.installed(name) is None]
+        state = (
+            f"missing {', '.join(missing)}: {runtime.install}"
+            if missing
+            else f"{environment.installed(runtime.package)}"
+        )
+        click.echo(f"  {runtime.name:<16}{runtime.title}  {state}")
+    click.echo("\nlimits for one model")
+    click.echo(f"  reading         {READ_SECONDS:g} s, {READ_BYTES / _GIGABYTE:g} GB of address space")
+    click.echo(f"  running         {RUN_SECONDS:g} s, {worker.machine_memory() / _GIGABYTE:.0f} GB of resident memory")
+    return 0

@@ -1,0 +1,67 @@
+"""`bninspect export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bninspect.cli import options as shared
+from bninspect.cli.messages import Progress, say
+from bninspect.names import printable
+
+if TYPE_CHECKING:
+    from bninspect.records import Checkpoint
+
+FORMATS = ("npz", "json", "csv", "safetensors")
+
+
+@click.command("export")
+@click.argument("model", type=click.Path(exists=True))
+@shared.selecting
+@click.option("-f", "--format", "form", type=click.Choice(FORMATS), required=True, help="Format of the export.")
+@click.option(
+    "-o", "--output", metavar="FILE", help="Where to write it; - is standard output.  [default: MODEL's name here]"
+)
+@click.option("--folded", is_flag=True, help="Scale and shift of y = scale * x + shift instead of the parameters.")
+@click.option("--force", is_flag=True, help="Replace a file that exists.")
+@shared.limiting
+@click.option("-q", "--quiet", is_flag=True, help="Errors only.")
+@click.option("-v", "--verbose", count=True, help="-vv: the worker's whole standard error.")
+@click.pass_context
+def command(context: click.Context, /, **options: Any) -> int:
+    """Hand the parameters of a model's batch norms on: gamma, beta, moving_mean, moving_variance, epsilon, axis.
+
+    Arrays keep their stored type. The file is written whole or not at all.
+    """
+    from bninspect import exporters, files, pipeline
+
+    with Progress(quiet=options["quiet"]) as progress:
+        around = shared.surroundings(context, progress, options["verbose"])
+        checkpoint = pipeline.load(options["model"], shared.settings(options), around)
+    exporter = next(one for one in exporters.EXPORTERS if one.name == options["form"])
+    data = exporter.encode(checkpoint, folded=options["folded"])
+    source = Path(options["model"])
+    target = options["output"] or f"{source.name.removesuffix(source.suffix)}{exporter.suffix}"
+    if target == "-":
+        click.get_binary_stream("stdout").write(data)
+    else:
+        files.write_whole(Path(target), data, force=options["force"], inputs=(source,))
+    if not options["quiet"]:
+        _tell(checkpoint, target)
+    return 0
+
+
+def _tell(checkpoint: Checkpoint, target: str) -> None:
+    channels = sum(layer.channels for layer in checkpoint.layers)
+    place = "standard output" if target == "-" else printable(target)
+    say(f"wrote {len(checkpoint.layers)} batch-norm layers, {channels} channels to {place}")
+    unknown = [layer.name for layer in checkpoint.layers if layer.epsilon is None]
+    if unknown:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        say(
+            f"note: epsilon is unknown for {printable(unknown[0])}{more}: this file does not hold it, --epsilon VALUE supplies it"
+        )
+    for note in checkpoint.notes:
+        say(f"note: {printable(note, 500)}")

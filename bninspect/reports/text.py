@@ -1,0 +1,237 @@
+"""The report for people at a terminal, or in the log of a pipeline."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import PurePath
+
+from bninspect.names import printable
+from bninspect.records import (
+    Comparison,
+    Evidence,
+    Finding,
+    LayerReport,
+    LayerStatus,
+    ModelReport,
+    Report,
+    Severity,
+    Status,
+    Worst,
+)
+from bninspect.reports import Looks
+from bninspect.reports.lines import Line, line, plural, shown
+from bninspect.reports.table import layer_table, parameter_details
+
+_INDENT = " " * 6
+_VERDICTS = {
+    Status.PASS: ("PASS", "bold green"),
+    Status.FAIL: ("FAIL", "bold red"),
+    Status.ERROR: ("ERROR", "bold magenta"),
+    Status.EMPTY: ("EMPTY", "bold yellow"),
+}
+_SEVERITIES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
+
+
+def render(report: Report, looks: Looks) -> str:
+    """Return the report as text, with colours if `looks` wants them."""
+    body: Callable[[ModelReport, Looks], Iterator[Line]] = _verified if report.command == "verify" else _inspected
+    rows: list[Line] = []
+    for model in report.models:
+        rows.extend(_broken(model) if model.error else body(model, looks))
+    if len(report.models) > 1 and looks.verbosity >= 0:
+        rows.append(_total(report))
+    return shown(rows, looks)
+
+
+def _header(model: ModelReport) -> Line:
+    """Return the line that names the file, its writer, and what all its layers share."""
+    channels = sum(layer.channels for layer in model.layers)
+    parts = [plural(len(model.layers), "batch-norm layer"), plural(channels, "channel")]
+    common = [text for text in (_shared(model, "axis"), _shared(model, "epsilon")) if text]
+    return line(
+        (printable(PurePath(model.path).name), "bold"),
+        f"  {printable(model.writer) or 'unknown writer'}, {model.format}, {', '.join(parts)}",
+        f"; {', '.join(common)}" if common else "",
+    )
+
+
+def _shared(model: ModelReport, name: str) -> str:
+    values = {getattr(layer, name) for layer in model.layers}
+    if len(values) != 1:
+        return ""
+    (value,) = values
+    return f"{name} {'unknown' if value is None else f'{value:g}' if isinstance(value, float) else value}"
+
+
+def _broken(model: ModelReport) -> Iterator[Line]:
+    assert model.error is not None  # noqa: S101 - narrows the type
+    word, style = _VERDICTS[model.status]
+    yield line((f"{word:<6}", style), f"{printable(model.path)}: {printable(model.error.what, 500)}")
+    if model.error.why:
+        yield line(f"{_INDENT}why: {printable(model.error.why, 500)}")
+    if model.error.hint:
+        yield line(f"{_INDENT}hint: {printable(model.error.hint, 500)}")
+
+
+def _inspected(model: ModelReport, looks: Looks) -> Iterator[Line]:
+    yield _header(model)
+    yield from layer_table(model.layers, looks)
+    if looks.detailed:
+        for layer in model.layers:
+            yield from parameter_details(layer)
+    for layer in model.layers:
+        yield from _findings(layer, looks)
+        for note in layer.notes:
+            yield line(f"{_INDENT}{printable(layer.name)}: {printable(note, 500)}")
+    yield from _notes(model)
+
+
+def _verified(model: ModelReport, looks: Looks) -> Iterator[Line]:
+    if looks.verbosity >= 0:
+        yield _header(model)
+    if not model.layers:
+        yield line(("EMPTY ", "bold yellow"), "no batch-norm layer was chosen")
+        return
+    statuses = Counter(layer.status for layer in model.layers)
+    yield _verdict(model, statuses, looks)
+    if looks.verbosity >= 0 and statuses[LayerStatus.VERIFIED]:
+        yield from _worst_ratio(model)
+    for layer in model.layers:
+        if layer.status is LayerStatus.MISMATCH:
+            yield from _mismatch(layer)
+    yield from _unverified(model)
+    for layer in model.layers:
+        yield from _findings(layer, looks, without=("BN301",))
+    if looks.verbosity >= 0:
+        yield from _notes(model)
+    if looks.verbosity >= 1:
+        yield from _every_layer(model)
+    elif looks.verbosity == 0 and statuses[LayerStatus.VERIFIED] and model.status is not Status.PASS:
+        yield line(("ok    ", "green"), f"{plural(statuses[LayerStatus.VERIFIED], 'other layer')} (-v lists them)")
+
+
+def _verdict(model: ModelReport, statuses: Counter[LayerStatus | None], looks: Looks) -> Line:
+    word, style = _VERDICTS[model.status]
+    place = f"{printable(PurePath(model.path).name)}: " if looks.verbosity < 0 else ""
+    text = (
+        f"{place}{statuses[LayerStatus.VERIFIED]} of {len(model.layers)} layers equal "
+        f"gamma*(x-mean)/sqrt(variance+epsilon)+beta in {model.runtime}"
+    )
+    if model.evidence is Evidence.LAYER:
+        text += ", each layer alone, outside its model"
+    return line((f"{word:<6}", style), text)
+
+
+def _worst_ratio(model: ModelReport) -> Iterator[Line]:
+    judged = [
+        (comparison.ratio, layer, comparison)
+        for layer in model.layers
+        if layer.status is LayerStatus.VERIFIED
+        for comparison in layer.comparisons
+        if comparison.ratio is not None
+    ]
+    if judged:
+        ratio, layer, comparison = max(judged, key=lambda one: one[0])
+        elements = sum(one.elements for _, _, one in judged)
+        where = f" at {printable(layer.name)}, channel {comparison.worst.channel}" if comparison.worst else ""
+        yield line(f"{_INDENT}worst {ratio:.2f} of the rounding bound{where}; {elements:,} values compared")
+
+
+def _mismatch(layer: LayerReport) -> Iterator[Line]:
+    """Return the rich diff of a layer: what was beyond the bound, and the arithmetic of the worst element."""
+    wrong = [comparison for comparison in layer.comparisons if not comparison.agrees]
+    worst = max(wrong, key=lambda one: one.ratio if one.ratio is not None else float("inf"), default=None)
+    headline = _beyond(worst) if worst else "see the findings"
+    yield line(("FAIL  ", "bold red"), (printable(layer.name), "bold"), f"   {headline}")
+    if worst and worst.worst:
+        yield from _by_hand(worst.worst)
+
+
+def _beyond(comparison: Comparison) -> str:
+    counted = f"{comparison.violations} of {comparison.elements} values {comparison.observed}"
+    channel = f", channel {comparison.worst.channel}" if comparison.worst else ""
+    if comparison.ratio is None:
+        return f"{counted} are not finite{channel}"
+    return f"{counted} beyond the bound, worst {comparison.ratio:.2g} x bound{channel}"
+
+
+def _by_hand(worst: Worst) -> Iterator[Line]:
+    numbers = (worst.gamma, worst.x, worst.moving_mean, worst.moving_variance, worst.epsilon, worst.beta)
+    gamma, x, mean, variance, epsilon, beta = (_number(number) for number in numbers)
+    arithmetic = f"{gamma} * ({x} - {mean}) / sqrt({variance} + {epsilon}) + {beta} = {_number(worst.expected)}"
+    yield line((f"{_INDENT}by hand    ", "dim"), arithmetic)
+    yield line((f"{_INDENT}runtime    ", "dim"), _number(worst.actual))
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.6g}"
+
+
+def _unverified(model: ModelReport) -> Iterator[Line]:
+    """Return one line for each reason, however many layers share it."""
+    reasons: dict[str, list[LayerReport]] = {}
+    for layer in model.layers:
+        if layer.status is LayerStatus.UNVERIFIED:
+            reasons.setdefault(layer.reason.replace(layer.name, "LAYER"), []).append(layer)
+    for layers in reasons.values():
+        first, rest = layers[0], len(layers) - 1
+        name = printable(first.name) + (f" and {plural(rest, 'other layer')}" if rest else "")
+        yield line(("ERROR ", "bold magenta"), (name, "bold"), f"   unverified: {printable(first.reason, 500)}")
+
+
+def _findings(layer: LayerReport, looks: Looks, without: tuple[str, ...] = ()) -> Iterator[Line]:
+    for finding in layer.findings:
+        if finding.ignored is None and finding.rule not in without and _wanted(finding, looks):
+            word = finding.severity.value
+            yield line(
+                (f"{word:<8}", _SEVERITIES[finding.severity]),
+                f"{finding.rule} {printable(layer.name)}: {printable(finding.message, 500)}",
+            )
+            if finding.hint and finding.severity is not Severity.NOTE:
+                yield line(f"{_INDENT}  hint: {printable(finding.hint, 500)}")
+
+
+def _wanted(finding: Finding, looks: Looks) -> bool:
+    """Notes are gathered in one line (`_notes`) unless every layer is asked for."""
+    return (
+        looks.verbosity >= 1
+        or finding.severity is Severity.ERROR
+        or (finding.severity is Severity.WARNING and looks.verbosity >= 0)
+    )
+
+
+def _notes(model: ModelReport) -> Iterator[Line]:
+    noted: dict[str, list[Finding]] = {}
+    for layer in model.layers:
+        for finding in layer.findings:
+            if finding.severity is Severity.NOTE and finding.ignored is None:
+                noted.setdefault(finding.rule, []).append(finding)
+    for rule, findings in noted.items():
+        yield line(
+            (f"{_INDENT}notes: ", "cyan"),
+            f"{rule} in {plural(len(findings), 'layer')} ({printable(findings[0].message)})",
+        )
+    for note in model.notes:
+        yield line((f"{_INDENT}notes: ", "cyan"), printable(note, 500))
+
+
+def _every_layer(model: ModelReport) -> Iterator[Line]:
+    width = max(len(printable(layer.name)) for layer in model.layers)
+    for layer in model.layers:
+        if layer.status is LayerStatus.VERIFIED:
+            ratios = ", ".join(
+                f"{one.observed} {one.ratio:.2f} of the bound over {one.elements:,} values"
+                for one in layer.comparisons
+                if one.ratio is not None
+            )
+            yield line(("ok    ", "green"), f"{printable(layer.name):<{width}}  {ratios}")
+
+
+def _total(report: Report) -> Line:
+    counts = Counter(model.status for model in report.models)
+    parts: list[str | tuple[str, str]] = [f"{plural(report.summary.models, 'model')}: "]
+    for status, (_, style) in _VERDICTS.items():
+        if counts[status]:
+            parts += [(f"{counts[status]} {status.value}", style), "  "]
+    return line(*parts)

@@ -1,0 +1,62 @@
+"""Tasks for tests of the supervisor: what a file from a stranger or a framework may do to a process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import time
+from typing import Any
+
+from bninspect.errors import DamagedFile
+from bninspect.records import Option
+
+
+def echo(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+    progress("half-way")
+    return Option(arguments["value"], "echo")
+
+
+def array_sum(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+    return Option(float(arrays[arguments["array"]["array"]].sum()), "array_sum")
+
+
+def refuse(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+    raise DamagedFile("broken", why="because", hint="mend it")
+
+
+def blunder(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+    raise KeyError("a defect")
+
+
+def hang_holding_the_lock(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+    # As libhdf5 does on a damaged heap: native code that keeps the interpreter's lock for ever.
+    ctypes.PyDLL(None).sleep(600)
+    raise AssertionError
+
+
+def crash(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+    ctypes.string_at(0)
+    raise AssertionError
+
+
+def leave(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+    print("last words", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(7)
+
+
+def devour(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+    held = []
+    for _ in range(2000):
+        held.append(b"x" * 10_000_000)
+        time.sleep(0.001)
+    return Option(len(held), "devour")
+
+
+def babble(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+    print("what a library prints must not look like an answer")
+    os.write(1, b"\0\0\0\0\0\0\0\7garbage\n")
+    print("E0000 a real error", file=sys.stderr)
+    print("I0000 00:00:1.2 3 port.cc:153] oneDNN custom operations are on.", file=sys.stderr)
+    return Option("intact", "babble")
