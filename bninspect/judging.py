@@ -41,7 +41,8 @@ class _Seen:
 class Judge:
     """Compares every observation as it arrives, so that no activation is kept."""
 
-    def __init__(self, layers: Iterable[BatchNorm]) -> None:
+    def __init__(self, layers: Iterable[BatchNorm], settings: Settings) -> None:
+        self._settings = settings
         self._layers = {layer.name: layer for layer in layers}
         self._seen = {name: _Seen() for name in self._layers}
 
@@ -57,19 +58,19 @@ class Judge:
         seen.training |= observation.training
         if observation.training or _not_comparable(layer):
             return
-        comparison = compare.judge(observation, layer)
+        comparison = compare.judge(observation, layer, tolerance=self._settings.tolerance)
         before = seen.comparisons.get(observation.observed)
         seen.comparisons[observation.observed] = compare.merge(before, comparison) if before else comparison
 
-    def reports(self, run: Run, settings: Settings) -> tuple[LayerReport, ...]:
+    def reports(self, run: Run) -> tuple[LayerReport, ...]:
         """Return the verdict on every layer, in the model's order."""
-        return tuple(self._report(layer, run, settings) for layer in self._layers.values())
+        return tuple(self._report(layer, run) for layer in self._layers.values())
 
-    def _report(self, layer: BatchNorm, run: Run, settings: Settings) -> LayerReport:
+    def _report(self, layer: BatchNorm, run: Run) -> LayerReport:
         seen = self._seen[layer.name]
         findings = (*rules.check(layer), *seen.findings.values(), *_mismatches(seen.comparisons.values()))
-        status, reason = _status(layer, seen, run, settings)
-        return describe(layer, rules.judged(findings, settings), status, reason, tuple(seen.comparisons.values()))
+        status, reason = _status(layer, seen, run, self._settings)
+        return describe(layer, rules.judged(findings, self._settings), status, reason, tuple(seen.comparisons.values()))
 
 
 def describe(

@@ -38,6 +38,9 @@ class Settings:
     ignore: tuple[str, ...] = ()
     allow_empty: bool = False
     runtime: str | None = None
+    rtol: float | None = None
+    """With atol: judge by |difference| <= atol + rtol * |expected| instead of the derived bound."""
+    atol: float | None = None
     seed: int = 0
     input: str | None = None
     """A .npy or .npz file with the model's input; seeded random numbers without it."""
@@ -49,3 +52,8 @@ class Settings:
     """Seconds for reading and for running one model; READ_SECONDS and RUN_SECONDS without it."""
     max_memory: int | None = None
     """Bytes for reading and for running one model; READ_BYTES and most of this machine's memory without it."""
+
+    @property
+    def tolerance(self) -> tuple[float, float] | None:
+        """(rtol, atol) if the user insists on them."""
+        return None if self.rtol is None or self.atol is None else (self.rtol, self.atol)

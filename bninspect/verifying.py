@@ -36,17 +36,17 @@ def verify_checkpoint(
         RuntimeFailure: the framework failed in a way that says nothing about the layers.
         UsageError: the given input does not fit the model.
     """
-    judge = Judge(checkpoint.layers)
+    judge = Judge(checkpoint.layers, settings)
 
-    def begin() -> Callable[[runtimes.Observation], None]:
+    def begin() -> runtimes.Sink:
         # A runtime that failed half-way must leave nothing behind: the next attempt is judged afresh.
         nonlocal judge
-        judge = Judge(checkpoint.layers)
+        judge = Judge(checkpoint.layers, settings)
         return judge.see
 
     progress(f"{checkpoint.path}: running the model")
-    run = runtimes.run(checkpoint, _run_settings(settings), begin, forced=settings.runtime)
-    layers = judge.reports(run, settings)
+    run = runtimes.run(checkpoint, _run_settings(settings), begin)
+    layers = judge.reports(run)
     model = ModelReport(
         path=checkpoint.path,
         sha256=checkpoint.sha256,
@@ -64,6 +64,7 @@ def verify_checkpoint(
 
 def _run_settings(settings: Settings) -> runtimes.RunSettings:
     return runtimes.RunSettings(
+        runtime=settings.runtime,
         seed=settings.seed,
         input_path=Path(settings.input) if settings.input else None,
         input_shapes=settings.input_shapes,

@@ -36,7 +36,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"auto_envvar_prefix": "BNINSPECT", "help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="bninspect", message="%(prog)s %(version)s")
 def bninspect() -> None:
-    r"""Is the batch normalisation of this model right?
+    """Is the batch normalisation of this model right?
 
     Recomputes gamma * (x - moving_mean) / sqrt(moving_variance + epsilon) + beta from the parameters in a model file,
     and compares with what the framework computes, within the proven rounding bound.
@@ -44,7 +44,7 @@ def bninspect() -> None:
     \b
     Exit codes: 0 all checked and right, 1 a mismatch or a finding, 2 wrong usage,
     3 something could not be checked, 5 nothing to check, 130 interrupted.
-    """
+    """  # noqa: D301 - \b is the character by which click keeps line ends
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -53,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
         code = bninspect.main(list(arguments), prog_name="bninspect", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
+        click.echo(error.format_message(), err=True)
         return 2
     except click.UsageError as error:
         show_error(error.format_message(), hint=_help_of(error.ctx))

@@ -9,7 +9,7 @@ from bninspect.settings import READ_BYTES, READ_SECONDS, RUN_SECONDS
 _GIGABYTE = 1e9
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="Say what works here, and how to install the rest.")
 def command() -> int:
     """Say what works here: formats, runtimes with their versions, limits, and how to install what is missing."""
     from bninspect import __version__, environment, exporters, formats, runtimes, worker

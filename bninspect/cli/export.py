@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FORMATS = ("npz", "json", "csv", "safetensors")
 
 
-@click.command("export")
+@click.command("export", short_help="Write the parameters to npz, json, csv or safetensors.")
 @click.argument("model", type=click.Path(exists=True))
 @shared.selecting
 @click.option("-f", "--format", "form", type=click.Choice(FORMATS), required=True, help="Format of the export.")
@@ -60,8 +60,7 @@ def _tell(checkpoint: Checkpoint, target: str) -> None:
     unknown = [layer.name for layer in checkpoint.layers if layer.epsilon is None]
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        say(
-            f"note: epsilon is unknown for {printable(unknown[0])}{more}: this file does not hold it, --epsilon VALUE supplies it"
-        )
+        say(f"note: epsilon is unknown for {printable(unknown[0])}{more}: the file does not hold it")
+        say("  hint: --epsilon VALUE supplies it")
     for note in checkpoint.notes:
         say(f"note: {printable(note, 500)}")

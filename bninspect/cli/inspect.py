@@ -11,7 +11,7 @@ from bninspect.cli.messages import Progress
 from bninspect.cli.output import emit
 
 
-@click.command("inspect")
+@click.command("inspect", short_help="List batch-norm layers, with what the file says of them.")
 @shared.models
 @shared.selecting
 @click.option("--wide", is_flag=True, help="Every column, however wide the terminal is.")

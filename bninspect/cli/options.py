@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 FORMATS = ("text", "json")
+_TOLERANCE = click.FloatRange(min=0)
 
 _SELECTING = (
     click.option("--layer", "layers", metavar="GLOB", multiple=True, help="Look at these layers only; repeatable."),
@@ -158,6 +159,8 @@ def running(function: F) -> F:
                 metavar="[NAME=]DIMS",
                 help="Shape of an input, batch first: 1,224,224,3; repeatable.",
             ),
+            click.option("--rtol", type=_TOLERANCE, help="With --atol: judge by these instead of the derived bound."),
+            click.option("--atol", type=_TOLERANCE, help="With --rtol: judge by these instead of the derived bound."),
             click.option(
                 "--seed",
                 type=click.IntRange(min=0),
@@ -185,6 +188,10 @@ def settings(options: dict[str, Any]) -> Settings:
     known = {name: value for name, value in options.items() if name in Settings.__dataclass_fields__}
     if "input_shapes" in known:
         known["input_shapes"] = dict(known["input_shapes"])
+    for name in {"select", "ignore"} & set(known):
+        known[name] = tuple(rule.strip() for text in known[name] for rule in text.split(",") if rule.strip())
+    if (known.get("rtol") is None) != (known.get("atol") is None):
+        raise click.UsageError("--rtol and --atol go together: one alone leaves the other to a guess")
     return Settings(**known)
 
 

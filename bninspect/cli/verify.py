@@ -11,7 +11,7 @@ from bninspect.cli.messages import Progress
 from bninspect.cli.output import emit
 
 
-@click.command("verify")
+@click.command("verify", short_help="Recompute by hand and compare with the framework.")
 @shared.models
 @shared.selecting
 @shared.running

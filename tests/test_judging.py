@@ -1,0 +1,163 @@
+"""A verdict is earned: what was not compared, or compared badly, is never verified."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from layers import frozen, layer, observation
+
+from bninspect.judging import Judge, distribution
+from bninspect.records import BatchNorm, Evidence, LayerReport, LayerStatus, Observation, Run, Statistics
+from bninspect.settings import Settings
+
+MODEL = Run("keras 3", Evidence.MODEL)
+
+
+def verdict(stored: BatchNorm, *seen: Observation, run: Run = MODEL, settings: Settings = Settings()) -> LayerReport:
+    judge = Judge((stored,), settings)
+    for one in seen:
+        judge.see(one)
+    (report,) = judge.reports(run)
+    return report
+
+
+def both(stored: BatchNorm, **changes: Any) -> tuple[Observation, Observation]:
+    return observation(stored, **changes), observation(stored, "probed", **changes)
+
+
+def test_two_right_observations_verify_a_layer() -> None:
+    report = verdict(layer(), *both(layer()))
+    assert report.status is LayerStatus.VERIFIED
+    assert [one.observed for one in report.comparisons] == ["in-model", "probed"]
+    assert all(one.elements == 60 for one in report.comparisons)
+    assert [finding.rule for finding in report.findings] == ["BN113"]
+
+
+def test_several_calls_of_a_shared_layer_are_joined() -> None:
+    report = verdict(layer(), *both(layer()), observation(layer()))
+    in_model = report.comparisons[0]
+    assert (in_model.elements, in_model.calls) == (120, 2)
+
+
+@pytest.mark.parametrize("name", ["gamma", "beta", "moving_mean", "moving_variance"])
+@pytest.mark.parametrize("channel", [0, 2])
+@pytest.mark.parametrize("bit", [0, 12, 31])
+def test_one_flipped_bit_of_a_loaded_parameter_is_named(name: str, channel: int, bit: int) -> None:
+    stored = layer()
+    loaded = {key: array.copy() for key, array in stored.arrays.items()}
+    loaded[name].view(np.uint32)[channel] ^= np.uint32(1 << bit)
+    report = verdict(stored, *both(stored, loaded=loaded))
+    assert report.status is LayerStatus.MISMATCH
+    (finding,) = [one for one in report.findings if one.rule == "BN304"]
+    assert f"{name} of channel {channel} is" in finding.message
+
+
+def test_another_epsilon_in_the_runtime_is_named() -> None:
+    report = verdict(layer(), *both(layer(), epsilon=1e-5))
+    assert report.status is LayerStatus.MISMATCH
+    assert "epsilon is 0.001 in the file and 1e-05 in the runtime" in [one.message for one in report.findings]
+
+
+def test_swapped_parameters_are_seen_in_the_outputs_and_in_the_loaded_values() -> None:
+    stored = layer()
+    swapped = layer(gamma=stored.beta, beta=stored.gamma)
+    report = verdict(stored, *both(swapped))
+    assert report.status is LayerStatus.MISMATCH
+    assert {one.rule for one in report.findings} >= {"BN301", "BN304"}
+    assert all(not one.agrees for one in report.comparisons)
+
+
+def test_a_parameter_that_only_one_side_has_is_named() -> None:
+    stored = layer(gamma=None, scale=False)
+    report = verdict(stored, *both(stored, loaded=layer().arrays))
+    assert report.status is LayerStatus.MISMATCH
+    assert "the runtime has a gamma, the file has none" in [one.message for one in report.findings]
+
+
+def test_a_runtime_that_widens_float16_has_changed_nothing() -> None:
+    half = {key: array.astype(np.float16) for key, array in layer().arrays.items()}
+    stored = layer(dtype="float16", **half)
+    loaded = {key: array.astype(np.float32) for key, array in half.items()}
+    assert verdict(stored, *both(stored, loaded=loaded)).status is LayerStatus.VERIFIED
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_an_output_that_is_not_finite_is_a_mismatch(poison: float) -> None:
+    bad = observation(layer())
+    bad.y[1, 2, 1] = poison
+    report = verdict(layer(), bad, observation(layer(), "probed"))
+    assert report.status is LayerStatus.MISMATCH
+    (finding,) = [one for one in report.findings if one.rule == "BN202"]
+    assert finding.evidence["channels"] == [1]
+
+
+def test_nan_on_both_sides_is_a_mismatch() -> None:
+    stored = layer(moving_variance=frozen([-1.0, 1.0, 4.0]))
+    with np.errstate(invalid="ignore"):
+        report = verdict(stored, *both(stored))
+    assert report.status is LayerStatus.MISMATCH
+    assert {one.rule for one in report.findings} >= {"BN102", "BN202"}
+
+
+def test_no_observation_is_unverified() -> None:
+    assert verdict(layer()).status is LayerStatus.UNVERIFIED
+
+
+def test_a_layer_that_only_the_probe_reached_is_unverified_unless_accepted() -> None:
+    run = Run("keras 3", Evidence.MODEL, unobserved={"bn": "no call reached it"})
+    probe = observation(layer(), "probed")
+    report = verdict(layer(), probe, run=run)
+    assert report.status is LayerStatus.UNVERIFIED
+    assert report.reason.startswith("no call reached it")
+    assert verdict(layer(), probe, run=run, settings=Settings(accept=("layer",))).status is LayerStatus.VERIFIED
+
+
+def test_layer_evidence_is_unverified_unless_accepted() -> None:
+    run = Run("keras 3", Evidence.LAYER, reason="the file holds only weights")
+    assert verdict(layer(), *both(layer()), run=run).reason.startswith("the file holds only weights")
+    assert verdict(layer(), *both(layer()), run=run, settings=Settings(accept=("layer",))).status == "verified"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"epsilon": None}, "--epsilon"),
+        ({"statistics": Statistics.BATCH}, "not verifiable"),
+        ({"moving_mean": None}, "does not hold"),
+        ({"undecided": frozen([1.0, 2.0, 3.0])}, "gamma or beta"),
+    ],
+)
+def test_what_the_formula_cannot_be_computed_for_is_unverified(changes: dict[str, Any], reason: str) -> None:
+    report = verdict(layer(**changes), *both(layer()))
+    assert report.status is LayerStatus.UNVERIFIED
+    assert reason in report.reason
+    assert not report.comparisons
+
+
+def test_a_call_in_training_mode_is_unverified() -> None:
+    report = verdict(layer(), observation(layer(), training=True), observation(layer(), "probed"))
+    assert report.status is LayerStatus.UNVERIFIED
+    assert "batch statistics" in report.reason
+
+
+def test_tolerances_of_those_who_insist_replace_the_bound() -> None:
+    off = observation(layer())
+    off.y[...] += 0.01
+    settings = Settings(rtol=0.0, atol=0.1)
+    assert verdict(layer(), off, observation(layer(), "probed")).status is LayerStatus.MISMATCH
+    assert verdict(layer(), off, observation(layer(), "probed"), settings=settings).status is LayerStatus.VERIFIED
+
+
+def test_ignored_rules_stay_in_the_report() -> None:
+    report = verdict(layer(), *both(layer()), settings=Settings(ignore=("BN113",)))
+    assert [(one.rule, one.ignored) for one in report.findings] == [("BN113", "--ignore")]
+
+
+def test_a_distribution_counts_every_value() -> None:
+    values = distribution(np.array([[1.0, 2.0], [np.nan, 1e30]], np.float32))
+    assert (values.minimum, values.nonfinite, sum(values.counts)) == (1.0, 1, 3)
+    assert values.quantiles[2] == 2.0
+    nothing = distribution(np.full(3, np.inf))
+    assert (nothing.minimum, nothing.nonfinite, nothing.counts) == (None, 3, ())

@@ -1,0 +1,43 @@
+"""Names from files are inert wherever they are shown."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bninspect import names
+
+
+@given(st.text(st.characters(), max_size=400))
+def test_what_is_shown_is_printable_and_short(text: str) -> None:
+    shown = names.printable(text)
+    assert shown.isprintable()
+    assert len(shown) <= names.LONGEST
+    shown.encode()  # a lone surrogate would raise
+
+
+@given(st.text(st.characters(categories=("L", "N", "P", "S")), max_size=names.LONGEST))
+def test_a_harmless_name_is_left_alone(text: str) -> None:
+    assert names.printable(text) == text
+
+
+@pytest.mark.parametrize("name", ["a\n::error::b", "\x1b[2Jx", "‮evil", "\r##vso[task]", "\ud800", "\x00"])
+def test_what_terminals_and_ci_would_act_on_is_escaped(name: str) -> None:
+    assert not re.search(r"[\x00-\x1f\x7f‮\ud800]", names.printable(name))
+
+
+def test_a_long_name_keeps_both_ends() -> None:
+    shown = names.printable("model/" + "x" * 5000 + "/bn", 40)
+    assert shown.startswith("model/")
+    assert shown.endswith("/bn")
+    assert len(shown) == 40
+
+
+def test_patterns_span_nested_models_and_mind_case() -> None:
+    assert names.matches("outer/inner/bn", ("*bn",))
+    assert names.matches("a[1]", ("a*",))
+    assert not names.matches("BN", ("bn",))
+    assert not names.matches("bn", ())
