@@ -130,7 +130,7 @@ def _not_comparable(layer: BatchNorm) -> str:
     if layer.undecided is not None:
         return "the file does not say whether one of its arrays is gamma or beta"
     if layer.epsilon is None:
-        return f"the file does not state epsilon: supply it with --epsilon '{layer.name}=VALUE'"
+        return "the file does not state epsilon: supply it with --epsilon [GLOB=]VALUE"
     return ""
 
 

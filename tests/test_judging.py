@@ -13,9 +13,10 @@ from bninspect.records import BatchNorm, Evidence, LayerReport, LayerStatus, Obs
 from bninspect.settings import Settings
 
 MODEL = Run("keras 3", Evidence.MODEL)
+DEFAULTS = Settings()
 
 
-def verdict(stored: BatchNorm, *seen: Observation, run: Run = MODEL, settings: Settings = Settings()) -> LayerReport:
+def verdict(stored: BatchNorm, *seen: Observation, run: Run = MODEL, settings: Settings = DEFAULTS) -> LayerReport:
     judge = Judge((stored,), settings)
     for one in seen:
         judge.see(one)

@@ -24,9 +24,9 @@ def test_a_harmless_name_is_left_alone(text: str) -> None:
     assert names.printable(text) == text
 
 
-@pytest.mark.parametrize("name", ["a\n::error::b", "\x1b[2Jx", "‮evil", "\r##vso[task]", "\ud800", "\x00"])
+@pytest.mark.parametrize("name", ["a\n::error::b", "\x1b[2Jx", "\u202eevil", "\r##vso[task]", "\ud800", "\x00"])
 def test_what_terminals_and_ci_would_act_on_is_escaped(name: str) -> None:
-    assert not re.search(r"[\x00-\x1f\x7f‮\ud800]", names.printable(name))
+    assert not re.search(r"[\x00-\x1f\x7f\u202e\ud800]", names.printable(name))
 
 
 def test_a_long_name_keeps_both_ends() -> None:

@@ -20,7 +20,8 @@ def line(*parts: str | tuple[str, str]) -> Line:
 
 
 def shown(lines: Iterable[Line], looks: Looks) -> str:
-    """Return the lines as they are printed: wrapped at a terminal's width, never in a pipe."""
+    """Return the lines as they are printed: wrapped at a terminal's width, never in a pipe or where columns must stay."""
+    whole = looks.width is None or looks.wide
     sink = StringIO()
     console = Console(
         file=sink,
@@ -31,10 +32,9 @@ def shown(lines: Iterable[Line], looks: Looks) -> str:
         highlight=False,
         markup=False,
         emoji=False,
-        soft_wrap=looks.width is None,
     )
     for one in lines:
-        console.print(one, soft_wrap=looks.width is None)
+        console.print(one, soft_wrap=whole)
     return sink.getvalue()
 
 

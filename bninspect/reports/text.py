@@ -173,7 +173,7 @@ def _unverified(model: ModelReport) -> Iterator[Line]:
     reasons: dict[str, list[LayerReport]] = {}
     for layer in model.layers:
         if layer.status is LayerStatus.UNVERIFIED:
-            reasons.setdefault(layer.reason.replace(layer.name, "LAYER"), []).append(layer)
+            reasons.setdefault(layer.reason, []).append(layer)
     for layers in reasons.values():
         first, rest = layers[0], len(layers) - 1
         name = printable(first.name) + (f" and {plural(rest, 'other layer')}" if rest else "")
