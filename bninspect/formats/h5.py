@@ -64,9 +64,7 @@ def _guarded(method: Callable[Concatenate[Group, P], R]) -> Callable[Concatenate
         except BninspectError:
             raise
         except MemoryError as error:
-            raise LimitExceeded(
-                f"{group.label} needs more memory than there is", why=f"at {group.path}"
-            ) from error
+            raise LimitExceeded(f"{group.label} needs more memory than there is", why=f"at {group.path}") from error
         except Exception as error:
             raise DamagedFile(f"{group.label} is damaged", why=f"at {group.path}: {error}") from error
 
@@ -153,9 +151,7 @@ class Group:
         if found is not None:
             return tuple(found)
         chunks: list[list[str]] = []
-        while (
-            chunk := _attribute(self._handle, f"{attribute}{len(chunks)}", self._budget, self.path)
-        ) is not None:
+        while (chunk := _attribute(self._handle, f"{attribute}{len(chunks)}", self._budget, self.path)) is not None:
             chunks.append(chunk)
         return tuple(text for chunk in chunks for text in chunk) if chunks else None
 
@@ -219,9 +215,7 @@ def open_file(source: Path | BinaryIO, label: str) -> Iterator[Group]:
     with _no_plugins(h5py.h5pl):
         try:
             # Locking would fail on read-only network mounts, and nobody else writes what is being judged.
-            file = (
-                h5py.File(source, "r", locking=False) if isinstance(source, Path) else h5py.File(source, "r")
-            )
+            file = h5py.File(source, "r", locking=False) if isinstance(source, Path) else h5py.File(source, "r")
         except MemoryError as error:
             raise LimitExceeded(f"{label} needs more memory than there is") from error
         except Exception as error:

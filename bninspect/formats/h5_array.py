@@ -43,9 +43,7 @@ def declared_bytes(dataset: Any, label: str, where: str) -> int:
         )
     foreign = {plan.get_filter(index)[0] for index in range(plan.get_nfilters())} - FILTERS
     if foreign:
-        raise UnsafeFile(
-            f"{label} needs a filter plug-in", why=f"{where} uses HDF5 filters {sorted(foreign)}"
-        )
+        raise UnsafeFile(f"{label} needs a filter plug-in", why=f"{where} uses HDF5 filters {sorted(foreign)}")
     lengths = dataset.shape
     if plan.get_layout() == h5d.CHUNKED and prod(lengths):
         # Whole chunks are unpacked, however little of them the array uses.

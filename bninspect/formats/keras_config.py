@@ -1,0 +1,324 @@
+"""The architecture of a Keras model, read as data: JSON text to a tree of layers and its batch norms.
+
+Nothing of it is ever handed to Keras, imported or looked up. Understands what Keras 1.2 to 3.15, TensorFlow 1.13
+to 2.x and tf_keras write: whole models, nested to any depth, wrappers, shared layers, and custom layers whose
+configuration holds the configuration of a batch norm.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bninspect.errors import DamagedFile, UnsafeFile
+from bninspect.formats.keras_code import code_in
+
+TEXT_CHARACTERS = 32 << 20
+CONTAINERS = 2_000_000
+"""Most objects and lists in the text: json.loads makes some 100 bytes of each."""
+
+Calls = frozenset[bool | None]
+"""Values of `training` that the calls of a layer hard-wire; None where a call leaves it to the caller."""
+
+_NORM_CLASS = re.compile(r"BatchNorm(alization)?(V[12])?\Z")
+_NORM_KEYS = {"epsilon", "momentum", "axis"}
+
+# Places in an entry that describe its surroundings, not the layers within it.
+_ASIDE = {"inbound_nodes", "input_layers", "output_layers", "build_config", "compile_config", "dtype"}
+
+
+@dataclass(frozen=True)
+class NormConfig:
+    """What the configuration says of one batch norm. None = it does not say."""
+
+    path: tuple[str, ...]
+    """Names of the nested models and wrappers around it, outermost model left out, and its own."""
+    class_name: str
+    epsilon: float | None
+    momentum: float | None
+    axis: tuple[int, ...] | None
+    scale: bool | None
+    center: bool | None
+    policy: str = ""
+    """Name of the dtype policy, for instance `mixed_float16`; empty where it does not say."""
+    mode: int = 0
+    """Keras 1: 0 is normal, 1 normalises each sample, 2 uses the batch at inference too."""
+    renorm: bool = False
+    trainable: bool = True
+    training: Calls = frozenset({None})
+    repeats: tuple[str, ...] | None = None
+    """Path of the same layer object where it came first, if the configuration says that it is the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One named object of the configuration: a model, a layer, a wrapper, or a cell."""
+
+    name: str
+    class_name: str
+    config: Mapping[str, Any]
+    path: tuple[str, ...]
+    children: tuple[Node, ...]
+    """The named objects within it, in the order of the text."""
+    attribute: str = ""
+    """Key of the parent's configuration under which it stands: `layers`, `layer`, `backward_layer` ..."""
+    shared_id: int | None = None
+    """`shared_object_id`: Keras gives it to every place but the first where a shared object stands."""
+    norm: NormConfig | None = None
+
+    def walk(self) -> Iterator[Node]:
+        """Yield this node and all within it, parents first, in the model's order."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+@dataclass(frozen=True, eq=False)
+class Architecture:
+    """A model's configuration."""
+
+    root: Node
+    norms: tuple[NormConfig, ...]
+    """All batch norms in the model's order; a shared one at every place, marked by `repeats`."""
+    code: tuple[str, ...] = ()
+    """What in it is, or may run, code: `Lambda 'lambda_1'`."""
+
+
+def parse(text: str, label: str) -> Architecture:
+    """Read a model's configuration.
+
+    Args:
+        text: JSON, as Keras stores it in the attribute `model_config` or in `config.json`.
+        label: what error messages call the file.
+
+    Raises:
+        DamagedFile: it is no JSON, no model, or a batch norm's settings are no numbers.
+        UnsafeFile: it is larger or nested deeper than a model needs.
+    """
+    try:
+        content = load(text, label)
+        if not isinstance(content, dict) or not _is_object(content):
+            raise DamagedFile(f"{label} has a configuration that is no model", why=text[:80])
+        root = _node(content, (), "", frozenset({None}), label)
+        norms = tuple(_norms(root))
+        return Architecture(root, norms, code_in(content))
+    except RecursionError as error:
+        raise UnsafeFile(f"{label} has a configuration that is nested too deep") from error
+
+
+def load(text: str, label: str) -> Any:
+    """Return JSON `text` as Python data. Duplicate keys, on which parsers differ, are refused.
+
+    Raises:
+        DamagedFile, UnsafeFile: as `parse`.
+    """
+    if len(text) > TEXT_CHARACTERS or text.count("{") + text.count("[") > CONTAINERS:
+        raise UnsafeFile(f"{label} has a configuration beyond what a model needs", why=f"{len(text)} characters")
+    try:
+        return json.loads(text, object_pairs_hook=_without_duplicates)
+    except RecursionError as error:
+        raise UnsafeFile(f"{label} has a configuration that is nested too deep") from error
+    # Also raised for an integer of more than 4300 digits.
+    except ValueError as error:
+        raise DamagedFile(f"{label} has a configuration that is no JSON", why=str(error)) from error
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return found
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("class_name"), str) and "config" in value
+
+
+def _node(entry: dict[str, Any], path: tuple[str, ...], attribute: str, outer: Calls, label: str) -> Node:
+    stored = entry["config"]
+    # Keras 1 stores a Sequential as the bare list of its layers, without a name.
+    config = {"layers": stored} if isinstance(stored, list) else stored if isinstance(stored, dict) else {}
+    calls = _calls(entry, outer)
+    children: list[Node] = []
+    nameless: Counter[str] = Counter()
+    for key, inner in _objects_in(config):
+        name, kind = _name(inner), inner["class_name"].lower()
+        if not name:
+            nameless[kind] += 1
+            name = f"{kind}_{nameless[kind]}"  # as Keras 1 would have called it
+        children.append(_node(inner, (*path, name), key, calls, label))
+    class_name, shared = entry["class_name"], entry.get("shared_object_id")
+    return Node(
+        name=path[-1] if path else _name(entry),
+        class_name=class_name,
+        config=config,
+        path=path,
+        children=tuple(children),
+        attribute=attribute,
+        shared_id=shared if isinstance(shared, int) else None,
+        norm=_norm(class_name, config, path, calls, label) if path else None,
+    )
+
+
+def _objects_in(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the nearest named objects within `config`, however deep in lists and unnamed objects, with their key."""
+    for key, value in config.items():
+        if key not in _ASIDE:
+            yield from ((key, inner) for inner in _objects_at(value))
+
+
+def _objects_at(value: object) -> Iterator[dict[str, Any]]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _objects_at(item)
+    elif isinstance(value, dict):
+        # A Sequential of Keras 1 has a list for its configuration, and no name.
+        if _is_object(value) and (_name(value) or isinstance(value["config"], list)):
+            yield value
+        else:
+            for key, item in value.items():
+                if key not in _ASIDE:
+                    yield from _objects_at(item)
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    config = entry["config"]
+    name = entry.get("name") or (config.get("name") if isinstance(config, dict) else None)
+    return name if isinstance(name, str) else ""
+
+
+def _calls(entry: Mapping[str, Any], outer: Calls) -> Calls:
+    """Return what the calls of `entry` hard-wire; a call that does not say takes it from the calls around it."""
+    nodes = entry.get("inbound_nodes")
+    own = {_hard_wired(node) for node in nodes} if isinstance(nodes, list) and nodes else {None}
+    return frozenset(mine if mine is not None else around for mine in own for around in outer)
+
+
+def _hard_wired(call: object) -> bool | None:
+    """Return `training` of one call: Keras 3 has {args, kwargs}, earlier [[layer, node, tensor, kwargs], ...]."""
+    if isinstance(call, dict):
+        keywords = call.get("kwargs")
+        value = keywords.get("training") if isinstance(keywords, dict) else None
+        return bool(value) if isinstance(value, int) else None
+    if not isinstance(call, list):
+        return None
+    if len(call) >= 4 and isinstance(call[3], dict):
+        return _hard_wired({"kwargs": call[3]})
+    return next((found for part in call if (found := _hard_wired(part)) is not None), None)
+
+
+def _norm(
+    class_name: str, config: Mapping[str, Any], path: tuple[str, ...], calls: Calls, label: str
+) -> NormConfig | None:
+    """Return the batch norm that `config` describes, or None: by its class, or, for subclasses, by its settings.
+
+    `BatchNorm` without a momentum is the operation keras.ops.batch_normalization, which has no weights.
+    """
+    by_settings = config.keys() >= _NORM_KEYS
+    if not by_settings and (class_name == "BatchNorm" or not _NORM_CLASS.search(class_name)):
+        return None
+    where = "/".join(path)
+    mode = config.get("mode", 0)
+    always = True if "mode" in config else None  # Keras 1 always has gamma and beta, and no settings for them.
+    try:
+        return NormConfig(
+            path=path,
+            class_name=class_name,
+            epsilon=_number(config.get("epsilon")),
+            momentum=_number(config.get("momentum")),
+            axis=_axes(config.get("axis")),
+            scale=_flag(config.get("scale"), otherwise=always),
+            center=_flag(config.get("center"), otherwise=always),
+            policy=_policy(config.get("dtype")),
+            mode=mode if isinstance(mode, int) else 0,
+            renorm=bool(config.get("renorm")),
+            trainable=config.get("trainable") not in (False, 0),
+            training=calls,
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DamagedFile(f"{label} has a batch norm that makes no sense: {where}", why=str(error)) from error
+
+
+def _plain(value: object) -> object:
+    """Unwrap what JSON cannot hold: a NumPy scalar (`__numpy__`, Keras 3) or a tuple (`__tuple__`)."""
+    if not isinstance(value, dict):
+        return value
+    if value.get("class_name") == "__tuple__":
+        return value.get("items")
+    config = value.get("config")
+    return config.get("value") if isinstance(config, dict) else value
+
+
+def _number(stored: object) -> float | None:
+    value = _plain(stored)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no finite number")
+    return float(value)
+
+
+def _axes(stored: object) -> tuple[int, ...] | None:
+    value = _plain(stored)
+    if value is None:
+        return None
+    axes = [_plain(item) for item in value] if isinstance(value, list) else [value]
+    for axis in axes:
+        if isinstance(axis, bool) or not isinstance(axis, int) or not -64 <= axis < 64:
+            raise ValueError(f"{axis!r} is no axis")
+    if not axes:
+        raise ValueError("its list of axes is empty")
+    return tuple(axis for axis in axes if isinstance(axis, int))
+
+
+def _flag(stored: object, *, otherwise: bool | None) -> bool | None:
+    """Return `true`, `false`, 1 or 0 as a bool: real files hold all four."""
+    value = _plain(stored)
+    if value is None:
+        return otherwise
+    if value not in (0, 1):
+        raise ValueError(f"{value!r} is neither true nor false")
+    return bool(value)
+
+
+def _policy(stored: object) -> str:
+    if isinstance(stored, dict) and isinstance(stored.get("config"), dict):
+        stored = stored["config"].get("name")
+    return stored if isinstance(stored, str) else ""
+
+
+def _norms(root: Node) -> Iterator[NormConfig]:
+    """Yield the batch norms under `root`, with those marked that stand there for the second time."""
+    nodes = list(root.walk())
+    shares = any(node.shared_id is not None for node in nodes)
+    firsts: dict[str, Node] = {}
+    repeats: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for node in nodes:
+        around = repeats.get(node.path[:-1])
+        if around is not None:
+            repeats[node.path] = (*around, node.name)
+        elif shares:
+            # The id stands at the later places only: the first is that of equal name, class and configuration.
+            first = firsts.setdefault(_identity(node), node)
+            if first is not node and node.shared_id is not None:
+                repeats[node.path] = first.path
+        if node.norm:
+            yield replace(node.norm, repeats=repeats.get(node.path))
+
+
+def _identity(node: Node) -> str:
+    return json.dumps([node.name, node.class_name, _without_ids(node.config)], sort_keys=True)
+
+
+def _without_ids(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_ids(item) for key, item in value.items() if key != "shared_object_id"}
+    if isinstance(value, list):
+        return [_without_ids(item) for item in value]
+    return value
