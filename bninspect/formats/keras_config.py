@@ -12,7 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bninspect.errors import DamagedFile, UnsafeFile
@@ -87,6 +87,8 @@ class Architecture:
     """All batch norms in the model's order; a shared one at every place, marked by `repeats`."""
     code: tuple[str, ...] = ()
     """What in it is, or may run, code: `Lambda 'lambda_1'`."""
+    repeats: Mapping[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
+    """For every node that is the same object as an earlier one: its path, and the path of the earlier one."""
 
 
 def parse(text: str, label: str) -> Architecture:
@@ -105,8 +107,9 @@ def parse(text: str, label: str) -> Architecture:
         if not isinstance(content, dict) or not _is_object(content):
             raise DamagedFile(f"{label} has a configuration that is no model", why=text[:80])
         root = _node(content, (), "", frozenset({None}), label)
-        norms = tuple(_norms(root))
-        return Architecture(root, norms, code_in(content))
+        repeats = _repeats(root)
+        norms = [replace(node.norm, repeats=repeats.get(node.path)) for node in root.walk() if node.norm]
+        return Architecture(root, tuple(norms), code_in(content), repeats)
     except RecursionError as error:
         raise UnsafeFile(f"{label} has a configuration that is nested too deep") from error
 
@@ -293,8 +296,8 @@ def _policy(stored: object) -> str:
     return stored if isinstance(stored, str) else ""
 
 
-def _norms(root: Node) -> Iterator[NormConfig]:
-    """Yield the batch norms under `root`, with those marked that stand there for the second time."""
+def _repeats(root: Node) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Return the nodes under `root` that stand there for the second time, and where they stood first."""
     nodes = list(root.walk())
     shares = any(node.shared_id is not None for node in nodes)
     firsts: dict[str, Node] = {}
@@ -308,8 +311,7 @@ def _norms(root: Node) -> Iterator[NormConfig]:
             first = firsts.setdefault(_identity(node), node)
             if first is not node and node.shared_id is not None:
                 repeats[node.path] = first.path
-        if node.norm:
-            yield replace(node.norm, repeats=repeats.get(node.path))
+    return repeats
 
 
 def _identity(node: Node) -> str:
