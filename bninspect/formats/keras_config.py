@@ -8,8 +8,6 @@ configuration holds the configuration of a batch norm.
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,42 +15,14 @@ from typing import Any
 
 from bninspect.errors import DamagedFile, UnsafeFile
 from bninspect.formats.keras_code import code_in
+from bninspect.formats.keras_norm import Calls, NormConfig, norm_config
 
 TEXT_CHARACTERS = 32 << 20
 CONTAINERS = 2_000_000
 """Most objects and lists in the text: json.loads makes some 100 bytes of each."""
 
-Calls = frozenset[bool | None]
-"""Values of `training` that the calls of a layer hard-wire; None where a call leaves it to the caller."""
-
-_NORM_CLASS = re.compile(r"BatchNorm(alization)?(V[12])?\Z")
-_NORM_KEYS = {"epsilon", "momentum", "axis"}
-
 # Places in an entry that describe its surroundings, not the layers within it.
 _ASIDE = {"inbound_nodes", "input_layers", "output_layers", "build_config", "compile_config", "dtype"}
-
-
-@dataclass(frozen=True)
-class NormConfig:
-    """What the configuration says of one batch norm. None = it does not say."""
-
-    path: tuple[str, ...]
-    """Names of the nested models and wrappers around it, outermost model left out, and its own."""
-    class_name: str
-    epsilon: float | None
-    momentum: float | None
-    axis: tuple[int, ...] | None
-    scale: bool | None
-    center: bool | None
-    policy: str = ""
-    """Name of the dtype policy, for instance `mixed_float16`; empty where it does not say."""
-    mode: int = 0
-    """Keras 1: 0 is normal, 1 normalises each sample, 2 uses the batch at inference too."""
-    renorm: bool = False
-    trainable: bool = True
-    training: Calls = frozenset({None})
-    repeats: tuple[str, ...] | None = None
-    """Path of the same layer object where it came first, if the configuration says that it is the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +135,7 @@ def _node(entry: dict[str, Any], path: tuple[str, ...], attribute: str, outer: C
         children=tuple(children),
         attribute=attribute,
         shared_id=shared if isinstance(shared, int) else None,
-        norm=_norm(class_name, config, path, calls, label) if path else None,
+        norm=norm_config(class_name, config, path, calls, label) if path else None,
     )
 
 
@@ -214,86 +184,6 @@ def _hard_wired(call: object) -> bool | None:
     if len(call) >= 4 and isinstance(call[3], dict):
         return _hard_wired({"kwargs": call[3]})
     return next((found for part in call if (found := _hard_wired(part)) is not None), None)
-
-
-def _norm(
-    class_name: str, config: Mapping[str, Any], path: tuple[str, ...], calls: Calls, label: str
-) -> NormConfig | None:
-    """Return the batch norm that `config` describes, or None: by its class, or, for subclasses, by its settings.
-
-    `BatchNorm` without a momentum is the operation keras.ops.batch_normalization, which has no weights.
-    """
-    by_settings = config.keys() >= _NORM_KEYS
-    if not by_settings and (class_name == "BatchNorm" or not _NORM_CLASS.search(class_name)):
-        return None
-    where = "/".join(path)
-    mode = config.get("mode", 0)
-    always = True if "mode" in config else None  # Keras 1 always has gamma and beta, and no settings for them.
-    try:
-        return NormConfig(
-            path=path,
-            class_name=class_name,
-            epsilon=_number(config.get("epsilon")),
-            momentum=_number(config.get("momentum")),
-            axis=_axes(config.get("axis")),
-            scale=_flag(config.get("scale"), otherwise=always),
-            center=_flag(config.get("center"), otherwise=always),
-            policy=_policy(config.get("dtype")),
-            mode=mode if isinstance(mode, int) else 0,
-            renorm=bool(config.get("renorm")),
-            trainable=config.get("trainable") not in (False, 0),
-            training=calls,
-        )
-    except (TypeError, ValueError, OverflowError) as error:
-        raise DamagedFile(f"{label} has a batch norm that makes no sense: {where}", why=str(error)) from error
-
-
-def _plain(value: object) -> object:
-    """Unwrap what JSON cannot hold: a NumPy scalar (`__numpy__`, Keras 3) or a tuple (`__tuple__`)."""
-    if not isinstance(value, dict):
-        return value
-    if value.get("class_name") == "__tuple__":
-        return value.get("items")
-    config = value.get("config")
-    return config.get("value") if isinstance(config, dict) else value
-
-
-def _number(stored: object) -> float | None:
-    value = _plain(stored)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no finite number")
-    return float(value)
-
-
-def _axes(stored: object) -> tuple[int, ...] | None:
-    value = _plain(stored)
-    if value is None:
-        return None
-    axes = [_plain(item) for item in value] if isinstance(value, list) else [value]
-    for axis in axes:
-        if isinstance(axis, bool) or not isinstance(axis, int) or not -64 <= axis < 64:
-            raise ValueError(f"{axis!r} is no axis")
-    if not axes:
-        raise ValueError("its list of axes is empty")
-    return tuple(axis for axis in axes if isinstance(axis, int))
-
-
-def _flag(stored: object, *, otherwise: bool | None) -> bool | None:
-    """Return `true`, `false`, 1 or 0 as a bool: real files hold all four."""
-    value = _plain(stored)
-    if value is None:
-        return otherwise
-    if value not in (0, 1):
-        raise ValueError(f"{value!r} is neither true nor false")
-    return bool(value)
-
-
-def _policy(stored: object) -> str:
-    if isinstance(stored, dict) and isinstance(stored.get("config"), dict):
-        stored = stored["config"].get("name")
-    return stored if isinstance(stored, str) else ""
 
 
 def _repeats(root: Node) -> dict[tuple[str, ...], tuple[str, ...]]:
