@@ -1,0 +1,49 @@
+"""What the benchmarks measure with: a wrong yardstick would make every figure worthless."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ALLOCATE = "import time; block = bytearray(b'x') * 100_000_000; time.sleep(0.3)"
+
+
+@pytest.fixture
+def measure(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    return importlib.import_module("measure")
+
+
+def test_memory_of_children_counts(measure: ModuleType) -> None:
+    spawn = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {ALLOCATE!r}], check=True)"
+    measured = measure.measure({"parent": (sys.executable, "-c", spawn)}, rounds=0)
+    assert 100e6 < measured["parent"].peak < 200e6
+
+
+def test_each_round_runs_every_command_in_turn(measure: ModuleType, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    def note(word: str) -> tuple[str, ...]:
+        return (sys.executable, "-c", f"open({str(log)!r}, 'a').write({word!r})")
+
+    measured = measure.measure({"a": note("a"), "b": note("b")}, rounds=2)
+    assert log.read_text() == "ababab"  # the first two warm up and are not timed
+    assert [len(result.seconds) for result in measured.values()] == [2, 2]
+
+
+def test_a_command_that_fails_is_not_measured(measure: ModuleType) -> None:
+    with pytest.raises(SystemExit, match="ended with 3"):
+        measure.measure({"bad": (sys.executable, "-c", "raise SystemExit(3)")}, rounds=1)
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [((3.0, 9.0, 2.0), "met "), ((4.0, 12.0, 2.0), "MISSED ")])
+def test_the_median_ratio_is_judged(
+    measure: ModuleType, capsys: pytest.CaptureFixture[str], seconds: tuple[float, ...], verdict: str
+) -> None:
+    measured = {"a": measure.Measured(seconds, 0), "b": measure.Measured((1.0, 3.0, 1.0), 0)}
+    measure.judge_ratio(measured, "a", "b", most=3)
+    assert capsys.readouterr().out.startswith(verdict)
