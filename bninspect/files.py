@@ -89,9 +89,7 @@ def _check(path: Path, *, force: bool, inputs: Iterable[Path]) -> int | None:
             )
         if target is not None and not stat.S_ISREG(target.st_mode):
             kind = "a folder" if stat.S_ISDIR(target.st_mode) else "not a regular file"
-            raise UsageError(
-                f"cannot write '{printable(str(path))}'", why=f"it is {kind}", hint="name a file"
-            )
+            raise UsageError(f"cannot write '{printable(str(path))}'", why=f"it is {kind}", hint="name a file")
         if not force and os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         if not path.parent.is_dir():

@@ -100,8 +100,7 @@ def parse(data: bytes, label: str = "the array") -> Array:
     if count * dtype.itemsize != len(data) - start:
         raise DamagedFile(
             f"{label} is damaged",
-            why=f"{len(data) - start} bytes follow the header, "
-            f"shape {shape} of {dtype} takes {count * dtype.itemsize}",
+            why=f"{len(data) - start} bytes follow the header, shape {shape} of {dtype} takes {count * dtype.itemsize}",
         )
     try:
         array = np.frombuffer(data, dtype, count, start).reshape(shape, order="F" if fortran_order else "C")
@@ -136,9 +135,7 @@ def _header(data: bytes, label: str) -> tuple[object, bool, tuple[int, ...], int
 def _literal(text: str) -> Any:
     """Return the Python literal `text`, `None` if it is none."""
     try:
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # about odd escapes and numbers: the file is not our source
+        with warnings.catch_warnings(action="ignore"):  # about odd escapes and numbers: the file is not our source
             return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None

@@ -71,9 +71,7 @@ def test_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("appears", [False, True])
-def test_file_system_without_hard_links(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, appears: bool
-) -> None:
+def test_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, appears: bool) -> None:
     def refuse(self: Path, target: Path) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 

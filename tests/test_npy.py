@@ -164,9 +164,7 @@ def test_contradictory_headers(text: str) -> None:
         npy.parse(_with_header(text, TWO.tobytes()))
 
 
-@pytest.mark.parametrize(
-    "descr", ["<U0", "|S0", "<f3", "", "f4f4", "<U99999999999999999999", "O", ",", [], None]
-)
+@pytest.mark.parametrize("descr", ["<U0", "|S0", "<f3", "", "f4f4", "<U99999999999999999999", "O", ",", [], None])
 def test_strange_types(descr: object) -> None:
     with pytest.raises(UnreadableFile):
         npy.parse(_with_header(_header(descr=descr, shape=(0,))))

@@ -5,9 +5,13 @@ A new format is one new module with a `FORMAT` and one line in `FORMATS`. Readin
 
 from __future__ import annotations
 
+from bninspect.formats import bninspect_npz, safetensors
 from bninspect.formats.format import Format
 from bninspect.formats.identify import identify
 
 __all__ = ["FORMATS", "Format", "identify"]
 
-FORMATS: tuple[Format, ...] = ()
+FORMATS: tuple[Format, ...] = (
+    bninspect_npz.FORMAT,
+    safetensors.FORMAT,
+)

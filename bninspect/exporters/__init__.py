@@ -1,0 +1,36 @@
+"""Export formats: each one is a function from a Checkpoint to bytes, and one line in `EXPORTERS`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from bninspect.exporters import csv_table, json_text, npz, safetensors
+
+if TYPE_CHECKING:
+    from bninspect.records import Checkpoint
+
+
+class Encode(Protocol):
+    """Turns a checkpoint into the content of a file."""
+
+    def __call__(self, checkpoint: Checkpoint, *, folded: bool) -> bytes:
+        """Return the parameters or, `folded`, a scale and a shift per channel. Raises as `folding.fold`."""
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """A format that parameters are written in."""
+
+    name: str
+    suffix: str
+    title: str
+    encode: Encode
+
+
+EXPORTERS = (
+    Exporter("npz", ".npz", "NumPy arrays", npz.encode),
+    Exporter("json", ".json", "JSON with exact numbers", json_text.encode),
+    Exporter("csv", ".csv", "a table, one row per layer and channel", csv_table.encode),
+    Exporter("safetensors", ".safetensors", "safetensors", safetensors.encode),
+)

@@ -1,0 +1,43 @@
+"""NumPy's .npz: `numpy.load("bn.npz")["block1/bn/gamma"]`."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bninspect.exported import to_text
+from bninspect.exporters.entries import entries
+from bninspect.formats.bninspect_npz import DESCRIPTION
+
+if TYPE_CHECKING:
+    from bninspect.records import Array, Checkpoint
+
+
+def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
+    """Return a .npz with an array `<layer>/gamma` and so on for each parameter, in the stored dtype.
+
+    bfloat16, which NumPy lacks, becomes float32 without loss. `__bninspect__` is a text array without dimensions: JSON
+    with everything else that is known of the layers. The same checkpoint gives the same bytes.
+
+    Raises:
+        UsageError, BninspectError: see `folding.fold`.
+    """
+    layers = entries(checkpoint, folded=folded)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        _add(archive, DESCRIPTION, np.array(to_text(checkpoint, layers, folded=folded)))
+        for entry in layers:
+            for name, array in entry.named().items():
+                _add(archive, name, array)
+    return buffer.getvalue()
+
+
+def _add(archive: zipfile.ZipFile, name: str, array: Array) -> None:
+    data = io.BytesIO()
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    np.lib.format.write_array(data, np.asarray(little, order="C"), allow_pickle=False)
+    # ZipInfo stamps everything with 1980, the beginning of time in a zip, so that the bytes do not depend on it.
+    archive.writestr(zipfile.ZipInfo(f"{name}.npy"), data.getvalue())

@@ -1,0 +1,155 @@
+"""Safetensors, as `bninspect export` writes it: a JSON header of names, types and offsets, then the bytes.
+
+Format: https://github.com/huggingface/safetensors#format
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile, UnsafeFile
+from bninspect.exported import from_text, strict_json
+from bninspect.formats.format import Format
+from bninspect.names import printable
+from bninspect.npy import LARGEST
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from bninspect.records import Array, Checkpoint
+
+NAME = "safetensors"
+LENGTH = struct.Struct("<Q")
+HEADER_BYTES = 100_000_000  # as in the safetensors library
+METADATA = "__metadata__"
+DESCRIPTION = "bninspect"
+DIGEST = "sha256"
+TYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "<i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "<u1",
+}
+"""Type names of the format, and NumPy's for their bytes. NumPy lacks bfloat16, the upper half of a float32's bits."""
+
+Tensor: TypeAlias = tuple[str, tuple[int, ...], bytes | memoryview]
+"""Type name, shape and bytes."""
+
+
+def digest(description: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of a description and of the tensors (type, shape, data) by name, wherever they are placed.
+
+    The format itself has no checksum: without this a flipped bit would be a parameter.
+    """
+    total = hashlib.sha256(description.encode())
+    for name in sorted(tensors):
+        kind, shape, data = tensors[name]
+        total.update(f"\0{name}\0{kind}\0{shape}\0".encode())
+        total.update(data)
+    return total.hexdigest()
+
+
+def _matches(_path: Path, head: bytes) -> bool:
+    return (
+        len(head) > LENGTH.size and head[LENGTH.size :].startswith(b"{") and 2 <= LENGTH.unpack_from(head)[0] < 1 << 40
+    )
+
+
+def _read(path: Path) -> Checkpoint:
+    try:
+        with path.open("rb") as stream:
+            size = stream.seek(0, 2)
+            if size > LARGEST:
+                raise LimitExceeded(f"{path} is too large", why=f"{size} bytes, at most {LARGEST} are read")
+            stream.seek(0)
+            data = stream.read(size)
+    except OSError as error:
+        raise UnreadableFile(f"{path} cannot be read", why=error.strerror or str(error)) from error
+    header, start = _header(data, path)
+    metadata = header.pop(METADATA, {})
+    if not isinstance(metadata, dict) or not isinstance(metadata.get(DESCRIPTION), str):
+        raise UnreadableFile(
+            f"{path} is not an export of bninspect",
+            why=f"a safetensors file of {len(header)} tensors without the metadata '{DESCRIPTION}', "
+            "which would hold epsilon",
+            hint="bninspect export --format safetensors, from the model",
+        )
+    tensors = _tensors(header, memoryview(data)[start:], path)
+    if metadata.get(DIGEST) != digest(metadata[DESCRIPTION], tensors):
+        raise DamagedFile(
+            f"{path} is not what was exported",
+            why="its SHA-256 does not fit: it was damaged, or changed by another program",
+            hint="export the parameters again",
+        )
+    arrays = {name: _array(*tensor) for name, tensor in tensors.items()}
+    return from_text(metadata[DESCRIPTION], arrays, path, NAME)
+
+
+def _header(data: bytes, path: Path) -> tuple[dict[str, Any], int]:
+    """Return the JSON header and where the tensors begin."""
+    length = LENGTH.unpack_from(data)[0] if len(data) >= LENGTH.size else 0
+    start = LENGTH.size + length
+    if length > HEADER_BYTES:
+        raise UnsafeFile(
+            f"{path} is beyond what a model needs",
+            why=f"a header of {length} bytes, at most {HEADER_BYTES} are read",
+        )
+    if start > len(data):
+        raise DamagedFile(
+            f"{path} is cut off",
+            why=f"it has {len(data)} bytes, its header alone ends at {start}",
+            hint="copy or download the file again",
+        )
+    return strict_json(data[LENGTH.size : start], path), start
+
+
+def _tensors(header: dict[str, Any], body: memoryview, path: Path) -> dict[str, Tensor]:
+    """Return type, shape and bytes of each tensor; together they are the body, without a hole or an overlap."""
+    placed = []
+    for name, tensor in header.items():
+        match tensor:
+            case {"dtype": str(kind), "shape": list(shape), "data_offsets": [begin, end], **rest}:
+                numbers = [begin, end, *shape]
+                whole = not rest and all(type(n) is int and 0 <= n < 1 << 63 for n in numbers)
+                if whole and kind in TYPES and end - begin == math.prod(shape) * np.dtype(TYPES[kind]).itemsize:
+                    placed.append((begin, end, name, kind, tuple(shape)))
+                    continue
+        raise DamagedFile(f"{path} is damaged", why=f"its header contradicts itself about '{printable(name)}'")
+    position = 0
+    for begin, end, name, _, _ in sorted(placed):
+        if begin != position:
+            raise DamagedFile(f"{path} is damaged", why=f"'{printable(name)}' overlaps another tensor or leaves a hole")
+        position = end
+    if position != len(body):
+        raise DamagedFile(
+            f"{path} is damaged",
+            why=f"{len(body)} bytes of tensors, its header says {position}",
+            hint="copy or download the file again",
+        )
+    return {name: (kind, shape, body[begin:end]) for begin, end, name, kind, shape in placed}
+
+
+def _array(kind: str, shape: tuple[int, ...], data: bytes | memoryview) -> Array:
+    array: Array = np.frombuffer(data, TYPES[kind])
+    if kind == "BF16":
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False).reshape(shape)
+    array.flags.writeable = False
+    return array
+
+
+FORMAT = Format(NAME, "safetensors, exported by bninspect", (".safetensors",), _matches, _read)
