@@ -1,0 +1,128 @@
+"""Runtimes: each module has one framework load and run a model, and observes its batch norms.
+
+A new runtime is one new module with a `RUNTIME` and one line in `RUNTIMES`. Importing this package imports none of
+the frameworks.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.util import find_spec
+
+from bninspect.errors import MissingPackage, RuntimeFailure, UsageError
+from bninspect.names import printable
+from bninspect.records import Checkpoint, Run
+from bninspect.runtimes import keras, loading, tf_keras
+from bninspect.runtimes.runtime import Begin, RunSettings, Runtime, Sink
+
+__all__ = ["RUNTIMES", "Begin", "RunSettings", "Runtime", "Sink", "choose", "prepare", "run"]
+
+RUNTIMES: tuple[Runtime, ...] = (keras.RUNTIME, tf_keras.RUNTIME)
+
+
+def choose(checkpoint: Checkpoint, forced: str | None = None) -> tuple[Runtime, ...]:
+    """Return the installed runtimes to try on a file, the most fitting first.
+
+    Keras 3 runs what Keras 3 wrote. tf-keras runs what Keras 2 and tf.keras wrote, of which Keras 3 can load the
+    plainer models. Measured on the files of 12 versions.
+
+    Args:
+        checkpoint: what was read from the file.
+        forced: name of the only runtime to try.
+
+    Raises:
+        UsageError: there is no runtime of that name.
+        MissingPackage: none of them is installed.
+    """
+    if forced is not None:
+        fitting = tuple(runtime for runtime in RUNTIMES if runtime.name == forced)
+        if not fitting:
+            known = ", ".join(runtime.name for runtime in RUNTIMES)
+            raise UsageError(f"there is no runtime {printable(forced)!r}", why=f"known are {known}")
+    else:
+        fitting = _fitting(checkpoint.writer)
+    installed = tuple(runtime for runtime in fitting if _is_installed(runtime))
+    if not installed:
+        raise MissingPackage(
+            f"{fitting[0].title} is not installed",
+            why=f"it is what runs {printable(checkpoint.path)}",
+            hint=fitting[0].install,
+        )
+    return installed
+
+
+def _fitting(writer: str) -> tuple[Runtime, ...]:
+    major = re.search(r"(\d+)\.", writer)
+    if major is None:
+        return (keras.RUNTIME, tf_keras.RUNTIME)
+    return (keras.RUNTIME,) if int(major[1]) >= 3 else (tf_keras.RUNTIME, keras.RUNTIME)
+
+
+def _is_installed(runtime: Runtime) -> bool:
+    return all(find_spec(package) is not None for package in (runtime.package, *runtime.requires))
+
+
+def prepare() -> None:
+    """Import TensorFlow, which takes seconds, in a process that will do nothing but run models.
+
+    Its million objects are kept out of the garbage collector's way, which Keras calls after every model.
+    """
+    loading.framework("tensorflow")
+    gc.freeze()
+
+
+def run(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
+    """Run a model in the first framework that loads it, or else its batch-norm layers alone.
+
+    `begin` is called anew for every attempt. What earlier sinks were given no longer counts, so observations of
+    different attempts are never mixed.
+
+    Args:
+        checkpoint: what our reader accepted of the file, which the framework then loads by itself.
+        settings: how to run it.
+        begin: starts an attempt.
+
+    Returns:
+        How it went, for the observations of the last attempt. The evidence is `layer`, with the reason, if the
+        framework was not given the model or could not build it.
+
+    Raises:
+        UsageError: the settings do not fit the model.
+        MissingPackage: no framework for it is installed.
+        UnreadableFile: the file is no longer what was read.
+    """
+    runtimes = choose(checkpoint, settings.runtime)
+    reason = _refusal(checkpoint, settings)
+    notes = []
+    if not reason:
+        for runtime in runtimes:
+            try:
+                observed = runtime.observe(checkpoint, settings, begin)
+            except RuntimeFailure as failure:
+                notes.append(str(failure))
+            else:
+                return replace(observed, notes=(*notes, *observed.notes))
+        reason = notes.pop(0)
+        notes.extend(_better(checkpoint))
+    layers = runtimes[0].observe_layers(checkpoint, settings, begin)
+    return replace(layers, reason=reason, notes=(*notes, *layers.notes))
+
+
+def _refusal(checkpoint: Checkpoint, settings: RunSettings) -> str:
+    """Return why no framework may be given the file; empty if one may."""
+    if checkpoint.architecture is None:
+        return "the file holds only weights"
+    if checkpoint.code and not settings.trust:
+        more = f" and {len(checkpoint.code) - 1} more hold" if len(checkpoint.code) > 1 else " holds"
+        return f"{printable(checkpoint.code[0])}{more} code (run it with --trust)"
+    return ""
+
+
+def _better(checkpoint: Checkpoint) -> Iterator[str]:
+    """Yield what to install for a file that the runtimes at hand cannot load."""
+    for runtime in _fitting(checkpoint.writer):
+        if not _is_installed(runtime):
+            yield f"{runtime.title} may load it and is not installed: {runtime.install}"

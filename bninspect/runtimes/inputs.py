@@ -1,0 +1,276 @@
+"""The input of a model: which ones it takes, seeded random ones, or the user's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bninspect.errors import RuntimeFailure, UsageError
+from bninspect.names import printable
+from bninspect.records import Array
+from bninspect.runtimes import matching
+from bninspect.runtimes.runtime import RunSettings
+
+# Lengths to try for dimensions that a model leaves open, by the rank of the input (batch included). The first one is
+# enough for most; networks that shrink their input many times refuse small ones. 224 and 299 are the usual image sizes.
+_LENGTHS: Mapping[int, tuple[int, ...]] = {4: (64, 224, 299), 5: (16, 32, 64)}
+_SEQUENCE = (16, 256, 4096)
+ATTEMPTS = 3
+
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input that a model takes."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    """Batch included; None where the model leaves the length open."""
+    dtype: str
+    """NumPy's name, or bfloat16 or string."""
+    below: int | None = None
+    """The values are whole numbers >= 0 and less than this."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the model leaves the length of a dimension other than the batch open."""
+        return None in self.shape[1:]
+
+
+def taken_by(model: Any, embedding: type[Any], architecture: str | None) -> tuple[Input, ...]:
+    """Return the inputs of a loaded model in its own order.
+
+    Args:
+        model: of Keras 3 or tf-keras.
+        embedding: the framework's Embedding class; what feeds one must be an index into its table.
+        architecture: JSON of the file. A subclassed model has no symbolic inputs, but may say what it was built for.
+    """
+    structure = _structure(model)
+    if structure is None:
+        return _built_for(architecture)
+    import tensorflow as tf
+
+    tensors = tf.nest.flatten(structure)
+    tables = [layer for layer in matching.layers(model) if isinstance(layer, embedding)]
+    return tuple(_described(tensor, tables, tensors) for tensor in tensors)
+
+
+def _structure(model: Any) -> Any:
+    """Return the symbolic inputs in the structure that the model takes; None for a subclassed model."""
+    try:
+        return model.input
+    except AttributeError:
+        # A Sequential that was never called has inputs, but no input.
+        return model.inputs[0] if getattr(model, "inputs", None) else None
+
+
+def _described(tensor: Any, tables: Sequence[Any], tensors: Sequence[Any]) -> Input:
+    import tensorflow as tf
+
+    shape = tuple(None if length is None else int(length) for length in tuple(tensor.shape))
+    dtype = str(tf.as_dtype(tensor.dtype).name)
+    # The name of a symbolic tensor is a count of this session; users know the name of its input layer.
+    name = str(tensor._keras_history[0].name)  # noqa: SLF001 - the only way from a tensor to its layer
+    return Input(name, shape, dtype, _below(tensor, dtype, len(shape), tables, tensors))
+
+
+def _below(tensor: Any, dtype: str, rank: int, tables: Sequence[Any], tensors: Sequence[Any]) -> int | None:
+    direct = [int(table.input_dim) for table in tables if _source(table) is tensor]
+    if direct:
+        return min(direct)
+    # A table inside a nested model or behind another layer: from here nobody can tell which input reaches it.
+    elsewhere = [int(table.input_dim) for table in tables if not any(_source(table) is one for one in tensors)]
+    if elsewhere and rank <= 2:
+        return min(elsewhere)
+    if np.dtype(np.float32 if dtype in ("bfloat16", "string") else dtype).kind in "iu":
+        return 256 if rank >= 4 else 2
+    return None
+
+
+def _source(layer: Any) -> Any:
+    try:
+        return layer.input
+    except (AttributeError, ValueError):  # Never called with a symbol, or called more than once.
+        return None
+
+
+def _built_for(architecture: str | None) -> tuple[Input, ...]:
+    """Return the input that a subclassed model was built for; nothing if the file does not say."""
+    configuration = json.loads(architecture) if architecture else {}
+    shape = (configuration.get("build_config") or {}).get("input_shape")
+    if not isinstance(shape, list) or not all(length is None or isinstance(length, int) for length in shape):
+        return ()
+    return (Input("", tuple(shape), "float32"),)
+
+
+def prepared(inputs: Sequence[Input], settings: RunSettings, attempt: int) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """Return the input by name, the user's own or random, and notes on what was chosen. As `seeded` and `given`."""
+    if settings.input_path is None:
+        return seeded(inputs, settings, attempt)
+    return given(inputs, settings.input_path), ()
+
+
+def seeded(inputs: Sequence[Input], settings: RunSettings, attempt: int) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """Return random input by name, and notes on what was chosen.
+
+    Standard normal where floats are wanted, small numbers >= 0 where whole numbers are.
+
+    Args:
+        inputs: of `taken_by`.
+        settings: seed, batch and shapes.
+        attempt: 0 <= attempt < ATTEMPTS; the later, the larger the lengths chosen for open dimensions.
+
+    Raises:
+        UsageError: `settings.input_shapes` does not fit the model.
+        RuntimeFailure: the model does not say what it takes.
+    """
+    wanted = _wanted_shapes(inputs, settings.input_shapes)
+    if not inputs and not wanted:
+        raise RuntimeFailure(
+            "the model does not say what it takes", why="it has no fixed inputs", hint="--input-shape 1,224,224,3"
+        )
+    generator = np.random.default_rng(settings.seed)
+    data: dict[str, Array] = {}
+    notes = []
+    for one in inputs or (Input("", wanted[""], "float32"),):
+        shape = wanted.get(one.name) or _chosen(one.shape, settings.batch, attempt)
+        if one.is_open and one.name not in wanted:
+            notes.append(
+                f"shape {_text(shape)} was chosen for input {_label(one.name)}, which takes {_text(one.shape)}"
+            )
+        data[one.name] = _random(generator, one, shape)
+    return data, tuple(notes)
+
+
+def _chosen(shape: Iterable[int | None], batch: int, attempt: int) -> tuple[int, ...]:
+    first, *rest = shape
+    length = _LENGTHS.get(1 + len(rest), _SEQUENCE)[attempt]
+    return (batch if first is None else first, *(length if one is None else one for one in rest))
+
+
+def _random(generator: np.random.Generator, one: Input, shape: tuple[int, ...]) -> Array:
+    if one.dtype == "string":
+        return np.full(shape, "text")
+    if one.dtype == "bool":
+        return generator.integers(0, 2, shape).astype(np.bool_)
+    if one.below is not None:
+        return generator.integers(0, one.below, shape).astype(_numpy(one.dtype))
+    return generator.standard_normal(shape, np.float64 if one.dtype == "float64" else np.float32)
+
+
+def _numpy(dtype: str) -> np.dtype[Any]:
+    return np.dtype(np.float32 if dtype == "bfloat16" else dtype)
+
+
+def fed(model: Any, inputs: Sequence[Input], data: Mapping[str, Array]) -> Any:
+    """Return the data as tensors of the types and in the structure that the model takes."""
+    import tensorflow as tf
+
+    if not inputs:
+        return tf.convert_to_tensor(data[""])
+    structure = _structure(model)
+    tensors = [tf.cast(tf.convert_to_tensor(data[one.name]), one.dtype) for one in inputs]
+    return tensors[0] if structure is None else tf.nest.pack_sequence_as(structure, tensors)
+
+
+def _wanted_shapes(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Return the user's shapes by the true name of the input."""
+    names = [one.name for one in inputs]
+    wanted = {}
+    for name, shape in shapes.items():
+        true = names[0] if name == "" and len(names) == 1 else name
+        if true not in names and (names or name):
+            raise UsageError(
+                f"the model has no input {printable(name)!r}" if name else "the model has several inputs",
+                why=f"its inputs are {_listed(names)}",
+                hint=f"--input-shape {printable(names[0])}=..." if names else "--input-shape 1,224,224,3",
+            )
+        for one in inputs:
+            if one.name == true:
+                _check_shape(one, shape, "--input-shape")
+        wanted[true] = shape
+    return wanted
+
+
+def given(inputs: Sequence[Input], path: Path) -> dict[str, Array]:
+    """Return the user's input by name, from a .npy file, or a .npz file keyed by name or position.
+
+    Raises:
+        UsageError: the file cannot be read, or its arrays do not fit the model.
+    """
+    arrays = _read(path)
+    # A model that does not say what it takes may take anything, but one array of it.
+    names = [one.name for one in inputs] or [""]
+    if len(arrays) != len(names):
+        raise UsageError(
+            f"{printable(path.name)} holds {len(arrays)} arrays, the model takes {len(names)}",
+            why=f"its inputs are {_listed(names)}" if inputs else "it has no named inputs",
+            hint="write them with numpy.savez, one array for each input, under its name",
+        )
+    data = {name: _pick(arrays, name, position, path) for position, name in enumerate(names)}
+    for name, values in data.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise UsageError(f"the array for input {_label(name)} holds NaN or infinity", why=_VOID)
+    for one in inputs:
+        _check_shape(one, data[one.name].shape, "the array")
+        _check_kind(one, data[one.name])
+    return data
+
+
+_VOID = "no output could be compared"
+
+
+def _read(path: Path) -> Mapping[str, Array]:
+    from bninspect import npy
+
+    return npy.read(path)
+
+
+def _pick(arrays: Mapping[str, Array], name: str, position: int, path: Path) -> Array:
+    if len(arrays) == 1:
+        return next(iter(arrays.values()))
+    for key in (name, str(position), f"arr_{position}"):
+        if key in arrays:
+            return arrays[key]
+    raise UsageError(
+        f"{printable(path.name)} holds no array for input {_label(name)}",
+        why=f"its arrays are {_listed(arrays)}",
+        hint="name each array after the input that it is for, or after its position from 0",
+    )
+
+
+def _check_kind(one: Input, values: Array) -> None:
+    wanted = "f" if one.dtype == "bfloat16" else "U" if one.dtype == "string" else np.dtype(one.dtype).kind
+    # Whole numbers go into floats, never the other way.
+    if values.dtype.kind not in {"f": "fiub", "i": "iub", "u": "iub", "b": "b", "U": "US"}[wanted]:
+        raise UsageError(f"input {_label(one.name)} takes {one.dtype}, the array holds {values.dtype}")
+
+
+def _check_shape(one: Input, shape: tuple[int, ...], what: str) -> None:
+    fits = len(shape) == len(one.shape) and all(
+        length is None or length == given for length, given in zip(one.shape, shape, strict=True)
+    )
+    if not fits:
+        hint = "add the batch as the first dimension" if len(shape) == len(one.shape) - 1 else ""
+        raise UsageError(
+            f"{what} has shape {_text(shape)}, input {_label(one.name)} takes {_text(one.shape)}", hint=hint
+        )
+
+
+def _text(shape: Iterable[int | None]) -> str:
+    return "(" + ", ".join("any" if length is None else str(length) for length in shape) + ")"
+
+
+def _label(name: str) -> str:
+    return repr(printable(name)) if name else "of the model"
+
+
+def _listed(names: Iterable[str]) -> str:
+    shown = [printable(name) for name in names]
+    return ", ".join(shown[:_SHOWN]) + (f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else "")

@@ -1,0 +1,181 @@
+"""A run of a Keras model, as a straight line: load, pair up the layers, one forward pass, every layer alone."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from bninspect.environment import installed
+from bninspect.errors import RuntimeFailure
+from bninspect.records import Array, BatchNorm, Checkpoint, Evidence, Run, Statistics
+from bninspect.runtimes import capture, inputs, loading, matching, probe
+from bninspect.runtimes.capture import Recorder
+from bninspect.runtimes.framework import Framework
+from bninspect.runtimes.inputs import Input
+from bninspect.runtimes.runtime import Begin, RunSettings
+
+
+def observe_model(framework: Framework, checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
+    """Have the framework load the file itself and run it; observe every batch norm in the model and alone.
+
+    Raises:
+        UnreadableFile: the file is no longer what was read.
+        UsageError: the settings do not fit the model's inputs.
+        RuntimeFailure: the framework cannot load or run the model.
+    """
+    loading.same_bytes(checkpoint)
+    with _session(framework):
+        model, notes = _loaded(framework, checkpoint, settings)
+        found = matching.batch_norms(model, framework.batch_norm)
+        names = matching.match(checkpoint.layers, found)
+        recorder, chosen = _run(framework, model, names, checkpoint, settings, begin)
+        unobserved = _unobserved(checkpoint.layers, frozenset(names.values()), recorder)
+        for one in found:
+            if id(one.layer) in names and (failure := recorder.watch("probed", partial(_probe, one.layer))):
+                notes += (f"{names[id(one.layer)]} does not run alone: {loading.reason(failure)}",)
+        return Run(
+            framework.title, Evidence.MODEL, unobserved=unobserved, notes=notes + chosen, environment=_surroundings()
+        )
+
+
+def observe_layers(framework: Framework, checkpoint: Checkpoint, _settings: RunSettings, begin: Begin) -> Run:
+    """Run the framework's own batch-norm layer, alone, on the parameters of each stored layer.
+
+    `Run.unobserved` names the layers that could not be run even so.
+    """
+    sink = begin()
+    unobserved = {}
+    with _session(framework):
+        for stored in checkpoint.layers:
+            try:
+                layer = _alone(framework, stored)
+            except RuntimeFailure as refusal:
+                unobserved[stored.name] = refusal.what
+                continue
+            recorder = Recorder(framework, {id(layer): stored.name}, sink)
+            if failure := recorder.watch("probed", partial(_probe, layer)):
+                unobserved[stored.name] = f"{framework.title} cannot run it: {loading.reason(failure)}"
+    return Run(framework.title, Evidence.LAYER, unobserved=unobserved, environment=_surroundings())
+
+
+@contextmanager
+def _session(framework: Framework) -> Iterator[None]:
+    """Leave nothing of one model behind for the next."""
+    try:
+        with loading.quiet():
+            yield
+    finally:
+        framework.keras.backend.clear_session()
+
+
+def _loaded(framework: Framework, checkpoint: Checkpoint, settings: RunSettings) -> tuple[Any, tuple[str, ...]]:
+    try:
+        for module in settings.modules:
+            importlib.import_module(module)
+        return framework.load(checkpoint, settings)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise RuntimeFailure(f"{framework.title} cannot load the file", why=loading.reason(error)) from error
+
+
+def _run(
+    framework: Framework,
+    model: Any,
+    names: Mapping[int, str],
+    checkpoint: Checkpoint,
+    settings: RunSettings,
+    begin: Begin,
+) -> tuple[Recorder, tuple[str, ...]]:
+    """Run the model once, on the first size of input that it accepts; return what was recorded, and notes."""
+    taken = inputs.taken_by(model, framework.keras.layers.Embedding, checkpoint.architecture)
+    ours = settings.input_path is None and any(one.is_open for one in taken)
+    failures = []
+    for attempt in range(inputs.ATTEMPTS if ours else 1):
+        data, notes = inputs.prepared(taken, settings, attempt)
+        recorder = Recorder(framework, names, begin())
+        failure = recorder.watch("in-model", partial(_forward, model, taken, data))
+        if failure is None:
+            return recorder, notes
+        failures.append(failure)
+    why = loading.reason(failures[0])
+    raise RuntimeFailure(f"{framework.title} cannot run the model", why=why) from failures[0]
+
+
+def _forward(model: Any, taken: Sequence[Input], data: Mapping[str, Array]) -> None:
+    model(inputs.fed(model, taken, data), training=False)
+
+
+def _probe(layer: Any) -> None:
+    """Run a built layer on the input that tries every one of its channels."""
+    import tensorflow as tf
+
+    rank = layer.input_spec.ndim
+    axis = capture.axes(layer, rank)
+    points = probe.points(capture.parameters(layer), layer.epsilon, axis, rank, layer.compute_dtype)
+    # By way of the layer itself: it casts its input and chooses its kernel as it does in the model.
+    layer(tf.cast(points, layer.compute_dtype), training=False)
+
+
+def _unobserved(stored: Iterable[BatchNorm], matched: frozenset[str], recorder: Recorder) -> Mapping[str, str]:
+    """Return why the model's forward pass shows nothing of some layers."""
+    missing = [layer.name for layer in stored if layer.name not in recorder.reached]
+    return {
+        name: "no batch-norm layer of the loaded model is this one"
+        if name not in matched
+        else "it runs inside a graph, where its input and output cannot be seen"
+        if name in recorder.hidden
+        else "the forward pass does not reach it"
+        for name in missing
+    }
+
+
+def _alone(framework: Framework, stored: BatchNorm) -> Any:
+    """Return the framework's own layer with the parameters that a file holds. Raises RuntimeFailure if it cannot be."""
+    if stored.statistics is not Statistics.MOVING:
+        raise RuntimeFailure(f"it normalises by the statistics of each {stored.statistics}")
+    if stored.moving_mean is None or stored.moving_variance is None:
+        raise RuntimeFailure("the file does not hold its moving_mean and moving_variance")
+    if stored.undecided is not None:
+        raise RuntimeFailure("the file does not say whether one of its arrays is gamma or beta")
+    if stored.epsilon is None:
+        raise RuntimeFailure("the file does not state its epsilon")
+    axis = stored.axis or (-1,)
+    if len(axis) == 1:
+        # Where the file does not say, an image: that is what most batch norms are for.
+        channels, rank = (stored.channels,), 4 if axis[0] < 0 else max(2, axis[0] + 1)
+    else:
+        channels, rank = stored.moving_mean.shape, stored.moving_mean.ndim
+    shape: list[int | None] = [None] * rank
+    for one in axis:
+        shape[one] = channels[one if len(axis) > 1 else 0]
+    try:
+        layer = framework.layer(
+            axis=axis,
+            epsilon=stored.epsilon,
+            scale=stored.gamma is not None,
+            center=stored.beta is not None,
+            dtype="float32" if "+" in stored.dtype else stored.dtype,
+        )
+        layer.build(tuple(shape))
+        layer.set_weights(list(stored.arrays.values()))
+    except Exception as error:
+        raise RuntimeFailure(f"{framework.title} cannot build it: {loading.reason(error)}") from error
+    return layer
+
+
+def _surroundings() -> Mapping[str, Any]:
+    """Return what decides about the last bits of the kernels' results."""
+    import tensorflow as tf
+    from tensorflow.python.util import _pywrap_util_port as build
+
+    devices = tf.config.list_logical_devices()
+    return {
+        **{name: installed(name) for name in ("tensorflow", "keras", "tf_keras")},
+        # Whether this build has oneDNN and the environment leaves it on; there is no public way to ask.
+        "onednn": bool(build.IsMklEnabled()),
+        "device": "GPU" if any(device.device_type == "GPU" for device in devices) else "CPU",
+    }

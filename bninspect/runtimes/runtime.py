@@ -1,0 +1,58 @@
+"""What a runtime is made of, and what a run of it may be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from bninspect.records import Checkpoint, Observation, Run
+
+Sink: TypeAlias = Callable[[Observation], None]
+"""Takes one observation while the layer's arrays are alive; what it keeps of them stays in memory."""
+
+Begin: TypeAlias = Callable[[], Sink]
+"""Starts an attempt: the sink that it returns replaces every earlier one, whose observations no longer count."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How to run a model."""
+
+    runtime: str | None = None
+    """Name of the only runtime to try; the one that fits the file without it."""
+    seed: int = 0
+    """Of the random input and of nothing else."""
+    batch: int = 1
+    """Samples in the random input, where the model leaves the number open."""
+    input_path: Path | None = None
+    """A .npy or .npz file with the model's input instead of random numbers."""
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shape of an input by its name, batch included; the name `""` is the only input."""
+    trust: bool = False
+    """Whether a model that holds code may run it."""
+    modules: tuple[str, ...] = ()
+    """Modules to import before loading, which register the custom classes of a trusted model."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A framework that runs models."""
+
+    name: str
+    """Short name, for instance `tf-keras`."""
+    title: str
+    """What users call it, for instance `Keras 2 (tf-keras)`."""
+    package: str
+    """Package to import, for instance `tf_keras`."""
+    requires: tuple[str, ...]
+    """Further packages without which it does not work."""
+    install: str
+    """Command that installs it."""
+    formats: tuple[str, ...]
+    """Formats of which it may load whole models."""
+    observe: Callable[[Checkpoint, RunSettings, Begin], Run]
+    """Load the file, run the model, then every layer alone. Raises RuntimeFailure if it cannot."""
+    observe_layers: Callable[[Checkpoint, RunSettings, Begin], Run]
+    """Run the framework's own layer, alone, on the parameters that we read."""

@@ -1,0 +1,74 @@
+"""tf-keras, which is Keras 2 under a name of its own: whole models of Keras 2 and tf.keras."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bninspect.environment import installed
+from bninspect.records import Checkpoint, Form, Run
+from bninspect.runtimes import loading, observing
+from bninspect.runtimes.framework import Framework
+from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
+
+
+def _framework() -> Framework:
+    keras = loading.framework("tf_keras")
+    # The common ancestor is not public: BatchNormalization and SyncBatchNormalization are siblings below it.
+    from tf_keras.src.layers.normalization.batch_normalization import BatchNormalizationBase
+
+    return Framework(
+        title=f"tf-keras {installed('tf_keras')}",
+        keras=keras,
+        batch_norm=BatchNormalizationBase,
+        load=_load,
+        form=_form,
+        trains=_trains,
+        layer=_layer,
+    )
+
+
+def _load(checkpoint: Checkpoint, _settings: RunSettings) -> tuple[Any, tuple[str, ...]]:
+    import tf_keras
+
+    # No safe_mode: for HDF5 this loader has none. It sees a file with code only if the user trusts it.
+    with loading.named_as_expected(Path(checkpoint.path)) as path:
+        return tf_keras.models.load_model(path, compile=False), ()
+
+
+def _form(layer: Any) -> Form:
+    # Fused kernels compute (x - mean) * scale + beta; the others are tf.nn.batch_normalization.
+    return Form.CENTRED if layer.fused else Form.AFFINE
+
+
+def _trains(layer: Any, training: Any) -> bool:
+    # It also knows that the layers of TF 1 ignore `trainable`.
+    return bool(layer._get_training_value(training))  # noqa: SLF001
+
+
+def _layer(axis: tuple[int, ...], **settings: Any) -> Any:
+    import tf_keras
+
+    return tf_keras.layers.BatchNormalization(axis=list(axis), **settings)
+
+
+def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
+    """Run the file in tf-keras. As `observing.observe_model`."""
+    return observing.observe_model(_framework(), checkpoint, settings, begin)
+
+
+def observe_layers(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
+    """Run tf-keras' layer on the parameters that we read. As `observing.observe_layers`."""
+    return observing.observe_layers(_framework(), checkpoint, settings, begin)
+
+
+RUNTIME = Runtime(
+    name="tf-keras",
+    title="tf-keras (Keras 2)",
+    package="tf_keras",
+    requires=("tensorflow",),
+    install=loading.INSTALL,
+    formats=("keras-h5", "keras"),
+    observe=observe,
+    observe_layers=observe_layers,
+)
