@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bninspect.errors import BninspectError
+from bninspect.errors import BninspectError, UsageError
 from bninspect.formula import Float64, Parameters, along
 from bninspect.names import printable
 from bninspect.records import Form
@@ -129,9 +129,15 @@ class Allowance:
 
     @classmethod
     def fixed(cls, parameters: Parameters, *, rtol: float, atol: float) -> Allowance:
-        """Return the tolerance `atol + rtol*|y|` for those who insist, never quite zero; NaN as in `of`."""
+        """Return the tolerance `atol + rtol*|y|` for those who insist, never quite zero; NaN as in `of`.
+
+        Raises:
+            UsageError: a tolerance is negative or not finite.
+        """
+        if not (0 <= rtol < np.inf and 0 <= atol < np.inf):
+            raise UsageError("a tolerance must be zero or a positive number", why=f"rtol {rtol}, atol {atol}")
         none = np.where(np.isfinite(parameters.slope) & np.isfinite(parameters.intercept), 0.0, np.nan)
-        return cls(none, none, none + rtol, none + max(atol, 2.0**-1074))
+        return cls(none, none, none + rtol, none + max(atol, 2.0**-1022))
 
     @property
     def coefficients(self) -> tuple[Float64, Float64, Float64, Float64]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bninspect.records import Array
 
 MOST_CHANNELS = 16
+_LARGEST = float(np.finfo(np.float64).max)
 _EXPONENT = np.int64(0x7FF0000000000000)
 
 
@@ -98,7 +99,7 @@ class Tally:
     @property
     def max_ulp(self) -> float | None:
         """Largest distance in units in the last place of the output type, taken at the expected number."""
-        return None if self._units is None else self._units * 2.0 ** (self._type.digits - 1)
+        return None if self._units is None else min(self._units * 2.0 ** (self._type.digits - 1), _LARGEST)
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -125,7 +126,7 @@ class Tally:
             np.abs(error, out=error)
             ratio = np.divide(error, allowed, out=scratch[1])
             place = int(ratio.argmax())  # of the first NaN, if there is one
-            if ratio.flat[place] <= 1.0 and allowed.max() < np.inf:
+            if ratio.flat[place] <= 1.0 and allowed.min() > 0 and allowed.max() < np.inf:
                 self._keep(place, start, float(ratio.flat[place]), expected, actual, allowed)
                 self._measure(expected, error, out=ratio)
             else:
@@ -134,10 +135,10 @@ class Tally:
     def _add_violations(self, start: int, expected: Float64, actual: Float64, allowed: Float64) -> None:
         """Count a piece in which something is not as it should be; every element is looked at on its own."""
         error = np.abs(actual - expected)
-        ratio = np.minimum(error / allowed, np.finfo(np.float64).max)
+        ratio = np.minimum(error / allowed, _LARGEST)
         finite = np.isfinite(expected) & np.isfinite(actual)
         measured = finite & (allowed > 0) & (allowed < np.inf)
-        # A kernel rounds to infinity from half a unit beyond the largest number on, and the bound allows for that half.
+        # Numbers round to infinity from half a step beyond the largest one, a half that the bound covers too.
         limit = self._type.largest * (1 + self._type.unit)
         beyond = np.abs(expected) + allowed > limit
         overflow = np.isinf(actual) & (np.sign(actual) == np.sign(expected)) & beyond
@@ -170,4 +171,5 @@ class Tally:
         self.max_abs = max(float(error.max()), self.max_abs or 0.0)
         unit = np.bitwise_and(expected.view(np.int64), _EXPONENT, out=None if out is None else out.view(np.int64))
         unit = np.maximum(unit.view(np.float64), 2.0**self._type.lowest, out=out)
-        self._units = max(float(np.divide(error, unit, out=unit).max()), self._units or 0.0)
+        units = min(float(np.divide(error, unit, out=unit).max()), _LARGEST)
+        self._units = max(units, self._units or 0.0)
