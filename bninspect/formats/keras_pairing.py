@@ -1,0 +1,137 @@
+"""A configuration and its weights, brought together: every batch norm of either side comes out, and only once.
+
+Most are where the layout says. Within a custom layer the layout is a guess, because an attribute may be called
+otherwise than in the configuration: there the stored name decides, or, before Keras 3.6, that all configurations in
+question are alike. Where neither helps, the arrays come out without settings, and a note says so.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from bninspect.errors import DamagedFile
+from bninspect.formats.keras_discovery import RENORM, discover
+from bninspect.formats.keras_groups import VARS, distinct, named_path
+from bninspect.formats.keras_layout import Place, places
+from bninspect.records import PARAMETERS, BatchNorm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bninspect.formats.keras_config import Architecture
+    from bninspect.formats.keras_groups import Saved
+    from bninspect.formats.keras_norm import NormConfig
+
+BUILT_IN = frozenset({"BatchNormalization", "SyncBatchNormalization"})
+
+
+def pair(
+    architecture: Architecture, objects: Mapping[str, Saved], keras: int, label: str
+) -> tuple[tuple[BatchNorm, ...], tuple[str, ...]]:
+    """Return the batch norms in the model's order, and notes on what could not be decided.
+
+    Args:
+        architecture: the configuration.
+        objects: what the weights hold, by path.
+        keras: major version of the writer.
+        label: what error messages call the file.
+
+    Raises:
+        DamagedFile: configuration and weights contradict each other.
+    """
+    everything = list(places(architecture, keras))
+    norms = {place: place.node.norm for place in everything if place.node.norm}
+    homes = {place: place.path for place in norms if _fits(place, objects.get(place.path), label)}
+    hidden, notes = discover(saved for path, saved in objects.items() if path not in homes.values())
+    homes |= _assigned(norms.keys() - homes.keys(), hidden, objects)
+    unassigned = [path for path in hidden if path not in homes.values()]
+    owned: dict[str, list[BatchNorm]] = defaultdict(list)
+    for path in unassigned:
+        owner = _owner(path, everything)
+        steps = (*owner.node.path, path.removeprefix(owner.path).strip("/"))
+        owned[owner.path].append(replace(hidden[path], name=named_path(path, objects) or "/".join(steps)))
+    layers: list[BatchNorm] = []
+    for place in everything:
+        norm = norms.get(place)
+        if place in homes and norm:
+            layers.append(_configured(norm, objects[homes[place]], keras, label))
+        elif norm and any(path.startswith(f"{place.around}/") for path in unassigned):
+            notes += (f"{'/'.join(norm.path)}: which arrays its settings belong to is not known",)
+        elif norm:
+            layers.append(_without_arrays(norm, place.path, keras))
+        if place.path:
+            layers += owned.pop(place.path, [])
+    return distinct([*layers, *owned.pop("", [])]), notes
+
+
+def _fits(place: Place, saved: Saved | None, label: str) -> bool:
+    """Return whether `saved` is what should be at this place."""
+    if saved is None or place.node.norm is None:
+        return False
+    if saved.name not in {None, place.node.name}:
+        if place.certain:
+            raise DamagedFile(
+                f"{label} contradicts itself",
+                why=f"{saved.location} belongs to {saved.name!r}, to {place.node.name!r} by the configuration",
+            )
+        return False
+    return place.certain or len(saved.homes) == _count(place.node.norm)
+
+
+def _assigned(lost: Iterable[Place], hidden: Mapping[str, BatchNorm], objects: Mapping[str, Saved]) -> dict[Place, str]:
+    """Return paths of `hidden` for those of `lost`, parts of custom layers, for which there is no doubt."""
+    homes: dict[Place, str] = {}
+    around: dict[str, list[Place]] = defaultdict(list)
+    for place in lost:
+        if not place.certain:
+            around[place.around].append(place)
+    for path, group in around.items():
+        paths = [candidate for candidate in hidden if candidate.startswith(f"{path}/")]
+        named = [candidate for candidate in paths if objects[candidate].name]
+        for place in group:
+            same = [candidate for candidate in named if objects[candidate].name == place.node.name]
+            if len(same) == 1:
+                homes[place] = same[0]
+        alike = len({replace(norm, path=()) for place in group if (norm := place.node.norm)}) == 1
+        if not named and alike and len(paths) == len(group):
+            homes |= zip(group, paths, strict=True)
+    return homes
+
+
+def _owner(path: str, everything: Iterable[Place]) -> Place:
+    """Return the innermost object of the configuration that `path` is part of."""
+    around = (place for place in everything if not place.path or f"{path}/".startswith(f"{place.path}/"))
+    return max(around, key=lambda place: len(place.path))
+
+
+def _roles(norm: NormConfig) -> tuple[str, ...]:
+    present = {"gamma": norm.scale is not False, "beta": norm.center is not False}
+    return tuple(role for role in PARAMETERS if present.get(role, True))
+
+
+def _count(norm: NormConfig) -> int:
+    return len(_roles(norm)) + (RENORM if norm.renorm else 0)
+
+
+def _configured(norm: NormConfig, saved: Saved, keras: int, label: str) -> BatchNorm:
+    if not saved.homes:
+        return _without_arrays(norm, saved.path, keras)
+    if saved.count != _count(norm):
+        found = ", ".join(saved.homes)
+        if norm.class_name in BUILT_IN:
+            raise DamagedFile(
+                f"{label} contradicts itself",
+                why=f"{saved.location} holds arrays {found}; by the configuration there are {_count(norm)}",
+            )
+        note = f"{norm.class_name} has arrays {found}, a batch norm {_count(norm)}: which are which is not known"
+        return _without_arrays(norm, saved.path, keras, note)
+    return BatchNorm(**norm.settings(keras), **saved.parameters(_roles(norm)))
+
+
+def _without_arrays(norm: NormConfig, path: str, keras: int, note: str = "") -> BatchNorm:
+    note = note or "the file holds no arrays of it: it was saved before it was built"
+    nothing: dict[str, Any] = dict.fromkeys(PARAMETERS)
+    layer = BatchNorm(**nothing, **norm.settings(keras), dtype="", location=f"{path}/{VARS}")
+    return replace(layer, notes=(*layer.notes, note))
