@@ -150,11 +150,11 @@ def _layer(described: dict[str, Any], left: dict[str, Array]) -> BatchNorm:
     """Take the arrays of a layer out of `left` and return the layer."""
     settings = dict(described)
     names = settings.pop("arrays")
-    if not names.keys() <= set(ARRAYS):
-        raise ValueError(f"the layer '{settings['name']}' has arrays {sorted(names)}")
+    if not names.keys() <= set(ARRAYS) or settings.keys() & set(ARRAYS):
+        raise ValueError(f"arrays of the layer '{settings['name']}'")
     found = [left.pop(key) for key in names.values()]
     if any(array.dtype.kind not in "fiu" for array in found):
-        raise ValueError(f"an array of the layer '{settings['name']}' does not hold numbers")
+        raise ValueError(f"an array of the layer '{settings['name']}' that does not hold numbers")
     for name in ("epsilon", "momentum"):
         settings[name] = _NON_FINITE.get(settings[name], settings[name])
     places: dict[str, Any] = dict.fromkeys(ARRAYS)

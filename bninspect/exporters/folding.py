@@ -29,14 +29,16 @@ def fold(layer: BatchNorm) -> tuple[dict[str, Array], str]:
             hint=_leave_out(layer),
         )
     stored = _common(layer.dtype)
-    arrays = {name: rounded(exact, stored) for name, exact in zip(("scale", "shift"), affine(layer), strict=True)}
+    with np.errstate(invalid="ignore"):  # signalling NaNs; what comes of them is refused below
+        exact = dict(zip(("scale", "shift"), affine(layer), strict=True))
+    arrays = {name: rounded(values, stored) for name, values in exact.items()}
     for name, array in arrays.items():
         bad = np.flatnonzero(~np.isfinite(array))
         if bad.size:
-            value = array.ravel()[bad[0]]
-            raise BninspectError(
-                subject, why=f"its {name} in {stored} would be {value} at channel {bad[0]}", hint=_leave_out(layer)
-            )
+            value = exact[name].flat[bad[0]]
+            why = f"its {name} would be {value:g} at channel {bad[0]}"
+            beyond = f", too large for {stored}" if np.isfinite(value) else ""
+            raise BninspectError(subject, why=why + beyond, hint=_leave_out(layer))
     return arrays, stored
 
 

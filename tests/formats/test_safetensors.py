@@ -1,0 +1,208 @@
+"""Our safetensors read back: what is not ours or not whole is called so. Whole ones: test_round_trips.py."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+
+from bninspect.errors import BninspectError, DamagedFile, LimitExceeded, UnreadableFile, UnsafeFile
+from bninspect.exporters.safetensors import encode
+from bninspect.formats import FORMATS
+from bninspect.formats import safetensors as module
+from bninspect.formats.safetensors import FORMAT
+from bninspect.records import BatchNorm, Checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+VALUES = np.array([0.5, 1, 3], dtype=np.float32)
+LAYER = BatchNorm("bn", VALUES, None, VALUES * 2, VALUES * 3, epsilon=0.001, momentum=0.99, axis=(-1,), scale=True)
+CHECKPOINT = Checkpoint("m.h5", "keras-h5", "Keras 2.4.0", (LAYER,))
+DATA = encode(CHECKPOINT, folded=False)
+
+
+def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
+    (length,) = struct.unpack_from("<Q", data)
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def _join(header: object, body: bytes) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+def _read(path: Path, data: bytes) -> Checkpoint:
+    (path / "x.safetensors").write_bytes(data)
+    return FORMAT.read(path / "x.safetensors")
+
+
+def _assert_whole(found: Checkpoint) -> None:
+    (layer,) = found.layers
+    assert (layer.name, layer.epsilon, layer.momentum, layer.axis) == ("bn", 0.001, 0.99, (-1,))
+    assert layer.arrays.keys() == LAYER.arrays.keys()
+    for name, array in layer.arrays.items():
+        np.testing.assert_array_equal(array, LAYER.arrays[name], strict=True)
+
+
+def test_format_is_registered() -> None:
+    assert FORMAT in FORMATS
+
+
+def test_packed_again_by_the_library(tmp_path: Path) -> None:
+    data = encode(replace(CHECKPOINT, layers=(LAYER, replace(LAYER, name="a"))), folded=False)
+    (tmp_path / "ours").write_bytes(data)
+    with safetensors.safe_open(tmp_path / "ours", framework="np") as file:
+        metadata = file.metadata()
+    tensors = safetensors.numpy.load(data)
+    again = safetensors.numpy.save(tensors, metadata=metadata)
+    assert list(_split(again)[0]) != list(_split(data)[0])  # the library sorts tensors by name, we by layer
+    first, second = _read(tmp_path, again).layers
+    _assert_whole(replace(CHECKPOINT, layers=(first,)))
+    assert second.name == "a"
+
+    tensors["bn/gamma"][1] += 1
+    with pytest.raises(DamagedFile, match="changed by another program"):
+        _read(tmp_path, safetensors.numpy.save(tensors, metadata=metadata))
+
+
+def test_file_of_another_program(tmp_path: Path) -> None:
+    for metadata in (None, {"format": "pt"}):
+        data = safetensors.numpy.save({"bn.weight": VALUES, "bn.bias": VALUES}, metadata=metadata)
+        assert FORMAT.matches(tmp_path, data[:4096])
+        with pytest.raises(UnreadableFile, match="2 tensors without the metadata 'bninspect'") as caught:
+            _read(tmp_path, data)
+        assert "bninspect export" in caught.value.hint
+
+
+def test_folded_export(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFile, match="scale and shift"):
+        _read(tmp_path, encode(CHECKPOINT, folded=True))
+
+
+def test_matches_is_not_fooled_by_other_files(tmp_path: Path) -> None:
+    for head in (
+        b"",
+        b"PK\x03\x04" * 10,
+        b"\x89HDF\r\n\x1a\n{}",
+        b"\x93NUMPY\x01\0{",
+        struct.pack("<Q", 2),
+        b'{"a": "{"}',
+    ):
+        assert not FORMAT.matches(tmp_path, head)
+
+
+def _move(name: str, begin: int, end: int) -> Callable[[dict[str, Any]], None]:
+    return lambda header: header[name].update(data_offsets=[begin, end])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _move("bn/gamma", 0, 8),
+        _move("bn/gamma", 12, 24),
+        _move("bn/gamma", -12, 0),
+        _move("bn/gamma", 24, 36),
+        _move("bn/gamma", 36, 48),
+        _move("bn/gamma", 12, 0),
+        _move("bn/gamma", 0, 1 << 70),
+        lambda header: header.pop("bn/gamma"),
+        lambda header: header.update({"bn/gamma": 7}),
+        lambda header: header["bn/gamma"].pop("shape"),
+        lambda header: header["bn/gamma"].update(more=1),
+        lambda header: header["bn/gamma"].update(dtype="F8_E4M3"),
+        lambda header: header["bn/gamma"].update(dtype=["F32"]),
+        lambda header: header["bn/gamma"].update(dtype="F16"),
+        lambda header: header["bn/gamma"].update(dtype="I32"),
+        lambda header: header["bn/gamma"].update(shape=[4]),
+        lambda header: header["bn/gamma"].update(shape=[3.0]),
+        lambda header: header["bn/gamma"].update(shape=[-1, -3]),
+        lambda header: header["bn/gamma"].update(shape=[1, 3]),
+        lambda header: header["bn/gamma"].update(shape=[True, 3]),
+        lambda header: header["bn/gamma"].update(data_offsets=[0, 12.0]),
+        lambda header: header["bn/gamma"].update(data_offsets=[0]),
+        lambda header: header["__metadata__"].pop("sha256"),
+        lambda header: header["__metadata__"].update(sha256=7),
+        lambda header: header["__metadata__"].update(bninspect="{}"),
+        lambda header: header.update({"bn/beta": header.pop("bn/gamma")}),
+    ],
+)
+def test_contradictions(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    header, body = _split(DATA)
+    assert header["bn/gamma"]["data_offsets"] == [0, 12]
+    _assert_whole(_read(tmp_path, _join(header, body)))
+    change(header)
+    with pytest.raises(DamagedFile):
+        _read(tmp_path, _join(header, body))
+
+
+def test_empty_tensors_may_stand_anywhere(tmp_path: Path) -> None:
+    layer = BatchNorm("bn", VALUES[:0], None, VALUES[:0], None)
+    (found,) = _read(tmp_path, encode(Checkpoint("m", "f", "", (layer,)), folded=False)).layers
+    assert found.gamma is not None
+    assert found.gamma.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"a": 1, "a": 1}',
+        b'{"__metadata__": NaN}',
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b'{"a": ' + b"1" * 5000 + b"}",
+    ],
+    ids=lambda header: repr(header[:10]),
+)
+def test_header_that_is_no_json(tmp_path: Path, header: bytes) -> None:
+    with pytest.raises(DamagedFile):
+        _read(tmp_path, _join(header, b""))
+
+
+def test_description_of_another_kind(tmp_path: Path) -> None:
+    for metadata in (7, {"bninspect": 7}, {}):
+        with pytest.raises(UnreadableFile, match="not an export of bninspect"):
+            _read(tmp_path, _join({"__metadata__": metadata}, b""))
+
+
+def test_sizes_are_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnsafeFile, match="header of 100000001 bytes"):
+        _read(tmp_path, struct.pack("<Q", 100_000_001) + DATA[8:])
+    with pytest.raises(DamagedFile, match="cut off"):
+        _read(tmp_path, struct.pack("<Q", 100_000_000) + DATA[8:])
+    monkeypatch.setattr(module, "LARGEST", len(DATA) - 1)
+    with pytest.raises(LimitExceeded):
+        _read(tmp_path, DATA)
+    with pytest.raises(UnreadableFile, match="No such file"):
+        FORMAT.read(tmp_path / "missing")
+
+
+def test_every_truncation_is_an_error(tmp_path: Path) -> None:
+    for size in range(len(DATA)):
+        with pytest.raises(BninspectError):
+            _read(tmp_path, DATA[:size])
+    with pytest.raises(DamagedFile):
+        _read(tmp_path, DATA + b"\0")
+
+
+def test_a_flipped_bit_never_changes_a_value(tmp_path: Path) -> None:
+    for position in range(len(DATA)):
+        for bit in (1, 1 << (position % 8)):
+            changed = bytearray(DATA)
+            changed[position] ^= bit
+            try:
+                found = _read(tmp_path, bytes(changed))
+            except BninspectError:
+                continue
+            _assert_whole(found)
