@@ -5,15 +5,58 @@ A new format is one new module with a `FORMAT` and one line in `FORMATS`. Readin
 
 from __future__ import annotations
 
-from bninspect.formats import bninspect_npz, keras_weights, keras_zip, safetensors
-from bninspect.formats.format import Format
-from bninspect.formats.identify import identify
+from typing import TYPE_CHECKING
 
-__all__ = ["FORMATS", "Format", "identify"]
+from bninspect.errors import UnknownFormat, UnreadableFile, UnsafeFile
+from bninspect.formats import bninspect_npz, keras_h5, safetensors
+from bninspect.formats.format import Format
+from bninspect.formats.identify import hint, identify, is_zip_behind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bninspect.records import Checkpoint
+
+__all__ = ["FORMATS", "Format", "identify", "read"]
 
 FORMATS: tuple[Format, ...] = (
-    keras_zip.FORMAT,
-    keras_weights.FORMAT,
+    keras_h5.FORMAT,
     bninspect_npz.FORMAT,
     safetensors.FORMAT,
 )
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a model file or folder, of whichever format its content is; its name decides nothing.
+
+    Args:
+        path: a file or folder.
+
+    Raises:
+        UnknownFormat: it is of no kind that is read; the error says what it probably is.
+        UnsafeFile: it is of several kinds at once, so that another reader might see another model.
+        UnreadableFile: as the format's reader, or it cannot be opened.
+    """
+    if not path.is_dir() and not path.is_file():
+        raise UnreadableFile(f"{path} cannot be read", why=f"it is {identify(path)}")
+    try:
+        head = b"" if path.is_dir() else _head(path)
+        two = not path.is_dir() and is_zip_behind(path, head)
+    except OSError as error:
+        raise UnreadableFile(f"{path} cannot be opened", why=error.strerror or str(error)) from error
+    claims = [known for known in FORMATS if known.matches(path, head)]
+    if not claims:
+        raise UnknownFormat(
+            f"{path} is of no format that bninspect reads",
+            why=f"it is {identify(path)}",
+            hint=hint(head) or f"formats that it reads: {'; '.join(known.title for known in FORMATS)}",
+        )
+    if two or len(claims) > 1:
+        kinds = [known.title for known in claims] + ["a zip archive"] * two
+        raise UnsafeFile(f"{path} is of several kinds at once", why=" and ".join(kinds))
+    return claims[0].read(path)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4096)

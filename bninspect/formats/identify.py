@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from typing import TYPE_CHECKING
 
 from bninspect.errors import UnknownFormat
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZIP_SIGNATURE = b"PK\x03\x04"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+_ZIP_END = struct.Struct("<4s4H2LH")
+"""End record of a zip: ... size of the directory, its place, length of the comment (APPNOTE.TXT 4.3.16)."""
 
 _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (HDF5_SIGNATURE, "an HDF5 file"),
@@ -92,6 +96,29 @@ def hint(head: bytes) -> str:
     if not head or not head.strip(b"\0") or describe(head).startswith(("a web page", "XML")):
         return "download the file again"
     return ""
+
+
+def is_zip_behind(path: Path, head: bytes) -> bool:
+    """Return whether a file that begins with `head`, which is no zip's, can be opened as a zip all the same.
+
+    A zip is read from its end, so that it may follow anything: its end record is there, and its directory is where
+    the record says. Raises OSError.
+    """
+    if head.startswith(b"PK"):
+        return False
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - 0xFFFF - _ZIP_END.size))
+        tail = file.read()
+        place = tail.rfind(b"PK\x05\x06")
+        if place < 0 or place + _ZIP_END.size > len(tail):
+            return False
+        *_, length, _, comment = _ZIP_END.unpack_from(tail, place)
+        start = size - len(tail) + place - length
+        if place + _ZIP_END.size + comment != len(tail) or start < 0:
+            return False
+        file.seek(start)
+        return file.read(4) in {b"PK\x01\x02", b"PK\x05\x06"}
 
 
 def _folder(members: set[str]) -> str:

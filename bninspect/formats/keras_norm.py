@@ -90,7 +90,7 @@ def norm_config(
             policy=_policy(config.get("dtype")),
             mode=mode if isinstance(mode, int) else 0,
             renorm=bool(config.get("renorm")),
-            trainable=config.get("trainable") not in {False, 0},
+            trainable=bool(config.get("trainable", True)),
             training=calls,
         )
     except (TypeError, ValueError, OverflowError) as error:
