@@ -49,7 +49,7 @@ def read(path: Path) -> Checkpoint:
         raise UnknownFormat(
             f"{path} is of no format that bninspect reads",
             why=f"it is {identify(path)}",
-            hint=hint(head) or f"formats that it reads: {'; '.join(known.title for known in FORMATS)}",
+            hint=(path.is_file() and hint(head)) or f"it reads {', '.join(known.title for known in FORMATS)}",
         )
     if two or len(claims) > 1:
         kinds = [known.title for known in claims] + ["a zip archive"] * two

@@ -87,6 +87,7 @@ class Group:
         self._handle = handle
         self._depth = depth
         self._groups: dict[str, Group] = {}
+        self._types: dict[str, str] = {}
 
     @_guarded
     def names(self) -> tuple[str, ...]:
@@ -114,13 +115,15 @@ class Group:
         if dataset is None:
             return None
         where = f"{self.path}: {name}"
-        stored = self._stored_type(dataset, where)
+        stored = self._types[name] = self._stored_type(dataset, where)
         self._budget.spend("array_bytes", h5_array.declared_bytes(dataset, self.label, where), where)
         return h5_array.read(dataset, stored)
 
     @_guarded
     def dtype(self, name: str) -> str:
         """Return the stored type of the array called `name`, such as `bfloat16`; empty where there is none."""
+        if name in self._types:
+            return self._types[name]
         dataset = self._dataset(name)
         return "" if dataset is None else self._stored_type(dataset, f"{self.path}: {name}")
 

@@ -15,12 +15,14 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZIP_SIGNATURE = b"PK\x03\x04"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
+BINARY = "binary data of an unknown kind"
+_CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})\Z")
+
 _ZIP_END = struct.Struct("<4s4H2LH")
 """End record of a zip: ... size of the directory, its place, length of the comment (APPNOTE.TXT 4.3.16)."""
 
 _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (HDF5_SIGNATURE, "an HDF5 file"),
-    (ZIP_SIGNATURE, "a zip archive"),
     (b"PK\x05\x06", "an empty zip archive"),
     (LFS_POINTER, "a Git LFS pointer, not the file itself"),
     (b"\x93NUMPY", "a NumPy array (.npy)"),
@@ -37,6 +39,8 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
 )
 
 _PATTERNS: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(rb"PK\x03\x04.{26}[^/]{1,200}/(data\.pkl|\.format_version)", re.DOTALL), "a PyTorch checkpoint"),
+    (re.compile(rb"PK\x03\x04"), "a zip archive"),
     (re.compile(rb".{4}TFL3", re.DOTALL), "a TFLite model"),
     (re.compile(rb"\s*<(!doctype html|html)", re.IGNORECASE), "a web page, such as a login or error page"),
     (re.compile(rb"\s*<(\?xml|Error)"), "XML text, such as a storage server's error"),
@@ -64,9 +68,11 @@ def identify(path: Path) -> str:
         if not path.is_file():
             return "neither a file nor a folder"
         with path.open("rb") as stream:
-            return describe(stream.read(4096))
+            words = describe(stream.read(4096))
     except OSError as error:
         return f"something that cannot be opened ({error.strerror})"
+    part = words == BINARY and _CHECKPOINT.search(path.name)
+    return "a part of a TensorFlow checkpoint, by its name" if part else words
 
 
 def describe(head: bytes) -> str:
@@ -81,7 +87,7 @@ def describe(head: bytes) -> str:
             return words
     if head[257:262] == b"ustar":
         return "a tar archive"
-    return "text" if _is_text(head) else "binary data of an unknown kind"
+    return "text" if _is_text(head) else BINARY
 
 
 def refusal(label: str, head: bytes, wanted: str) -> UnknownFormat:
@@ -93,7 +99,7 @@ def hint(head: bytes) -> str:
     """Return what to do about a file that begins with `head`; empty where nothing better is known."""
     if head.startswith(LFS_POINTER):
         return "git lfs pull"
-    if not head or not head.strip(b"\0") or describe(head).startswith(("a web page", "XML")):
+    if not head.strip(b"\0") or describe(head).startswith(("a web page", "XML")):
         return "download the file again"
     return ""
 
