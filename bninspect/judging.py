@@ -218,7 +218,10 @@ def _mismatch(comparison: Comparison) -> Finding:
     counted = f"{comparison.violations} of {comparison.elements} values {comparison.observed}"
     evidence = {"observed": comparison.observed, "violations": comparison.violations, "channels": channels}
     if comparison.ratio is None:
-        message = f"{counted} are not finite on one side or on both{where}"
+        inherited = (
+            " (nor is their input: look at earlier layers)" if comparison.worst and comparison.worst.x is None else ""
+        )
+        message = f"{counted} are not finite on one side or on both{where}{inherited}"
         return Finding(
             "BN202",
             Severity.ERROR,

@@ -352,14 +352,14 @@ class Summary:
     exit_code: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """The one result of a command: what the terminal, JSON and every other output are made from."""
 
+    schema_version: str = "1.0"
     command: str
-    models: tuple[ModelReport, ...]
-    summary: Summary
     tool: Mapping[str, str]
     environment: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Option] = field(default_factory=dict)
-    schema_version: str = "1.0"
+    summary: Summary
+    models: tuple[ModelReport, ...]

@@ -71,7 +71,9 @@ def test_an_error_keeps_its_code_and_its_words() -> None:
 def test_the_report_counts_what_it_holds() -> None:
     layers = (one_layer(LayerStatus.VERIFIED, Severity.NOTE), one_layer(LayerStatus.MISMATCH, Severity.ERROR))
     one = ModelReport("m", None, 0, "f", "", Status.FAIL, layers=layers)
-    report = summary.report("verify", [one, model(Status.EMPTY)], options={}, allow_empty=False, running={"device": "CPU"})
+    report = summary.report(
+        "verify", [one, model(Status.EMPTY)], options={}, allow_empty=False, running={"device": "CPU"}
+    )
     counted = report.summary
     assert (counted.models, counted.layers, counted.verified, counted.mismatch) == (2, 2, 1, 1)
     assert counted.findings == {"error": 1, "warning": 0, "note": 1}

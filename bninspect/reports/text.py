@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import PurePath
 
 from bninspect.names import printable
@@ -24,6 +24,7 @@ from bninspect.reports.lines import Line, line, plural, shown
 from bninspect.reports.table import layer_table, parameter_details
 
 _INDENT = " " * 6
+_SHOWN_AS_MISMATCH = ("BN202", "BN301")
 _VERDICTS = {
     Status.PASS: ("PASS", "bold green"),
     Status.FAIL: ("FAIL", "bold red"),
@@ -35,10 +36,14 @@ _SEVERITIES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE:
 
 def render(report: Report, looks: Looks) -> str:
     """Return the report as text, with colours if `looks` wants them."""
-    body: Callable[[ModelReport, Looks], Iterator[Line]] = _verified if report.command == "verify" else _inspected
     rows: list[Line] = []
     for model in report.models:
-        rows.extend(_broken(model) if model.error else body(model, looks))
+        if model.error:
+            rows.extend(_broken(model))
+        elif report.command == "verify":
+            rows.extend(_verified(model, looks, _device(report)))
+        else:
+            rows.extend(_inspected(model, looks))
     if len(report.models) > 1 and looks.verbosity >= 0:
         rows.append(_total(report))
     return shown(rows, looks)
@@ -87,14 +92,23 @@ def _inspected(model: ModelReport, looks: Looks) -> Iterator[Line]:
     yield from _notes(model)
 
 
-def _verified(model: ModelReport, looks: Looks) -> Iterator[Line]:
+def _device(report: Report) -> str:
+    """Return what the numbers depend on besides the framework: ` (CPU, oneDNN on)`."""
+    known = report.environment
+    parts = [str(known["device"])] if known.get("device") else []
+    if known.get("onednn") is not None:
+        parts.append(f"oneDNN {'on' if known['onednn'] else 'off'}")
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _verified(model: ModelReport, looks: Looks, device: str) -> Iterator[Line]:
     if looks.verbosity >= 0:
         yield _header(model)
     if not model.layers:
         yield line(("EMPTY ", "bold yellow"), "no batch-norm layer was chosen")
         return
     statuses = Counter(layer.status for layer in model.layers)
-    yield _verdict(model, statuses, looks)
+    yield _verdict(model, statuses, looks, device)
     if looks.verbosity >= 0 and statuses[LayerStatus.VERIFIED]:
         yield from _worst_ratio(model)
     for layer in model.layers:
@@ -102,7 +116,7 @@ def _verified(model: ModelReport, looks: Looks) -> Iterator[Line]:
             yield from _mismatch(layer)
     yield from _unverified(model)
     for layer in model.layers:
-        yield from _findings(layer, looks, without=("BN301",))
+        yield from _findings(layer, looks, without=_SHOWN_AS_MISMATCH)
     if looks.verbosity >= 0:
         yield from _notes(model)
     if looks.verbosity >= 1:
@@ -111,13 +125,12 @@ def _verified(model: ModelReport, looks: Looks) -> Iterator[Line]:
         yield line(("ok    ", "green"), f"{plural(statuses[LayerStatus.VERIFIED], 'other layer')} (-v lists them)")
 
 
-def _verdict(model: ModelReport, statuses: Counter[LayerStatus | None], looks: Looks) -> Line:
+def _verdict(model: ModelReport, statuses: Counter[LayerStatus | None], looks: Looks, device: str) -> Line:
     word, style = _VERDICTS[model.status]
     place = f"{printable(PurePath(model.path).name)}: " if looks.verbosity < 0 else ""
-    text = (
-        f"{place}{statuses[LayerStatus.VERIFIED]} of {len(model.layers)} layers equal "
-        f"gamma*(x-mean)/sqrt(variance+epsilon)+beta in {model.runtime}"
-    )
+    verified = statuses[LayerStatus.VERIFIED]
+    claim = "equal gamma*(x-mean)/sqrt(variance+epsilon)+beta" if verified else "verified"
+    text = f"{place}{verified} of {len(model.layers)} layers {claim} in {model.runtime}{device}"
     if model.evidence is Evidence.LAYER:
         text += ", each layer alone, outside its model"
     return line((f"{word:<6}", style), text)
@@ -142,7 +155,7 @@ def _mismatch(layer: LayerReport) -> Iterator[Line]:
     """Return the rich diff of a layer: what was beyond the bound, and the arithmetic of the worst element."""
     wrong = [comparison for comparison in layer.comparisons if not comparison.agrees]
     worst = max(wrong, key=lambda one: one.ratio if one.ratio is not None else float("inf"), default=None)
-    headline = _beyond(worst) if worst else "see the findings"
+    headline = _beyond(worst) if worst else "the runtime holds something else than the file"
     yield line(("FAIL  ", "bold red"), (printable(layer.name), "bold"), f"   {headline}")
     if worst and worst.worst:
         yield from _by_hand(worst.worst)
@@ -152,8 +165,13 @@ def _beyond(comparison: Comparison) -> str:
     counted = f"{comparison.violations} of {comparison.elements} values {comparison.observed}"
     channel = f", channel {comparison.worst.channel}" if comparison.worst else ""
     if comparison.ratio is None:
-        return f"{counted} are not finite{channel}"
+        origin = " (nor is their input: an earlier layer is the cause)" if _input_is_not_finite(comparison) else ""
+        return f"{counted} are not finite{channel}{origin}"
     return f"{counted} beyond the bound, worst {comparison.ratio:.2g} x bound{channel}"
+
+
+def _input_is_not_finite(comparison: Comparison) -> bool:
+    return comparison.worst is not None and comparison.worst.x is None
 
 
 def _by_hand(worst: Worst) -> Iterator[Line]:

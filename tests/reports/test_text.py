@@ -95,7 +95,7 @@ def test_layers_unverified_for_one_reason_share_a_line() -> None:
     run = Run("keras 3.15.1", Evidence.LAYER, reason="the file holds only weights")
     stored = [layer(name) for name in ("a", "b", "c")]
     text = render(verified(*((one, observation(one)) for one in stored), run=run), Looks())
-    assert "ERROR 0 of 3 layers equal" in text
+    assert "ERROR 0 of 3 layers verified in keras 3.15.1" in text
     assert text.count("the file holds only weights") == 1
     assert "a and 2 other layers   unverified: the file holds only weights" in text
 
