@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bninspect.tally import Layout, Tally
 
 PIECE = 8192
-"""Elements of a piece; the 7 buffers take 64 KB each."""
+"""Elements of a piece; each of the 8 buffers takes 64 KB."""
 ROW = 1024
 """Elements from which on a row is long enough for NumPy's inner loop."""
 NEIGHBOURS = 16

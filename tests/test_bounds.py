@@ -249,6 +249,7 @@ def test_a_small_negative_variance_has_a_bound() -> None:
     assert 0 < bound_at(single(variance=-5e-4, epsilon=1e-3), 1.0, Form.CENTRED) < 1e-4
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_an_unknown_form_allows_the_larger_of_both(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -264,7 +265,7 @@ def test_an_unknown_form_allows_the_larger_of_both(seed: int) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 def test_float64_kernels_against_60_digits(seed: int) -> None:
     """What remains of the bound after the reference's own share covers the kernel against the truth."""
     rng = np.random.default_rng(seed)

@@ -212,6 +212,7 @@ def test_a_channel_that_is_not_finite_is_worse_than_any_other() -> None:
 
 
 @pytest.mark.parametrize("output", PRECISIONS)
+@settings(deadline=None)
 @given(expected=st.floats(-1e4, 1e4), steps=st.integers(0, 5))
 def test_distances_in_units_in_the_last_place(output: str, expected: float, steps: int) -> None:
     kind = PRECISIONS[output]
@@ -490,7 +491,7 @@ def test_parameters_of_another_layer_are_not_stretched() -> None:
 # Joining
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(call=calls(), seed=st.integers(0, 2**32 - 1), cut=st.floats(0, 1))
 def test_joined_parts_are_the_whole(call: Call, seed: int, cut: float) -> None:
     call = replace(call, shape=(9, *call.shape), axis=tuple(a + 1 for a in call.axis))

@@ -11,7 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bninspect.errors import BninspectError, DamagedFile, UsageError
@@ -48,6 +48,7 @@ def exactly(gamma: float, beta: float, mean: float, variance: float, epsilon: fl
         return Decimal(gamma) * (Decimal(x) - Decimal(mean)) / root + Decimal(beta)
 
 
+@settings(deadline=None)
 @given(magnitudes, magnitudes, magnitudes, variances, epsilons, magnitudes)
 def test_the_formula_to_60_digits(
     gamma: float, beta: float, mean: float, variance: float, epsilon: float, x: float
@@ -63,6 +64,7 @@ def test_the_formula_to_60_digits(
     assert error <= Decimal(UNIT * (6 * abs(product) + abs(float(expected))) * 1.0001)
 
 
+@settings(deadline=None)
 @given(magnitudes, magnitudes, magnitudes, variances, epsilons)
 def test_scale_and_shift_to_60_digits_with_the_epsilon_of_the_file(
     gamma: float, beta: float, mean: float, variance: float, epsilon: float
@@ -86,6 +88,7 @@ def test_epsilon_is_rounded_as_the_kernel_rounds_it() -> None:
     assert rounded(1e-5, "float16") == 1.00135803222656250e-05
 
 
+@settings(deadline=None)
 @given(st.floats(width=64))
 def test_rounding_to_bfloat16_is_that_of_ml_dtypes(value: float) -> None:
     with np.errstate(all="ignore"):
@@ -139,6 +142,7 @@ def test_the_variance_of_one_value_is_left_alone() -> None:
     assert unbiased(np.array([0.0]), 1)[0] == 0.0
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=12), st.sampled_from([0.0, 1e4, 1e6]))
 def test_moments_are_exact_whatever_the_offset(values: list[float], offset: float) -> None:
     x = np.array(values, np.float64) + offset
