@@ -2,27 +2,29 @@
 
 The path is made of classes and attributes, never of layer names, so that a model can be rebuilt under other names.
 In `layers`, and in any other list, objects are numbered per class in the model's order. An object that stands twice
-is saved where it comes first; Keras 3 still counts it where it stands again, Keras 2 does not. The input layer that
-Keras adds to a Sequential has a class of its own, so whether it is counted makes no difference.
+is saved where it comes first; whether it is counted where it stands again differs. The input layer that Keras adds to
+a Sequential has a class of its own, so whether that is counted makes no difference.
 
-Source: `_save_container_state` and `to_snake_case` of Keras 2.13, 3.0 and 3.15.1.
+Source: `_save_container_state` and `to_snake_case` in Keras 2.12 to 3.15.1, each of which was run.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from bninspect.formats.keras_config import Architecture, Node
 
+LAYERS = "layers"
+
 # Wrappers keep what they wrap under an attribute that is called otherwise than in their configuration.
 _ATTRIBUTES = {("Bidirectional", "layer"): "forward_layer"}
-_OWN = frozenset({"layers", "layer", "forward_layer", "backward_layer", "cell", "cells"})
+_OWN = frozenset({LAYERS, "layer", "forward_layer", "backward_layer", "cell", "cells"})
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,32 @@ class Place:
     """Whether all attributes on the way are Keras's own. Those of custom layers are a guess."""
 
 
-def places(architecture: Architecture, keras: int) -> Iterator[Place]:
+@dataclass(frozen=True)
+class _Counting:
+    """What the numbers depend on."""
+
+    keras: int
+    twice: bool
+    """Keras 2.12 and 2.13 count a layer with weights twice: as `layer-0` and as `layer_with_weights-0`."""
+    occupied: frozenset[str]
+    """Paths at or below which there are arrays."""
+    repeats: Mapping[tuple[str, ...], tuple[str, ...]]
+    paths: dict[tuple[str, ...], str] = field(default_factory=dict)
+    """Where each object stands first."""
+
+
+def places(architecture: Architecture, version: tuple[int, int], full: Iterable[str]) -> Iterator[Place]:
     """Yield a place for every object of the configuration that stands there first, in the model's order.
 
     Args:
         architecture: the configuration.
-        keras: major version of the writer.
+        version: of the Keras that wrote it.
+        full: paths of all groups that hold arrays.
     """
-    model = Place(architecture.root, "", "", certain=True)
-    yield from _within(model, architecture, keras)
+    steps = [path.split("/") for path in full]
+    occupied = frozenset("/".join(path[:depth]) for path in steps for depth in range(1, len(path) + 1))
+    counting = _Counting(version[0], version in {(2, 12), (2, 13)}, occupied, architecture.repeats)
+    yield from _within(Place(architecture.root, "", "", certain=True), counting)
 
 
 def snake_case(class_name: str, keras: int) -> str:
@@ -57,21 +76,26 @@ def snake_case(class_name: str, keras: int) -> str:
     return f"private{snake}" if keras < 3 and snake.startswith("_") else snake
 
 
-def _within(place: Place, architecture: Architecture, keras: int) -> Iterator[Place]:
+def _within(place: Place, counting: _Counting) -> Iterator[Place]:
     yield place
     node = place.node
     used: Counter[tuple[str, str]] = Counter()
     for child in node.children:
-        again = child.path in architecture.repeats
-        if again and keras < 3:
+        first = counting.repeats.get(child.path)
+        if first and counting.keras < 3 and not counting.twice:
             continue
         attribute = _ATTRIBUTES.get((node.class_name, child.attribute), child.attribute)
-        step = f"{place.path}/{attribute}".lstrip("/")
+        path = f"{place.path}/{attribute}".lstrip("/")
+        name = snake_case(child.class_name, counting.keras)
         if isinstance(node.config.get(child.attribute), list):
-            name = snake_case(child.class_name, keras)
             number = used[attribute, name]
-            used[attribute, name] += 1
-            step += f"/{name}_{number}" if number else f"/{name}"
-        if not again:
+            path += f"/{name}_{number}" if number else f"/{name}"
+        if first:
+            path = counting.paths.get(first, path)
+        else:
+            counting.paths[child.path] = path
+        both = counting.twice and attribute == LAYERS and path in counting.occupied
+        used[attribute, name] += 2 if both else 1
+        if not first:
             certain = place.certain and attribute in _OWN
-            yield from _within(Place(child, step, place.path, certain), architecture, keras)
+            yield from _within(Place(child, path, place.path, certain), counting)

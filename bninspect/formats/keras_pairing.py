@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bninspect.errors import DamagedFile
 from bninspect.formats.keras_discovery import RENORM, discover
 from bninspect.formats.keras_groups import VARS, distinct, named_path
-from bninspect.formats.keras_layout import Place, places
+from bninspect.formats.keras_layout import LAYERS, Place, places
 from bninspect.records import PARAMETERS, BatchNorm
 
 if TYPE_CHECKING:
@@ -28,25 +28,27 @@ BUILT_IN = frozenset({"BatchNormalization", "SyncBatchNormalization"})
 
 
 def pair(
-    architecture: Architecture, objects: Mapping[str, Saved], keras: int, label: str
+    architecture: Architecture, objects: Mapping[str, Saved], version: tuple[int, int], label: str
 ) -> tuple[tuple[BatchNorm, ...], tuple[str, ...]]:
     """Return the batch norms in the model's order, and notes on what could not be decided.
 
     Args:
         architecture: the configuration.
         objects: what the weights hold, by path.
-        keras: major version of the writer.
+        version: of the Keras that wrote it.
         label: what error messages call the file.
 
     Raises:
         DamagedFile: configuration and weights contradict each other.
     """
-    everything = list(places(architecture, keras))
+    full = [path for path, saved in objects.items() if saved.homes]
+    everything = list(places(architecture, version, full))
     norms = {place: place.node.norm for place in everything if place.node.norm}
     homes = {place: place.path for place in norms if _fits(place, objects.get(place.path), label)}
     hidden, notes = discover(saved for path, saved in objects.items() if path not in homes.values())
     homes |= _assigned(norms.keys() - homes.keys(), hidden, objects)
     unassigned = [path for path in hidden if path not in homes.values()]
+    _check_numbers(unassigned, everything, label)
     owned: dict[str, list[BatchNorm]] = defaultdict(list)
     for path in unassigned:
         owner = _owner(path, everything)
@@ -56,14 +58,31 @@ def pair(
     for place in everything:
         norm = norms.get(place)
         if place in homes and norm:
-            layers.append(_configured(norm, objects[homes[place]], keras, label))
+            layers.append(_configured(norm, objects[homes[place]], version[0], label))
         elif norm and any(path.startswith(f"{place.around}/") for path in unassigned):
             notes += (f"{'/'.join(norm.path)}: which arrays its settings belong to is not known",)
         elif norm:
-            layers.append(_without_arrays(norm, place.path, keras))
+            layers.append(_without_arrays(norm, place.path, version[0]))
         if place.path:
             layers += owned.pop(place.path, [])
     return distinct([*layers, *owned.pop("", [])]), notes
+
+
+def _check_numbers(unassigned: Iterable[str], everything: Iterable[Place], label: str) -> None:
+    """Raise DamagedFile if a list of layers holds a batch norm under a number that is none of the configuration's.
+
+    Then others of the list, which have no name beside them before Keras 3.6, may have changed places.
+    """
+    known = {place.path for place in everything}
+    lists = {
+        f"{place.path}/{LAYERS}".lstrip("/")
+        for place in everything
+        if place.certain and isinstance(place.node.config.get(LAYERS), list)
+    }
+    for path in unassigned:
+        if path not in known and path.rpartition("/")[0] in lists:
+            why = f"{path} is none of the layers that the configuration lists"
+            raise DamagedFile(f"{label} contradicts itself", why=why)
 
 
 def _fits(place: Place, saved: Saved | None, label: str) -> bool:

@@ -7,6 +7,7 @@ subclassed models, is found by its arrays (keras_discovery.py) and has no known 
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,12 +76,11 @@ def read(path: Path) -> Checkpoint:
         text = _text(members, CONFIG, TEXT_CHARACTERS, label)
         architecture = parse(text, f"{label}: {CONFIG}")
         version = _version(members, label)
-        major = int(version.partition(".")[0]) if version[:1].isdigit() else 3
         with open_file(members.open(WEIGHTS), f"{label}: {WEIGHTS}") as root:
             if is_legacy(root):
                 # Nobody writes this, but what a framework makes of the file would depend on its suffix.
                 raise UnsafeFile(f"{label} is two models in one", why=f"{WEIGHTS} is a whole model of its own")
-            layers, notes = pair(architecture, collect(root), major, label)
+            layers, notes = pair(architecture, collect(root), _numbers(version), label)
     return Checkpoint(label, NAME, f"Keras {version}" if version else "", layers, notes, text, architecture.code)
 
 
@@ -117,6 +117,12 @@ def _version(members: _Members, label: str) -> str:
     metadata = load(_text(members, METADATA, METADATA_BYTES, label), f"{label}: {METADATA}")
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
     return version if isinstance(version, str) else ""
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    """Return (major, minor); those of Keras 3, whose files they mostly are, where the file does not say."""
+    match = re.match(r"(\d{1,4})\.(\d{1,4})", version)
+    return (int(match[1]), int(match[2])) if match else (3, 0)
 
 
 FORMAT = Format(NAME, "Keras 3 model (.keras)", (".keras",), matches, read)
