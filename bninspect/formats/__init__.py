@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bninspect.errors import UnknownFormat, UnreadableFile, UnsafeFile
-from bninspect.formats import bninspect_npz, keras_h5, safetensors
+from bninspect.formats import bninspect_npz, keras_h5, keras_weights, keras_zip, safetensors
 from bninspect.formats.format import Format
 from bninspect.formats.identify import hint, identify, is_zip_behind
 
@@ -21,6 +21,8 @@ __all__ = ["FORMATS", "Format", "identify", "read"]
 
 FORMATS: tuple[Format, ...] = (
     keras_h5.FORMAT,
+    keras_zip.FORMAT,
+    keras_weights.FORMAT,
     bninspect_npz.FORMAT,
     safetensors.FORMAT,
 )
