@@ -190,16 +190,22 @@ _RELOAD = "the runtime did not load what the file holds: look for renamed layers
 
 
 def _configured_differently(layer: BatchNorm, observation: Observation) -> Finding | None:
-    """BN305: the runtime's layer has another epsilon than the file states."""
-    if layer.epsilon is None or observation.epsilon is None or observation.epsilon == layer.epsilon:
-        return None
-    return Finding(
-        "BN305",
-        Severity.ERROR,
-        f"epsilon is {layer.epsilon:g} in the file and {observation.epsilon:g} in the runtime",
-        {"stored": layer.epsilon, "loaded": observation.epsilon},
-        "the runtime does not use the epsilon of this model",
-    )
+    """BN305: the runtime's layer has another epsilon or axis than the file states."""
+    rank = observation.x.ndim
+    axis = None if layer.axis is None else tuple(sorted(one % rank for one in layer.axis))
+    for name, stored, loaded in (
+        ("epsilon", layer.epsilon, observation.epsilon),
+        ("axis", axis, tuple(sorted(observation.axis))),
+    ):
+        if stored is not None and loaded is not None and stored != loaded:
+            return Finding(
+                "BN305",
+                Severity.ERROR,
+                f"{name} is {stored} in the file and {loaded} in the runtime",
+                {"stored": stored, "loaded": loaded},
+                f"the runtime does not use the {name} of this model",
+            )
+    return None
 
 
 def _bits(array: Array) -> Array:

@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes depends on the machine: no test fails for that.
+settings.register_profile("bninspect", deadline=None)
+settings.load_profile("bninspect")
 
 REPOSITORY = Path(__file__).parents[1]
 

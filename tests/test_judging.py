@@ -61,6 +61,12 @@ def test_another_epsilon_in_the_runtime_is_named() -> None:
     assert "epsilon is 0.001 in the file and 1e-05 in the runtime" in [one.message for one in report.findings]
 
 
+def test_another_axis_in_the_runtime_is_named() -> None:
+    report = verdict(layer(axis=(1,)), *both(layer()))
+    assert report.status is LayerStatus.MISMATCH
+    assert "axis is (1,) in the file and (2,) in the runtime" in [one.message for one in report.findings]
+
+
 def test_swapped_parameters_are_seen_in_the_outputs_and_in_the_loaded_values() -> None:
     stored = layer()
     swapped = layer(gamma=stored.beta, beta=stored.gamma)

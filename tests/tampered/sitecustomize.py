@@ -11,59 +11,62 @@ import os
 import sys
 from typing import Any
 
-PATCHED = "tf_keras.src.layers.normalization.batch_normalization"
 LAYER = "batch_normalization_2"
 
 
-def _flip_lowest_bit(layer: Any, name: str, channel: int) -> None:
+def _flip_lowest_bit_on_loading(backend: Any, name: str, channel: int) -> None:
     import numpy as np
 
-    values = getattr(layer, name).numpy()
-    values.view(np.uint32)[channel] ^= np.uint32(1)
-    getattr(layer, name).assign(values)
+    load = backend.batch_set_value
+
+    def batch_set_value(pairs: Any) -> None:
+        pairs = [(variable, np.array(value)) for variable, value in pairs]
+        for variable, value in pairs:
+            if variable.name.startswith(f"{LAYER}/{name}"):
+                value.view(np.uint32)[channel] ^= np.uint32(1)
+        load(pairs)
+
+    backend.batch_set_value = batch_set_value
 
 
-def _tamper(module: Any) -> None:
+def _compute_wrongly(module: Any, what: str, detail: str) -> None:
     base = module.BatchNormalizationBase
     call = base.call
-    what, _, detail = os.environ["TAMPER"].partition(":")
 
     def wrong_call(self: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         if self.name != LAYER:
             return call(self, inputs, training=training, mask=mask)
-        if what == "bit" and not getattr(self, "_tampered", False):
-            self._tampered = True
-            name, channel = detail.split(",")
-            _flip_lowest_bit(self, name, int(channel))
-        if what == "epsilon":
-            self.epsilon = float(detail)
-        if what == "hidden-epsilon":
-            stated, self.epsilon = self.epsilon, float(detail)
-            try:
-                return call(self, inputs, training=training, mask=mask)
-            finally:
-                self.epsilon = stated
-        if what == "swap":
-            self.gamma, self.beta = self.beta, self.gamma
-            try:
-                return call(self, inputs, training=training, mask=mask)
-            finally:
-                self.gamma, self.beta = self.beta, self.gamma
         if what == "abort":
             os.abort()
         if what == "hang":
             import ctypes
 
             ctypes.PyDLL(None).sleep(600)
+        stated = self.epsilon
+        if what in {"epsilon", "hidden-epsilon"}:
+            self.epsilon = float(detail)
         result = call(self, inputs, training=training, mask=mask)
+        if what == "hidden-epsilon":
+            self.epsilon = stated
+        if what == "swap":
+            return (result - self.beta) / self.gamma * self.beta + self.gamma
         return result * float("nan") if what == "nan" else result
 
     base.call = wrong_call
 
 
+def _tamper(module: Any) -> None:
+    what, _, detail = os.environ["TAMPER"].partition(":")
+    if what == "bit" and module.__name__.endswith("backend"):
+        name, channel = detail.split(",")
+        _flip_lowest_bit_on_loading(module, name, int(channel))
+    if what != "bit" and not module.__name__.endswith("backend"):
+        _compute_wrongly(module, what, detail)
+
+
 class _Patcher(importlib.abc.MetaPathFinder):
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if name != PATCHED:
+        if name not in {"tf_keras.src.backend", "tf_keras.src.layers.normalization.batch_normalization"}:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         assert spec is not None
