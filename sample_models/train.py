@@ -169,9 +169,21 @@ def write_keras3(manifest: Manifest, api: Any, task: Task) -> None:
         model.save(FOLDER / name)
         manifest.add(name, f"Keras 3: {made}, .keras", model, accuracy)
 
-    api.config.set_dtype_policy("mixed_float16")
-    model, accuracy = train(api, architectures.convolutional, task)
+    write_mixed_precision(manifest, api, task)
+
+
+def write_mixed_precision(manifest: Manifest, api: Any, task: Task) -> None:
+    """Write the model whose layers compute in float16 and keep float32 variables."""
+
+    def build(api: Any) -> Any:
+        # Here and not before: clear_session, with which training starts, forgets the policy.
+        api.config.set_dtype_policy("mixed_float16")
+        return architectures.convolutional(api)
+
+    model, accuracy = train(api, build, task)
     api.config.set_dtype_policy("float32")
+    if {layer.compute_dtype for _, layer in norms(model)} != {"float16"}:
+        raise ValueError("the model is not in mixed precision")
     model.save(FOLDER / "keras3_mixed_float16.keras")
     manifest.add("keras3_mixed_float16.keras", "Keras 3: mixed_float16 policy, .keras", model, accuracy)
 
