@@ -95,7 +95,7 @@ def run(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
         UnreadableFile: the file is no longer what was read.
     """
     runtimes = choose(checkpoint, settings.runtime)
-    reason = _refusal(checkpoint, settings)
+    reason = _refusal(checkpoint, settings, runtimes)
     notes = []
     if not reason:
         for runtime in runtimes:
@@ -111,10 +111,12 @@ def run(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
     return replace(layers, reason=reason, notes=(*notes, *layers.notes))
 
 
-def _refusal(checkpoint: Checkpoint, settings: RunSettings) -> str:
+def _refusal(checkpoint: Checkpoint, settings: RunSettings, runtimes: tuple[Runtime, ...]) -> str:
     """Return why no framework may be given the file; empty if one may."""
     if checkpoint.architecture is None:
         return "the file holds only weights"
+    if not any(checkpoint.format in runtime.formats for runtime in runtimes):
+        return f"no runtime loads models of the format {checkpoint.format}"
     if checkpoint.code and not settings.trust:
         more = f" and {len(checkpoint.code) - 1} more hold" if len(checkpoint.code) > 1 else " holds"
         return f"{printable(checkpoint.code[0])}{more} code (run it with --trust)"

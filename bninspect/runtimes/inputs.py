@@ -102,9 +102,9 @@ def _source(layer: Any) -> Any:
 
 def _built_for(architecture: str | None) -> tuple[Input, ...]:
     """Return the input that a subclassed model was built for; nothing if the file does not say."""
-    configuration = json.loads(architecture) if architecture else {}
-    shape = (configuration.get("build_config") or {}).get("input_shape")
-    if not isinstance(shape, list) or not all(length is None or isinstance(length, int) for length in shape):
+    build = json.loads(architecture).get("build_config") if architecture else None
+    shape = build.get("input_shape") if isinstance(build, dict) else None
+    if not isinstance(shape, list) or not all(one is None or (type(one) is int and one > 0) for one in shape):
         return ()
     return (Input("", tuple(shape), "float32"),)
 

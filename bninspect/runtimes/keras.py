@@ -72,7 +72,7 @@ RUNTIME = Runtime(
     package="keras",
     requires=("tensorflow",),
     install=loading.INSTALL,
-    formats=("keras-h5", "keras"),
+    formats=("keras-h5", "keras-zip"),
     observe=observe,
     observe_layers=observe_layers,
 )

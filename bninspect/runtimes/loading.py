@@ -95,17 +95,18 @@ def named_as_expected(path: Path) -> Iterator[str]:
 
 
 _CAUSE = "Exception encountered: "
+_BOLD = re.compile(r"\x1b\[[0-9;]*m")
 _NODE = re.compile(r"^\{\{.*?\}\}\s*|\s*\[Op:[^\]]*\].*$")
 
 
 def reason(error: BaseException) -> str:
     """Return the informative line of a framework's long message, fit to print."""
-    text = str(error).rpartition(_CAUSE)[2]
+    text = _BOLD.sub("", str(error)).rpartition(_CAUSE)[2]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     # "Exception encountered when calling Conv2D.call()." introduces the line that says what happened.
     if len(lines) > 1 and lines[0].startswith("Exception encountered when calling"):
         del lines[0]
     line = _NODE.sub("", lines[0]) if lines else ""
     if isinstance(error, KeyError) or len(line) < 3:
-        line = f"{type(error).__name__}: {line}"
+        line = f"{type(error).__name__}: {line}".rstrip(": ")
     return printable(line)

@@ -102,4 +102,4 @@ _WAYS: tuple[tuple[Callable[[BatchNorm], Hashable], Callable[[Loaded], Hashable]
 
 
 def _channels(loaded: Loaded) -> int:
-    return int(loaded.parameters["moving_mean"].size)
+    return max((array.size for array in loaded.parameters.values()), default=0)

@@ -28,12 +28,12 @@ def _framework() -> Framework:
     )
 
 
-def _load(checkpoint: Checkpoint, _settings: RunSettings) -> tuple[Any, tuple[str, ...]]:
+def _load(checkpoint: Checkpoint, settings: RunSettings) -> tuple[Any, tuple[str, ...]]:
     import tf_keras
 
-    # No safe_mode: for HDF5 this loader has none. It sees a file with code only if the user trusts it.
+    # For HDF5 safe_mode does nothing here: that this loader sees no file with code unasked is the caller's care.
     with loading.named_as_expected(Path(checkpoint.path)) as path:
-        return tf_keras.models.load_model(path, compile=False), ()
+        return tf_keras.models.load_model(path, compile=False, safe_mode=not settings.trust), ()
 
 
 def _form(layer: Any) -> Form:
@@ -68,7 +68,7 @@ RUNTIME = Runtime(
     package="tf_keras",
     requires=("tensorflow",),
     install=loading.INSTALL,
-    formats=("keras-h5", "keras"),
+    formats=("keras-h5", "keras-zip"),
     observe=observe,
     observe_layers=observe_layers,
 )
