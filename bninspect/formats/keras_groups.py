@@ -13,7 +13,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bninspect.errors import DamagedFile
 from bninspect.records import PARAMETERS
@@ -55,6 +58,11 @@ class Saved:
     def dtype(self, number: int) -> str:
         """Return the stored type of an array."""
         return self.homes[str(number)].dtype(str(number))
+
+    def size(self, name: str) -> int:
+        """Return the bytes that an array takes."""
+        kind = self.homes[name].dtype(name)
+        return prod(self.homes[name].shape(name) or ()) * (2 if kind == "bfloat16" else np.dtype(kind).itemsize)
 
     def array(self, number: int) -> Array:
         """Return an array."""

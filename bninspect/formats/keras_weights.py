@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bninspect.errors import BninspectError, DamagedFile, UnsafeFile
+from bninspect.errors import BninspectError, DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats.format import Format
 from bninspect.formats.h5 import Group, open_file
 from bninspect.formats.identify import HDF5_SIGNATURE
@@ -21,6 +21,7 @@ from bninspect.formats.siblings import sibling
 from bninspect.records import Checkpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 NAME = "keras-weights"
@@ -68,7 +69,7 @@ def read(path: Path) -> Checkpoint:
 def _read_shards(index: Path, stack: ExitStack) -> dict[str, Saved]:
     """Return what the shards named by `index` hold, having checked that each holds what the index says."""
     label = str(index)
-    listed = _weight_map(index)
+    listed, announced = _index(index)
     names = sorted(set().union(*listed.values()))
     if len(names) > SHARDS:
         raise UnsafeFile(f"{label} is beyond what a model needs", why=f"it names {len(names)} shards")
@@ -87,16 +88,29 @@ def _read_shards(index: Path, stack: ExitStack) -> dict[str, Saved]:
             f"{label} contradicts its shards",
             why=f"{path} is in {sorted(holding.get(path, ()))}, the index says {sorted(listed.get(path, ()))}",
         )
-    return joined(shards, label)
+    objects = joined(shards, label)
+    if isinstance(announced, int | float) and _bytes(objects.values()) not in {None, announced}:
+        why = f"its shards hold {_bytes(objects.values())} bytes, the index says {announced}"
+        raise DamagedFile(f"{label} is incomplete", why=why)
+    return objects
 
 
-def _weight_map(index: Path) -> dict[str, set[str]]:
-    """Return for each object's path the names of the shards that hold its arrays."""
+def _bytes(objects: Iterable[Saved]) -> int | None:
+    """Return the size of all arrays, or None if there is one that is not of numbers, for instance of booleans."""
+    try:
+        return sum(saved.size(number) for saved in objects for number in saved.homes)
+    except UnreadableFile:
+        return None
+
+
+def _index(index: Path) -> tuple[dict[str, set[str]], object]:
+    """Return for each object's path the names of the shards that hold its arrays, and the size of all arrays."""
     label = str(index)
     if index.stat().st_size > INDEX_BYTES:
         raise UnsafeFile(f"{label} is beyond what a model needs", why=f"{index.stat().st_size} bytes")
     content = load(index.read_text("utf-8", "replace"), label)
-    listed = content.get("weight_map") if isinstance(content, dict) else None
+    content = content if isinstance(content, dict) else {}
+    listed, metadata = content.get("weight_map"), content.get("metadata")
     if not isinstance(listed, dict) or not listed:
         raise DamagedFile(f"{label} is no index of shards", why="its weight_map is missing or empty")
     found: dict[str, set[str]] = {}
@@ -105,7 +119,7 @@ def _weight_map(index: Path) -> dict[str, set[str]]:
         if path.rpartition("/")[2] != VARS or not names or not all(isinstance(name, str) for name in names):
             raise DamagedFile(f"{label} is no index of shards", why=f"what it says of {path} makes no sense")
         found[path.strip("/").removesuffix(VARS).rstrip("/")] = set(names)
-    return found
+    return found, metadata.get("total_size") if isinstance(metadata, dict) else None
 
 
 def _holds_objects(group: Group) -> bool:
