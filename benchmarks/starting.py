@@ -9,7 +9,7 @@ from measure import arguments, bninspect, judge_ratio, measure, show
 
 def main() -> None:
     """Measure, print, judge."""
-    options = arguments(__doc__, rounds=20)
+    options = arguments(__doc__, rounds=5)
     commands = {"bninspect --help": bninspect("--help"), "import click": (sys.executable, "-c", "import click")}
     measured = measure(commands, options.rounds)
     show(measured)

@@ -24,7 +24,10 @@ def test_memory_of_children_counts(measure: ModuleType) -> None:
     assert 100e6 < measured["parent"].peak < 200e6
 
 
-def test_each_round_runs_every_command_in_turn(measure: ModuleType, tmp_path: Path) -> None:
+def test_each_round_runs_every_command_in_turn(
+    measure: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "TURN_SECONDS", 1e-3)  # less than any command takes: one run in each turn
     log = tmp_path / "log"
 
     def note(word: str) -> tuple[str, ...]:
@@ -35,9 +38,12 @@ def test_each_round_runs_every_command_in_turn(measure: ModuleType, tmp_path: Pa
     assert [len(result.seconds) for result in measured.values()] == [2, 2]
 
 
-def test_a_command_that_fails_is_not_measured(measure: ModuleType) -> None:
+@pytest.mark.parametrize("good_runs", [0, 1, 2])
+def test_a_command_that_fails_is_not_measured(measure: ModuleType, tmp_path: Path, good_runs: int) -> None:
+    log = tmp_path / "log"
+    code = f"f = open({str(log)!r}, 'a+'); f.write('.'); raise SystemExit(3 * (f.tell() > {good_runs}))"
     with pytest.raises(SystemExit, match="ended with 3"):
-        measure.measure({"bad": (sys.executable, "-c", "raise SystemExit(3)")}, rounds=1)
+        measure.measure({"bad": (sys.executable, "-c", code)}, rounds=2)
 
 
 @pytest.mark.parametrize(("seconds", "verdict"), [((3.0, 9.0, 2.0), "met "), ((4.0, 12.0, 2.0), "MISSED ")])
