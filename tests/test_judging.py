@@ -84,7 +84,7 @@ def test_a_parameter_that_only_one_side_has_is_named() -> None:
 
 
 def test_a_runtime_that_widens_float16_has_changed_nothing() -> None:
-    half = {key: array.astype(np.float16) for key, array in layer().arrays.items()}
+    half: dict[str, Any] = {key: array.astype(np.float16) for key, array in layer().arrays.items()}
     stored = layer(dtype="float16", **half)
     loaded = {key: array.astype(np.float32) for key, array in half.items()}
     assert verdict(stored, *both(stored, loaded=loaded)).status is LayerStatus.VERIFIED

@@ -28,7 +28,7 @@ class Exporter:
     encode: Encode
 
 
-EXPORTERS = (
+EXPORTERS: tuple[Exporter, ...] = (
     Exporter("npz", ".npz", "NumPy arrays", npz.encode),
     Exporter("json", ".json", "JSON with exact numbers", json_text.encode),
     Exporter("csv", ".csv", "a table, one row per layer and channel", csv_table.encode),
