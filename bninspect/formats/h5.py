@@ -106,16 +106,17 @@ class Group:
         return found if isinstance(found, Group) else None
 
     @_guarded
-    def array(self, name: str) -> Array | None:
+    def array(self, name: str, *, opaque: str = "") -> Array | None:
         """Return the array called `name`, or None where there is none.
 
         Read-only, in its stored type and native byte order; bfloat16, which NumPy lacks, becomes float32.
+        `opaque`: what two bytes of no type are, if the file does not mark them: `bfloat16`.
         """
         dataset = self._dataset(name)
         if dataset is None:
             return None
         where = f"{self.path}: {name}"
-        stored = self._types[name] = self._stored_type(dataset, where)
+        stored = self._types[name] = self._stored_type(dataset, where, opaque)
         self._budget.spend("array_bytes", h5_array.declared_bytes(dataset, self.label, where), where)
         return h5_array.read(dataset, stored)
 
@@ -194,10 +195,10 @@ class Group:
         found = self._find(name)
         return found if isinstance(found, h5d.DatasetID) else None
 
-    def _stored_type(self, dataset: Any, where: str) -> str:
-        opaque = dataset.dtype.kind == "V"
-        marker = _attribute(dataset, "dtype", self._budget, where) if opaque else None
-        return h5_array.stored_type(dataset, marker[0] if marker else None, self.label, where)
+    def _stored_type(self, dataset: Any, where: str, opaque: str = "") -> str:
+        if dataset.dtype.kind == "V":
+            opaque = (_attribute(dataset, "dtype", self._budget, where) or [opaque])[0]
+        return h5_array.stored_type(dataset, opaque, self.label, where)
 
 
 @contextmanager

@@ -60,12 +60,12 @@ def declared_bytes(dataset: Any, label: str, where: str) -> int:
     return declared
 
 
-def stored_type(dataset: Any, marker: str | None, label: str, where: str) -> str:
+def stored_type(dataset: Any, opaque: str, label: str, where: str) -> str:
     """Return the name of the stored type, for instance `float32`.
 
     Args:
         dataset: the array.
-        marker: its attribute `dtype`, by which Keras tells that two opaque bytes are a bfloat16.
+        opaque: what opaque bytes are, as Keras tells of bfloat16 in the attribute `dtype`.
         label: what error messages call the file.
         where: what they call the array.
 
@@ -79,7 +79,7 @@ def stored_type(dataset: Any, marker: str | None, label: str, where: str) -> str
     if kind.get_class() not in {h5t.FLOAT, h5t.INTEGER, h5t.OPAQUE}:
         raise UnsafeFile(f"{label} holds something other than numbers where an array should be", why=where)
     found = dataset.dtype
-    if found.kind == "V" and found.itemsize == 2 and marker == "bfloat16":
+    if found.kind == "V" and found.itemsize == 2 and opaque == "bfloat16":
         return "bfloat16"
     # h5py widens a float layout that NumPy lacks; only then do the sizes differ.
     if found.kind not in "fiu" or found.itemsize != kind.get_size() or found.itemsize > 8:

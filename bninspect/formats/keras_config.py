@@ -79,7 +79,7 @@ def parse(text: str, label: str) -> Architecture:
         root = _node(content, (), "", frozenset({None}), label)
         repeats = _repeats(root)
         norms = [replace(node.norm, repeats=repeats.get(node.path)) for node in root.walk() if node.norm]
-        return Architecture(root, tuple(norms), code_in(content), repeats)
+        return Architecture(root, tuple(_with_all_calls(norms)), code_in(content), repeats)
     except RecursionError as error:
         raise UnsafeFile(f"{label} has a configuration that is nested too deep") from error
 
@@ -202,6 +202,16 @@ def _repeats(root: Node) -> dict[tuple[str, ...], tuple[str, ...]]:
             if first is not node and node.shared_id is not None:
                 repeats[node.path] = first.path
     return repeats
+
+
+def _with_all_calls(norms: list[NormConfig]) -> Iterator[NormConfig]:
+    """Yield `norms`, a shared one with the calls of all its places."""
+    calls: dict[tuple[str, ...], Calls] = {}
+    for norm in norms:
+        place = norm.repeats or norm.path
+        calls[place] = calls.get(place, frozenset()) | norm.training
+    for norm in norms:
+        yield replace(norm, training=calls[norm.repeats or norm.path])
 
 
 def _identity(node: Node) -> str:

@@ -83,25 +83,24 @@ def _norms(
         group = weights.group(name)
         found = sites(group.texts("weight_names") or ()) if group else []
         configs = owned.get(name, [])
-        matched, hidden = pair(configs, found)
-        done: list[Site] = []
-        for config, site in zip(configs, matched, strict=True):
-            if site in done:
-                continue  # one layer that stands at several places in the same nested model
-            if site and group:
-                done.append(site)
-                norm = _stored(group, site, config, major)
-            else:
-                norm = _missing(config, _reason(name, group, found), major)
-            first = firsts.setdefault(config.repeats or config.path, norm)
-            if first is norm:
-                yield norm
-            elif site:
+        matched, unmatched = pair(configs, found)
+        for bare in unmatched:
+            if bare.repeats is None:
+                yield _missing(bare, _reason(name, group, found), major)
+        for site, config in matched:
+            if group is None:
+                continue
+            if config is None:
+                hidden = layer_name(name, site, alone=len(found) == 1)
+                yield BatchNorm(name=hidden, **_parameters(group, site, site.weights))
+                continue
+            norm = _stored(group, site, config, major)
+            first = firsts.get(config.repeats) if config.repeats else None
+            if first:
                 _check_same(first, norm, weights.label)
-        for site in hidden:
-            if group:
-                own_name = layer_name(name, site, alone=len(found) == 1)
-                yield BatchNorm(name=own_name, **_parameters(group, site, site.weights))
+            else:
+                firsts[config.path] = norm
+                yield norm
 
 
 def _stored(group: Group, site: Site, config: NormConfig, major: int | None) -> BatchNorm:
@@ -114,13 +113,14 @@ def _stored(group: Group, site: Site, config: NormConfig, major: int | None) -> 
                 raise DamagedFile(f"{group.label} contradicts itself", why=why)
             # Without a layer's name before it, as in Keras 3.0, it is that of another layer in the same nested model.
             del weights[role]
-    read = _parameters(group, site, weights)
+    # Keras 3 does not mark bfloat16 in this format (and cannot load it): the layer's policy tells.
+    read = _parameters(group, site, weights, opaque="bfloat16" if config.policy == "bfloat16" else "")
     return BatchNorm(**{**settings, **read, "notes": (*settings["notes"], *read["notes"])})
 
 
-def _parameters(group: Group, site: Site, weights: Mapping[str, str]) -> dict[str, Any]:
+def _parameters(group: Group, site: Site, weights: Mapping[str, str], *, opaque: str = "") -> dict[str, Any]:
     """Return the arrays, their type and their place, and a note on those that are listed and not there."""
-    arrays = {role: None if site.doubled else group.array(name) for role, name in weights.items()}
+    arrays = {role: None if site.doubled else group.array(name, opaque=opaque) for role, name in weights.items()}
     kinds = dict.fromkeys(group.dtype(name) for role, name in weights.items() if arrays[role] is not None)
     if not FLOATS.issuperset(kinds):
         why = f"{group.path}: {site.prefix or 'the weights'}: {' and '.join(kinds)}"

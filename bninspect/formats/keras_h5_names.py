@@ -72,42 +72,50 @@ def sites(names: Sequence[str]) -> list[Site]:
     return [Site(prefix, found[prefix], prefix in doubled) for prefix in sorted(order, key=order.__getitem__)]
 
 
-def pair(configs: Sequence[NormConfig], found: Sequence[Site]) -> tuple[list[Site | None], list[Site]]:
-    """Return for each batch norm that the configuration has in a layer its weights, and the weights left over.
+def pair(
+    configs: Sequence[NormConfig], found: Sequence[Site]
+) -> tuple[list[tuple[Site, NormConfig | None]], list[NormConfig]]:
+    """Return the batch norms of one layer's group with their settings, as far as these are known, in model order.
+
+    The second list has those of which the configuration speaks and the group holds nothing.
 
     Equal numbers are paired in order, which is exact: names are not (see above). A shared layer may stand at several
     places in the configuration and then has one set of weights. If the numbers still differ, as they do when a custom
     layer makes a batch norm of its own, names decide.
     """
     if any(site.doubled for site in found):
-        return [None] * len(configs), [] if configs else list(found)
-    for numbers in (list(range(len(configs))), _first_places(configs)):
-        if len(set(numbers)) == len(found):
-            firsts = sorted(set(numbers))
-            by_place = dict(zip(firsts, _in_order([configs[n] for n in firsts], found), strict=True))
-            return [by_place[number] for number in numbers], []
-    matched = _by_name(configs, found)
-    return matched, [site for site in found if site not in matched and site.weights.keys() >= STATISTICS]
+        return [] if configs else [(site, None) for site in found], list(configs)
+    once = _without_places(configs)
+    for candidates in (configs, once):
+        if len(candidates) == len(found):
+            return list(zip(found, _in_order(candidates, found), strict=True)), []
+    by_site = _by_name(once, found)
+    whole = [site for site in found if site in by_site or site.weights.keys() >= STATISTICS]
+    unmatched = [config for config in once if config not in by_site.values()]
+    return [(site, by_site.get(site)) for site in whole], unmatched
 
 
-def _first_places(configs: Sequence[NormConfig]) -> list[int]:
-    """Return for each configuration the place of the first that is of the same layer, by all that it says."""
-    firsts: dict[object, int] = {}
+def _without_places(configs: Sequence[NormConfig]) -> list[NormConfig]:
+    """Return `configs` with those taken together that say the same of a layer of the same name at other places."""
+    places: dict[NormConfig, list[NormConfig]] = {}
+    for config in configs:
+        key = replace(config, path=config.path[-1:], training=frozenset(), repeats=None)
+        places.setdefault(key, []).append(config)
     return [
-        firsts.setdefault(replace(config, path=config.path[-1:], training=frozenset(), repeats=None), number)
-        for number, config in enumerate(configs)
+        replace(same[0], training=frozenset().union(*(config.training for config in same))) for same in places.values()
     ]
 
 
-def _in_order(configs: Sequence[NormConfig], found: Sequence[Site]) -> list[Site]:
-    by_tail = {_tail(site): site for site in found}
-    names = [config.path[-1] for config in configs]
-    if by_tail.keys() == set(names) and len(by_tail) == len(names):
-        return [by_tail[name] for name in names]
-    return list(found)
+def _in_order(configs: Sequence[NormConfig], found: Sequence[Site]) -> list[NormConfig]:
+    """Return `configs` as they are, unless their names are exactly those of the weights in another order."""
+    by_name = {config.path[-1]: config for config in configs}
+    tails = [_tail(site) for site in found]
+    if by_name.keys() == set(tails) and len(by_name) == len(configs):
+        return [by_name[tail] for tail in tails]
+    return list(configs)
 
 
-def _by_name(configs: Sequence[NormConfig], found: Sequence[Site]) -> list[Site | None]:
+def _by_name(configs: Sequence[NormConfig], found: Sequence[Site]) -> dict[Site, NormConfig]:
     """Match by the whole path, then the layer's own name, its wrapper's, and its own with TensorFlow's number."""
     rules: tuple[Callable[[NormConfig, Site], object], ...] = (
         lambda config, site: site.prefix == "/".join(config.path),
@@ -115,14 +123,15 @@ def _by_name(configs: Sequence[NormConfig], found: Sequence[Site]) -> list[Site 
         lambda config, site: _tail(site) in config.path[:-1],
         lambda config, site: re.fullmatch(re.escape(config.path[-1]) + r"_\d+", _tail(site)),
     )
-    matched: list[Site | None] = [None] * len(configs)
-    free = list(found)
+    matched: dict[Site, NormConfig] = {}
+    free, left = list(found), list(configs)
     for rule in rules:
-        for number, config in enumerate(configs):
-            site = None if matched[number] else next((site for site in free if rule(config, site)), None)
+        for config in list(left):
+            site = next((site for site in free if rule(config, site)), None)
             if site:
-                matched[number] = site
+                matched[site] = config
                 free.remove(site)
+                left.remove(config)
     return matched
 
 
