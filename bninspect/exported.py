@@ -14,7 +14,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from bninspect import __version__, wire
-from bninspect.errors import DamagedFile, UnreadableFile
+from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.names import printable
 from bninspect.records import PARAMETERS, BatchNorm, Checkpoint
 
@@ -31,6 +31,8 @@ FOLDED_FORMULA = "scale * x + shift"
 ARRAYS = (*PARAMETERS, "undecided")
 """Fields of `BatchNorm` that hold an array."""
 LONGEST_TEXT = 32 << 20
+MOST_CONTAINERS = 2_000_000
+"""Most objects and lists in a description: Python makes some 100 bytes of each."""
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -162,14 +164,15 @@ def _layer(described: dict[str, Any], left: dict[str, Array]) -> BatchNorm:
     return wire.decode(BatchNorm, {**settings, **places}, found)
 
 
-def strict_json(text: str | bytes, path: Path) -> dict[str, Any]:
+def strict_json(text: str, path: Path) -> dict[str, Any]:
     """Return the JSON object that `text` of the file `path` is.
 
     Raises:
         DamagedFile: it is no JSON object, or has a key twice, NaN, or more depth or digits than Python takes.
+        UnsafeFile: it is larger than a description gets.
     """
-    if len(text) > LONGEST_TEXT:
-        raise _contradiction(path, f"a JSON text of {len(text)} bytes")
+    if len(text) > LONGEST_TEXT or text.count("{") + text.count("[") > MOST_CONTAINERS:
+        raise UnsafeFile(f"{path} has a description beyond what a model needs", why=f"{len(text)} characters")
     try:
         document = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:

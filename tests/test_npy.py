@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import tracemalloc
+import warnings
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -177,6 +178,15 @@ def test_bytes_that_no_value_has() -> None:
         npy.parse(_with_header(_header(descr="<U1", shape=()), struct.pack("<I", 0x110000)))
     with pytest.raises(DamagedFile, match="Unicode"):
         npy.parse(_with_header(_header(descr=">U1", shape=()), struct.pack(">I", 0x110000)))
+
+
+def test_headers_cannot_warn() -> None:
+    """What Python says of odd source texts is not for the user's standard error."""
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        with pytest.raises(UnreadableFile):
+            npy.parse(_with_header("{'descr': '<f4\\d', 'fortran_order': False, 'shape': (2,)}", TWO.tobytes()))
+    assert not heard
 
 
 def test_long_headers_are_not_parsed() -> None:

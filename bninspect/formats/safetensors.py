@@ -55,10 +55,10 @@ def digest(description: str, tensors: Mapping[str, Tensor]) -> str:
 
     The format itself has no checksum: without this a flipped bit would be a parameter.
     """
-    total = hashlib.sha256(description.encode())
+    total = hashlib.sha256(description.encode("utf-8", "surrogatepass"))
     for name in sorted(tensors):
         kind, shape, data = tensors[name]
-        total.update(f"\0{name}\0{kind}\0{shape}\0".encode())
+        total.update(f"\0{name}\0{kind}\0{shape}\0".encode("utf-8", "surrogatepass"))
         total.update(data)
     return total.hexdigest()
 
@@ -114,7 +114,8 @@ def _header(data: bytes, path: Path) -> tuple[dict[str, Any], int]:
             why=f"it has {len(data)} bytes, its header alone ends at {start}",
             hint="copy or download the file again",
         )
-    return strict_json(data[LENGTH.size : start], path), start
+    # What is not UTF-8 ends up in a name or text that the digest knows nothing of.
+    return strict_json(data[LENGTH.size : start].decode("utf-8", "replace"), path), start
 
 
 def _tensors(header: dict[str, Any], body: memoryview, path: Path) -> dict[str, Tensor]:

@@ -132,6 +132,8 @@ def _move(name: str, begin: int, end: int) -> Callable[[dict[str, Any]], None]:
         lambda header: header["__metadata__"].update(sha256=7),
         lambda header: header["__metadata__"].update(bninspect="{}"),
         lambda header: header.update({"bn/beta": header.pop("bn/gamma")}),
+        lambda header: header.update({"bn/\ud800": header.pop("bn/gamma")}),
+        lambda header: header["__metadata__"].update(bninspect="\ud800"),
     ],
 )
 def test_contradictions(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -141,6 +143,15 @@ def test_contradictions(tmp_path: Path, change: Callable[[dict[str, Any]], objec
     change(header)
     with pytest.raises(DamagedFile):
         _read(tmp_path, _join(header, body))
+
+
+@pytest.mark.parametrize("begin", [0, 12, 16, 36])
+def test_holes_and_overlaps(tmp_path: Path, begin: int) -> None:
+    header, body = _split(DATA)
+    assert header["bn/moving_variance"]["data_offsets"] == [24, 36]
+    header["bn/moving_variance"]["data_offsets"] = [begin, begin + 12]
+    with pytest.raises(DamagedFile, match="overlaps another tensor or leaves a hole"):
+        _read(tmp_path, _join(header, body + bytes(24)))
 
 
 def test_empty_tensors_may_stand_anywhere(tmp_path: Path) -> None:
@@ -161,6 +172,7 @@ def test_empty_tensors_may_stand_anywhere(tmp_path: Path) -> None:
         b'{"__metadata__": NaN}',
         b"[" * 100_000,
         b"\xff\xfe",
+        b'{"__metadata__": {"bninspect": "\xff"}}',
         b'{"a": ' + b"1" * 5000 + b"}",
     ],
     ids=lambda header: repr(header[:10]),
@@ -168,6 +180,11 @@ def test_empty_tensors_may_stand_anywhere(tmp_path: Path) -> None:
 def test_header_that_is_no_json(tmp_path: Path, header: bytes) -> None:
     with pytest.raises(DamagedFile):
         _read(tmp_path, _join(header, b""))
+
+
+def test_header_of_many_objects_is_not_parsed(tmp_path: Path) -> None:
+    with pytest.raises(UnsafeFile, match="beyond what a model needs"):
+        _read(tmp_path, _join(b'{"a": [' + b"[]," * 2_000_000 + b"0]}", b""))
 
 
 def test_description_of_another_kind(tmp_path: Path) -> None:
