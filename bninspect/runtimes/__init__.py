@@ -102,7 +102,7 @@ def run(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
             try:
                 observed = runtime.observe(checkpoint, settings, begin)
             except RuntimeFailure as failure:
-                notes.append(str(failure))
+                notes.append(f"{failure.what}: {failure.why}")
             else:
                 return replace(observed, notes=(*notes, *observed.notes))
         reason = notes.pop(0)
@@ -115,6 +115,8 @@ def _refusal(checkpoint: Checkpoint, settings: RunSettings, runtimes: tuple[Runt
     """Return why no framework may be given the file; empty if one may."""
     if checkpoint.architecture is None:
         return "the file holds only weights"
+    if checkpoint.writer.startswith("Keras 1."):
+        return "neither Keras 3 nor tf-keras loads files of Keras 1"
     if not any(checkpoint.format in runtime.formats for runtime in runtimes):
         return f"no runtime loads models of the format {checkpoint.format}"
     if checkpoint.code and not settings.trust:

@@ -111,19 +111,11 @@ class Recorder:
 
 def _hooked(original: Callable[..., Any], around: Callable[..., Any]) -> Callable[..., Any]:
     signature = inspect.signature(original)
-    running: set[int] = set()
 
     @functools.wraps(original)
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        # A subclass may reach this method twice in one call; the outermost is the layer's.
-        if id(layer) in running:
-            return original(layer, *args, **kwargs)
         given = signature.bind(layer, *args, **kwargs).arguments
-        running.add(id(layer))
-        try:
-            return around(layer, given["inputs"], given.get("training"), lambda: original(layer, *args, **kwargs))
-        finally:
-            running.discard(id(layer))
+        return around(layer, given["inputs"], given.get("training"), lambda: original(layer, *args, **kwargs))
 
     return call
 

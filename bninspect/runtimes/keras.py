@@ -52,7 +52,7 @@ def _layer(axis: tuple[int, ...], **settings: Any) -> Any:
     import keras
 
     if len(axis) > 1:
-        raise RuntimeFailure("it normalises over several axes")
+        raise RuntimeFailure("Keras 3 has no batch norm over several axes")
     return keras.layers.BatchNormalization(axis=axis[0], **settings)
 
 

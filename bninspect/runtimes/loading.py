@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bninspect.errors import MissingPackage, UnreadableFile
+from bninspect.errors import MissingPackage, RuntimeFailure, UnreadableFile
 from bninspect.names import printable
 from bninspect.records import Checkpoint
 
@@ -22,26 +22,46 @@ INSTALL = "pip install 'bninspect[tensorflow]'"
 
 
 def framework(package: str) -> Any:
-    """Import a framework on the TensorFlow backend, which is the one whose kernels we know.
+    """Import a framework on the TensorFlow backend, which is the one whose kernels we know, with its own defaults.
 
-    `import tensorflow` imports Keras 3, so the backend is chosen before either of them.
+    Both Keras read ~/.keras/keras.json, which can change their backend and default type, or write it. The verdict on a
+    file must not depend on the home of the user, so they are shown an empty one. `import tensorflow` imports Keras 3.
 
     Raises:
         MissingPackage: it or TensorFlow is not installed, or does not start.
     """
-    before = os.environ.get("KERAS_BACKEND")
-    os.environ["KERAS_BACKEND"] = "tensorflow"
     try:
-        with quiet():
+        with tempfile.TemporaryDirectory() as home, quiet(), _variables(KERAS_BACKEND="tensorflow", KERAS_HOME=home):
             importlib.import_module("tensorflow")
             return importlib.import_module(package)
     except Exception as error:
         raise MissingPackage(f"{package} does not start", why=reason(error), hint=INSTALL) from error
+
+
+@contextmanager
+def _variables(**values: str) -> Iterator[None]:
+    """Set environment variables for a while."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
     finally:
-        if before is None:
-            del os.environ["KERAS_BACKEND"]
-        else:
-            os.environ["KERAS_BACKEND"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def failing_as(what: str) -> Iterator[None]:
+    """Turn whatever a framework raises in the block into RuntimeFailure; MemoryError is for the supervisor."""
+    try:
+        yield
+    except (RuntimeFailure, MemoryError):
+        raise
+    except Exception as error:
+        raise RuntimeFailure(what, why=reason(error)) from error
 
 
 @contextmanager
@@ -95,6 +115,7 @@ def named_as_expected(path: Path) -> Iterator[str]:
 
 
 _CAUSE = "Exception encountered: "
+_ADVICE = re.compile(r"\.? (Please|Make sure|If you|Full object config|See http).*$")
 _BOLD = re.compile(r"\x1b\[[0-9;]*m")
 _NODE = re.compile(r"^\{\{.*?\}\}\s*|\s*\[Op:[^\]]*\].*$")
 
@@ -106,7 +127,7 @@ def reason(error: BaseException) -> str:
     # "Exception encountered when calling Conv2D.call()." introduces the line that says what happened.
     if len(lines) > 1 and lines[0].startswith("Exception encountered when calling"):
         del lines[0]
-    line = _NODE.sub("", lines[0]) if lines else ""
+    line = _ADVICE.sub("", _NODE.sub("", lines[0])) if lines else ""
     if isinstance(error, KeyError) or len(line) < 3:
         line = f"{type(error).__name__}: {line}".rstrip(": ")
     return printable(line)

@@ -53,7 +53,7 @@ def observe_layers(framework: Framework, checkpoint: Checkpoint, _settings: RunS
             try:
                 layer = _alone(framework, stored)
             except RuntimeFailure as refusal:
-                unobserved[stored.name] = refusal.what
+                unobserved[stored.name] = str(refusal)
                 continue
             recorder = Recorder(framework, {id(layer): stored.name}, sink)
             if failure := recorder.watch("probed", partial(_probe, layer)):
@@ -72,14 +72,10 @@ def _session(framework: Framework) -> Iterator[None]:
 
 
 def _loaded(framework: Framework, checkpoint: Checkpoint, settings: RunSettings) -> tuple[Any, tuple[str, ...]]:
-    try:
+    with loading.failing_as(f"{framework.title} cannot load the file"):
         for module in settings.modules:
             importlib.import_module(module)
         return framework.load(checkpoint, settings)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise RuntimeFailure(f"{framework.title} cannot load the file", why=loading.reason(error)) from error
 
 
 def _run(
@@ -152,7 +148,7 @@ def _alone(framework: Framework, stored: BatchNorm) -> Any:
     shape: list[int | None] = [None] * rank
     for one in axis:
         shape[one] = channels[one if len(axis) > 1 else 0]
-    try:
+    with loading.failing_as(f"{framework.title} cannot build it"):
         layer = framework.layer(
             axis=axis,
             epsilon=stored.epsilon,
@@ -162,8 +158,6 @@ def _alone(framework: Framework, stored: BatchNorm) -> Any:
         )
         layer.build(tuple(shape))
         layer.set_weights(list(stored.arrays.values()))
-    except Exception as error:
-        raise RuntimeFailure(f"{framework.title} cannot build it: {loading.reason(error)}") from error
     return layer
 
 

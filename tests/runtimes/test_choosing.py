@@ -105,7 +105,7 @@ def test_the_next_runtime_starts_a_new_attempt(monkeypatch: pytest.MonkeyPatch) 
     first, second = _Script(monkeypatch, "first", fails="no such layer"), _Script(monkeypatch, "second")
     run, attempts = _run(monkeypatch, first, second)
     assert (run.runtime, run.evidence, attempts) == ("second", Evidence.MODEL, 2)
-    assert run.notes == ("first cannot; no such layer", "a note")
+    assert run.notes == ("first cannot: no such layer", "a note")
     assert run.reason == ""
 
 
@@ -113,8 +113,8 @@ def test_layers_alone_are_the_last_resort_and_say_why(monkeypatch: pytest.Monkey
     first, second = _Script(monkeypatch, "first", fails="one"), _Script(monkeypatch, "second", fails="two")
     run, attempts = _run(monkeypatch, first, second)
     assert (run.runtime, run.evidence, attempts) == ("first", Evidence.LAYER, 3)
-    assert run.reason == "first cannot; one"
-    assert "second cannot; two" in run.notes
+    assert run.reason == "first cannot: one"
+    assert "second cannot: two" in run.notes
 
 
 def test_weights_without_a_model_go_to_no_loader(monkeypatch: pytest.MonkeyPatch) -> None:

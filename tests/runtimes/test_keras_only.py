@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -15,7 +17,7 @@ import pytest
 from watching import Save, assert_all_verified, stored, watch
 
 from bninspect import runtimes
-from bninspect.errors import RuntimeFailure
+from bninspect.errors import MissingPackage, RuntimeFailure
 from bninspect.records import Evidence, Form
 from bninspect.runtimes import cleaning, loading
 
@@ -179,7 +181,7 @@ def test_several_axes(tf_keras: Any, save: Save, ending: str) -> None:
     alone = replace(checkpoint, architecture=None)
     assert_all_verified(alone, watch(alone), Evidence.LAYER)
     in_keras_3 = watch(alone, runtime="keras").run
-    assert in_keras_3.unobserved == {"bn": "keras 3.15.1 cannot build it: it normalises over several axes"}
+    assert in_keras_3.unobserved == {"bn": "Keras 3 has no batch norm over several axes"}
 
 
 def test_synchronised_layers(tf_keras: Any, save: Save) -> None:
@@ -276,3 +278,31 @@ def test_another_backend_is_not_used(keras: Any, save: Save, monkeypatch: pytest
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(RuntimeFailure, match="Keras runs on jax"):
         watch(checkpoint)
+
+
+def test_the_home_of_the_user_decides_nothing(tmp_path: Path) -> None:
+    settings = tmp_path / ".keras" / "keras.json"
+    settings.parent.mkdir()
+    settings.write_text(
+        '{"backend": "jax", "floatx": "float16", "epsilon": 1e-3, "image_data_format": "channels_first"}'
+    )
+    program = """
+import os
+from bninspect.runtimes import loading
+for name in ("keras", "tf_keras"):
+    k = loading.framework(name)
+    print(k.backend.floatx(), k.backend.image_data_format())
+print(loading.framework("keras").backend.backend(), os.environ.get("KERAS_BACKEND"), os.environ.get("KERAS_HOME"))
+"""
+    environment = {**os.environ, "HOME": str(tmp_path), "KERAS_BACKEND": "torch"}
+    environment.pop("KERAS_HOME", None)
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["float32 channels_last", "float32 channels_last", "tensorflow torch None"]
+    assert [path.name for path in tmp_path.iterdir()] == [".keras"]
+
+
+def test_a_framework_that_does_not_start_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tf_keras", None)
+    with pytest.raises(MissingPackage) as raised:
+        loading.framework("tf_keras")
+    assert raised.value.hint == "pip install 'bninspect[tensorflow]'"

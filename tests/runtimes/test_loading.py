@@ -75,6 +75,10 @@ def test_a_relative_name_cannot_be_taken_for_an_address(tmp_path: Path, monkeypa
             "Kernel too large",
         ),
         (ValueError("{{function_node __wrapped__Conv2D}} too small [Op:Conv2D] name: "), "too small"),
+        (
+            TypeError("Could not locate class 'Functional'. Make sure custom classes ... Full object config: {'a': 1}"),
+            "Could not locate class 'Functional'",
+        ),
         (KeyError("input_1"), "KeyError: 'input_1'"),
         (AssertionError(), "AssertionError"),
         (ValueError("layer \x1b[2J\u202e"), "layer \\x1b[2J\\u202e"),

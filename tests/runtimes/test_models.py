@@ -12,7 +12,7 @@ from watching import Save, Watched, assert_all_verified, assert_same_parameters,
 
 from bninspect import compare, runtimes
 from bninspect.records import Checkpoint, Evidence, Form
-from bninspect.runtimes import loading
+from bninspect.runtimes import inputs, loading
 
 pytestmark = pytest.mark.tensorflow
 
@@ -287,13 +287,29 @@ def test_the_hook_is_gone_whatever_happens(k: Any, save: Save) -> None:
     assert not tf.config.functions_run_eagerly()
 
 
-def test_memory_errors_are_for_the_supervisor(k: Any, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("place", "step"), [("models", "load_model"), ("layers", "BatchNormalization")])
+def test_memory_errors_are_for_the_supervisor(
+    k: Any, save: Save, monkeypatch: pytest.MonkeyPatch, place: str, step: str
+) -> None:
     checkpoint = _checkpoint(k, save)
+    if place == "layers":
+        checkpoint = replace(checkpoint, architecture=None)
 
-    def load_model(*_: object, **__: object) -> None:
+    def exhausted(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(k.models, "load_model", load_model)
+    monkeypatch.setattr(getattr(k, place), step, exhausted)
+    with pytest.raises(MemoryError):
+        watch(checkpoint)
+
+
+def test_memory_errors_of_the_model_are_too(k: Any, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = _checkpoint(k, save)
+
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(inputs, "fed", exhausted)
     with pytest.raises(MemoryError):
         watch(checkpoint)
 
