@@ -84,23 +84,21 @@ def _norms(
         found = sites(group.texts("weight_names") or ()) if group else []
         configs = owned.get(name, [])
         matched, unmatched = pair(configs, found)
-        for bare in unmatched:
-            if bare.repeats is None:
-                yield _missing(bare, _reason(name, group, found), major)
-        for site, config in matched:
-            if group is None:
-                continue
-            if config is None:
+        for config in unmatched:
+            if config.repeats is None:
+                yield _missing(config, _reason(name, group, found), major)
+        for site, known in matched:
+            if group and known:
+                norm = _stored(group, site, known, major)
+                first = firsts.get(known.repeats) if known.repeats else None
+                if first:
+                    _check_same(first, norm, weights.label)
+                else:
+                    firsts[known.path] = norm
+                    yield norm
+            elif group:  # of a weights-only file, or within a custom layer
                 hidden = layer_name(name, site, alone=len(found) == 1)
                 yield BatchNorm(name=hidden, **_parameters(group, site, site.weights))
-                continue
-            norm = _stored(group, site, config, major)
-            first = firsts.get(config.repeats) if config.repeats else None
-            if first:
-                _check_same(first, norm, weights.label)
-            else:
-                firsts[config.path] = norm
-                yield norm
 
 
 def _stored(group: Group, site: Site, config: NormConfig, major: int | None) -> BatchNorm:
