@@ -133,7 +133,9 @@ def seeded(inputs: Sequence[Input], settings: RunSettings, attempt: int) -> tupl
     wanted = _wanted_shapes(inputs, settings.input_shapes)
     if not inputs and not wanted:
         raise RuntimeFailure(
-            "the model does not say what it takes", why="it has no fixed inputs", hint="--input-shape 1,224,224,3"
+            "the model does not say what it takes",
+            why="it needs --input-shape or --input",
+            hint="--input-shape 1,224,224,3",
         )
     generator = np.random.default_rng(settings.seed)
     data: dict[str, Array] = {}

@@ -126,6 +126,47 @@ def test_a_subclassed_model_with_its_module(
     keras.saving.get_custom_objects().clear()
 
 
+TRAINING = """
+import keras
+
+@keras.saving.register_keras_serializable("bninspect-tests")
+class Trains(keras.layers.Layer):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.free = keras.layers.BatchNormalization(name="free")
+        self.frozen = keras.layers.BatchNormalization(name="frozen", trainable=False)
+
+    def build(self, shape):
+        self.free.build(shape)
+        self.frozen.build(shape)
+        self.built = True
+
+    def call(self, x):
+        return self.free(self.frozen(x, training=True), training=True)
+"""
+
+
+def test_training_that_is_wired_into_a_layer(
+    keras: Any, save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_training.py").write_text(TRAINING)
+    monkeypatch.syspath_prepend(tmp_path)
+    import my_training  # type: ignore[import-not-found]
+
+    layer = my_training.Trains(name="layer")
+    x = keras.Input((4,))
+    norms = {"layer/free": layer.free, "layer/frozen": layer.frozen}
+    checkpoint = save(keras.Model(x, layer(x)), norms, code=("Trains 'layer'",))
+    watched = watch(checkpoint, trust=True, batch=8)
+    assert {one.layer: one.training for one in watched.observations if one.observed == "in-model"} == {
+        "layer/free": True,
+        "layer/frozen": False,
+    }
+    frozen = replace(checkpoint, layers=checkpoint.layers[1:])
+    assert_all_verified(frozen, watch(frozen, trust=True, batch=8))
+    keras.saving.get_custom_objects().clear()
+
+
 def test_a_layer_that_the_model_does_not_have(keras: Any, save: Save) -> None:
     layer = keras.layers.BatchNormalization(name="bn")
     x = keras.Input((4,))
@@ -283,9 +324,7 @@ def test_another_backend_is_not_used(keras: Any, save: Save, monkeypatch: pytest
 def test_the_home_of_the_user_decides_nothing(tmp_path: Path) -> None:
     settings = tmp_path / ".keras" / "keras.json"
     settings.parent.mkdir()
-    settings.write_text(
-        '{"backend": "jax", "floatx": "float16", "epsilon": 1e-3, "image_data_format": "channels_first"}'
-    )
+    settings.write_text('{"backend": "jax", "floatx": "float16", "image_data_format": "channels_first"}')
     program = """
 import os
 from bninspect.runtimes import loading
