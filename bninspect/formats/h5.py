@@ -218,8 +218,7 @@ def open_file(source: Path | BinaryIO, label: str) -> Iterator[Group]:
 
     with _no_plugins(h5py.h5pl):
         try:
-            # Locking would fail on read-only network mounts, and nobody else writes what is being judged.
-            file = h5py.File(source, "r", locking=False) if isinstance(source, Path) else h5py.File(source, "r")
+            file = h5py.File(source, "r")
         except MemoryError as error:
             raise LimitExceeded(f"{label} needs more memory than there is") from error
         except Exception as error:
