@@ -13,6 +13,8 @@ from dataclasses import dataclass, fields
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bninspect import __version__, wire
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.names import printable
@@ -30,6 +32,8 @@ FORMULA = "gamma * (x - moving_mean) / sqrt(moving_variance + epsilon) + beta"
 FOLDED_FORMULA = "scale * x + shift"
 ARRAYS = (*PARAMETERS, "undecided")
 """Fields of `BatchNorm` that hold an array."""
+SETTINGS = ("epsilon", "momentum", "axis")
+"""Fields that an export may hold as an array too; the description has them in any case."""
 LONGEST_TEXT = 32 << 20
 MOST_CONTAINERS = 2_000_000
 """Most objects and lists in a description: Python makes some 100 bytes of each."""
@@ -45,7 +49,7 @@ class Entry:
     key: str
     """The layer's name as the first part of the names of its arrays, unique in the file and safe for any tool."""
     arrays: Mapping[str, Array]
-    """By their name: those of `ARRAYS` that the layer has or, folded, `scale` and `shift`."""
+    """By their name: those of `ARRAYS` that the layer has or, folded, `scale` and `shift`; `SETTINGS` may be among them."""
     dtype: str
     """Type of the arrays as in `BatchNorm.dtype`; a bfloat16 array is a float32 one here."""
 
@@ -151,14 +155,17 @@ def _layers(described: list[dict[str, Any]], arrays: Mapping[str, Array]) -> tup
 def _layer(described: dict[str, Any], left: dict[str, Array]) -> BatchNorm:
     """Take the arrays of a layer out of `left` and return the layer."""
     settings = dict(described)
-    names = settings.pop("arrays")
+    names = dict(settings.pop("arrays"))
+    for name in ("epsilon", "momentum"):
+        settings[name] = _NON_FINITE.get(settings[name], settings[name])
+    for name in SETTINGS:
+        if name in names and not np.array_equal(left.pop(names.pop(name)), settings[name], equal_nan=True):
+            raise ValueError(f"two values of {name} for the layer '{settings['name']}'")
     if not names.keys() <= set(ARRAYS) or settings.keys() & set(ARRAYS):
         raise ValueError(f"arrays of the layer '{settings['name']}'")
     found = [left.pop(key) for key in names.values()]
     if any(array.dtype.kind not in "fiu" for array in found):
         raise ValueError(f"an array of the layer '{settings['name']}' that does not hold numbers")
-    for name in ("epsilon", "momentum"):
-        settings[name] = _NON_FINITE.get(settings[name], settings[name])
     places: dict[str, Any] = dict.fromkeys(ARRAYS)
     places.update((name, {"array": place}) for place, name in enumerate(names))
     return wire.decode(BatchNorm, {**settings, **places}, found)

@@ -54,7 +54,8 @@ class Parameters:
         if not gamma.shape == beta.shape == mean.shape == variance.shape:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in source.arrays.items())
             raise DamagedFile(_subject(source), why=f"its parameters differ in shape: {shapes}")
-        wide = [array.astype(np.float64) for array in (gamma, beta, mean, variance)]
+        with np.errstate(invalid="ignore"):  # a signalling NaN is data like any other
+            wide = [array.astype(np.float64) for array in (gamma, beta, mean, variance)]
         return cls(wide[0], wide[1], wide[2], wide[3], rounded(epsilon, arithmetic))
 
     @property

@@ -38,13 +38,15 @@ def command(context: click.Context, /, **options: Any) -> int:
     """
     from bninspect import exporters, files, pipeline
 
-    with Progress(quiet=options["quiet"]) as progress:
-        around = shared.surroundings(context, progress, options["verbose"])
-        checkpoint = pipeline.load(options["model"], shared.settings(options), around)
     exporter = next(one for one in exporters.EXPORTERS if one.name == options["form"])
-    data = exporter.encode(checkpoint, folded=options["folded"])
     source = Path(options["model"])
     target = options["output"] or f"{source.name.removesuffix(source.suffix)}{exporter.suffix}"
+    if target != "-":
+        files.check_target(Path(target), force=options["force"], inputs=(source,))
+    with Progress(quiet=options["quiet"]) as progress:
+        around = shared.surroundings(context, progress, options["verbose"])
+        checkpoint = pipeline.load(source, shared.settings(options), around)
+    data = exporter.encode(checkpoint, folded=options["folded"])
     if target == "-":
         sys.stdout.buffer.write(data)
     else:

@@ -24,10 +24,11 @@ def emit(report: Report, options: dict[str, Any]) -> int:
         wide=options.get("wide", False),
         detailed=bool(options["layers"]),
     )
+    models = [Path(model) for model in options["models"]]
     form = "json" if options["as_json"] else options["form"]
     for kind, path in options["outputs"]:
         plain = reports.REPORTS[kind](report, reports.Looks())
-        files.write_whole(Path(path), plain.encode(), force=True)
+        files.write_whole(Path(path), plain.encode(), force=True, inputs=models)
     click.echo(reports.REPORTS[form](report, looks), nl=False)
     return report.summary.exit_code
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import zipfile
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bninspect.exported import to_text
+from bninspect.exported import SETTINGS, Entry, to_text
 from bninspect.exporters.entries import entries
 from bninspect.formats.bninspect_npz import DESCRIPTION
 
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
 def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
     """Return a .npz with an array `<layer>/gamma` and so on for each parameter, in the stored dtype.
 
+    `<layer>/epsilon` and `<layer>/momentum` (float64, no dimension) and `<layer>/axis` (int64, one) stand beside them
+    where they are known, for those who do not want to parse JSON; beside scale and shift there is the axis alone.
     bfloat16, which NumPy lacks, becomes float32 without loss. `__bninspect__` is a text array without dimensions: JSON
     with everything else that is known of the layers. The same checkpoint gives the same bytes.
 
     Raises:
         UsageError, BninspectError: see `folding.fold`.
     """
-    layers = entries(checkpoint, folded=folded)
+    layers = [_with_settings(entry, folded=folded) for entry in entries(checkpoint, folded=folded)]
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         _add(archive, DESCRIPTION, np.array(to_text(checkpoint, layers, folded=folded)))
@@ -33,6 +36,13 @@ def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
             for name, array in entry.named().items():
                 _add(archive, name, array)
     return buffer.getvalue()
+
+
+def _with_settings(entry: Entry, *, folded: bool) -> Entry:
+    # Scale and shift hold epsilon already: beside them it could only be used twice.
+    values = {name: getattr(entry.layer, name) for name in SETTINGS if name == "axis" or not folded}
+    known = {name: np.array(value) for name, value in values.items() if value is not None}
+    return replace(entry, arrays={**entry.arrays, **known})
 
 
 def _add(archive: zipfile.ZipFile, name: str, array: Array) -> None:

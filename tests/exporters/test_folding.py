@@ -115,7 +115,7 @@ def test_every_format_holds_scale_and_shift() -> None:
         for exporter in EXPORTERS
     }
     with np.load(io.BytesIO(data["npz"])) as arrays:
-        assert set(arrays) == {"__bninspect__", "bn/scale", "bn/shift"}
+        assert set(arrays) == {"__bninspect__", "bn/scale", "bn/shift", "bn/axis"}
         np.testing.assert_array_equal(arrays["bn/scale"], np.array(SCALE, dtype=np.float32), strict=True)
         np.testing.assert_array_equal(arrays["bn/shift"], np.array(SHIFT, dtype=np.float32), strict=True)
         described = json.loads(str(arrays["__bninspect__"]))

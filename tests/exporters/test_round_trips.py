@@ -162,28 +162,40 @@ def test_our_readers_give_the_checkpoint_back(
         assert all(not array.flags.writeable for array in _arrays(restored).values())
 
 
+def _settings(layer: BatchNorm) -> dict[str, Any]:
+    known = {name: getattr(layer, name) for name in ("epsilon", "momentum", "axis")}
+    return {name: value for name, value in known.items() if value is not None}
+
+
 @given(checkpoint=checkpoints)
 @example(checkpoint=ODD)
 def test_numpy_reads_npz(checkpoint: Checkpoint) -> None:
     with np.load(io.BytesIO(ENCODE["npz"](checkpoint, folded=False)), allow_pickle=False) as found:
         described = json.loads(str(found["__bninspect__"]))
-        assert len(found) == 1 + sum(len(_arrays(layer)) for layer in checkpoint.layers)
+        assert len(found) == 1 + sum(len(_arrays(layer)) + len(_settings(layer)) for layer in checkpoint.layers)
         for layer, entry in zip(checkpoint.layers, described["layers"], strict=True):
             assert entry["name"] == layer.name
-            assert entry["arrays"].keys() == _arrays(layer).keys()
+            assert entry["arrays"].keys() == _arrays(layer).keys() | _settings(layer).keys()
+            for name, value in _settings(layer).items():
+                np.testing.assert_array_equal(found[entry["arrays"][name]], value)
             for name, array in _arrays(layer).items():
                 assert _bits(found[entry["arrays"][name]]) == _bits(array)
 
 
 def test_npz_is_in_c_order_which_every_reader_knows() -> None:
     data = ENCODE["npz"](ODD, folded=False)
-    assert data.count(b"'fortran_order': False") == 1 + sum(len(_arrays(layer)) for layer in ODD.layers)
+    arrays = sum(len(_arrays(layer)) + len(_settings(layer)) for layer in ODD.layers)
+    assert data.count(b"'fortran_order': False") == 1 + arrays
 
 
 def test_ordinary_names_are_the_keys(checkpoint: Checkpoint) -> None:
     with np.load(io.BytesIO(ENCODE["npz"](checkpoint, folded=False)), allow_pickle=False) as found:
-        expected = [f"{layer}/{name}" for layer in ("bn1", "block1/bn") for name in PARAMETERS]
+        names = (*PARAMETERS, "epsilon", "momentum", "axis")
+        expected = [f"{layer}/{name}" for layer in ("bn1", "block1/bn") for name in names]
         assert list(found) == ["__bninspect__", *expected]
+        assert [float(found[f"{layer.name}/epsilon"]) for layer in checkpoint.layers] == [
+            layer.epsilon for layer in checkpoint.layers
+        ]
         np.testing.assert_array_equal(found["bn1/gamma"], [0.5, 1.5])
         assert found["bn1/gamma"].dtype == np.float32
 
