@@ -107,8 +107,8 @@ def hint(head: bytes) -> str:
 def is_zip_behind(path: Path, head: bytes) -> bool:
     """Return whether a file that begins with `head`, which is no zip's, can be opened as a zip all the same.
 
-    A zip is read from its end, so that it may follow anything: its end record is there, and its directory is where
-    the record says. Raises OSError.
+    A zip is read from its end, so that it may follow anything: there is its end record, and before that the directory.
+    Raises OSError.
     """
     if head.startswith(b"PK"):
         return False
@@ -119,12 +119,12 @@ def is_zip_behind(path: Path, head: bytes) -> bool:
         place = tail.rfind(b"PK\x05\x06")
         if place < 0 or place + _ZIP_END.size > len(tail):
             return False
-        *_, length, _, comment = _ZIP_END.unpack_from(tail, place)
+        *_, length, _, _ = _ZIP_END.unpack_from(tail, place)
         start = size - len(tail) + place - length
-        if place + _ZIP_END.size + comment != len(tail) or start < 0:
-            return False
-        file.seek(start)
-        return file.read(4) in {b"PK\x01\x02", b"PK\x05\x06"}
+        if length == 0xFFFFFFFF:
+            return True  # ZIP64 keeps the length elsewhere
+        file.seek(max(start, 0))
+        return start >= 0 and file.read(4) in {b"PK\x01\x02", b"PK\x05\x06"}
 
 
 def _folder(members: set[str]) -> str:
