@@ -15,14 +15,12 @@ from __future__ import annotations
 import functools
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
-import numpy as np
-
 from bninspect.errors import BninspectError, DamagedFile, LimitExceeded, UnsafeFile
 from bninspect.formats import h5_array
+from bninspect.formats.h5_attribute import Budget, decoded, texts
 from bninspect.formats.identify import HDF5_SIGNATURE, refusal
 
 if TYPE_CHECKING:
@@ -31,27 +29,9 @@ if TYPE_CHECKING:
     from bninspect.records import Array
 
 DEPTH = 64
-TEXT_BYTES = 64 << 20
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-@dataclass
-class _Budget:
-    """What may still be read from one open file; several names of one thing count several times."""
-
-    label: str
-    array_bytes: int = 1 << 30
-    members: int = 100_000
-    attribute_elements: int = 200_000
-
-    def spend(self, kind: str, amount: int, where: str) -> None:
-        left = getattr(self, kind) - amount
-        if left < 0:
-            why = f"at {where} the budget of {kind.replace('_', ' ')} is used up"
-            raise UnsafeFile(f"{self.label} is beyond what a model needs", why=why)
-        setattr(self, kind, left)
 
 
 def _guarded(method: Callable[Concatenate[Group, P], R]) -> Callable[Concatenate[Group, P], R]:
@@ -78,7 +58,7 @@ class Group:
     cannot be read, LimitExceeded where memory runs out.
     """
 
-    def __init__(self, budget: _Budget, handle: Any, path: str = "/", depth: int = 0) -> None:
+    def __init__(self, budget: Budget, handle: Any, path: str = "/", depth: int = 0) -> None:
         self.path = path
         """Where in the file this group is, for instance `/model_weights/bn`."""
         self.label = budget.label
@@ -93,7 +73,7 @@ class Group:
     def names(self) -> tuple[str, ...]:
         """Return the names of all children, groups and arrays alike, in the file's order."""
         self._budget.spend("members", self._handle.get_num_objs(), self.path)
-        found = tuple(_decoded(name) for name in self._handle)
+        found = tuple(decoded(name) for name in self._handle)
         for name in found:
             if "/" in name or name in {"", "."}:
                 raise DamagedFile(f"{self.label} is damaged", why=f"{self.path} has a member called {name!r}")
@@ -137,7 +117,7 @@ class Group:
     @_guarded
     def text(self, attribute: str) -> str | None:
         """Return an attribute that is one text, or None where there is none."""
-        found = _attribute(self._handle, attribute, self._budget, self.path)
+        found = texts(self._handle, attribute, self._budget, self.path)
         if not found:
             return None
         if len(found) > 1:
@@ -151,11 +131,11 @@ class Group:
 
         Keras splits a list over 64 KB, the limit of an object header, into `name0`, `name1` ...
         """
-        found = _attribute(self._handle, attribute, self._budget, self.path)
+        found = texts(self._handle, attribute, self._budget, self.path)
         if found is not None:
             return tuple(found)
         chunks: list[list[str]] = []
-        while (chunk := _attribute(self._handle, f"{attribute}{len(chunks)}", self._budget, self.path)) is not None:
+        while (chunk := texts(self._handle, f"{attribute}{len(chunks)}", self._budget, self.path)) is not None:
             chunks.append(chunk)
         return tuple(text for chunk in chunks for text in chunk) if chunks else None
 
@@ -197,7 +177,7 @@ class Group:
 
     def _stored_type(self, dataset: Any, where: str, opaque: str = "") -> str:
         if dataset.dtype.kind == "V":
-            opaque = (_attribute(dataset, "dtype", self._budget, where) or [opaque])[0]
+            opaque = (texts(dataset, "dtype", self._budget, where) or [opaque])[0]
         return h5_array.stored_type(dataset, opaque, self.label, where)
 
 
@@ -224,7 +204,7 @@ def open_file(source: Path | BinaryIO, label: str) -> Iterator[Group]:
         except Exception as error:
             raise _cannot_open(label, str(error)) from error
         with file:
-            yield Group(_Budget(label), file.id)
+            yield Group(Budget(label), file.id)
 
 
 def _check_signature(source: Path | BinaryIO, label: str) -> None:
@@ -262,35 +242,3 @@ def _no_plugins(table: Any) -> Iterator[None]:
     finally:
         for folder in folders:
             table.append(folder)
-
-
-def _attribute(handle: Any, name: str, budget: _Budget, where: str) -> list[str] | None:
-    """Return the texts of an attribute, none if it is empty; None where there is no such attribute."""
-    from h5py import h5a, h5t
-
-    if not h5a.exists(handle, name.encode()):
-        return None
-    attribute = h5a.open(handle, name.encode())
-    elements = attribute.get_space().get_simple_extent_npoints()
-    # Keras stores an empty list as an array of float64 without elements.
-    if not elements:
-        return []
-    where = f"attribute {name} of {where}"
-    kind = attribute.get_type()
-    if kind.get_class() != h5t.STRING:
-        raise DamagedFile(f"{budget.label} is damaged", why=f"{where} is not text")
-    budget.spend("attribute_elements", elements, where)
-    if not kind.is_variable_str() and elements * kind.get_size() > TEXT_BYTES:
-        raise UnsafeFile(f"{budget.label} is beyond what a model needs", why=f"{where} is too long")
-    values = np.empty(attribute.shape, attribute.dtype)
-    attribute.read(values)
-    return [_decoded(value) for value in values.reshape(-1).tolist()]
-
-
-def _decoded(text: object) -> str:
-    """Names are UTF-8; bytes that are not become lone surrogates, so that the name still finds its object."""
-    if isinstance(text, bytes):
-        return text.decode("utf-8", "surrogateescape")
-    if isinstance(text, str):
-        return text
-    raise DamagedFile("a name or text in the file is no text", why=repr(text)[:80])
