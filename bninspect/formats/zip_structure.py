@@ -70,16 +70,12 @@ def check_members(file: BinaryIO, directory: zipfile.ZipFile, count: int, label:
     """
     members = directory.infolist()
     if len(members) != count:
-        raise DamagedFile(
-            f"{label} is a damaged zip", why=f"{len(members)} of its {count} members are listed"
-        )
+        raise DamagedFile(f"{label} is a damaged zip", why=f"{len(members)} of its {count} members are listed")
     starts: dict[str, int] = {}
     end = 0
     for info in sorted(members, key=lambda member: member.header_offset):
         if info.header_offset < end or (not starts and info.header_offset):
-            raise UnsafeFile(
-                f"{label} is no plain zip", why=f"{info.filename} overlaps or follows other data"
-            )
+            raise UnsafeFile(f"{label} is no plain zip", why=f"{info.filename} overlaps or follows other data")
         if info.filename in starts or "\0" in info.orig_filename:
             raise UnsafeFile(f"{label} has two members of one name", why=info.filename)
         _check_kind(info, label)
@@ -110,9 +106,7 @@ def read_at(file: BinaryIO, offset: int, size: int) -> bytes:
 
 def _check_kind(info: zipfile.ZipInfo, label: str) -> None:
     if info.flag_bits & _ENCRYPTED:
-        raise UnsafeFile(
-            f"{label} is encrypted", why=f"member {info.filename}", hint="unpack and zip it again"
-        )
+        raise UnsafeFile(f"{label} is encrypted", why=f"member {info.filename}", hint="unpack and zip it again")
     if stat.S_ISLNK(info.external_attr >> 16):
         raise UnsafeFile(f"{label} holds a symbolic link", why=f"member {info.filename}")
     if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
@@ -137,8 +131,6 @@ def _data_start(file: BinaryIO, info: zipfile.ZipInfo, label: str) -> int:
     same = (name, flags & _ENCRYPTED, method) == (info.orig_filename, 0, info.compress_type)
     if not flags & _DESCRIPTOR:
         same = same and (crc, packed, size) == (info.CRC, info.compress_size, info.file_size)
-    if info.compress_type == zipfile.ZIP_STORED:
-        same = same and info.compress_size == info.file_size
     if not same:
         raise UnsafeFile(
             f"{label} contradicts itself",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bninspect.errors import BninspectError, DamagedFile, UnknownFormat, UnreadableFile, UnsafeFile
 from bninspect.formats import archive, zip_structure
-from bninspect.formats.archive import open_archive
+from bninspect.formats.archive import Archive, open_archive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,6 +119,31 @@ def test_small_announcement_of_a_large_member(tmp_path: Path) -> None:
         found.read("a", 1 << 20)
 
 
+def test_a_member_is_not_inflated_beyond_its_announcement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _write(tmp_path / "a.zip", {"a": bytes(100_000)}, zipfile.ZIP_DEFLATED)
+    directory = path.read_bytes().index(b"PK\x01\x02")
+    _patched(path, 22, struct.pack("<L", 10))
+    _patched(path, directory + 24, struct.pack("<L", 10))
+    monkeypatch.setattr(archive, "CHUNK", 100)
+    with open_archive(path) as found:
+        inflated = found._inflated("a", found._stored("a"))
+        monkeypatch.setattr(Archive, "_inflated", lambda *_: inflated)
+        with pytest.raises(DamagedFile):
+            found.read("a", 1 << 20)
+        assert len(b"".join(inflated)) == 100_000 - 100
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 100, 257, 258, 259, 1000])
+@pytest.mark.parametrize("data", [bytes(5000), b"hello" * 999, bytes(range(256)) * 4], ids=["0", "hello", "bytes"])
+def test_pieces_of_any_size(tmp_path: Path, data: bytes, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A match of 258 bytes may be cut: its rest comes out when all of the input has gone in."""
+    path = _write(tmp_path / "a.zip", {"a": data}, zipfile.ZIP_DEFLATED)
+    monkeypatch.setattr(archive, "CHUNK", chunk)
+    with open_archive(path) as found:
+        monkeypatch.setattr(archive, "EXPANSION", 100_000)
+        assert found.read("a", 10_000) == data
+
+
 def test_decompression_bomb(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.zip", {"a": bytes(50 << 20)}, zipfile.ZIP_DEFLATED)
     with open_archive(path) as found:
@@ -150,8 +175,11 @@ def test_a_flipped_bit_is_found(tmp_path: Path, compression: int, how: str) -> N
     assert _all(path) == {"a": data}
 
 
-def test_data_after_the_compressed_data(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunk", [archive.CHUNK, 1, 7])
+def test_data_after_the_compressed_data(tmp_path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The deflate stream ends before the member does: another reader could see what follows."""
+    monkeypatch.setattr(archive, "CHUNK", chunk)
+    monkeypatch.setattr(archive, "EXPANSION", 100_000)
     packed = zipfile.ZipFile(_write(tmp_path / "b.zip", {"a": b"hello" * 10}, zipfile.ZIP_DEFLATED))
     length = packed.getinfo("a").compress_size
     content = bytearray((tmp_path / "b.zip").read_bytes())
@@ -240,6 +268,26 @@ def test_overlap(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(UnsafeFile, match="overlaps"), open_archive(path):
         pass
+
+
+def test_member_that_runs_into_the_directory(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.zip", {"a": b"1234"})
+    directory = path.read_bytes().index(b"PK\x01\x02")
+    for offset in (18, directory + 20):
+        _patched(path, offset, struct.pack("<2L", 30, 30))
+    with pytest.raises(UnsafeFile, match="runs into the directory"), open_archive(path):
+        pass
+
+
+def test_stored_member_of_two_sizes(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.zip", {"a": b"1234"})
+    directory = path.read_bytes().index(b"PK\x01\x02")
+    for offset in (22, directory + 24):
+        _patched(path, offset, struct.pack("<L", 3))
+    with open_archive(path) as found:
+        for read in (lambda: found.read("a", 100), lambda: found.stream("a")):
+            with pytest.raises(DamagedFile, match="not of the 3 bytes"):
+                read()
 
 
 @pytest.mark.parametrize("before", [b"\x89HDF\r\n\x1a\n" + bytes(504), b"#!/bin/sh\n"])

@@ -108,6 +108,20 @@ def test_all_hdf5_is_claimed_once(shared_models: Path) -> None:
         assert keras_h5.FORMAT.matches(path, head) == (not weights), path
 
 
+def test_what_tells_the_layouts_apart(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.h5", {"layers/batch_normalization": files.arrays(1)})
+    assert keras_weights.matches(path, path.read_bytes())
+    for mark, value in (("layer_names", np.array([b"a"])), ("model_config", "{}")):
+        with h5py.File(path, "r+") as file:
+            file.attrs[mark] = value
+        assert not keras_weights.matches(path, path.read_bytes())
+        with h5py.File(path, "r+") as file:
+            del file.attrs[mark]
+    with h5py.File(path, "w") as file:
+        file["measurements/1"] = np.ones(3)
+    assert not keras_weights.matches(path, path.read_bytes())
+
+
 def floats(*lengths: int, low: float = 0.5) -> list[Array]:
     chance = np.random.default_rng(len(lengths))
     return [chance.uniform(low, 2.0, length).astype(np.float32) for length in lengths]

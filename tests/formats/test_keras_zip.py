@@ -340,6 +340,37 @@ def test_keras_213_counts_layers_twice(tmp_path: Path, version: str) -> None:
         np.testing.assert_array_equal(list(layer.arrays.values()), stored)
 
 
+def test_keras_213_counts_shared_layers_twice_wherever_they_stand(tmp_path: Path) -> None:
+    """The groups are those that TensorFlow 2.13 wrote for these models."""
+    again = {"shared_object_id": 7}
+    empty = files.model("none", {"class_name": "ReLU", "config": {"name": "relu"}, "name": "relu"})
+    config = files.model(
+        "model",
+        files.model("a", files.norm("own"), files.norm("shared"), files.norm("after")),
+        files.model("b", files.norm("own"), {**files.norm("shared"), **again}, files.norm("after")),
+        {**files.norm("shared"), **again},
+        empty,
+        files.model("c", files.norm("z"), empty | {"shared_object_id": 8}, files.model("d", files.norm("y"))),
+    )
+    stored = {
+        "functional/layers/batch_normalization": files.arrays(1),
+        "functional/layers/batch_normalization_2": files.arrays(2),
+        "functional/layers/batch_normalization_4": files.arrays(3),
+        "functional_2/layers/batch_normalization": files.arrays(4),
+        "functional_2/layers/batch_normalization_4": files.arrays(5),
+        "functional_5/layers/batch_normalization": files.arrays(6),
+        "functional_5/layers/functional_1/layers/batch_normalization": files.arrays(7),
+    }
+    objects = {
+        f"layers/{path}".replace("layers", "_layer_checkpoint_dependencies"): value for path, value in stored.items()
+    }
+    path = files.write(tmp_path / "model.keras", files.members(config, objects, version="2.13.1"))
+    layers = formats.read(path).layers
+    assert [layer.name for layer in layers] == ["a/own", "a/shared", "a/after", "b/own", "b/after", "c/z", "c/d/y"]
+    for layer, expected in zip(layers, stored.values(), strict=True):
+        np.testing.assert_array_equal(list(layer.arrays.values()), expected)
+
+
 def test_subclass_with_weights_of_its_own(tmp_path: Path) -> None:
     config = files.model("model", files.norm("mine", class_name="MyBN"))
     objects = {"layers/my_bn": files.arrays(1, number=5)}
@@ -382,6 +413,27 @@ def test_parts_of_a_custom_layer_by_attribute_by_name_and_by_likeness(tmp_path: 
         np.testing.assert_array_equal(list(one.arrays.values()), list(other.arrays.values()))
     alike = {"first": files.norm("a", epsilon=0.5), "second": files.norm("b", epsilon=0.5)}
     assert [layer.epsilon for layer in read_custom(tmp_path, alike, crossed, {}).layers] == [0.5, 0.5, 0.001]
+
+
+def test_parts_of_a_custom_layer_in_a_list(tmp_path: Path) -> None:
+    inner = {"norms": [files.norm("a"), files.norm("b", epsilon=0.5)]}
+    objects = {"norms/batch_normalization": files.arrays(1), "norms/batch_normalization_1": files.arrays(2)}
+    read = read_custom(tmp_path, inner, objects, {})
+    assert [(layer.name, layer.epsilon) for layer in read.layers[:2]] == [("block/a", 0.001), ("block/b", 0.5)]
+    np.testing.assert_array_equal(read.layers[1].gamma, objects["norms/batch_normalization_1"][0])
+
+
+def test_an_attribute_that_is_called_as_another_part_is_configured(tmp_path: Path) -> None:
+    objects = {"first": [np.ones((3, 3), np.float32), np.ones(3, np.float32)], "x": files.arrays(1)}
+    read = read_custom(tmp_path, {"first": files.norm("a", epsilon=0.5)}, objects, {})
+    assert [(layer.name, layer.epsilon) for layer in read.layers] == [("block/a", 0.5), ("last", 0.001)]
+    np.testing.assert_array_equal(read.layers[0].gamma, objects["x"][0])
+
+
+def test_settings_are_not_given_to_arrays_of_another_name(tmp_path: Path) -> None:
+    read = read_custom(tmp_path, {"first": files.norm("a")}, {"x": files.arrays(1)}, {"": "block", "x": "other"})
+    assert [(layer.name, layer.epsilon) for layer in read.layers] == [("block/other", None), ("last", 0.001)]
+    assert read.notes == ("block/a: which arrays its settings belong to is not known",)
 
 
 def test_parts_of_a_custom_layer_that_cannot_be_told_apart(tmp_path: Path) -> None:
