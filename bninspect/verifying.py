@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from bninspect import runtimes, summary, wire
+from bninspect.errors import MissingPackage
 from bninspect.judging import Judge
 from bninspect.records import Checkpoint, ModelReport, Verified
+from bninspect.runtimes import loading
 from bninspect.settings import Settings
 
 
 def prepare() -> None:
     """Import the framework while the file is still being read: it takes seconds."""
-    if find_spec("tensorflow") is not None:
-        import tensorflow as tf  # noqa: F401
+    with contextlib.suppress(MissingPackage):  # which is said when a model is to be run
+        loading.framework("keras")
 
 
 def verify(arguments: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None]) -> Verified:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import PurePath
 
 from bninspect.names import printable
 from bninspect.records import (
@@ -55,7 +54,7 @@ def _header(model: ModelReport) -> Line:
     parts = [plural(len(model.layers), "batch-norm layer"), plural(channels, "channel")]
     common = [text for text in (_shared(model, "axis"), _shared(model, "epsilon")) if text]
     return line(
-        (printable(PurePath(model.path).name), "bold"),
+        (printable(model.path), "bold"),
         f"  {printable(model.writer) or 'unknown writer'}, {model.format}, {', '.join(parts)}",
         f"; {', '.join(common)}" if common else "",
     )
@@ -127,11 +126,11 @@ def _verified(model: ModelReport, looks: Looks, device: str) -> Iterator[Line]:
 
 def _verdict(model: ModelReport, statuses: Counter[LayerStatus | None], looks: Looks, device: str) -> Line:
     word, style = _VERDICTS[model.status]
-    place = f"{printable(PurePath(model.path).name)}: " if looks.verbosity < 0 else ""
+    place = f"{printable(model.path)}: " if looks.verbosity < 0 else ""
     verified = statuses[LayerStatus.VERIFIED]
     claim = "equal gamma*(x-mean)/sqrt(variance+epsilon)+beta" if verified else "verified"
     text = f"{place}{verified} of {len(model.layers)} layers {claim} in {model.runtime}{device}"
-    if model.evidence is Evidence.LAYER:
+    if model.evidence is Evidence.LAYER and any(layer.comparisons for layer in model.layers):
         text += ", each layer alone, outside its model"
     return line((f"{word:<6}", style), text)
 
