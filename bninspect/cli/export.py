@@ -21,7 +21,7 @@ FORMATS = ("npz", "json", "csv", "safetensors")
 @click.command("export", short_help="Write the parameters to npz, json, csv or safetensors.")
 @click.argument("model", type=click.Path(exists=True))
 @shared.selecting
-@click.option("-f", "--format", "form", type=click.Choice(FORMATS), required=True, help="Format of the export.")
+@click.option("-f", "--format", type=click.Choice(FORMATS), required=True, help="Format of the export.")
 @click.option(
     "-o", "--output", metavar="FILE", help="Where to write it; - is standard output.  [default: MODEL's name here]"
 )
@@ -38,7 +38,7 @@ def command(context: click.Context, /, **options: Any) -> int:
     """
     from bninspect import exporters, files, pipeline
 
-    exporter = next(one for one in exporters.EXPORTERS if one.name == options["form"])
+    exporter = next(one for one in exporters.EXPORTERS if one.name == options["format"])
     source = Path(options["model"])
     target = options["output"] or f"{source.name.removesuffix(source.suffix)}{exporter.suffix}"
     if target != "-":

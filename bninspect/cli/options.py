@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 FORMATS = ("text", "json")
+# Options that may be given several times: Settings calls them by the plural.
+_FIELDS = {"layer": "layers", "exclude_layer": "exclude_layers", "input_shape": "input_shapes"}
 _TOLERANCE = click.FloatRange(min=0)
 
 _SELECTING = (
-    click.option("--layer", "layers", metavar="GLOB", multiple=True, help="Look at these layers only; repeatable."),
+    click.option("--layer", metavar="GLOB", multiple=True, help="Look at these layers only; repeatable."),
     click.option(
         "--exclude-layer",
-        "exclude_layers",
         metavar="GLOB",
         multiple=True,
         help="Leave these layers out; repeatable.",
@@ -58,17 +59,15 @@ _REPORTING = (
     click.option(
         "-f",
         "--format",
-        "form",
         type=click.Choice(FORMATS),
         default="text",
         show_default=True,
         help="What goes to standard output.",
     ),
-    click.option("--json", "as_json", is_flag=True, help="The same as -f json."),
+    click.option("--json", is_flag=True, help="The same as -f json."),
     click.option(
         "-o",
         "--output",
-        "outputs",
         type=Target(FORMATS),
         multiple=True,
         metavar="FORMAT=PATH",
@@ -153,7 +152,6 @@ def running(function: F) -> F:
             ),
             click.option(
                 "--input-shape",
-                "input_shapes",
                 type=Shape(),
                 multiple=True,
                 metavar="[NAME=]DIMS",
@@ -185,7 +183,8 @@ def running(function: F) -> F:
 
 def settings(options: dict[str, Any]) -> Settings:
     """Return the settings among the values of a command's options."""
-    known = {name: value for name, value in options.items() if name in Settings.__dataclass_fields__}
+    named = {_FIELDS.get(name, name): value for name, value in options.items()}
+    known = {name: value for name, value in named.items() if name in Settings.__dataclass_fields__}
     if "input_shapes" in known:
         known["input_shapes"] = dict(known["input_shapes"])
     for name in {"select", "ignore"} & set(known):
@@ -221,10 +220,10 @@ def _sources(context: click.Context) -> dict[str, Any]:
     }
     sources = {}
     for name, value in context.params.items():
-        if name in Settings.__dataclass_fields__:
+        if _FIELDS.get(name, name) in Settings.__dataclass_fields__:
             source = context.get_parameter_source(name)
             sources[name] = Option(
-                dict(value) if name == "input_shapes" else value,
+                dict(value) if name == "input_shape" else value,
                 words.get(source, "default") if source else "default",
             )
     return sources

@@ -22,14 +22,15 @@ def emit(report: Report, options: dict[str, Any]) -> int:
         width=_width(),
         verbosity=-1 if options["quiet"] else options["verbose"],
         wide=options.get("wide", False),
-        detailed=bool(options["layers"]),
+        detailed=bool(options["layer"]),
     )
     models = [Path(model) for model in options["models"]]
-    form = "json" if options["as_json"] else options["form"]
-    for kind, path in options["outputs"]:
+    form = "json" if options["json"] else options["format"]
+    for kind, path in options["output"]:
         plain = reports.REPORTS[kind](report, reports.Looks())
         files.write_whole(Path(path), plain.encode(), force=True, inputs=models)
-    click.echo(reports.REPORTS[form](report, looks), nl=False)
+    # Without color=True click would take the colours out that were asked for.
+    click.echo(reports.REPORTS[form](report, looks), nl=False, color=looks.colour or None)
     return report.summary.exit_code
 
 
