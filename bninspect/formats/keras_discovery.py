@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from bninspect.errors import DamagedFile
+from bninspect.errors import DamagedFile, UnreadableFile
 from bninspect.formats.keras_groups import FLOATS, Saved
 from bninspect.records import PARAMETERS, BatchNorm
 
@@ -79,10 +79,15 @@ def _named(saved: Saved) -> bool | None:
 def _alike(saved: Saved) -> bool:
     """Return whether there are as many arrays as a batch norm has, of one shape and of floating-point numbers."""
     count = saved.count
-    if count is None or not 2 <= count <= max(ROLES) + RENORM or not saved.shape(0):
+    if count is None or not 2 <= count <= max(ROLES) + RENORM:
         return False
-    shapes = {saved.shape(number) for number in range(count)}
-    return len(shapes) == 1 and all(saved.dtype(number) in FLOATS for number in range(count))
+    shape = saved.shape(0)
+    if not shape or any(saved.shape(number) != shape for number in range(1, count)):
+        return False
+    try:
+        return FLOATS.issuperset(saved.kinds)
+    except UnreadableFile:  # Booleans, for instance, of which a custom layer may have masks.
+        return False
 
 
 def _check_class(saved: Saved) -> None:

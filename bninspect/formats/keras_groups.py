@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +56,10 @@ class Saved:
         """Return the shape of an array without reading it."""
         return self.homes[str(number)].shape(str(number))
 
-    def dtype(self, number: int) -> str:
-        """Return the stored type of an array."""
-        return self.homes[str(number)].dtype(str(number))
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The stored types of the arrays, which are numbered."""
+        return tuple(self.homes[str(number)].dtype(str(number)) for number in range(len(self.homes)))
 
     def size(self, name: str) -> int:
         """Return the bytes that an array takes."""
@@ -78,7 +80,7 @@ class Saved:
         Raises:
             DamagedFile: an array is not of floating-point numbers.
         """
-        kinds = [self.dtype(number) for number in range(len(roles))]
+        kinds = self.kinds[: len(roles)]
         if not FLOATS.issuperset(kinds):
             label = self.homes["0"].label
             raise DamagedFile(f"{label} is damaged", why=f"{self.location} holds {' and '.join(kinds)}")

@@ -180,6 +180,7 @@ NEVER: list[tuple[str, str | None, list[Array]]] = [
     ("layers/embedding", None, floats(3)),
     ("anything", None, [np.ones((2, 3), np.float32)] * 4),
     ("anything", None, [np.ones(3, np.int32)] * 4),
+    ("masks", None, [np.ones(3, np.bool_)] * 4),
     ("anything", None, floats(3, 3, 3, 3, 3)),
     ("layers/normalization", None, [*floats(3, 3), np.array(5, np.int64)]),
     ("ebner", None, floats(3, 3, low=-1)),
