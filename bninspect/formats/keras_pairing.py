@@ -7,6 +7,7 @@ question are alike. Where neither helps, the arrays come out without settings, a
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bninspect.errors import DamagedFile
 from bninspect.formats.keras_discovery import RENORM, discover
 from bninspect.formats.keras_groups import VARS, distinct, named_path
-from bninspect.formats.keras_layout import LAYERS, Place, places
+from bninspect.formats.keras_layout import Place, places
 from bninspect.records import PARAMETERS, BatchNorm
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from bninspect.formats.keras_groups import Saved
     from bninspect.formats.keras_norm import NormConfig
 
+_NUMBER = re.compile(r"_\d+\Z")
 BUILT_IN = frozenset({"BatchNormalization", "SyncBatchNormalization"})
 
 
@@ -45,15 +47,13 @@ def pair(
     everything = list(places(architecture, version, full))
     norms = {place: place.node.norm for place in everything if place.node.norm}
     homes = {place: place.path for place in norms if _fits(place, objects.get(place.path), label)}
-    hidden, notes = discover(saved for path, saved in objects.items() if path not in homes.values())
-    homes |= _assigned(norms.keys() - homes.keys(), hidden, objects)
-    unassigned = [path for path in hidden if path not in homes.values()]
+    taken = set(homes.values())
+    hidden, notes = discover(saved for path, saved in objects.items() if path not in taken)
+    assigned = _assigned([place for place in norms if place not in homes], hidden, objects)
+    homes |= assigned
+    unassigned = {path: layer for path, layer in hidden.items() if path not in assigned.values()}
     _check_numbers(unassigned, everything, label)
-    owned: dict[str, list[BatchNorm]] = defaultdict(list)
-    for path in unassigned:
-        owner = _owner(path, everything)
-        steps = (*owner.node.path, path.removeprefix(owner.path).strip("/"))
-        owned[owner.path].append(replace(hidden[path], name=named_path(path, objects) or "/".join(steps)))
+    owned = _owned(unassigned, everything, objects)
     layers: list[BatchNorm] = []
     for place in everything:
         norm = norms.get(place)
@@ -71,16 +71,12 @@ def pair(
 def _check_numbers(unassigned: Iterable[str], everything: Iterable[Place], label: str) -> None:
     """Raise DamagedFile if a list of layers holds a batch norm under a number that is none of the configuration's.
 
-    Then others of the list, which have no name beside them before Keras 3.6, may have changed places.
+    Then others of its class, which have no name beside them before Keras 3.6, may have changed places.
     """
     known = {place.path for place in everything}
-    lists = {
-        f"{place.path}/{LAYERS}".lstrip("/")
-        for place in everything
-        if place.certain and isinstance(place.node.config.get(LAYERS), list)
-    }
+    classes = {_NUMBER.sub("", place.path) for place in everything if place.certain and place.node.norm}
     for path in unassigned:
-        if path not in known and path.rpartition("/")[0] in lists:
+        if path not in known and _NUMBER.sub("", path) in classes:
             why = f"{path} is none of the layers that the configuration lists"
             raise DamagedFile(f"{label} contradicts itself", why=why)
 
@@ -111,7 +107,7 @@ def _assigned(lost: Iterable[Place], hidden: Mapping[str, BatchNorm], objects: M
         named = [candidate for candidate in paths if objects[candidate].name]
         for place in group:
             same = [candidate for candidate in named if objects[candidate].name == place.node.name]
-            if len(same) == 1:
+            if len(same) == 1 == sum(other.node.name == place.node.name for other in group):
                 homes[place] = same[0]
         alike = len({replace(norm, path=()) for place in group if (norm := place.node.norm)}) == 1
         if not named and alike and len(paths) == len(group):
@@ -119,10 +115,19 @@ def _assigned(lost: Iterable[Place], hidden: Mapping[str, BatchNorm], objects: M
     return homes
 
 
-def _owner(path: str, everything: Iterable[Place]) -> Place:
-    """Return the innermost object of the configuration that `path` is part of."""
-    around = (place for place in everything if not place.path or f"{path}/".startswith(f"{place.path}/"))
-    return max(around, key=lambda place: len(place.path))
+def _owned(
+    hidden: Mapping[str, BatchNorm], everything: Iterable[Place], objects: Mapping[str, Saved]
+) -> dict[str, list[BatchNorm]]:
+    """Return `hidden`, named, by the path of the innermost object of the configuration that each is part of."""
+    found: dict[str, list[BatchNorm]] = defaultdict(list)
+    owners = {place.path: place for place in everything}
+    for path, layer in hidden.items():
+        steps = path.split("/")
+        around = ("/".join(steps[:depth]) for depth in range(len(steps), -1, -1))
+        owner = next(owners[candidate] for candidate in around if candidate in owners)
+        inside = (*owner.node.path, path.removeprefix(owner.path).strip("/"))
+        found[owner.path].append(replace(layer, name=named_path(path, objects) or "/".join(inside)))
+    return found
 
 
 def _roles(norm: NormConfig) -> tuple[str, ...]:
@@ -150,7 +155,7 @@ def _configured(norm: NormConfig, saved: Saved, keras: int, label: str) -> Batch
 
 
 def _without_arrays(norm: NormConfig, path: str, keras: int, note: str = "") -> BatchNorm:
-    note = note or "the file holds no arrays of it: it was saved before it was built"
+    note = note or "the file holds no arrays of it, as when a model is saved before it is built"
     nothing: dict[str, Any] = dict.fromkeys(PARAMETERS)
     layer = BatchNorm(**nothing, **norm.settings(keras), dtype="", location=f"{path}/{VARS}")
     return replace(layer, notes=(*layer.notes, note))

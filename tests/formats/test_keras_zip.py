@@ -297,7 +297,7 @@ def test_saved_before_it_was_built(tmp_path: Path) -> None:
     for layer in layers:
         assert not layer.arrays
         assert layer.epsilon is not None
-        assert "before it was built" in layer.notes[-1]
+        assert "before it is built" in layer.notes[-1]
 
 
 def test_a_number_that_is_none_of_the_configuration(tmp_path: Path) -> None:
@@ -305,6 +305,15 @@ def test_a_number_that_is_none_of_the_configuration(tmp_path: Path) -> None:
     config = files.model("model", *(files.norm(name) for name in "abc"))
     objects = {f"layers/batch_normalization{end}": files.arrays(len(end)) for end in ("", "_2", "_4")}
     assert "batch_normalization_4 is none of the layers" in refused(tmp_path, files.members(config, objects)).why
+
+
+def test_a_layer_whose_configuration_has_no_name(tmp_path: Path) -> None:
+    """A class of the user's may leave out its name; then nothing but its arrays tells of it."""
+    nameless = {"module": None, "class_name": "MyNorm", "config": {"eps": 0.1}}
+    config = files.model("model", files.norm("one"), nameless, class_name="Sequential")
+    objects = {"layers/batch_normalization": files.arrays(1), "layers/my_norm": files.arrays(2)}
+    read = formats.read(files.write(tmp_path / "m.keras", files.members(config, objects)))
+    assert [(layer.name, layer.epsilon) for layer in read.layers] == [("one", 0.001), ("layers/my_norm", None)]
 
 
 @pytest.mark.parametrize("version", ["2.12.0", "2.13.1"])
@@ -412,7 +421,18 @@ def test_parts_of_a_custom_layer_by_attribute_by_name_and_by_likeness(tmp_path: 
         assert (one.name, one.epsilon) == (other.name, other.epsilon)
         np.testing.assert_array_equal(list(one.arrays.values()), list(other.arrays.values()))
     alike = {"first": files.norm("a", epsilon=0.5), "second": files.norm("b", epsilon=0.5)}
-    assert [layer.epsilon for layer in read_custom(tmp_path, alike, crossed, {}).layers] == [0.5, 0.5, 0.001]
+    one, other, _ = read_custom(tmp_path, alike, crossed, {}).layers
+    assert [(layer.name, layer.epsilon, layer.location[-7:]) for layer in (one, other)] == [
+        ("block/a", 0.5, "x0/vars"),
+        ("block/b", 0.5, "x1/vars"),
+    ]
+
+
+def test_parts_of_one_name(tmp_path: Path) -> None:
+    inner = {"first": files.norm("a"), "second": files.norm("a", epsilon=0.5)}
+    read = read_custom(tmp_path, inner, {"x": files.arrays(1)}, {"": "block", "x": "a"})
+    assert [(layer.name, layer.epsilon) for layer in read.layers] == [("block/a", None), ("last", 0.001)]
+    assert len(read.notes) == 2
 
 
 def test_parts_of_a_custom_layer_in_a_list(tmp_path: Path) -> None:
