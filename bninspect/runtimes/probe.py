@@ -12,9 +12,11 @@ POINTS = 64
 """Values for each channel."""
 
 _NEAR = np.concatenate([np.linspace(-8.0, 8.0, 49), [-1e-3, 1e-3, 1e-6]])
+_LARGEST = {"float16": 65504.0, "bfloat16": 3.38e38, "float32": 3.4e38, "float64": 1.7e308}
 _FAR = np.array([s * 10.0**e for e in (2, 3, 4, 6, 8, 10) for s in (-1, 1)])
 
 
+@np.errstate(all="ignore")
 def points(parameters: Mapping[str, Array], epsilon: float, axis: tuple[int, ...], rank: int, dtype: str) -> Array:
     """Return the input that probes a layer.
 
@@ -37,11 +39,11 @@ def points(parameters: Mapping[str, Array], epsilon: float, axis: tuple[int, ...
         _along(parameters.get(name), axis, rank, default)
         for name, default in (("moving_mean", 0.0), ("moving_variance", 1.0), ("gamma", 1.0), ("beta", 0.0))
     )
-    with np.errstate(all="ignore"):
-        deviation = np.sqrt(np.abs(variance + epsilon))
+    deviation = np.sqrt(np.abs(variance + epsilon))
     deviation = np.where(np.isfinite(deviation) & (deviation > 0), deviation, 1.0)
     mean = np.where(np.isfinite(mean), mean, 0.0)
-    limit = _reach(mean, deviation, gamma, beta, dtype)
+    limit = (_LARGEST[dtype] / 4 - np.abs(beta)) / np.abs(gamma)  # beyond it y would overflow
+    limit = np.clip(np.where(np.isnan(limit), 0.0, limit), 0.0, None)
     free = next((one for one in range(rank) if one not in axis), None)
     shape = [1] * rank
     if free is not None:
@@ -60,21 +62,3 @@ def _along(values: Array | None, axis: tuple[int, ...], rank: int, default: floa
     shape = [1] * rank
     shape[axis[0]] = values.size
     return values.astype(np.float64).reshape(shape)
-
-
-_LARGEST = {"float16": 65504.0, "bfloat16": 3.38e38, "float32": 3.4e38, "float64": 1.7e308}
-
-
-def _reach(mean: Array, deviation: Array, gamma: Array, beta: Array, dtype: str) -> Array:
-    """Return by how many deviations x may leave the mean so that neither x nor y overflows on the way.
-
-    The kernels also form x * scale and mean * scale on their own (numerics: affine form), in float32 at least.
-    """
-    largest = _LARGEST[dtype] / 4
-    inner = max(largest, 3.4e38 / 4)
-    with np.errstate(all="ignore"):
-        by_input = (largest - np.abs(mean)) / deviation
-        by_output = (largest - np.abs(beta)) / np.abs(gamma)
-        by_product = inner / np.abs(gamma) - np.abs(mean) / deviation
-    reach = np.minimum(np.minimum(by_input, by_output), by_product)
-    return np.clip(np.where(np.isnan(reach), 0.0, reach), 0.0, None)

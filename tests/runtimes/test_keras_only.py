@@ -257,19 +257,24 @@ def _without_tf_keras(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_keras_3_runs_what_keras_2_wrote_in_its_own_words(
     tf_keras: Any, save: Save, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nested, shared, of mixed precision, with a model that is an output: each needs other words."""
     k = tf_keras
     bn = k.layers.BatchNormalization
-    layers = {"seq/first": bn(name="first"), "inner/last": bn(name="last"), "sync": None, "top": bn(name="top")}
-    layers["sync"] = k.layers.experimental.SyncBatchNormalization(
-        name="sync", dtype=k.mixed_precision.Policy("float32")
-    )
+    mixed = k.mixed_precision.Policy("mixed_float16")
+    layers = {
+        "seq/first": bn(name="first"),
+        "inner/last": bn(name="last"),
+        "sync": k.layers.experimental.SyncBatchNormalization(name="sync"),
+        "top": bn(name="top", dtype=mixed),
+    }
     sequential = k.Sequential([k.layers.DepthwiseConv2D(3, input_shape=(8, 8, 3)), layers["seq/first"]], name="seq")
     inner_in = k.Input((6, 6, 3))
     inner = k.Model(inner_in, layers["inner/last"](k.layers.Conv2D(4, 3)(inner_in)), name="inner")
     x = k.Input((8, 8, 3))
     y = layers["sync"](inner(sequential(x)))
     z = inner(sequential(k.layers.ReLU()(x)))
-    checkpoint = save(k.Model(x, layers["top"](k.layers.Add()([y, z]))), layers, ".h5")
+    outputs = [layers["top"](k.layers.Add()([y, z])), sequential(k.layers.Softmax()(x))]
+    checkpoint = save(k.Model(x, outputs), layers, ".h5")
     expected = watch(checkpoint)
     assert_all_verified(checkpoint, expected)
 
@@ -277,11 +282,11 @@ def test_keras_3_runs_what_keras_2_wrote_in_its_own_words(
     watched = watch(checkpoint)
     assert watched.run.runtime.startswith("keras 3")
     assert_all_verified(checkpoint, watched)
-    assert watched.calls() == expected.calls() == {"seq/first": 2, "inner/last": 2, "sync": 1, "top": 1}
+    assert watched.calls() == expected.calls() == {"seq/first": 3, "inner/last": 2, "sync": 1, "top": 1}
     assert any("in words of Keras 3" in note for note in watched.run.notes)
     for name in layers:
         for one, other in zip(watched.of(name), expected.of(name), strict=True):
-            assert one.y == pytest.approx(other.y, abs=1e-5)
+            assert one.y == pytest.approx(other.y, abs=1e-2 if name == "top" else 1e-5)
 
 
 def test_what_keras_3_cannot_run_names_what_can(tf_keras: Any, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,18 @@ def test_layers_that_cannot_be_told_apart_are_not_paired() -> None:
     assert _paths([_stored("x/bn", 1), _stored("y/bn", 1)], [_loaded("p/bn", 1), _loaded("q/bn", 1)]) == {}
 
 
+def test_a_layer_is_met_once_even_if_layers_hold_each_other() -> None:
+    outer, inner, leaf = (SimpleNamespace(name=name, layers=[]) for name in ("outer", "inner", "leaf"))
+    model = SimpleNamespace(layers=[outer, leaf])
+    outer.layers.append(inner)
+    inner.layers.extend([outer, leaf])
+    assert list(matching._walk(model, "", set())) == [
+        ("outer", outer),
+        ("outer/inner", inner),
+        ("outer/inner/leaf", leaf),
+    ]
+
+
 def test_an_absent_array_differs_from_any_array() -> None:
     without = replace(_stored("stored", 1), gamma=None)
     assert _paths([without], [_loaded("loaded", 1)]) == {}

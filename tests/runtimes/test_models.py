@@ -11,6 +11,7 @@ import pytest
 from watching import Save, Watched, assert_all_verified, assert_same_parameters, saved, watch
 
 from bninspect import compare, runtimes
+from bninspect.errors import UnreadableFile
 from bninspect.records import Checkpoint, Evidence, Form
 from bninspect.runtimes import inputs, loading
 
@@ -322,6 +323,14 @@ def test_models_leave_nothing_for_the_next(k: Any, save: Save, tmp_path: Path) -
         checkpoints.append(replace(checkpoint, path=str(path)))
     for checkpoint in (*checkpoints, *checkpoints):
         assert_all_verified(checkpoint, watch(checkpoint))
+        # Automatic names count up in a session; this is the first of a new one.
+        assert k.layers.Dense(1).name == "dense"
+
+
+def test_a_file_that_changed_is_not_run(k: Any, save: Save) -> None:
+    checkpoint = replace(_checkpoint(k, save), sha256="0" * 64)
+    with pytest.raises(UnreadableFile, match="changed"):
+        watch(checkpoint)
 
 
 def test_the_surroundings_are_described(k: Any, save: Save) -> None:

@@ -80,3 +80,9 @@ def test_y_stays_finite_in_the_type_of_the_output(
     assert np.abs((x - mean) * scale).max() <= LARGEST[dtype]
     # What the kernel forms on its way, in float32.
     assert np.abs(x * scale).max() <= LARGEST["float32"]
+
+
+def test_the_ends_of_the_range_are_no_trouble() -> None:
+    largest = np.finfo(np.float64).max
+    arrays = {"moving_mean": np.array([largest, -largest]), "moving_variance": np.array([largest, 0.0])}
+    assert np.isfinite(probe.points(arrays, 0.0, (1,), 2, "float64")).all()
