@@ -11,6 +11,7 @@ from bninspect.errors import UnknownFormat, UnreadableFile, UnsafeFile
 from bninspect.formats import bninspect_npz, keras_h5, keras_weights, keras_zip, safetensors
 from bninspect.formats.format import Format
 from bninspect.formats.identify import hint, identify, is_zip_behind
+from bninspect.formats.tensorflow import checkpoint, frozen, saved_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +26,9 @@ FORMATS: tuple[Format, ...] = (
     keras_weights.FORMAT,
     bninspect_npz.FORMAT,
     safetensors.FORMAT,
+    saved_model.FORMAT,
+    frozen.FORMAT,
+    checkpoint.FORMAT,
 )
 
 
@@ -32,18 +36,18 @@ def read(path: Path) -> Checkpoint:
     """Read a model file or folder, of whichever format its content is; its name decides nothing.
 
     Args:
-        path: a file or folder.
+        path: a file or folder, or the prefix of a TensorFlow checkpoint, which is the path of no file.
 
     Raises:
         UnknownFormat: it is of no kind that is read; the error says what it probably is.
         UnsafeFile: it is of several kinds at once, so that another reader might see another model.
         UnreadableFile: as the format's reader, or it cannot be opened.
     """
-    if not path.is_dir() and not path.is_file():
+    if not path.is_dir() and not path.is_file() and not checkpoint.FORMAT.matches(path, b""):
         raise UnreadableFile(f"{path} cannot be read", why=f"it is {identify(path)}")
     try:
-        head = b"" if path.is_dir() else _head(path)
-        two = not path.is_dir() and is_zip_behind(path, head)
+        head = _head(path) if path.is_file() else b""
+        two = path.is_file() and is_zip_behind(path, head)
     except OSError as error:
         raise UnreadableFile(f"{path} cannot be opened", why=error.strerror or str(error)) from error
     claims = [known for known in FORMATS if known.matches(path, head)]

@@ -122,8 +122,6 @@ def test_what_no_reader_reads_is_called_what_it_is(tmp_path: Path, content: byte
     [
         ((), "an empty folder"),
         (("readme.txt",), "a folder"),
-        (("saved_model.pb", "variables"), "a TensorFlow SavedModel folder"),
-        (("model.ckpt.index", "checkpoint"), "a folder with TensorFlow checkpoints"),
     ],
 )
 def test_folders_that_no_reader_reads(tmp_path: Path, members: tuple[str, ...], words: str) -> None:

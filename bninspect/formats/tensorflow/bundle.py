@@ -171,9 +171,7 @@ class Bundle:
         if entry.slices:
             return entry
         if not 0 <= entry.shard < shards or entry.offset < 0 or entry.size < 0:
-            raise DamagedFile(
-                f"{label} is damaged", why=f"file {entry.shard}, byte {entry.offset}, size {entry.size}"
-            )
+            raise DamagedFile(f"{label} is damaged", why=f"file {entry.shard}, byte {entry.offset}, size {entry.size}")
         length = self._shards[entry.shard][1]
         if entry.offset + entry.size > length:
             raise DamagedFile(
@@ -245,9 +243,7 @@ def assembled(shape: tuple[int, ...], parts: list[tuple[Slice, Array]], label: s
     whole = np.zeros(shape, parts[0][1].dtype)
     covered = np.zeros(shape, np.uint8)
     for part, values in parts:
-        place = tuple(
-            slice(None) if length < 0 else slice(start, start + length) for start, length in part
-        )
+        place = tuple(slice(None) if length < 0 else slice(start, start + length) for start, length in part)
         if whole[place].shape != values.shape:
             raise DamagedFile(f"{label} is damaged", why="a slice goes beyond the tensor")
         whole[place] = values
@@ -261,6 +257,4 @@ def assembled(shape: tuple[int, ...], parts: list[tuple[Slice, Array]], label: s
 def variables(path: Path) -> Mapping[str, Array]:
     """Return every tensor of numbers of a checkpoint, for tests and for small ones."""
     with Bundle(path) as bundle:
-        return {
-            name: bundle.read(name) for name, entry in bundle.entries.items() if entry.dtype != tensor.STRING
-        }
+        return {name: bundle.read(name) for name, entry in bundle.entries.items() if entry.dtype != tensor.STRING}

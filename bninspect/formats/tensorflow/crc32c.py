@@ -1,9 +1,9 @@
 """CRC-32C (Castagnoli), as TensorFlow's tables and checkpoints use it, in NumPy.
 
 Byte after byte, Python checks some 15 MB/s. Hence for long data hundreds of lanes of it advance together, a byte of
-each at a time, and are then joined: ten times as fast and more. That works because a CRC without its usual start and end values is linear: the CRC of A
-followed by B is that of A followed by as many zeros as B is long, exclusive-or that of B; and zeros before the data
-change nothing.
+each at a time, and are then joined: ten times as fast and more. That works because a CRC without its usual start and
+end values is linear: the CRC of A followed by B is that of A followed by as many zeros as B is long, exclusive-or that
+of B; and zeros before the data change nothing.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def _zero_bytes(power: int) -> _Words:
         half = _zero_bytes(power - 1)
         return _applied(half, half)
     bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
-    return _table()[bits & 0xFF] ^ (bits >> np.uint32(8))
+    result: _Words = _table()[bits & 0xFF] ^ (bits >> np.uint32(8))
+    return result
 
 
 def _applied(columns: _Words, values: _Words) -> _Words:

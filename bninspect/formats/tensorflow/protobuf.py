@@ -1,4 +1,4 @@
-"""The wire format of protocol buffers: https://protobuf.dev/programming-guides/encoding/
+"""The wire format of protocol buffers, as https://protobuf.dev/programming-guides/encoding/ describes it.
 
 Why not the `protobuf` package: it would be one more dependency with a native part that parses what strangers wrote,
 it needs generated classes that we would have to ship, and it parses a message whole, while we want ten of a thousand
@@ -176,9 +176,7 @@ def _split(data: Buffer) -> dict[int, list[int | memoryview]]:
         fields.setdefault(tag, []).append(value)
         count += 1
         if count > MOST_FIELDS:
-            raise UnsafeFile(
-                "this graph is beyond what a model needs", why=f"a message has over {MOST_FIELDS} fields"
-            )
+            raise UnsafeFile("this graph is beyond what a model needs", why=f"a message has over {MOST_FIELDS} fields")
     return fields
 
 
@@ -192,6 +190,4 @@ def _view(value: int | memoryview) -> memoryview:
 
 
 def _damaged(why: str) -> DamagedFile:
-    return DamagedFile(
-        "this is no well-formed protocol buffer", why=why, hint="copy or download the file again"
-    )
+    return DamagedFile("this is no well-formed protocol buffer", why=why, hint="copy or download the file again")

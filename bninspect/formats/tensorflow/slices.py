@@ -60,7 +60,9 @@ class SliceFile:
 
     def read(self, name: str) -> Array:
         """Return a tensor of numbers, as `Bundle.read` does."""
-        entry, label = self.entries[name], printable(name)
+        entry, label = self.entries.get(name), printable(name)
+        if entry is None:
+            raise DamagedFile(f"{self._label} has no tensor {label!r}", why="the graph restores it")
         tensor.bytes_of(entry.dtype, entry.shape, label)
         return assembled(entry.shape, [(part, self._part(name, part)) for part in entry.slices], label)
 

@@ -13,6 +13,7 @@ from bninspect.errors import DamagedFile, UnsafeFile
 from bninspect.formats.tensorflow.protobuf import Message
 from bninspect.records import Array
 
+BOOL = 10
 STRING = 7
 BFLOAT16 = 14
 _REFERENCE = 100
@@ -155,9 +156,8 @@ def _single_values(proto: Message, dtype: int) -> Array:
     # Integers are cut to their type as in C; float16 and bfloat16 travel as the integer of their bits.
     integers = [one & 0xFFFF_FFFF_FFFF_FFFF for one in proto.integers(field)]
     wide = np.array(integers, np.uint64)
-    if target.kind == "b":
-        return wide != 0
-    return wide.astype(f"u{target.itemsize}").view(target)
+    values: Array = wide != 0 if target.kind == "b" else wide.astype(f"u{target.itemsize}").view(target)
+    return values
 
 
 def strings(proto: Message) -> list[bytes]:

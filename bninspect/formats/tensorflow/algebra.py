@@ -1,0 +1,148 @@
+"""Expressions over the parameters of a graph, in a form in which equal ones look equal.
+
+A batch norm that is spelt out in single operations comes in many orders: `x*a + (beta - mean*a)`, `(x-mean)*r*gamma +
+beta`, `gamma*(x-mean)/s + beta` ... As polynomials in the parameters and in r = 1/sqrt(variance + epsilon) they are all
+the same, and no pattern has to be listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+MOST_TERMS = 8
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A parameter: a variable or a constant, whatever it passed on its way that does not change its values."""
+
+    sources: tuple[str, ...]
+    """Flat nodes that hold it: one, or the parts of a partitioned variable."""
+    tensor: tuple[str, int] = field(compare=False)
+    """Where its values are first to be had, in their stored type and shape."""
+    shape: tuple[int, ...] | None = field(compare=False, default=None)
+    """That it was last reshaped to; `None` if it was not."""
+
+
+@dataclass(frozen=True)
+class Root:
+    """sqrt(variance + epsilon)."""
+
+    variance: Leaf
+    epsilon: float
+
+
+Monomial: TypeAlias = frozenset[tuple[Leaf | Root, int]]
+"""Factors and their exponents."""
+Polynomial: TypeAlias = Mapping[Monomial, float]
+
+ONE: Monomial = frozenset()
+
+
+def number(value: float) -> Polynomial:
+    """Return a constant."""
+    return {ONE: value} if value else {}
+
+
+def parameter(leaf: Leaf) -> Polynomial:
+    """Return a parameter as a polynomial."""
+    return {frozenset({(leaf, 1)}): 1.0}
+
+
+def add(left: Polynomial, right: Polynomial) -> Polynomial | None:
+    """Return the sum; `None` beyond `MOST_TERMS`."""
+    total = dict(left)
+    for monomial, factor in right.items():
+        total[monomial] = total.get(monomial, 0.0) + factor
+    return _limited({monomial: factor for monomial, factor in total.items() if factor != 0.0})
+
+
+def multiply(left: Polynomial, right: Polynomial) -> Polynomial | None:
+    """Return the product; `None` beyond `MOST_TERMS`."""
+    total: dict[Monomial, float] = {}
+    for one, a in left.items():
+        for other, b in right.items():
+            monomial = _product(one, other)
+            total[monomial] = total.get(monomial, 0.0) + a * b
+    return _limited({monomial: factor for monomial, factor in total.items() if factor != 0.0})
+
+
+def negate(polynomial: Polynomial) -> Polynomial:
+    """Return the negative."""
+    return {monomial: -factor for monomial, factor in polynomial.items()}
+
+
+def invert(polynomial: Polynomial) -> Polynomial | None:
+    """Return 1 / polynomial, for single terms only."""
+    if len(polynomial) != 1:
+        return None
+    ((monomial, factor),) = polynomial.items()
+    return {frozenset((symbol, -exponent) for symbol, exponent in monomial): 1.0 / factor}
+
+
+def root(polynomial: Polynomial, exponent: int) -> Polynomial | None:
+    """Return sqrt(polynomial)**exponent, if it is a parameter plus a number: a variance and its epsilon."""
+    rest = {monomial: factor for monomial, factor in polynomial.items() if monomial != ONE}
+    variance = single(rest)
+    if variance is None:
+        return None
+    return {frozenset({(Root(variance, polynomial.get(ONE, 0.0)), exponent)}): 1.0}
+
+
+def single(polynomial: Polynomial) -> Leaf | None:
+    """Return the parameter that a polynomial is, `None` if it is anything else."""
+    if len(polynomial) == 1:
+        ((monomial, factor),) = polynomial.items()
+        if factor == 1.0 and len(monomial) == 1:
+            ((symbol, exponent),) = monomial
+            if exponent == 1 and isinstance(symbol, Leaf):
+                return symbol
+    return None
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """An affine map that is a batch norm."""
+
+    gamma: Leaf | None
+    beta: Leaf | None
+    mean: Leaf
+    variance: Leaf
+    epsilon: float
+
+
+def normalisation(slope: Polynomial, intercept: Polynomial) -> Normalisation | None:
+    """Return what `slope * x + intercept` is, if it is gamma*(x - mean)/sqrt(variance + epsilon) + beta."""
+    if len(slope) != 1:
+        return None
+    ((factors, one),) = slope.items()
+    roots = {symbol: exponent for symbol, exponent in factors if isinstance(symbol, Root)}
+    scales = {symbol: exponent for symbol, exponent in factors if isinstance(symbol, Leaf)}
+    if one != 1.0 or list(roots.values()) != [-1] or list(scales.values()) not in ([], [1]):
+        return None
+    mean = beta = None
+    for monomial, factor in intercept.items():
+        shift = _product(monomial, frozenset((symbol, -exponent) for symbol, exponent in factors))
+        if factor == -1.0 and mean is None and (found := single({shift: 1.0})) is not None:
+            mean = found
+        elif factor == 1.0 and beta is None and (found := single({monomial: 1.0})) is not None:
+            beta = found
+        else:
+            return None
+    if mean is None:
+        return None
+    (root_of,) = roots
+    return Normalisation(next(iter(scales), None), beta, mean, root_of.variance, root_of.epsilon)
+
+
+def _product(one: Monomial, other: Monomial) -> Monomial:
+    exponents: dict[Leaf | Root, int] = dict(one)
+    for symbol, exponent in other:
+        exponents[symbol] = exponents.get(symbol, 0) + exponent
+    return frozenset((symbol, exponent) for symbol, exponent in exponents.items() if exponent)
+
+
+def _limited(polynomial: Polynomial) -> Polynomial | None:
+    return polynomial if len(polynomial) <= MOST_TERMS else None

@@ -1,0 +1,208 @@
+"""TensorFlow checkpoints: variables without a graph, by tf.train.Checkpoint, Keras or tf.train.Saver.
+
+Which are a batch norm, objects or names tell; epsilon is not stored. Where the Saver left its graph beside them, in a
+.meta file, the layers are found in that graph, epsilon included.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bninspect.errors import UnknownFormat, UnreadableFile
+from bninspect.formats.format import Format
+from bninspect.formats.tensorflow import files, layers, model, names, table
+from bninspect.formats.tensorflow.bundle import Bundle
+from bninspect.formats.tensorflow.graph import MetaGraph
+from bninspect.formats.tensorflow.model import Model
+from bninspect.formats.tensorflow.protobuf import Message
+from bninspect.formats.tensorflow.slices import SliceFile
+from bninspect.formats.tensorflow.variables import Store
+from bninspect.names import printable
+from bninspect.records import BatchNorm, Checkpoint
+
+NAME = "tf-checkpoint"
+STATE = "checkpoint"
+_STATE_LINE = re.compile(r'^model_checkpoint_path:\s*"((?:[^"\\]|\\.)*)"', re.MULTILINE)
+_PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})\Z")
+_MOST_STATE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a checkpoint is."""
+
+    prefix: Path
+    """As `tf.train.load_checkpoint` takes it."""
+    is_table: bool
+    """Whether it is of version 1: a table of its own, not an index with shards."""
+
+    @property
+    def graph(self) -> Path:
+        """The graph that the Saver writes beside it."""
+        return self.prefix.with_name(f"{self.prefix.name}.meta")
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """An open checkpoint."""
+
+    store: Store
+    meta: MetaGraph | None
+    model: Model | None
+    """Of the graph beside it, if there is one."""
+
+
+def place_of(path: Path) -> Place:
+    """Return the checkpoint that a user means by a prefix, an .index or .meta file, a state file or a folder.
+
+    Only files in that folder are ever meant, whatever path a state file says.
+
+    Raises:
+        UnknownFormat: there is no checkpoint, or more than one.
+    """
+    if path.is_dir():
+        return _place_in(path)
+    if path.name == STATE and path.is_file() and not _is_table(path):
+        return _place_by_state(path)
+    return _place(path.with_name(_PART.sub("", path.name)))
+
+
+@contextmanager
+def open_checkpoint(path: Path) -> Iterator[Opened]:
+    """Open a checkpoint, and its graph if that lies beside it.
+
+    Raises:
+        UnreadableFile: it cannot be read.
+    """
+    place = place_of(path)
+    with SliceFile(place.prefix) if place.is_table else Bundle(place.prefix) as store:
+        if not place.graph.is_file():
+            yield Opened(store, None, None)
+            return
+        meta = MetaGraph.read(Message(files.whole(place.graph)))
+        yield Opened(store, meta, model.of_meta_graph(meta, store))
+
+
+def parts(path: Path) -> tuple[Path, ...]:
+    """Return the files that reading a checkpoint reads."""
+    place = place_of(path)
+    if place.is_table:
+        found = [place.prefix]
+    else:
+        name = place.prefix.name
+        found = sorted(
+            one
+            for one in place.prefix.parent.iterdir()
+            if one.name == f"{name}.index" or one.name.startswith(f"{name}.data-")
+        )
+    return (*found, *([place.graph] if place.graph.is_file() else []))
+
+
+def _place(prefix: Path) -> Place:
+    if prefix.with_name(f"{prefix.name}.index").is_file():
+        return Place(prefix, is_table=False)
+    if _is_table(prefix):
+        return Place(prefix, is_table=True)
+    raise UnknownFormat(
+        f"there is no checkpoint {printable(prefix.name)!r}",
+        why=f"neither {printable(prefix.name)}.index nor a checkpoint of version 1 is in its folder",
+        hint="name the .index file, or the path without .index",
+    )
+
+
+def _place_in(folder: Path) -> Place:
+    state = folder / STATE
+    if state.is_file():
+        return _place_by_state(state)
+    found = sorted(folder.glob("*.index"))
+    if len(found) == 1:
+        return _place(found[0].with_name(found[0].name.removesuffix(".index")))
+    raise UnknownFormat(
+        f"{printable(folder.name)} holds {len(found) or 'no'} checkpoints",
+        why="a folder must hold one, or a file `checkpoint` that says which",
+        hint=f"name one: {printable(str(found[-1]))}" if found else "",
+    )
+
+
+def _place_by_state(state: Path) -> Place:
+    with state.open("rb") as file:
+        text = file.read(_MOST_STATE).decode("utf-8", "replace")
+    match = _STATE_LINE.search(text)
+    if match is None:
+        raise UnknownFormat(f"{printable(state.name)} names no checkpoint", why="it has no model_checkpoint_path")
+    # Training writes the path that it had then; the files have usually been moved since.
+    name = re.sub(r"\\(.)", r"\1", match[1]).replace("\\", "/").rpartition("/")[2]
+    if name in ("", ".", ".."):
+        raise UnknownFormat(f"{printable(state.name)} names no checkpoint", why=f"it says {printable(match[1])!r}")
+    return _place(state.with_name(name))
+
+
+def _is_table(path: Path) -> bool:
+    if not path.is_file():  # Opening a pipe would wait for its other end.
+        return False
+    try:
+        with path.open("rb") as file:
+            return table.is_table(file)
+    except OSError:
+        return False
+
+
+def _matches(path: Path, head: bytes) -> bool:
+    try:
+        if path.is_dir():
+            return not (path / "saved_model.pb").is_file() and bool(
+                (path / STATE).is_file() or next(path.glob("*.index"), None)
+            )
+        if head.startswith(b"model_checkpoint_path:") or _is_table(path):
+            return True
+        # A prefix is no file; a shard or a .meta file has no sign of its own and is known by the index beside it.
+        prefix = _PART.sub("", path.name)
+        return path.with_name(f"{prefix}.index").is_file() and (prefix != path.name or not path.exists())
+    except OSError:
+        return False
+
+
+def _read(path: Path) -> Checkpoint:
+    try:
+        with open_checkpoint(path) as opened:
+            checkpoint = Checkpoint(
+                path=str(path),
+                format=NAME,
+                writer="",
+                layers=(),
+                sha256=files.digest(parts(path)),
+            )
+            if opened.model is None or opened.meta is None:
+                return replace(checkpoint, layers=tuple(_layers(opened.store)))
+            return replace(
+                checkpoint,
+                writer=f"TensorFlow {opened.meta.version}" if opened.meta.version else "",
+                layers=tuple(one.layer for one in opened.model.layers),
+                notes=("epsilon is from the graph in the .meta file", *opened.model.notes),
+                code=opened.model.code,
+            )
+    except OSError as error:
+        raise UnreadableFile(f"{printable(path.name)} cannot be read", why=error.strerror or "") from error
+
+
+def _layers(store: Store) -> Iterator[BatchNorm]:
+    known = set(store.entries)
+    for title, keys in layers.stored_norms(store):
+        layer = layers.of_keys(store, title, keys)
+        if names.averaged(keys, known):
+            note = "the checkpoint also holds exponential moving averages of its parameters: these are the plain ones"
+            layer = replace(layer, notes=(*layer.notes, note))
+        yield layer
+
+
+FORMAT = Format(
+    name=NAME,
+    title="TensorFlow checkpoint (.index, prefix or folder)",
+    suffixes=(".index",),
+    matches=_matches,
+    read=_read,
+)

@@ -1,0 +1,37 @@
+"""The files of TensorFlow's formats: read whole, with a limit, and known again by their digest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from bninspect.errors import UnreadableFile, UnsafeFile
+from bninspect.names import printable
+
+MOST_BYTES = 1 << 30
+"""Of a graph; protocol buffers end at 2 GB."""
+
+
+def whole(path: Path) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        UnreadableFile: it cannot be read, or is larger than any graph.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise UnsafeFile(f"{printable(path.name)} has {size} bytes", why=f"at most {MOST_BYTES} are read")
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableFile(f"{printable(path.name)} cannot be read", why=error.strerror or str(error)) from error
+
+
+def digest(paths: Iterable[Path]) -> str:
+    """Return the SHA-256, in hexadecimal digits, of the names and SHA-256 digests of several files."""
+    listing = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            listing.update(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n".encode())
+    return listing.hexdigest()

@@ -1,0 +1,353 @@
+"""From the places where a graph normalises, and from the variables around them, to the layers that a user knows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from bninspect.formats.tensorflow import graph_norms, names, object_graph, tensor
+from bninspect.formats.tensorflow.algebra import Leaf
+from bninspect.formats.tensorflow.expressions import is_filled_in
+from bninspect.formats.tensorflow.flatten import FlatGraph
+from bninspect.formats.tensorflow.graph_norms import Site, axes_of
+from bninspect.formats.tensorflow.keras import KerasNorm
+from bninspect.formats.tensorflow.protobuf import Message
+from bninspect.formats.tensorflow.variables import Store, Variables
+from bninspect.names import printable
+from bninspect.records import PARAMETERS, Array, BatchNorm, Statistics
+
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+_NAMELESS = "batch_norm"
+_NEUTRAL = {"gamma": 1.0, "beta": 0.0}
+
+
+@dataclass(frozen=True, eq=False)
+class Searched:
+    """A signature's flat graph and the batch norms in it."""
+
+    signature: str
+    graph: FlatGraph
+    found: graph_norms.Found
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """A layer, and where a graph normalises with its parameters."""
+
+    layer: BatchNorm
+    sites: Mapping[str, tuple[Site, ...]] = field(default_factory=dict)
+    """By signature."""
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """What makes two sites calls of one layer: the same parameters and the same epsilon."""
+
+    sources: frozenset[tuple[str, tuple[str, ...]]]
+    epsilon: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    identity: _Identity
+    graph: FlatGraph
+    signature: str
+    sites: dict[str, tuple[Site, ...]]
+
+    @property
+    def first(self) -> Site:
+        return self.sites[self.signature][0]
+
+
+def located(searched: Sequence[Searched], variables: Variables, keras: Sequence[KerasNorm] = ()) -> tuple[Located, ...]:
+    """Return every layer: those that a signature reaches, in the graph's order, then those that none reaches.
+
+    Args:
+        searched: the signatures, the default one first: what it says of a layer counts.
+        variables: the values.
+        keras: what Keras 2 says of its layers.
+
+    Raises:
+        UnreadableFile: a value is damaged.
+    """
+    groups = _merged(_grouped(searched))
+    described = _described(groups, variables, keras)
+    titles = _titles(groups, described)
+    layers = []
+    used: set[str] = set()
+    for group, title in zip(groups, titles, strict=True):
+        layer = _layer(group, title, variables, described.get(group.identity))
+        used.update(_keys(group, variables).values())
+        layers.append(Located(_completed(layer, group, variables), group.sites))
+    known = {located.layer.name for located in layers}
+    signature = searched[0].signature if searched else ""
+    rest = _unused(variables, keras, used, layers, signature)
+    layers += [one for one in _folded(searched) if one.layer.name not in known]
+    return tuple(_renamed([*layers, *rest]))
+
+
+def _grouped(searched: Sequence[Searched]) -> list[_Group]:
+    groups: dict[_Identity, _Group] = {}
+    for one in searched:
+        for site in one.found.sites:
+            sources = {(name, leaf.sources) for name, leaf in site.parameters.items()}
+            identity = _Identity(frozenset(sources), site.epsilon)
+            group = groups.setdefault(identity, _Group(identity, one.graph, one.signature, {}))
+            group.sites[one.signature] = (*group.sites.get(one.signature, ()), site)
+    return list(groups.values())
+
+
+def _merged(groups: list[_Group]) -> list[_Group]:
+    """Join the calls by batch statistics of a layer to those by its moving ones: they use a part of its parameters."""
+    whole = [group for group in groups if group.first.statistics is Statistics.MOVING]
+    rest = []
+    for group in groups:
+        if group in whole:
+            continue
+        mine = [one for one in whole if group.identity.sources and group.identity.sources <= one.identity.sources]
+        if not mine:
+            rest.append(group)
+        for signature, sites in group.sites.items() if mine else ():
+            mine[0].sites[signature] = (*mine[0].sites.get(signature, ()), *sites)
+    return [group for group in groups if group in whole or group in rest]
+
+
+def _described(
+    groups: Iterable[_Group], variables: Variables, keras: Iterable[KerasNorm]
+) -> Mapping[_Identity, KerasNorm]:
+    """Return what Keras says of each group: that of the layer with one of its variables."""
+    by_key = {key: norm for norm in keras for key in norm.keys.values()}
+    found = {}
+    for group in groups:
+        norm = next((by_key[key] for key in _keys(group, variables).values() if key in by_key), None)
+        if norm is not None:
+            found[group.identity] = norm
+    return found
+
+
+def _titles(groups: Sequence[_Group], described: Mapping[_Identity, KerasNorm]) -> list[str]:
+    """Return the name of each group: Keras' own, the scope of its variables if it is its alone, or of its operation."""
+    scopes = [
+        names.common_scope(group.graph.nodes[leaf.sources[0]].node.name for leaf in _named_leaves(group))
+        for group in groups
+    ]
+    titles = []
+    for group, scope in zip(groups, scopes, strict=True):
+        norm = described.get(group.identity)
+        own = scope if scope and scopes.count(scope) == 1 else names.scope_of(group.first.name)
+        titles.append(norm.name if norm is not None and norm.name else own)
+    return names.distinct(titles)
+
+
+def _named_leaves(group: _Group) -> list[Leaf]:
+    leaves = group.first.parameters.values()
+    named = [leaf for leaf in leaves if not is_filled_in(group.graph.nodes[leaf.sources[0]].node.name)]
+    return named or list(leaves)
+
+
+def _keys(group: _Group, variables: Variables) -> dict[str, str]:
+    """Return where each parameter's values are, by standard name."""
+    parameters = group.first.parameters
+    return {name: variables.keys(group.graph, parameters[name])[0] for name in PARAMETERS if name in parameters}
+
+
+def _layer(group: _Group, title: str, variables: Variables, norm: KerasNorm | None) -> BatchNorm:
+    site, graph = group.first, group.graph
+    arrays: dict[str, Array] = {}
+    notes = []
+    for name, leaf in site.parameters.items():
+        values = variables.value(graph, leaf)
+        if values is None:
+            notes.append(f"the file holds no values for its {name}: {printable(leaf.sources[0])}")
+        elif not (name in _NEUTRAL and _is_neutral(name, leaf, graph, values)):
+            arrays[name] = per_channel(values)
+    if site.hidden:
+        notes.append(f"it is {site.hidden}: its input and output cannot be observed")
+    if site.statistics is Statistics.MOVING and any(
+        one.statistics is not Statistics.MOVING for sites in group.sites.values() for one in sites
+    ):
+        notes.append("another call of it normalises by the statistics of the batch")
+    epsilon, contradiction = _epsilon(site, norm)
+    types = {variables.dtype(graph, site.parameters[name]) for name in PARAMETERS if name in arrays}
+    return BatchNorm(
+        name=title,
+        gamma=arrays.get("gamma"),
+        beta=arrays.get("beta"),
+        moving_mean=arrays.get("moving_mean"),
+        moving_variance=arrays.get("moving_variance"),
+        epsilon=epsilon,
+        momentum=None if norm is None else norm.momentum,
+        axis=(norm.axis if norm is not None else None) or _axis(site, variables.value(graph, _shaping(site))),
+        scale=norm.scale if norm is not None else "gamma" in arrays,
+        center=norm.center if norm is not None else "beta" in arrays,
+        dtype="+".join(sorted(types - {""})) or "float32",
+        location=_location({name: key for name, key in _keys(group, variables).items() if name in arrays}),
+        class_name="" if norm is None else norm.class_name,
+        statistics=site.statistics,
+        epsilon_source=None if epsilon is None else "file",
+        notes=(*notes, *contradiction),
+    )
+
+
+def _shaping(site: Site) -> Leaf:
+    return next(site.parameters[name] for name in reversed(PARAMETERS) if name in site.parameters)
+
+
+def _axis(site: Site, values: Array | None) -> tuple[int, ...]:
+    if site.axis is not None:
+        return site.axis
+    return (-1,) if values is None or values.ndim < 2 else axes_of(values.shape)
+
+
+def _is_neutral(name: str, leaf: Leaf, graph: FlatGraph, values: Array) -> bool:
+    """Return whether the fused operation was only given this because it must have one: the layer has none."""
+    nodes = [graph.nodes[source] for source in leaf.sources]
+    filled = all(node.op in ("Const", "Fill") and is_filled_in(node.node.name) for node in nodes)
+    return filled and bool((values == _NEUTRAL[name]).all())
+
+
+def per_channel(values: Array) -> Array:
+    """Return a parameter flat, unless it runs along several axes."""
+    flat = values.reshape(-1) if sum(length != 1 for length in values.shape) < 2 else values
+    flat.flags.writeable = False
+    return flat
+
+
+def _epsilon(site: Site, norm: KerasNorm | None) -> tuple[float | None, tuple[str, ...]]:
+    """Return the epsilon that the graph computes with; as Keras writes it, if that is the same to the kernel."""
+    computed = graph_norms.checked_epsilon(site.epsilon)
+    if norm is None or norm.epsilon is None or computed is None:
+        return computed, ()
+    kernel = np.float64 if site.arithmetic == "float64" else np.float32
+    if kernel(norm.epsilon) == kernel(computed):
+        return norm.epsilon, ()
+    return computed, (f"its configuration says epsilon {norm.epsilon:g}, the graph computes with {computed:g}",)
+
+
+def _location(keys: Mapping[str, str]) -> str:
+    short = [key.removesuffix(_VALUE) for key in keys.values()]
+    # `variables/7` and `variables/8` have a scope in common with all others.
+    own = not any(key.rpartition("/")[2].isdecimal() for key in short)
+    return (names.common_scope(short) if own else "") or ", ".join(short)
+
+
+def _completed(layer: BatchNorm, group: _Group, variables: Variables) -> BatchNorm:
+    """Add the moving statistics of a layer that normalises by those of the batch: the graph does not lead to them."""
+    if layer.statistics is Statistics.MOVING or variables.store is None:
+        return layer
+    nodes = {group.graph.nodes[leaf.sources[0]].node.name for leaf in group.first.parameters.values()}
+    for parts in names.norms(variables.restored).values():
+        if nodes & set(parts.values()):
+            mean, variance = (
+                per_channel(variables.store.read(variables.restored[parts[name]].key))
+                for name in ("moving_mean", "moving_variance")
+            )
+            return replace(layer, moving_mean=mean, moving_variance=variance)
+    return layer
+
+
+def _unused(
+    variables: Variables,
+    keras: Sequence[KerasNorm],
+    used: set[str],
+    layers: Sequence[Located],
+    signature: str,
+) -> list[Located]:
+    """Return the layers whose statistics are stored and of which no signature makes use."""
+    store = variables.store
+    if store is None:
+        return []
+    described = [(norm.name, norm.keys) for norm in keras]
+    restored = {name: one.key for name, one in variables.restored.items()}
+    titled = [
+        (title, {name: restored[node] for name, node in parts.items()})
+        for title, parts in names.norms(restored).items()
+    ]
+    settings = {norm.name: norm for norm in keras}
+    rest = []
+    for title, keys in [*described, *titled, *stored_norms(store)]:
+        statistics = {keys[name] for name in ("moving_mean", "moving_variance") if name in keys}
+        if statistics & used or any(_is_copy(store, keys, one.layer) for one in layers):
+            continue
+        used |= statistics
+        layer = _configured(of_keys(store, title, keys), settings.get(title))
+        note = f"signature {printable(signature)!r} does not use it" if signature else "the graph does not use it"
+        rest.append(Located(replace(layer, notes=(*layer.notes, note))))
+    return rest
+
+
+def stored_norms(store: Store) -> list[tuple[str, Mapping[str, str]]]:
+    """Return name and keys of every batch norm that a checkpoint itself tells of: by its objects, or by its names."""
+    if object_graph.KEY in store.entries:
+        objects = object_graph.objects(Message(b"".join(store.strings(object_graph.KEY)[:1])))
+        found = [("/".join(path), keys) for path, keys in object_graph.norms(objects)]
+        return sorted(((title or _NAMELESS, keys) for title, keys in found), key=lambda one: names.natural(one[0]))
+    known = [name for name, entry in store.entries.items() if tensor.float_name(entry.dtype)]
+    return [(title or _NAMELESS, keys) for title, keys in names.norms(known).items()]
+
+
+def _configured(layer: BatchNorm, norm: KerasNorm | None) -> BatchNorm:
+    if norm is None:
+        return layer
+    return replace(
+        layer,
+        epsilon=norm.epsilon,
+        epsilon_source=None if norm.epsilon is None else "file",
+        momentum=norm.momentum,
+        axis=norm.axis,
+        scale=norm.scale,
+        center=norm.center,
+        class_name=norm.class_name,
+    )
+
+
+def _is_copy(store: Store, keys: Mapping[str, str], layer: BatchNorm) -> bool:
+    """Return whether variables are those of a layer once more, as Keras 3 stores each of them twice."""
+    for name in ("moving_variance", "moving_mean"):
+        mine, entry = getattr(layer, name), store.entries.get(keys.get(name, ""))
+        if mine is None or entry is None or math.prod(entry.shape) != mine.size:
+            return False
+        if store.read(keys[name]).tobytes() != mine.tobytes():
+            return False
+    return True
+
+
+def of_keys(store: Store, title: str, keys: Mapping[str, str]) -> BatchNorm:
+    """Return a layer of which only variables are known, by standard name; epsilon and axis are not.
+
+    Raises:
+        UnreadableFile: a value is damaged.
+    """
+    ordered = {name: keys[name] for name in PARAMETERS if name in keys}
+    arrays = {name: per_channel(store.read(key)) for name, key in ordered.items()}
+    types = {tensor.float_name(store.entries[key].dtype) for key in ordered.values()}
+    return BatchNorm(
+        name=title,
+        gamma=arrays.get("gamma"),
+        beta=arrays.get("beta"),
+        moving_mean=arrays.get("moving_mean"),
+        moving_variance=arrays.get("moving_variance"),
+        dtype="+".join(sorted(types - {""})) or "float32",
+        location=_location(ordered),
+    )
+
+
+def _folded(searched: Iterable[Searched]) -> list[Located]:
+    """Return what was a batch norm before somebody optimised the graph: its parameters are gone."""
+    found: dict[str, Located] = {}
+    for one in searched:
+        for folded in one.found.folded:
+            title = names.scope_of(folded.name)
+            note = f"it was folded into {folded.into}: gamma, beta and statistics are no longer in the file"
+            found.setdefault(
+                title, Located(BatchNorm(title, None, None, None, None, location=folded.name, notes=(note,)))
+            )
+    return list(found.values())
+
+
+def _renamed(layers: Sequence[Located]) -> list[Located]:
+    titles = names.distinct(one.layer.name for one in layers)
+    return [replace(one, layer=replace(one.layer, name=title)) for one, title in zip(layers, titles, strict=True)]

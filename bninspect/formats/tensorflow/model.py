@@ -1,0 +1,100 @@
+"""A graph with its variables: what the reader reports and the runtime runs, found once and in one way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bninspect.errors import UsageError
+from bninspect.formats.tensorflow import code, graph_norms
+from bninspect.formats.tensorflow.flatten import flatten, flatten_all
+from bninspect.formats.tensorflow.graph import Graph, MetaGraph, Signature
+from bninspect.formats.tensorflow.keras import KerasNorm
+from bninspect.formats.tensorflow.layers import Located, Searched, located
+from bninspect.formats.tensorflow.variables import Store, Variables, restored_by
+from bninspect.names import printable
+
+DEFAULT = "serving_default"
+WHOLE = ""
+"""Stands for a signature where a graph has none: all of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A graph, the layers in it, and what it would do if it ran."""
+
+    graph: Graph
+    signatures: Mapping[str, Signature]
+    searched: tuple[Searched, ...]
+    """One for each signature, the default one first; `WHOLE` alone where there is none."""
+    layers: tuple[Located, ...]
+    code: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def of_meta_graph(meta: MetaGraph, store: Store | None, keras: Sequence[KerasNorm] = ()) -> Model:
+    """Return the model of a MetaGraph.
+
+    Raises:
+        UnreadableFile: the graph or a value is damaged.
+    """
+    variables = Variables(restored_by(meta.graph, meta.restore), store)
+    searched = _searched(meta.graph, meta.signatures)
+    layers = located(searched, variables, keras)
+    if meta.signatures:
+        fetched = [info.tensor for one in meta.signatures.values() for info in one.outputs.values()]
+    else:
+        fetched = _fetched(layers)
+    impure = (*code.impure(meta.graph, [*fetched, *meta.initialisers]), *code.impure_restore(meta))
+    return Model(meta.graph, meta.signatures, searched, layers, tuple(dict.fromkeys(impure)), _notes(searched))
+
+
+def of_frozen(graph: Graph) -> Model:
+    """Return the model of a graph whose parameters are constants. Raises UnreadableFile."""
+    searched = _searched(graph, {})
+    layers = located(searched, Variables({}, None))
+    return Model(graph, {}, searched, layers, code.impure(graph, _fetched(layers)), _notes(searched))
+
+
+def default(signatures: Mapping[str, Signature]) -> str:
+    """Return the signature that is meant when nobody says which."""
+    return DEFAULT if DEFAULT in signatures else next(iter(sorted(signatures)), WHOLE)
+
+
+def chosen(model: Model, name: str | None) -> Searched:
+    """Return the flat graph of a signature, of the default one for `None`.
+
+    Raises:
+        UsageError: there is no such signature.
+    """
+    for one in model.searched:
+        if name is None or one.signature == name:
+            return one
+    known = ", ".join(printable(one) for one in model.signatures) or "none"
+    raise UsageError(
+        f"the model has no signature {printable(str(name))!r}",
+        why=f"its signatures: {known}",
+        hint=f"--signature {printable(default(model.signatures))}" if model.signatures else "",
+    )
+
+
+def _searched(graph: Graph, signatures: Mapping[str, Signature]) -> tuple[Searched, ...]:
+    if not signatures:
+        flat = flatten_all(graph)
+        return (Searched(WHOLE, flat, graph_norms.search(flat)),)
+    first = default(signatures)
+    result = []
+    for name in (first, *sorted(signatures.keys() - {first})):
+        flat = flatten(graph, [info.tensor for info in signatures[name].outputs.values()])
+        result.append(Searched(name, flat, graph_norms.search(flat)))
+    return tuple(result)
+
+
+def _fetched(layers: Sequence[Located]) -> list[str]:
+    """Return the nodes of the graph that observing the layers takes."""
+    return [name for one in layers for sites in one.sites.values() for site in sites for name in (site.x[0], site.y[0])]
+
+
+def _notes(searched: Sequence[Searched]) -> tuple[str, ...]:
+    assumed = searched[0].graph.assumed if searched else ()
+    return tuple(f"placeholder {printable(name)!r} is taken as false, as at inference" for name in assumed)
