@@ -21,9 +21,6 @@ TEXT_CHARACTERS = 32 << 20
 CONTAINERS = 2_000_000
 """Most objects and lists in the text: json.loads makes some 100 bytes of each."""
 
-# Places in an entry that describe its surroundings, not the layers within it.
-_ASIDE = {"inbound_nodes", "input_layers", "output_layers", "build_config", "compile_config", "dtype"}
-
 
 @dataclass(frozen=True, eq=False)
 class Node:
@@ -142,7 +139,7 @@ def _node(entry: dict[str, Any], path: tuple[str, ...], attribute: str, outer: C
 def _objects_in(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the nearest named objects within `config`, however deep in lists and unnamed objects, with their key."""
     for key, value in config.items():
-        if key not in _ASIDE:
+        if key != "dtype":  # a policy has a name, and is no layer
             yield from ((key, inner) for inner in _objects_at(value))
 
 
@@ -155,9 +152,8 @@ def _objects_at(value: object) -> Iterator[dict[str, Any]]:
         if _is_object(value) and (_name(value) or isinstance(value["config"], list)):
             yield value
         else:
-            for key, item in value.items():
-                if key not in _ASIDE:
-                    yield from _objects_at(item)
+            for item in [value["config"]] if _is_object(value) else value.values():
+                yield from _objects_at(item)
 
 
 def _name(entry: Mapping[str, Any]) -> str:

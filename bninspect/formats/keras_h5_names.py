@@ -57,8 +57,8 @@ def sites(names: Sequence[str]) -> list[Site]:
     """
     found: dict[str, dict[str, str]] = {}
     doubled: set[str] = set()
-    order: dict[str, int] = {}
-    for number, name in enumerate(names):
+    order: dict[str, None] = {}
+    for name in names:
         match = _WEIGHT.fullmatch(name)
         if match is None:
             continue
@@ -68,8 +68,8 @@ def sites(names: Sequence[str]) -> list[Site]:
             doubled.add(prefix)
         weights[role] = name
         if role in STATISTICS:
-            order.setdefault(prefix, number)
-    return [Site(prefix, found[prefix], prefix in doubled) for prefix in sorted(order, key=order.__getitem__)]
+            order[prefix] = None
+    return [Site(prefix, found[prefix], prefix in doubled) for prefix in order]
 
 
 def pair(
@@ -143,16 +143,20 @@ def owners(architecture: Architecture, names: Sequence[str]) -> dict[str, list[N
     """Return the batch norms of the configuration by the top-level layer, one of `names`, whose group holds them.
 
     That is the outermost layer around each that has a group: Keras 1 stored the branches of a Merge one by one. Its
-    Sequential has no name in the configuration if it is nested; then its position in `names` gives it one.
+    Sequential, if nested, has no name in the configuration; then its position in `names` gives it one.
     """
-    top = [node.name for node in architecture.root.children if node.attribute == "layers"]
+    top = [node for node in architecture.root.children if node.attribute == "layers"]
+    places = zip(top, names, strict=True) if len(top) == len(names) else ()
+    given = {node.name: name for node, name in places if "name" not in node.config}
     known = set(names)
-    given = {old: new for old, new in zip(top, names, strict=False) if old not in known and len(top) == len(names)}
     found: dict[str, list[NormConfig]] = {}
     for config in architecture.norms:
-        path = (given.get(config.path[0], config.path[0]), *config.path[1:])
-        owner = next((part for part in path if part in known), path[0])
-        found.setdefault(owner, []).append(replace(config, path=path))
+        owner = next((part for part in config.path if part in known), None)
+        if owner is not None:
+            found.setdefault(owner, []).append(config)
+        else:
+            owner = given.get(config.path[0], config.path[0])
+            found.setdefault(owner, []).append(replace(config, path=(owner, *config.path[1:])))
     return found
 
 

@@ -303,12 +303,14 @@ def test_no_array_is_read_from_another_file(file: Path, fill: Build, stream: boo
 
 def test_no_filter_plugin_is_looked_for(file: Path) -> None:
     build(file, lambda made: made.create_dataset("a", data=VALUES, scaleoffset=3))
+    h5py.h5pl.append(b"/plugins")
     before = [h5py.h5pl.get(number) for number in range(h5py.h5pl.size())]
     with open_file(file, "m") as root:
         assert h5py.h5pl.size() == 0
         with pytest.raises(UnsafeFile, match="filter"):
             root.array("a")
     assert [h5py.h5pl.get(number) for number in range(h5py.h5pl.size())] == before
+    h5py.h5pl.remove(len(before) - 1)
 
 
 # What would exhaust the machine
@@ -340,6 +342,20 @@ def test_bytes_that_are_stored_count_not_those_declared(file: Path) -> None:
         assert small.size == 1 << 18
         assert large is not None
         assert np.array_equal(large, noise)
+
+
+def test_half_a_gigabyte_is_too_much_however_much_is_stored(file: Path) -> None:
+    noise = np.random.default_rng(0).normal(size=1 << 20).astype("f4")
+
+    def fill(made: h5py.File) -> None:
+        made.create_dataset("a", shape=(150 << 20,), dtype="f4", chunks=(1 << 20,), compression="gzip")[: 1 << 20] = (
+            noise
+        )
+
+    build(file, fill)
+    assert 200 * file.stat().st_size > (150 << 22)
+    with open_file(file, "m") as root, pytest.raises(UnsafeFile, match="out of proportion"):
+        root.array("a")
 
 
 def test_a_chunk_larger_than_its_array_counts_as_a_whole(file: Path) -> None:

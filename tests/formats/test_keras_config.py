@@ -297,6 +297,8 @@ def test_wrappers_and_cells() -> None:
 
 
 def test_what_surrounds_a_layer_is_not_in_it() -> None:
+    unnamed = {"class_name": "Parts", "config": {"part": norm("within")}, "build_config": {"l": norm("y")}}
+    assert paths(model(wrapped(unnamed))) == ["td/within"]
     entry = {
         **wrapped(norm("inner")),
         "inbound_nodes": [[norm("x")]],
@@ -374,6 +376,19 @@ def test_equal_layers_without_an_id_are_two() -> None:
     assert [norm.repeats for norm in found] == [None, None]
 
 
+def test_an_id_makes_no_other_layers_the_same() -> None:
+    shared, again = norm("shared"), {**norm("shared"), "shared_object_id": 1}
+    inner = [model(norm("bn"), name=name) for name in ("s1", "s2")]
+    found = parsed(model(*inner, shared, model(again, name="s3"))).norms
+    assert [norm.repeats for norm in found] == [None, None, None, ("shared",)]
+
+
+def test_a_shared_layer_has_the_calls_of_all_its_places() -> None:
+    again = called({**norm("shared"), "shared_object_id": 1}, ALWAYS)
+    first, second = parsed(model(called(norm("shared"), CALLER), model(again, name="s"))).norms
+    assert first.training == second.training == {None, True}
+
+
 def test_an_id_without_an_equal_layer_before_it_means_nothing() -> None:
     found = parsed(model(norm("a"), {**norm("b"), "shared_object_id": 1})).norms
     assert [norm.repeats for norm in found] == [None, None]
@@ -447,6 +462,13 @@ def test_lone_surrogates_are_names_like_any_other() -> None:
         ({"class_name": "Dense", "module": "evil.layers", "config": {"name": "l"}}, "Dense 'l'"),
         ({"class_name": "Dense", "registered_name": "pkg>Dense", "config": {"name": "l"}}, "Dense 'l'"),
         ({"class_name": "Dense", "config": {"name": "l", "activation": "my_act"}}, "function 'my_act' in 'l'"),
+        (
+            {
+                "class_name": "Dense",
+                "config": {"name": "l", "activation": {"class_name": "function", "module": "evil", "config": "relu"}},
+            },
+            "function 'relu' in 'l'",
+        ),
         ({"class_name": "GRU", "config": {"name": "l", "recurrent_activation": "x"}}, "function 'x' in 'l'"),
         (
             {"class_name": "Dense", "config": {"name": "l", "activation": {"class_name": "function", "config": "f"}}},

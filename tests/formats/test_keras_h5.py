@@ -307,6 +307,16 @@ def test_a_layer_stored_with_two_models_must_be_the_same_in_both(file: Path, sam
             read(file, layers, config)
 
 
+def test_weights_of_one_name_belong_to_nobody(file: Path) -> None:
+    """Weights alone, of a nested model that Keras 3.0 failed to save: which layer's gamma was written is open."""
+    write(file, {"sub": values()}, version="3.0.5")
+    with h5py.File(file, "r+") as made:
+        made["sub"].attrs["weight_names"] = np.array([*PARAMETERS, *PARAMETERS], "S")
+    (layer,) = formats.read(file).layers
+    assert (layer.name, layer.arrays) == ("sub", {})
+    assert layer.notes[0].startswith("half-written: gamma, beta, moving_mean, moving_variance")
+
+
 def test_layers_of_one_name_stay_apart(file: Path) -> None:
     custom = {"class_name": "Blocks", "config": {"name": "c", "parts": [norm("bn"), norm("bn", epsilon=0.5)]}}
     layers = {"c": {**weights("c/0/bn", values()), **weights("c/1/bn", values(2))}}

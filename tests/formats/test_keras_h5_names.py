@@ -159,12 +159,12 @@ def test_half_of_the_statistics_is_no_hidden_batch_norm() -> None:
 
 def test_a_layer_at_several_places_has_one_set_of_weights() -> None:
     places = [config("m", "one", "bn"), config("m", "two", "bn", training=frozenset({True}))]
-    site = bn("bn")
-    ((_, found),), unmatched = pair(places, [site])
-    assert found is not None
-    assert found.path == ("m", "one", "bn")
-    assert found.training == {None, True}
-    assert unmatched == []
+    for site in (bn("bn"), bn("bn_1"), bn("")):
+        ((_, found),), unmatched = pair(places, [site])
+        assert found is not None
+        assert found.path == ("m", "one", "bn")
+        assert found.training == {None, True}
+        assert unmatched == []
 
 
 @pytest.mark.parametrize(
@@ -202,8 +202,16 @@ def test_a_nested_sequential_of_keras_1_is_named_by_its_place() -> None:
 
 
 def test_branches_of_a_merge_of_keras_1_have_groups_of_their_own() -> None:
-    branch = {"class_name": "Sequential", "config": [norm("b")]}
-    merge = {"class_name": "Merge", "config": {"name": "merge_1", "layers": [branch], "mode": "sum"}}
+    branches = [{"class_name": "Sequential", "config": [norm(name) for name in names]} for names in ("bc", "d")]
+    merge = {"class_name": "Merge", "config": {"name": "merge_1", "layers": branches, "mode": "sum"}}
     architecture = parse(json.dumps({"class_name": "Sequential", "config": [merge, norm("a")]}), "m.h5")
-    found = owners(architecture, ["b", "a"])
-    assert {name: [each.path[-1] for each in configs] for name, configs in found.items()} == {"b": ["b"], "a": ["a"]}
+    whole, part = owners(architecture, ["b", "c", "d", "a"]), owners(architecture, ["b", "a"])
+    assert [(name, each.path[-1]) for name, configs in whole.items() for each in configs] == [
+        *zip("bcda", "bcda", strict=True)
+    ]
+    assert [(name, each.path[-1]) for name, configs in part.items() for each in configs] == [
+        ("b", "b"),
+        ("merge_1", "c"),
+        ("merge_1", "d"),
+        ("a", "a"),
+    ]
