@@ -1,7 +1,8 @@
 """Runs commands in fresh processes, turn by turn, and measures their wall time and memory.
 
 Other work on the machine slows whatever runs at that moment. So the commands take turns, short ones several times
-in each turn, of which the fastest counts; a ratio is that of two times of one round, and its median is judged.
+in each turn, of which the fastest counts; a ratio is that of two wall times of one round, and its median is judged.
+On a busy machine the processor times, shown beside, say more.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ TURN_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Measured:
-    """Wall times of one command in seconds, one per round, and its peak memory in bytes."""
+    """What one command took: wall times, one per round, its least processor time, and its peak memory in bytes."""
 
     seconds: tuple[float, ...]
+    cpu: float
     peak: int
 
 
@@ -42,19 +44,24 @@ def measure(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[str, Mea
         SystemExit: a command did not end with 0: it did something else than what is to be measured.
     """
     peaks = {name: _peak(command) for name, command in commands.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    turns: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, command in commands.items():
-            seconds[name].append(_fastest(command))
-    return {name: Measured(tuple(seconds[name]), peaks[name]) for name in commands}
+            turns[name].append(_turn(command))
+    return {
+        name: Measured(
+            tuple(wall for wall, _ in turns[name]), min((cpu for _, cpu in turns[name]), default=0), peaks[name]
+        )
+        for name in commands
+    }
 
 
 def show(measured: Mapping[str, Measured]) -> None:
     """Print the times and the memory of each command."""
     width = max(map(len, measured))
-    print(f"{'':{width}}  {'least':>8} {'median':>8} {'most':>8} {'peak':>8}")
+    print(f"{'':{width}}  {'least':>8} {'median':>8} {'most':>8} {'cpu':>8} {'peak':>8}")
     for name, result in measured.items():
-        times = (min(result.seconds), statistics.median(result.seconds), max(result.seconds))
+        times = (min(result.seconds), statistics.median(result.seconds), max(result.seconds), result.cpu)
         columns = " ".join(f"{seconds:6.3f} s" for seconds in times)
         print(f"{name:{width}}  {columns} {result.peak / 2**20:5.0f} MB")
 
@@ -96,16 +103,23 @@ def baseline(name: str, path: Path) -> tuple[str, ...]:
     return (sys.executable, str(BASELINES / f"{name}.py"), str(path))
 
 
-def _fastest(command: Sequence[str]) -> float:
-    """Return the least wall time of a command, run again until a turn is over."""
+def _turn(command: Sequence[str]) -> tuple[float, float]:
+    """Return the least wall time and the least processor time of a command, run again until its turn is over."""
     end = time.perf_counter() + TURN_SECONDS
-    least = math.inf
+    wall = cpu = math.inf
     while (start := time.perf_counter()) < end:
+        before = _cpu_of_children()
         done = subprocess.run(command, check=False, env=QUIET, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        least = min(least, time.perf_counter() - start)
+        wall, cpu = min(wall, time.perf_counter() - start), min(cpu, _cpu_of_children() - before)
         if done.returncode:
             _refuse(command, done.returncode, done.stdout)
-    return least
+    return wall, cpu
+
+
+def _cpu_of_children() -> float:
+    """Return the processor time of all children that have ended, and of theirs."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _peak(command: Sequence[str]) -> int:

@@ -24,6 +24,13 @@ def test_memory_of_children_counts(measure: ModuleType) -> None:
     assert 100e6 < measured["parent"].peak < 200e6
 
 
+def test_processor_time_of_children_counts(measure: ModuleType) -> None:
+    count = "import time\nwhile time.process_time() < 0.3: pass"
+    spawn = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {count!r}], check=True)"
+    measured = measure.measure({"parent": (sys.executable, "-c", spawn)}, rounds=1)
+    assert measured["parent"].cpu >= 0.3
+
+
 def test_each_round_runs_every_command_in_turn(
     measure: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,6 +57,6 @@ def test_a_command_that_fails_is_not_measured(measure: ModuleType, tmp_path: Pat
 def test_the_median_ratio_is_judged(
     measure: ModuleType, capsys: pytest.CaptureFixture[str], seconds: tuple[float, ...], verdict: str
 ) -> None:
-    measured = {"a": measure.Measured(seconds, 0), "b": measure.Measured((1.0, 3.0, 1.0), 0)}
+    measured = {"a": measure.Measured(seconds, 0, 0), "b": measure.Measured((1.0, 3.0, 1.0), 0, 0)}
     measure.judge_ratio(measured, "a", "b", most=3)
     assert capsys.readouterr().out.startswith(verdict)
