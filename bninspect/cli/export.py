@@ -59,7 +59,8 @@ def command(context: click.Context, /, **options: Any) -> int:
 def _tell(checkpoint: Checkpoint, target: str) -> None:
     channels = sum(layer.channels for layer in checkpoint.layers)
     place = "standard output" if target == "-" else printable(target)
-    say(f"wrote {len(checkpoint.layers)} batch-norm layers, {channels} channels to {place}")
+    count = len(checkpoint.layers)
+    say(f"wrote {count} batch-norm layer{'' if count == 1 else 's'}, {channels} channels to {place}")
     unknown = [layer.name for layer in checkpoint.layers if layer.epsilon is None]
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""

@@ -247,8 +247,11 @@ def _every_layer(model: ModelReport) -> Iterator[Line]:
 
 def _total(report: Report) -> Line:
     counts = Counter(model.status for model in report.models)
-    parts: list[str | tuple[str, str]] = [f"{plural(report.summary.models, 'model')}: "]
+    parts: list[str | tuple[str, str]] = []
     for status, (_, style) in _VERDICTS.items():
         if counts[status]:
-            parts += [(f"{counts[status]} {status.value}", style), "  "]
+            parts += [
+                ", " if parts else f"{plural(len(report.models), 'model')}: ",
+                (f"{counts[status]} {status}", style),
+            ]
     return line(*parts)

@@ -66,7 +66,7 @@ def test_an_option_may_come_from_the_environment(sample_models: Path) -> None:
         (("inspect", "broken_nan.h5"), 1, "BN101"),
         (("inspect", "broken_nan.h5", "--ignore", "BN101"), 0, "4 batch-norm layers"),
         (("inspect", "broken_nan.h5", "--fail-on", "never"), 0, "BN101"),
-        (("inspect", MODEL, "broken_nan.h5", "broken_truncated.h5"), 3, "3 models: 1 pass  1 fail  1 error"),
+        (("inspect", MODEL, "broken_nan.h5", "broken_truncated.h5"), 3, "3 models: 1 pass, 1 fail, 1 error"),
     ],
 )
 def test_exit_codes_and_what_is_said(arguments: tuple[str, ...], code: int, says: str, sample_models: Path) -> None:
@@ -123,7 +123,7 @@ def test_export_to_standard_output_is_the_data_alone(sample_models: Path) -> Non
     done = bninspect("export", sample_models / MODEL, "--format", "csv", "-o", "-", "--layer", "*_1")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["channel"] for row in rows] == [str(channel) for channel in range(12)]
-    assert done.stderr.startswith("wrote 1 batch-norm layers")
+    assert done.stderr.startswith("wrote 1 batch-norm layer, 12 channels")
 
 
 def test_export_says_that_epsilon_is_unknown_and_takes_it(sample_models: Path) -> None:
