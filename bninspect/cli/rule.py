@@ -1,0 +1,22 @@
+"""`bninspect rule`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("rule")
+@click.argument("code", metavar="[CODE]", required=False)
+@click.option("--markdown", is_flag=True, help="Every page as Markdown.")
+def command(code: str | None, *, markdown: bool) -> int:
+    """Print the manual page of a rule, such as BN102; without a code, list the rules."""
+    from bninspect.rules import manual
+
+    if markdown:
+        click.echo(manual.markdown(), nl=False)
+    elif code is None:
+        for page in manual.pages().values():
+            click.echo(f"{page.code}  {page.title}")
+    else:
+        click.echo(manual.page(code).text, nl=False)
+    return 0

@@ -1,0 +1,110 @@
+"""The manual pages: what each finding means, why it matters, what to do about it. Made from the rules' docstrings."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+
+from bninspect.errors import UsageError
+from bninspect.names import printable
+from bninspect.rules import RULES
+
+_WIDTH = 100
+
+_OBSERVED = (
+    """BN202: an output is NaN or infinite, or should be.
+
+    The formula and the runtime do not both have a finite number there, so nothing can be compared, and NaN is never
+    counted as agreement. Parameters or the input hold NaN, or an earlier layer overflowed.
+
+    What to do: look at the rules BN101 and BN102 of the same layer, and at the layers before it.
+
+    Severity: error.
+    """,
+    """BN301: the runtime computes something else than the formula with the stored parameters.
+
+    At least one element differs by more than float arithmetic allows: the bound is derived from the order of
+    operations and the precision of the kernel, for each element. The cause that is named is a reading of the same
+    parameters under which every value is explained; where several fit, all are named.
+
+    What to do: if the runtime is wrong, correct the convention that is named; `bninspect explain` shows the arithmetic.
+
+    Severity: error.
+    """,
+    """BN304: the runtime loaded other parameters than the file holds.
+
+    They were compared bit for bit, in the wider of both types. Weights were loaded by position into layers of another
+    order, by name into renamed layers, or not at all, so that the layer kept its initial values.
+
+    What to do: load the whole model instead of its weights, or compare the order of layers and arrays.
+
+    Severity: error.
+    """,
+    """BN305: the runtime's layer has another setting than the file states.
+
+    Its epsilon or its axis is not the stored one: it was built anew with defaults, or a loader read the configuration
+    of another version.
+
+    What to do: build the layer with the stored settings.
+
+    Severity: error.
+    """,
+)
+"""Pages of the findings that comparing with a runtime gives."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """The manual page of one finding."""
+
+    code: str
+    title: str
+    paragraphs: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The page for a terminal."""
+        wrapped = [textwrap.fill(paragraph, _WIDTH) for paragraph in self.paragraphs]
+        return "\n\n".join([f"{self.code}: {self.title}", *wrapped]) + "\n"
+
+
+@cache
+def pages() -> Mapping[str, Page]:
+    """Return all pages by code, in their order."""
+    texts = [*(rule.__doc__ or "" for rule in RULES.values()), *_OBSERVED]
+    return MappingProxyType({page.code: page for page in map(_page, texts)})
+
+
+def page(code: str) -> Page:
+    """Return the page of one code, in any case.
+
+    Raises:
+        UsageError: there is no such rule.
+    """
+    found = pages().get(code.strip().upper())
+    if found is None:
+        near = difflib.get_close_matches(code.upper(), pages(), n=1)
+        raise UsageError(
+            f"no rule {printable(code)}",
+            hint=f"bninspect rule {near[0]}" if near else "bninspect rule lists them",
+        )
+    return found
+
+
+def markdown() -> str:
+    """Return the whole manual as Markdown, as `docs/rules.md` holds it."""
+    parts = ["# Rules", "What `bninspect` may find. Made from the rules' docstrings: `bninspect rule --markdown`."]
+    for one in pages().values():
+        parts += [f"## {one.code}: {one.title}", *one.paragraphs]
+    return "\n\n".join(parts) + "\n"
+
+
+def _page(docstring: str) -> Page:
+    first, *rest = inspect.cleandoc(docstring).split("\n\n")
+    code, _, title = first.partition(": ")
+    return Page(code, title.rstrip("."), tuple(" ".join(paragraph.split()) for paragraph in rest))
