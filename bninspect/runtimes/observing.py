@@ -37,7 +37,7 @@ def observe_model(framework: Framework, checkpoint: Checkpoint, settings: RunSet
             if id(one.layer) in names and (failure := recorder.watch("probed", partial(_probe, one.layer))):
                 notes += (f"{names[id(one.layer)]} does not run alone: {loading.reason(failure)}",)
         return Run(
-            framework.title, Evidence.MODEL, unobserved=unobserved, notes=notes + chosen, environment=_surroundings()
+            framework.title, Evidence.MODEL, unobserved=unobserved, notes=notes + chosen, environment=surroundings()
         )
 
 
@@ -58,7 +58,7 @@ def observe_layers(framework: Framework, checkpoint: Checkpoint, _settings: RunS
             recorder = Recorder(framework, {id(layer): stored.name}, sink)
             if failure := recorder.watch("probed", partial(_probe, layer)):
                 unobserved[stored.name] = f"{framework.title} cannot run it: {loading.reason(failure)}"
-    return Run(framework.title, Evidence.LAYER, unobserved=unobserved, environment=_surroundings())
+    return Run(framework.title, Evidence.LAYER, unobserved=unobserved, environment=surroundings())
 
 
 @contextmanager
@@ -161,7 +161,7 @@ def _alone(framework: Framework, stored: BatchNorm) -> Any:
     return layer
 
 
-def _surroundings() -> Mapping[str, Any]:
+def surroundings() -> Mapping[str, Any]:
     """Return what decides about the last bits of the kernels' results."""
     import tensorflow as tf
     from tensorflow.python.util import _pywrap_util_port as build

@@ -30,6 +30,10 @@ class RunSettings:
     """A .npy or .npz file with the model's input instead of random numbers."""
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Shape of an input by its name, batch included; the name `""` is the only input."""
+    signature: str | None = None
+    """Signature of a SavedModel to run; the default one without it."""
+    tag: str | None = None
+    """Tag of the graph to take from a SavedModel that holds several; `serve` without it."""
     trust: bool = False
     """Whether a model that holds code may run it."""
     modules: tuple[str, ...] = ()

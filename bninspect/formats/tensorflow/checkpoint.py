@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from bninspect.errors import UnknownFormat, UnreadableFile
@@ -154,9 +155,9 @@ def _is_table(path: Path) -> bool:
 def _matches(path: Path, head: bytes) -> bool:
     try:
         if path.is_dir():
-            return not (path / "saved_model.pb").is_file() and bool(
-                (path / STATE).is_file() or next(path.glob("*.index"), None)
-            )
+            # Of several, each is a model of its own; which is meant, the user or a state file must say.
+            indexes = len(list(islice(path.glob("*.index"), 2)))
+            return not (path / "saved_model.pb").is_file() and ((path / STATE).is_file() or indexes == 1)
         if head.startswith(b"model_checkpoint_path:") or _is_table(path):
             return True
         # A prefix is no file; a shard or a .meta file has no sign of its own and is known by the index beside it.

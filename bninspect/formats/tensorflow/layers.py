@@ -180,7 +180,7 @@ def _layer(group: _Group, title: str, variables: Variables, norm: KerasNorm | No
         moving_variance=arrays.get("moving_variance"),
         epsilon=epsilon,
         momentum=None if norm is None else norm.momentum,
-        axis=(norm.axis if norm is not None else None) or _axis(site, variables.value(graph, _shaping(site))),
+        axis=(norm.axis if norm is not None else None) or site_axis(site, variables.value(graph, _shaping(site))),
         scale=norm.scale if norm is not None else "gamma" in arrays,
         center=norm.center if norm is not None else "beta" in arrays,
         dtype="+".join(sorted(types - {""})) or "float32",
@@ -196,7 +196,8 @@ def _shaping(site: Site) -> Leaf:
     return next(site.parameters[name] for name in reversed(PARAMETERS) if name in site.parameters)
 
 
-def _axis(site: Site, values: Array | None) -> tuple[int, ...]:
+def site_axis(site: Site, values: Array | None) -> tuple[int, ...]:
+    """Return the axes of x that the parameters run along, -1 for the last: as the graph says, else by their shape."""
     if site.axis is not None:
         return site.axis
     return (-1,) if values is None or values.ndim < 2 else axes_of(values.shape)

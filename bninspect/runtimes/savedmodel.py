@@ -1,0 +1,306 @@
+"""TensorFlow itself as a runtime: SavedModels, frozen graphs, and checkpoints with their graph beside them.
+
+TensorFlow's own loader loads the file into a session. Its batch norms are where our reader found them in the flat graph
+(formats/tensorflow), so what is compared is what `inspect` lists. One run fetches x, y and the parameters, as the
+kernel gets them, of as many batch norms as memory allows. Grappler is off: it would merge batch norms into their
+neighbours or compute them in another order than the file says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from bninspect.errors import RuntimeFailure
+from bninspect.formats.tensorflow import model as models
+from bninspect.formats.tensorflow.graph_norms import Site
+from bninspect.formats.tensorflow.layers import Located, Searched, per_channel, site_axis
+from bninspect.names import printable
+from bninspect.records import Array, BatchNorm, Checkpoint, Evidence, Observation, Run, Statistics
+from bninspect.runtimes import capture, graph_inputs, graph_source, inputs, keras, loading, probe
+from bninspect.runtimes.graph_copy import Copy
+from bninspect.runtimes.graph_inputs import Feed
+from bninspect.runtimes.observing import surroundings
+from bninspect.runtimes.runtime import Begin, RunSettings, Runtime, Sink
+
+GROUP_BYTES = 256_000_000
+"""Of the arrays that one run fetches; a batch norm that is larger is fetched alone."""
+_SAME = 1e-3
+"""Outputs of the model and of its copy may differ by this much of the largest: they differ by rounding alone."""
+
+
+_Item = TypeVar("_Item", bound=Hashable)
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """One place where one layer is called."""
+
+    layer: BatchNorm
+    site: Site
+
+
+def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
+    """Have TensorFlow load the file itself and run it; observe every batch norm in the model and alone.
+
+    Raises:
+        UnreadableFile: the file is no longer what was read.
+        UsageError: the settings do not fit the model: no such signature or tag, or an input of another kind.
+        RuntimeFailure: TensorFlow cannot load or run the model.
+    """
+    tf = loading.framework("tensorflow")
+    with graph_source.opened(checkpoint, settings) as source:
+        searched = models.chosen(source.model, settings.signature)
+        calls, unobserved = _calls(source.model.layers, checkpoint.layers, searched)
+        title = f"TensorFlow {tf.__version__}"
+        if not calls:
+            return Run(title, Evidence.MODEL, unobserved=unobserved, environment=surroundings())
+        with _session() as session:
+            with loading.failing_as(f"{title} cannot load the file"):
+                source.load(session)
+            run = _Running(session, source.model, searched, calls)
+            notes = run.observe(settings, begin)
+            differs = run.difference()
+        evidence = Evidence.LAYER if differs else Evidence.MODEL
+        return Run(title, evidence, differs, unobserved=unobserved, notes=notes, environment=surroundings())
+
+
+def _calls(
+    located: Iterable[Located], asked: Sequence[BatchNorm], searched: Searched
+) -> tuple[tuple[_Call, ...], Mapping[str, str]]:
+    """Return the calls to observe of the layers that are asked for, and why some layers have none."""
+    names = {layer.name for layer in asked}
+    calls: list[_Call] = []
+    unobserved: dict[str, str] = {}
+    for one in located:
+        if one.layer.name not in names:
+            continue
+        sites = one.sites.get(searched.signature, ())
+        seen = [site for site in sites if not site.hidden and site.y[0] == site.nodes[-1] and _is_norm(site)]
+        calls += [_Call(one.layer, site) for site in seen]
+        if not sites:
+            unobserved[one.layer.name] = _unreached(searched.signature)
+        elif not seen:
+            hidden = next((site.hidden for site in sites if site.hidden), "it normalises by batch statistics")
+            unobserved[one.layer.name] = f"it is {hidden}" if hidden.startswith(("inside", "merged")) else hidden
+    return tuple(calls), unobserved
+
+
+def _is_norm(site: Site) -> bool:
+    # Of a batch norm by batch statistics that is spelt out, only the beginning is known.
+    return site.statistics is Statistics.MOVING or site.axis is not None
+
+
+def _unreached(signature: str) -> str:
+    return f"signature {printable(signature)!r} does not use it" if signature else "the graph does not use it"
+
+
+@contextmanager
+def _session() -> Iterator[Any]:
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    options = v1.ConfigProto()
+    options.graph_options.rewrite_options.disable_meta_optimizer = True
+    options.graph_options.optimizer_options.opt_level = v1.OptimizerOptions.L0
+    level = v1.logging.get_verbosity()
+    v1.logging.set_verbosity(v1.logging.ERROR)  # The session's interface is an old one, and says so.
+    try:
+        with loading.quiet(), tf.Graph().as_default(), v1.Session(config=options) as session:
+            yield session
+    finally:
+        v1.logging.set_verbosity(level)
+
+
+class _Running:
+    """A loaded graph, ready to be fetched from."""
+
+    def __init__(self, session: Any, model: models.Model, searched: Searched, calls: tuple[_Call, ...]) -> None:
+        self._session = session
+        self._calls = calls
+        self._signature = model.signatures.get(searched.signature)
+        self._flat = searched.graph
+        self._outputs = searched.graph.outputs if self._signature is not None else ()
+        wanted = [tensor for call in calls for tensor in (call.site.x, call.site.y, *_tensors(call).values())]
+        with loading.failing_as("TensorFlow cannot take the model's graph apart"):
+            self._copy = Copy(searched.graph, [*wanted, *self._outputs])
+        self._feed: dict[Any, Array] = {}
+
+    def observe(self, settings: RunSettings, begin: Begin) -> tuple[str, ...]:
+        """Run the model on the first size of input that it accepts, then every layer alone; return notes."""
+        taken, off = graph_inputs.feeds(self._flat, self._signature)
+        sizes, notes = self._sized(taken, off, settings)
+        sink = begin()
+        ranks: dict[str, int] = {}
+        for numbers in _together(range(len(self._calls)), sizes):
+            group = [self._calls[number] for number in numbers]
+            with loading.failing_as("TensorFlow cannot run the model"):
+                fetched = self._session.run([self._fetches(call) for call in group], self._feed)
+            for call, values in zip(group, fetched, strict=True):
+                seen = _observation(call, "in-model", values)
+                ranks.setdefault(call.layer.name, seen.x.ndim)
+                sink(seen)
+            del fetched, values
+        return (*notes, *self._probe(ranks, sink))
+
+    def difference(self) -> str:
+        """Return how the outputs of the model differ from those of its copy; empty if they are the same."""
+        if self._copy.is_empty or self._signature is None:
+            return ""
+        graph = self._session.graph
+        with loading.failing_as("TensorFlow cannot run the model"):
+            own = [graph.get_tensor_by_name(info.tensor) for info in self._signature.outputs.values()]
+            ours, theirs = self._session.run([[self._copy.tensor(one) for one in self._outputs], own], self._feed)
+        for name, mine, other in zip(self._signature.outputs, ours, theirs, strict=True):
+            if not _agree(np.asarray(mine), np.asarray(other)):
+                return f"its output {printable(name)!r} is not what its graph, taken apart, computes"
+        return ""
+
+    def _sized(
+        self, taken: Sequence[Feed], off: Iterable[str], settings: RunSettings
+    ) -> tuple[Mapping[int, int], tuple[str, ...]]:
+        """Run the model on the first size of input that it accepts; return the bytes of x for each call, and notes."""
+        import tensorflow as tf
+
+        described = [feed.taken for feed in taken]
+        sizes = [tf.size(self._copy.tensor(call.site.x), tf.int64) for call in self._calls]
+        fixed = {f"{name}:0": np.zeros((), np.bool_) for name in off if _is_in(self._session.graph, name)}
+        ours = settings.input_path is None and any(one.is_open for one in described)
+        failures = []
+        for attempt in range(inputs.ATTEMPTS if ours else 1):
+            data, notes = inputs.prepared(described, settings, attempt)
+            values = {feed.tensor: data[feed.taken.name].astype(_numpy(feed)) for feed in taken}
+            self._feed = {**values, **fixed}
+            try:
+                counts = self._session.run(sizes, self._feed)
+            except Exception as error:  # noqa: BLE001 - whatever a kernel raises: another size may fit
+                failures.append(error)
+                continue
+            widths = [self._copy.tensor(call.site.x).dtype.size for call in self._calls]
+            return {i: int(n) * width for i, (n, width) in enumerate(zip(counts, widths, strict=True))}, notes
+        raise RuntimeFailure("TensorFlow cannot run the model", why=loading.reason(failures[0])) from failures[0]
+
+    def _fetches(self, call: _Call) -> dict[str, Any]:
+        tensors = {"x": call.site.x, "y": call.site.y, **_tensors(call)}
+        return {name: self._copy.tensor(one) for name, one in tensors.items()}
+
+    def _probe(self, ranks: Mapping[str, int], sink: Sink) -> tuple[str, ...]:
+        """Run every layer's own operations on the input that tries each of its channels; return notes."""
+        first = {call.layer.name: call for call in reversed(self._calls) if call.site.statistics is Statistics.MOVING}
+        pairs = self._copy.alone({name: call.site for name, call in first.items()})
+        points = {name: _points(first[name], ranks[name], x) for name, (x, _) in pairs.items()}
+        fetches = {
+            name: {"y": y, **{key: self._copy.tensor(one) for key, one in _tensors(first[name]).items()}}
+            for name, (_, y) in pairs.items()
+        }
+        feed = {x: points[name] for name, (x, _) in pairs.items()}
+        notes = []
+        for names in _together(list(pairs), {name: points[name].nbytes for name in pairs}):
+            try:
+                fetched = self._session.run({name: fetches[name] for name in names}, feed)
+            except Exception as error:  # noqa: BLE001 - whatever a kernel raises: the model itself did run
+                notes.append(f"{len(names)} layers do not run alone: {loading.reason(error)}")
+                continue
+            for name, values in fetched.items():
+                sink(_observation(first[name], "probed", {"x": points[name], **values}))
+        return tuple(notes)
+
+
+def _tensors(call: _Call) -> dict[str, Any]:
+    """Return where the layer's parameters are to be had; what only the operation asked for is not among them."""
+    return {name: leaf.tensor for name, leaf in call.site.parameters.items() if name in call.layer.arrays}
+
+
+def _together(items: Sequence[_Item], sizes: Mapping[_Item, int]) -> Iterator[list[_Item]]:
+    """Yield items in groups that are fetched together, by the bytes of x; y is as large."""
+    group: list[_Item] = []
+    held = 0
+    for item in items:
+        if group and held + 2 * sizes[item] > GROUP_BYTES:
+            yield group
+            group, held = [], 0
+        group.append(item)
+        held += 2 * sizes[item]
+    if group:
+        yield group
+
+
+def _points(call: _Call, rank: int, x: Any) -> Array:
+    epsilon, axis = call.site.epsilon or 0.0, _axes(call, rank)
+    points: Array = probe.points(call.layer.arrays, epsilon, axis, rank, call.site.output).astype(
+        x.dtype.as_numpy_dtype
+    )
+    return points
+
+
+def _observation(call: _Call, observed: str, values: Mapping[str, Any]) -> Observation:
+    site, layer = call.site, call.layer
+    x, y = capture.array(values["x"]), capture.array(values["y"])
+    return Observation(
+        layer=layer.name,
+        observed=observed,
+        x=x,
+        y=y,
+        axis=_axes(call, x.ndim),
+        arithmetic=site.arithmetic,
+        output=site.output,
+        form=site.form,
+        epsilon=_epsilon(site, layer),
+        loaded={name: per_channel(capture.array(values[name])) for name in _tensors(call)},
+        training=site.statistics is not Statistics.MOVING,
+    )
+
+
+def _axes(call: _Call, rank: int) -> tuple[int, ...]:
+    arrays = call.layer.arrays
+    shaping = next((arrays[name] for name in ("moving_variance", "gamma", "beta") if name in arrays), None)
+    return tuple(one % rank for one in site_axis(call.site, shaping))
+
+
+def _epsilon(site: Site, layer: BatchNorm) -> float | None:
+    """Return the epsilon that the kernel adds; as the file states it, if that is the same number to the kernel."""
+    kernel = np.float64 if site.arithmetic == "float64" else np.float32
+    if site.epsilon is not None and layer.epsilon is not None and kernel(site.epsilon) == kernel(layer.epsilon):
+        return layer.epsilon
+    return site.epsilon
+
+
+def _agree(mine: Array, other: Array) -> bool:
+    if mine.dtype != other.dtype or mine.shape != other.shape:
+        return False
+    if mine.dtype.kind not in "fc" and mine.dtype.name != "bfloat16":
+        return True  # Classes and texts follow from numbers that may be tied.
+    one, two = mine.astype(np.float64), other.astype(np.float64)
+    finite = np.isfinite(two)
+    largest = float(np.abs(two[finite]).max(initial=0.0))
+    return bool((np.isfinite(one) == finite).all() and (np.abs(one[finite] - two[finite]) <= _SAME * largest).all())
+
+
+def _numpy(feed: Feed) -> Any:
+    import tensorflow as tf
+
+    return object if feed.taken.dtype == "string" else tf.as_dtype(feed.taken.dtype).as_numpy_dtype
+
+
+def _is_in(graph: Any, name: str) -> bool:
+    try:
+        graph.get_operation_by_name(name)
+    except KeyError:
+        return False
+    return True
+
+
+RUNTIME = Runtime(
+    name="savedmodel",
+    title="TensorFlow (SavedModel, graph)",
+    package="tensorflow",
+    requires=(),
+    install=loading.INSTALL,
+    formats=graph_source.FORMATS,
+    observe=observe,
+    observe_layers=keras.observe_layers,
+)
