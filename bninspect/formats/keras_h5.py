@@ -85,8 +85,7 @@ def _norms(
         configs = owned.get(name, [])
         matched, unmatched = pair(configs, found)
         for config in unmatched:
-            if config.repeats is None:
-                yield _missing(config, _reason(name, group, found), major)
+            yield _missing(config, _reason(name, group, found), major)
         for site, known in matched:
             if group and known:
                 norm = _stored(group, site, known, major)

@@ -124,9 +124,10 @@ def written(tree: Tree, generation: int) -> Entry:
 @given(st.lists(TREES, max_size=4), st.sampled_from([1, 2, 3]))
 def test_every_nesting_gives_the_same_batch_norms_in_the_same_order(trees: list[Tree], generation: int) -> None:
     root = Tree("outer", "Functional", tuple(trees))
-    found = parsed(written(root, generation)).norms
-    got = [(norm.path, norm.class_name, norm.epsilon, norm.axis, norm.scale) for norm in found]
+    architecture = parsed(written(root, generation))
+    got = [(norm.path, norm.class_name, norm.epsilon, norm.axis, norm.scale) for norm in architecture.norms]
     assert got == list(expected(root, ()))
+    assert "DTypePolicy" not in {node.class_name for node in architecture.root.walk()}
 
 
 KEYS = (
