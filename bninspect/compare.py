@@ -11,16 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bninspect import strips
 from bninspect.bounds import Allowance, allowances, precision
 from bninspect.errors import BninspectError
 from bninspect.formula import Parameters
 from bninspect.pieces import tally_in_pieces
-from bninspect.records import Comparison, Worst
-from bninspect.tally import MOST_CHANNELS, Layout, Tally
+from bninspect.records import Channel, Comparison, Worst
+from bninspect.tally import Layout, Tally
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from bninspect.formula import Float64
     from bninspect.records import Array, BatchNorm, Observation
+
+MOST_CHANNELS = 16
+"""Channels with violations that a comparison lists."""
+_MOST_DETAILED = 8
+"""Channels that it shows with their parameters."""
 
 
 def compare(
@@ -59,7 +67,7 @@ def compare(
             why=f"shapes differ: expected {expected.shape}, bound {bound.shape}, x {x.shape}",
         )
     tally = Tally(Layout(x.shape, axis), output)
-    wide = [np.ascontiguousarray(each, dtype=np.float64) for each in (expected, actual, bound)]
+    wide = [np.ascontiguousarray(each, dtype=np.float64).reshape(1, -1) for each in (expected, actual, bound)]
     tally.add(0, wide[0], wide[1], wide[2])
     return _comparison(tally, x, parameters, observed, reference)
 
@@ -115,7 +123,18 @@ def merge(a: Comparison, b: Comparison) -> Comparison:
         worst=worse.worst,
         channels=tuple(dict.fromkeys(worse.channels + other.channels))[:MOST_CHANNELS],
         calls=a.calls + b.calls,
+        channel_ratios=strips.joined(a.channel_ratios, b.channel_ratios),
+        worst_channels=_worst_of(a.worst_channels + b.worst_channels),
     )
+
+
+def _worst_of(channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
+    """Return the worst of some channels, each once."""
+    ordered = sorted(channels, key=lambda one: (one.ratio is not None, -(one.ratio or 0.0), one.channel))
+    once: dict[int, Channel] = {}
+    for one in ordered:
+        once.setdefault(one.channel, one)
+    return tuple(once.values())[:_MOST_DETAILED]
 
 
 def _badness(comparison: Comparison) -> float:
@@ -144,6 +163,8 @@ def _require_pair(actual: Array, shape: tuple[int, ...], output: str) -> None:
 
 
 def _comparison(tally: Tally, x: Array, parameters: Parameters, observed: str, reference: str) -> Comparison:
+    peaks = tally.peaks() if x.size else np.zeros(0)
+    order = np.argsort(-peaks, kind="stable")[:MOST_CHANNELS]
     return Comparison(
         observed=observed,
         reference=reference,
@@ -154,8 +175,18 @@ def _comparison(tally: Tally, x: Array, parameters: Parameters, observed: str, r
         max_ulp=tally.max_ulp,
         nonfinite=tally.nonfinite,
         worst=_worst(tally, x, parameters),
-        channels=tally.channels,
+        channels=tuple(order[peaks[order] > 1].tolist()),
+        channel_ratios=strips.peaks(peaks),
+        worst_channels=_detailed(order[:_MOST_DETAILED], peaks, parameters),
     )
+
+
+def _detailed(channels: NDArray[np.int64], peaks: Float64, parameters: Parameters) -> tuple[Channel, ...]:
+    """Return channels with their parameters."""
+    stored = (parameters.gamma, parameters.beta, parameters.mean, parameters.variance)
+    numbers = np.stack([peaks[channels], *(array.ravel()[channels] for array in stored)], axis=1)
+    rows = zip(channels.tolist(), numbers.tolist(), strict=True)
+    return tuple(Channel(channel, *map(_finite, row)) for channel, row in rows)
 
 
 def _worst(tally: Tally, x: Array, parameters: Parameters) -> Worst | None:

@@ -212,6 +212,19 @@ class Worst:
 
 
 @dataclass(frozen=True)
+class Channel:
+    """A channel among those that are the furthest from the formula. Non-finite numbers are None."""
+
+    channel: int
+    ratio: float | None
+    """Its largest |actual - expected| / bound; None when a violation is not finite."""
+    gamma: float | None
+    beta: float | None
+    moving_mean: float | None
+    moving_variance: float | None
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What the formula and a runtime say about the same elements, in numbers only."""
 
@@ -232,6 +245,10 @@ class Comparison:
     """Channels with violations, the worst first; at most 16."""
     calls: int = 1
     """Calls of the layer that were joined into this comparison."""
+    channel_ratios: tuple[float | None, ...] = ()
+    """Largest ratio in each of at most 128 equal steps along the channels; None where a violation is not finite."""
+    worst_channels: tuple[Channel, ...] = ()
+    """The channels with the largest ratios, the worst first; at most 8."""
 
     @property
     def agrees(self) -> bool:
@@ -253,6 +270,20 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Strip:
+    """The values of one parameter array along its channels, in at most 128 equal steps, to 5 digits."""
+
+    channels: int
+    """Neighbouring channels that share a step; fewer in the last one."""
+    low: tuple[float | None, ...]
+    """Smallest finite value in each step; None if there is none."""
+    high: tuple[float | None, ...]
+    """Largest finite value in each step; empty where a step is one channel: it is the smallest."""
+    nonfinite: tuple[int, ...]
+    """Steps that hold a value that is not finite."""
+
+
+@dataclass(frozen=True)
 class Distribution:
     """The values of one parameter array."""
 
@@ -263,6 +294,11 @@ class Distribution:
     nonfinite: int
     counts: tuple[int, ...]
     """Histogram of the finite values in equal bins from minimum to maximum."""
+    strip: Strip | None = None
+    smallest_positive: float | None = None
+    """Of a variance: its smallest value above zero."""
+    log_counts: tuple[int, ...] = ()
+    """Of a variance: histogram of the values above zero, in bins equal in their logarithm up to the maximum."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from bninspect.formula import Float64
     from bninspect.records import Array
 
-MOST_CHANNELS = 16
 _LARGEST = float(np.finfo(np.float64).max)
 _EXPONENT = np.int64(0x7FF0000000000000)
 
@@ -40,7 +39,7 @@ class Layout:
     def __post_init__(self) -> None:
         require_axes(self.shape, self.axis)
 
-    @property
+    @cached_property
     def inner(self) -> int:
         """How many neighbours in flat order share their parameters."""
         return math.prod(self.shape[max(self.axis) + 1 :])
@@ -56,9 +55,15 @@ class Layout:
         return np.broadcast_to(shaped.reshape(shaped.shape[within]), self.shape[within]).reshape(-1)
 
     @cached_property
-    def _labels(self) -> NDArray[np.int64]:
+    def labels(self) -> NDArray[np.int64]:
+        """The channel at each place of a span."""
         lengths = [self.shape[a] for a in sorted(self.axis)]
         return self.spread(np.arange(math.prod(lengths)).reshape(lengths))
+
+    @cached_property
+    def span(self) -> int:
+        """Number of places of the parameters until they repeat."""
+        return int(self.labels.size)
 
     @property
     def count(self) -> int:
@@ -67,7 +72,7 @@ class Layout:
 
     def channels(self, flat: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the channel of each flat index: the place of its parameters in their stored order."""
-        return np.asarray(self._labels[flat // self.inner % self._labels.size])
+        return np.asarray(self.labels[flat // self.inner % self.labels.size])
 
 
 @dataclass(frozen=True)
@@ -94,18 +99,30 @@ class Tally:
         self.worst: Element | None = None
         self._type = precision(output)
         self._units: float | None = None
-        self._severity = np.zeros(layout.count)
+        self._inner = layout.inner
+        self._period = layout.inner * layout.span
+        self._places = np.zeros(layout.span)
+        """Largest ratio at each place of a span, from rows that are of one channel each."""
+        self._columns: dict[tuple[int, int], Float64] = {}
+        """Largest ratios of columns that run across channels, by where they begin in a span and their number."""
 
     @property
     def max_ulp(self) -> float | None:
         """Largest distance in units in the last place of the output type, taken at the expected number."""
         return None if self._units is None else min(self._units * 2.0 ** (self._type.digits - 1), _LARGEST)
 
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Channels with violations, the worst first, at most 16."""
-        order = np.argsort(-self._severity, kind="stable")[:MOST_CHANNELS]
-        return tuple(int(channel) for channel in order if self._severity[channel] > 0)
+    def peaks(self) -> Float64:
+        """Return the largest ratio of each channel, shape (channels,); infinite where a violation has no ratio."""
+        places = self._places
+        for (start, size), columns in self._columns.items():
+            if start == 0 and size % self._period == 0:
+                repeated = columns.reshape(-1, places.size, self._inner)
+                np.maximum(places, repeated.max(axis=(0, 2)), out=places)
+            else:
+                np.maximum.at(places, (start + np.arange(size)) // self._inner % places.size, columns)
+        peaks = np.zeros(self.layout.count)
+        np.maximum.at(peaks, self.layout.labels, places)
+        return peaks
 
     def add(
         self,
@@ -117,23 +134,55 @@ class Tally:
     ) -> None:
         """Count the contiguous pieces of three arrays that begin at the flat index `start`.
 
-        `scratch` may hold two arrays of the same shape to work in.
+        They are two-dimensional. `scratch` may hold two arrays of the same shape to work in.
         """
         if not expected.size:
             return
+        by_row = self._rows_are_channels(start, expected.shape)
         with np.errstate(all="ignore"):
             error = np.subtract(actual, expected, out=scratch[0])
             np.abs(error, out=error)
             ratio = np.divide(error, allowed, out=scratch[1])
-            place = int(ratio.argmax())  # of the first NaN, if there is one
-            if ratio.flat[place] <= 1.0 and allowed.min() > 0 and allowed.max() < np.inf:
-                self._keep(place, start, float(ratio.flat[place]), expected, actual, allowed)
+            peaks = _peaks(ratio, by_row=by_row)
+            largest = float(peaks.max())  # NaN, if there is one
+            if largest <= 1.0 and allowed.min() > 0 and allowed.max() < np.inf:
+                if self.ratio is None or largest > self.ratio:
+                    self._keep(int(ratio.argmax()), start, largest, expected, actual, allowed)
                 self._measure(expected, error, out=ratio)
             else:
-                self._add_violations(start, expected.ravel(), actual.ravel(), allowed.ravel())
+                severity = self._add_violations(start, expected.ravel(), actual.ravel(), allowed.ravel())
+                peaks = _peaks(severity.reshape(expected.shape), by_row=by_row)
+        if by_row:
+            self._raise_rows(start, peaks)
+        else:
+            columns = self._columns.setdefault((start % self._period, peaks.size), peaks)
+            np.maximum(columns, peaks, out=columns)
 
-    def _add_violations(self, start: int, expected: Float64, actual: Float64, allowed: Float64) -> None:
-        """Count a piece in which something is not as it should be; every element is looked at on its own."""
+    def _rows_are_channels(self, start: int, shape: tuple[int, ...]) -> bool:
+        """Return whether each row of a piece is of one channel; if not, each column is."""
+        rows, columns = shape
+        if columns % self._period == 0:
+            return False
+        one_each = start % self._inner + columns <= self._inner and (rows == 1 or columns == self._inner)
+        assert one_each or rows == 1  # noqa: S101 - pieces.py cuts no other way
+        return one_each
+
+    def _raise_rows(self, start: int, peaks: Float64) -> None:
+        """Raise the largest ratios of consecutive places, which may run over the end of a span."""
+        first = start // self._inner % self._places.size
+        rest = max(0, first + peaks.size - self._places.size)
+        for places, part in (
+            (self._places[first : first + peaks.size], peaks[: peaks.size - rest]),
+            (self._places[:rest], peaks[peaks.size - rest :]),
+        ):
+            np.maximum(places, part, out=places)
+
+    def _add_violations(self, start: int, expected: Float64, actual: Float64, allowed: Float64) -> Float64:
+        """Count a piece in which something is not as it should be; every element is looked at on its own.
+
+        Returns:
+            The ratio of each element: infinite for a violation that has none, 0 for an overflow that agrees.
+        """
         error = np.abs(actual - expected)
         ratio = np.minimum(error / allowed, _LARGEST)
         finite = np.isfinite(expected) & np.isfinite(actual)
@@ -154,9 +203,7 @@ class Tally:
             self._keep(place, start, float(ratio[place]), expected, actual, allowed)
         if finite.any():
             self._measure(expected[finite], error[finite])
-        where = np.flatnonzero(violating)
-        severity = np.where(measured[where], ratio[where], np.inf)
-        np.maximum.at(self._severity, self.layout.channels(where + start), severity)
+        return np.where(measured, ratio, np.where(violating, np.inf, 0.0))
 
     def _keep(self, place: int, start: int, ratio: float, expected: Float64, actual: Float64, allowed: Float64) -> None:
         """Keep the largest ratio of a piece if it is the largest so far; the first of equal ones stays."""
@@ -173,3 +220,10 @@ class Tally:
         unit = np.maximum(unit.view(np.float64), 2.0**self._type.lowest, out=out)
         units = min(float(np.divide(error, unit, out=unit).max()), _LARGEST)
         self._units = max(units, self._units or 0.0)
+
+
+def _peaks(ratio: Float64, *, by_row: bool) -> Float64:
+    """Return the largest element of each row or of each column."""
+    if by_row:  # four times as fast for short rows as max(axis=1)
+        return np.maximum.reduceat(ratio.ravel(), np.arange(0, ratio.size, ratio.shape[1]))
+    return np.asarray(ratio.max(axis=0))

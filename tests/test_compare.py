@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from bninspect import pieces
+from bninspect import pieces, strips
 from bninspect.bounds import PRECISIONS, bound
 from bninspect.compare import compare, judge, merge
 from bninspect.errors import BninspectError, UsageError
 from bninspect.formula import Parameters, normalise
-from bninspect.records import BatchNorm, Comparison, Form, Observation
+from bninspect.records import BatchNorm, Channel, Comparison, Form, Observation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -336,9 +336,12 @@ def one_by_one(observation: Observation, norm: BatchNorm) -> dict[str, Any]:
     )
     violations, nonfinite, ratios, distances, unmeasured = 0, 0, [], [], False
     severity: dict[int, float] = {}
+    lengths = [observation.x.shape[a] for a in axis]
+    largest = [0.0] * math.prod(lengths)
     for index in np.ndindex(observation.x.shape):
         want, got, may = float(expected[index]), float(observation.y[index]), float(allowed[index])
         ratio = INFINITY
+        channel = int(np.ravel_multi_index([index[a] for a in axis], lengths))
         finite = math.isfinite(want) and math.isfinite(got)
         nonfinite += not finite
         if finite:
@@ -350,10 +353,9 @@ def one_by_one(observation: Observation, norm: BatchNorm) -> dict[str, Any]:
             continue
         else:
             unmeasured = True
+        largest[channel] = max(largest[channel], ratio)
         if not ratio <= 1.0:
             violations += 1
-            lengths = [observation.x.shape[a] for a in axis]
-            channel = int(np.ravel_multi_index([index[a] for a in axis], lengths))
             severity[channel] = max(ratio, severity.get(channel, 0.0))
     return {
         "elements": observation.x.size,
@@ -362,7 +364,18 @@ def one_by_one(observation: Observation, norm: BatchNorm) -> dict[str, Any]:
         "ratio": None if unmeasured else max(ratios, default=None),
         "max_abs": max(distances, default=None),
         "channels": tuple(sorted(severity, key=lambda channel: (-severity[channel], channel))[:16]),
+        "channel_ratios": strips.peaks(np.array(largest)),
+        "worst_channels": tuple(
+            detailed(channel, largest[channel], parameters)
+            for channel in sorted(range(len(largest)), key=lambda channel: -largest[channel])[:8]
+        ),
     }
+
+
+def detailed(channel: int, ratio: float, parameters: Parameters) -> Channel:
+    stored = (parameters.gamma, parameters.beta, parameters.mean, parameters.variance)
+    numbers = (float(array.ravel()[channel]) for array in stored)
+    return Channel(channel, ratio if math.isfinite(ratio) else None, *numbers)
 
 
 def damage(rng: np.random.Generator, observation: Observation, norm: BatchNorm) -> tuple[Observation, BatchNorm]:

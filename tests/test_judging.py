@@ -168,3 +168,35 @@ def test_a_distribution_counts_every_value() -> None:
     assert values.quantiles[2] == 2.0
     nothing = distribution(np.full(3, np.inf))
     assert (nothing.minimum, nothing.nonfinite, nothing.counts) == (None, 3, ())
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1.0, np.nextafter(1.0, 2.0)],
+        [-1.7e308, 0.0, 1.7e308],
+        [5e-324, 1e-323],
+        [1e300, np.nextafter(1e300, 2e300)],
+        [3.0, 3.0],
+    ],
+)
+def test_a_distribution_of_neighbouring_and_of_huge_numbers(values: list[float]) -> None:
+    found = distribution(np.array(values), logarithmic=True)
+    assert sum(found.counts) == len(values)
+    assert list(found.quantiles) == sorted(found.quantiles)
+    assert found.quantiles[2] == pytest.approx(np.sort(values)[len(values) // 2], rel=1e-15)
+
+
+def test_a_histogram_counts_as_numpy_does() -> None:
+    values = np.random.default_rng(1).lognormal(-3, 4, 500).astype(np.float32)
+    found = distribution(values, logarithmic=True)
+    assert found.counts == tuple(np.histogram(values.astype(np.float64), bins=24)[0])
+    assert found.log_counts == tuple(np.histogram(np.log10(values.astype(np.float64)), bins=24)[0])
+    assert found.smallest_positive == values.min()
+
+
+def test_only_values_above_zero_have_a_logarithm() -> None:
+    found = distribution(np.array([-1.0, 0.0, 1e-30, 2.0, np.nan]), logarithmic=True)
+    assert (sum(found.log_counts), found.smallest_positive) == (2, 1e-30)
+    assert distribution(np.array([-1.0, 0.0]), logarithmic=True).log_counts == ()
+    assert distribution(np.array([1.0, 2.0])).smallest_positive is None

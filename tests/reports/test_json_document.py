@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bninspect import summary
 from bninspect.records import (
+    Channel,
     Comparison,
     Distribution,
     Evidence,
@@ -25,6 +26,7 @@ from bninspect.records import (
     Severity,
     Statistics,
     Status,
+    Strip,
     Worst,
 )
 from bninspect.reports import json_document, schema
@@ -46,11 +48,16 @@ COMPARISONS = st.builds(
     st.none() | WORST,
     st.just((1, 2)),
     COUNTS,
+    st.just((None, 0.5)),
+    st.lists(st.builds(Channel, COUNTS, *[NUMBERS] * 5), max_size=2).map(tuple),
 )
 FINDINGS = st.builds(
     Finding, TEXT, st.sampled_from(Severity), TEXT, st.dictionaries(TEXT, COUNTS), TEXT, st.none() | TEXT
 )
-DISTRIBUTIONS = st.builds(Distribution, NUMBERS, st.just((None, 1.0)), NUMBERS, COUNTS, st.just((1, 2)))
+STRIPS = st.none() | st.builds(Strip, COUNTS, st.just((None, 1.0)), st.just(()), st.just((3,)))
+DISTRIBUTIONS = st.builds(
+    Distribution, NUMBERS, st.just((None, 1.0)), NUMBERS, COUNTS, st.just((1, 2)), STRIPS, NUMBERS, st.just((0, 2))
+)
 LAYERS = st.builds(
     LayerReport,
     name=TEXT,

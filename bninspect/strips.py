@@ -1,0 +1,67 @@
+"""One number per channel in at most 128 steps, to be drawn: neighbours share a step, and its extremes stay.
+
+Numbers are rounded: no drawing shows more digits, and they would make a report three times as long.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bninspect.records import Strip
+
+if TYPE_CHECKING:
+    from bninspect.formula import Float64
+    from bninspect.records import Array
+
+MOST_STEPS = 128
+
+
+def width(channels: int) -> int:
+    """Return how many neighbouring channels share a step."""
+    return max(1, -(-channels // MOST_STEPS))
+
+
+def strip(values: Array) -> Strip:
+    """Return the extremes of the finite values in each step; the values are in the order of the channels."""
+    wide = np.asarray(values, np.float64).ravel()
+    if not wide.size:
+        return Strip(1, (), (), ())
+    step = width(wide.size)
+    starts = np.arange(0, wide.size, step)
+    finite = np.isfinite(wide)
+    lowest = np.minimum.reduceat(np.where(finite, wide, np.inf), starts)
+    highest = np.maximum.reduceat(np.where(finite, wide, -np.inf), starts)
+    broken = np.flatnonzero(np.logical_or.reduceat(~finite, starts))
+    return Strip(
+        channels=step,
+        low=tuple(_short(number) for number in lowest.tolist()),
+        high=tuple(_short(number) for number in highest.tolist()) if step > 1 else (),
+        nonfinite=tuple(broken.tolist()),
+    )
+
+
+def peaks(ratios: Float64) -> tuple[float | None, ...]:
+    """Return the largest ratio in each step, to 4 decimals up to 1 and whole beyond it; None for an infinite one."""
+    if not ratios.size:
+        return ()
+    largest = np.maximum.reduceat(ratios, np.arange(0, ratios.size, width(ratios.size)))
+    shown = np.where(largest <= 1.0, np.round(np.minimum(largest, 1.0), 4), largest).tolist()
+    return tuple(shown) if np.isfinite(largest).all() else tuple(one if one < math.inf else None for one in shown)
+
+
+def joined(a: tuple[float | None, ...], b: tuple[float | None, ...]) -> tuple[float | None, ...]:
+    """Return the peaks of two calls of one layer; `()` is a call of nothing."""
+    return tuple(
+        None if one is None or other is None else max(one, other) for one, other in zip_longest(a, b, fillvalue=0.0)
+    )
+
+
+def _short(number: float) -> float | None:
+    if not math.isfinite(number):
+        return None
+    short = float(f"{number:.5g}")
+    return short if math.isfinite(short) else number  # the largest numbers round to infinity
