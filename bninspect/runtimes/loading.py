@@ -10,7 +10,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -72,22 +71,15 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def installed_version(package: str) -> str:
-    """Return the version of an installed package; empty if it does not say."""
-    for name in (package, package.replace("_", "-"), f"{package}-cpu"):
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            continue
-    return ""
-
-
 def same_bytes(checkpoint: Checkpoint) -> None:
     """Raise UnreadableFile unless the file is still what our reader accepted."""
     if checkpoint.sha256 is None:
         return
-    with Path(checkpoint.path).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with Path(checkpoint.path).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UnreadableFile("the file went away while it was being checked", why=str(error.strerror)) from error
     if digest != checkpoint.sha256:
         raise UnreadableFile(
             "the file changed while it was being checked",

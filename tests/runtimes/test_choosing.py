@@ -49,7 +49,7 @@ def test_the_user_decides_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [runtime.name for runtime in runtimes.choose(_checkpoint("Keras 3.1.0"), "tf-keras")] == ["tf-keras"]
     with pytest.raises(UsageError) as raised:
         runtimes.choose(_checkpoint("Keras 3.1.0"), "tfkeras")
-    assert raised.value.why == "known are keras, tf-keras"
+    assert raised.value.why.startswith("known are keras, tf-keras")
 
 
 def test_what_is_not_installed_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,6 +167,16 @@ def test_training_that_is_wired_into_a_layer(
     keras.saving.get_custom_objects().clear()
 
 
+def test_a_folder_instead_of_a_zip(keras: Any, save: Save, tmp_path: Path) -> None:
+    layer = keras.layers.BatchNormalization(name="bn")
+    x = keras.Input((4,))
+    model = keras.Model(x, layer(x))
+    checkpoint = save(model, {"bn": layer})
+    model.save(tmp_path / "folder", zipped=False)
+    folder = replace(checkpoint, path=str(tmp_path / "folder"))
+    assert_all_verified(folder, watch(folder))
+
+
 def test_a_layer_that_the_model_does_not_have(keras: Any, save: Save) -> None:
     layer = keras.layers.BatchNormalization(name="bn")
     x = keras.Input((4,))

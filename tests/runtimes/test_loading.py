@@ -25,6 +25,9 @@ def test_changed_bytes_are_not_run(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFile, match="changed"):
         loading.same_bytes(checkpoint)
     loading.same_bytes(_checkpoint(path, None))
+    path.unlink()
+    with pytest.raises(UnreadableFile, match="went away"):
+        loading.same_bytes(checkpoint)
 
 
 @pytest.mark.parametrize(
