@@ -107,7 +107,7 @@ def batch_statistics(layer: BatchNorm) -> Finding | None:
 
     Severity: warning.
     """
-    if layer.statistics is Statistics.MOVING:
+    if layer.statistics not in {Statistics.BATCH, Statistics.SAMPLE}:
         return None
     what = "each sample" if layer.statistics is Statistics.SAMPLE else "the batch"
     return Finding(
