@@ -96,9 +96,10 @@ class Group:
         if dataset is None:
             return None
         where = f"{self.path}: {name}"
-        stored = self._types[name] = self._stored_type(dataset, where, opaque)
-        self._budget.spend("array_bytes", h5_array.declared_bytes(dataset, self.label, where), where)
-        return h5_array.read(dataset, stored)
+        kind = dataset.get_type()
+        stored = self._types[name] = self._stored_type(dataset, kind, where, opaque)
+        self._budget.spend("array_bytes", h5_array.declared_bytes(dataset, kind, self.label, where), where)
+        return h5_array.read(dataset, kind, stored)
 
     @_guarded
     def dtype(self, name: str) -> str:
@@ -106,7 +107,7 @@ class Group:
         if name in self._types:
             return self._types[name]
         dataset = self._dataset(name)
-        return "" if dataset is None else self._stored_type(dataset, f"{self.path}: {name}")
+        return "" if dataset is None else self._stored_type(dataset, dataset.get_type(), f"{self.path}: {name}")
 
     @_guarded
     def shape(self, name: str) -> tuple[int, ...] | None:
@@ -175,10 +176,10 @@ class Group:
         found = self._find(name)
         return found if isinstance(found, h5d.DatasetID) else None
 
-    def _stored_type(self, dataset: Any, where: str, opaque: str = "") -> str:
-        if dataset.dtype.kind == "V":
+    def _stored_type(self, dataset: Any, kind: Any, where: str, opaque: str = "") -> str:
+        if h5_array.is_opaque(kind):
             opaque = (texts(dataset, "dtype", self._budget, where) or [opaque])[0]
-        return h5_array.stored_type(dataset, opaque, self.label, where)
+        return h5_array.stored_type(kind, opaque, self.label, where)
 
 
 @contextmanager

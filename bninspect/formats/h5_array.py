@@ -1,6 +1,6 @@
 """What an array in HDF5 may be before it is read: stored in this file, of numbers, in proportion to the file.
 
-Part of the choke point h5.py, which is the only caller. Arguments are h5py's DatasetID.
+Part of the choke point h5.py, which is the only caller. A dataset is h5py's DatasetID, its `kind` the TypeID.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EXPANSION = 200
 FILTERS = frozenset({1, 2, 3, 32000})
 
 
-def declared_bytes(dataset: Any, label: str, where: str) -> int:
+def declared_bytes(dataset: Any, kind: Any, label: str, where: str) -> int:
     """Return how many bytes reading `dataset` takes, having looked at where and how they are stored.
 
     Raises:
@@ -48,7 +48,7 @@ def declared_bytes(dataset: Any, label: str, where: str) -> int:
     if plan.get_layout() == h5d.CHUNKED and prod(lengths):
         # Whole chunks are unpacked, however little of them the array uses.
         lengths = [-(-n // part) * part for n, part in zip(lengths, plan.get_chunk(), strict=True)]
-    declared = int(prod(lengths) * dataset.dtype.itemsize)
+    declared = int(prod(lengths) * kind.get_size())
     stored = dataset.get_storage_size()
     if declared > ARRAY_BYTES or declared > max(SMALL, EXPANSION * stored):
         raise UnsafeFile(
@@ -60,11 +60,18 @@ def declared_bytes(dataset: Any, label: str, where: str) -> int:
     return declared
 
 
-def stored_type(dataset: Any, opaque: str, label: str, where: str) -> str:
+def is_opaque(kind: Any) -> bool:
+    """Return whether a type is bytes without a meaning, as Keras stores bfloat16, which HDF5 lacks."""
+    from h5py import h5t
+
+    return bool(kind.get_class() == h5t.OPAQUE)
+
+
+def stored_type(kind: Any, opaque: str, label: str, where: str) -> str:
     """Return the name of the stored type, for instance `float32`.
 
     Args:
-        dataset: the array.
+        kind: the array's type.
         opaque: what opaque bytes are, as Keras tells of bfloat16 in the attribute `dtype`.
         label: what error messages call the file.
         where: what they call the array.
@@ -75,10 +82,9 @@ def stored_type(dataset: Any, opaque: str, label: str, where: str) -> str:
     """
     from h5py import h5t
 
-    kind = dataset.get_type()
     if kind.get_class() not in {h5t.FLOAT, h5t.INTEGER, h5t.OPAQUE}:
         raise UnsafeFile(f"{label} holds something other than numbers where an array should be", why=where)
-    found = dataset.dtype
+    found = kind.dtype
     if found.kind == "V" and found.itemsize == 2 and opaque == "bfloat16":
         return "bfloat16"
     # h5py widens a float layout that NumPy lacks; only then do the sizes differ.
@@ -87,11 +93,11 @@ def stored_type(dataset: Any, opaque: str, label: str, where: str) -> str:
     return str(found.name)
 
 
-def read(dataset: Any, stored: str) -> Array:
+def read(dataset: Any, kind: Any, stored: str) -> Array:
     """Return `dataset`, read-only, in native byte order; bfloat16, which NumPy lacks, becomes float32."""
     from h5py import h5s
 
-    array = np.empty(dataset.shape, dataset.dtype.newbyteorder("="))
+    array = np.empty(dataset.shape, kind.dtype.newbyteorder("="))
     if array.size:
         dataset.read(h5s.ALL, h5s.ALL, array)
     if stored == "bfloat16":
