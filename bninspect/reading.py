@@ -27,10 +27,17 @@ def read(arguments: Mapping[str, Any], _arrays: list[Any], _progress: Callable[[
     if path.is_dir():
         sizes = [entry.stat().st_size for entry in path.rglob("*") if entry.is_file()]
         return replace(formats.read(path), bytes=sum(sizes))
+    if not path.is_file():  # The prefix of a checkpoint; what there is of it, its reader counts.
+        return formats.read(path)
     with ThreadPoolExecutor(1) as pool:
         sha256 = pool.submit(digest, path)
         checkpoint = formats.read(path)
-        return replace(checkpoint, bytes=path.stat().st_size, sha256=sha256.result())
+        # Of a model in several files the reader says which, and what is their digest.
+        return replace(
+            checkpoint,
+            bytes=checkpoint.bytes or path.stat().st_size,
+            sha256=checkpoint.sha256 or sha256.result(),
+        )
 
 
 def digest(path: Path) -> str:

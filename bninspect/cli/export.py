@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bninspect.cli import options as shared
+from bninspect.cli.kinds import ModelPath
 from bninspect.cli.messages import Progress, say
 from bninspect.names import printable
 
@@ -19,7 +20,7 @@ FORMATS = ("npz", "json", "csv", "safetensors")
 
 
 @click.command("export", short_help="Write the parameters to npz, json, csv or safetensors.")
-@click.argument("model", type=click.Path(exists=True))
+@click.argument("model", type=ModelPath())
 @shared.selecting
 @click.option("-f", "--format", type=click.Choice(FORMATS), required=True, help="Format of the export.")
 @click.option(

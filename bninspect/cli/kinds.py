@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from typing import Any
 
@@ -24,6 +25,17 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # older click has none
         if not found:
             self.fail(f"{value!r} is no size: write 1500MB, 2GB or 1.5GiB", param, ctx)
         return int(float(found[1]) * _UNITS[found[2] or ""])
+
+
+class ModelPath(click.Path):
+    """A file or folder that exists, or the prefix of a TensorFlow checkpoint: `model.ckpt` for `model.ckpt.index`."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path as it was given."""
+        return value if os.path.isfile(f"{value}.index") else super().convert(value, param, ctx)  # noqa: PTH113
 
 
 class Epsilon(click.ParamType):  # type: ignore[type-arg]  # older click has none

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bninspect.cli.kinds import Epsilon, Shape, Size, Target
+from bninspect.cli.kinds import Epsilon, ModelPath, Shape, Size, Target
 from bninspect.settings import Settings
 
 if TYPE_CHECKING:
@@ -114,8 +114,7 @@ def _apply(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
 
 def models(function: F) -> F:
     """Add the argument MODEL..."""
-    kind = click.Path(exists=True)
-    return click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=kind)(function)
+    return click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=ModelPath())(function)
 
 
 def selecting(function: F) -> F:

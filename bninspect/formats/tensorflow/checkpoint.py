@@ -176,6 +176,7 @@ def _read(path: Path) -> Checkpoint:
                 writer="",
                 layers=(),
                 sha256=files.digest(parts(path)),
+                bytes=sum(part.stat().st_size for part in parts(path)),
             )
             if opened.model is None or opened.meta is None:
                 return replace(checkpoint, layers=tuple(_layers(opened.store)))

@@ -127,6 +127,7 @@ def _read(path: Path) -> Checkpoint:
                 notes=(*opened.notes, *opened.model.notes),
                 code=opened.model.code,
                 sha256=files.digest(parts(path)),
+                bytes=sum(part.stat().st_size for part in parts(path)),
             )
     except OSError as error:
         raise UnreadableFile(f"{printable(path.name)} cannot be read", why=error.strerror or "") from error
