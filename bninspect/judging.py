@@ -23,6 +23,7 @@ from bninspect.records import (
     Severity,
     Statistics,
 )
+from bninspect.selection import wanted
 from bninspect.settings import Settings
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -44,7 +45,7 @@ class Judge:
 
     def __init__(self, layers: Iterable[BatchNorm], settings: Settings) -> None:
         self._settings = settings
-        self._layers = {layer.name: layer for layer in layers}
+        self._layers = {layer.name: layer for layer in layers if wanted(layer.name, settings)}
         self._seen = {name: _Seen() for name in self._layers}
 
     def see(self, observation: Observation) -> None:
@@ -65,7 +66,8 @@ class Judge:
 
     def reports(self, run: Run) -> tuple[LayerReport, ...]:
         """Return the verdict on every layer, in the model's order."""
-        return tuple(self._report(layer, run) for layer in self._layers.values())
+        stored = (self._report(layer, run) for layer in self._layers.values())
+        return (*stored, *(_stranger(name) for name in run.unlisted if wanted(name, self._settings)))
 
     def _report(self, layer: BatchNorm, run: Run) -> LayerReport:
         seen = self._seen[layer.name]
@@ -143,6 +145,12 @@ def _histogram(values: Array) -> tuple[int, ...]:
     share = (values / 2 - low) / half if half > 0 else np.full(values.size, 0.5)
     bins = np.minimum((share * _BINS).astype(int), _BINS - 1)
     return tuple(int(count) for count in np.bincount(bins, minlength=_BINS))
+
+
+def _stranger(name: str) -> LayerReport:
+    """Return the report of a batch norm that the runtime has and the reader has not: a gap that must be seen."""
+    reason = "the runtime's model has this batch norm, and the reader did not find it in the file"
+    return describe(BatchNorm(name, None, None, None, None), (), LayerStatus.UNVERIFIED, reason)
 
 
 def _not_comparable(layer: BatchNorm) -> str:

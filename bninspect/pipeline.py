@@ -92,8 +92,9 @@ def verify(
         runner.prepare(_VERIFY)
 
         def one(path: PathLike) -> ModelReport:
-            checkpoint = selection.select(_read(reader, path), settings)
-            if not checkpoint.layers:
+            # All layers go along, chosen or not: a batch norm that the reader has not found must be noticed.
+            checkpoint = selection.complete(_read(reader, path), settings)
+            if not any(selection.wanted(layer.name, settings) for layer in checkpoint.layers):
                 return _described(checkpoint)
             arguments = {"checkpoint": checkpoint, "settings": settings}
             verified = runner.call(_VERIFY, Verified, arguments, around.progress)

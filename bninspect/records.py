@@ -63,6 +63,8 @@ class Statistics(StrEnum):
     MOVING = "moving"
     BATCH = "batch"
     SAMPLE = "sample"
+    FOLDED = "folded"
+    """None any more: a converter left gamma * x + beta, with mean, variance and epsilon already in gamma and beta."""
 
 
 class Form(StrEnum):
@@ -186,6 +188,8 @@ class Run:
     """Why the evidence is not `model`."""
     unobserved: Mapping[str, str] = field(default_factory=dict)
     """Layers without an observation in the model, and why."""
+    unlisted: tuple[str, ...] = ()
+    """Batch-norm layers of the loaded model that are none of the stored ones: nothing vouches for them."""
     notes: tuple[str, ...] = ()
     """What the user should know: shapes chosen for unknown dimensions, a cleaned configuration ..."""
     environment: Mapping[str, Any] = field(default_factory=dict)

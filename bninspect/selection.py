@@ -9,10 +9,8 @@ from bninspect.records import BatchNorm, Checkpoint
 from bninspect.settings import Settings
 
 
-def select(checkpoint: Checkpoint, settings: Settings) -> Checkpoint:
-    """Return the checkpoint with the chosen layers only, each with the epsilon that the user supplies for it.
-
-    An epsilon that the file states is never replaced.
+def complete(checkpoint: Checkpoint, settings: Settings) -> Checkpoint:
+    """Return the checkpoint with the epsilon that the user supplies for layers whose file does not state one.
 
     Raises:
         NothingToCheck: the file holds no batch-norm layer.
@@ -23,8 +21,13 @@ def select(checkpoint: Checkpoint, settings: Settings) -> Checkpoint:
             why=checkpoint.notes[0] if checkpoint.notes else f"read completely as {checkpoint.format}",
             hint="--allow-empty makes this a success",
         )
-    layers = [_with_epsilon(layer, settings) for layer in checkpoint.layers if wanted(layer.name, settings)]
-    return replace(checkpoint, layers=tuple(layers))
+    return replace(checkpoint, layers=tuple(_with_epsilon(layer, settings) for layer in checkpoint.layers))
+
+
+def select(checkpoint: Checkpoint, settings: Settings) -> Checkpoint:
+    """Return the checkpoint, completed, with the layers only that `--layer` and `--exclude-layer` leave in."""
+    layers = complete(checkpoint, settings).layers
+    return replace(checkpoint, layers=tuple(layer for layer in layers if wanted(layer.name, settings)))
 
 
 def wanted(name: str, settings: Settings) -> bool:

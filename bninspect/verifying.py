@@ -11,14 +11,13 @@ from bninspect import runtimes, summary, wire
 from bninspect.errors import MissingPackage
 from bninspect.judging import Judge
 from bninspect.records import Checkpoint, ModelReport, Verified
-from bninspect.runtimes import loading
 from bninspect.settings import Settings
 
 
 def prepare() -> None:
     """Import the framework while the file is still being read: it takes seconds."""
     with contextlib.suppress(MissingPackage):  # which is said when a model is to be run
-        loading.framework("keras")
+        runtimes.prepare()
 
 
 def verify(arguments: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None]) -> Verified:

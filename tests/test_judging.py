@@ -200,3 +200,20 @@ def test_only_values_above_zero_have_a_logarithm() -> None:
     assert (sum(found.log_counts), found.smallest_positive) == (2, 1e-30)
     assert distribution(np.array([-1.0, 0.0]), logarithmic=True).log_counts == ()
     assert distribution(np.array([1.0, 2.0])).smallest_positive is None
+
+
+def test_a_batch_norm_that_only_the_runtime_has_closes_the_gate() -> None:
+    run = Run("keras 3", Evidence.MODEL, unlisted=("hidden/bn",))
+    judge = Judge((layer(),), DEFAULTS)
+    for one in both(layer()):
+        judge.see(one)
+    known, stranger = judge.reports(run)
+    assert known.status is LayerStatus.VERIFIED
+    assert (stranger.name, stranger.status) == ("hidden/bn", LayerStatus.UNVERIFIED)
+
+
+def test_only_chosen_layers_are_reported() -> None:
+    judge = Judge((layer("a"), layer("b")), Settings(layers=("b",)))
+    for name in ("a", "b"):
+        judge.see(observation(layer(name)))
+    assert [one.name for one in judge.reports(MODEL)] == ["b"]

@@ -28,6 +28,8 @@ class Recorder:
         self._observed = ""
         self.reached: set[str] = set()
         """Stored layers that ran."""
+        self.strangers: dict[int, str] = {}
+        """Name by `id(layer)` of layers that ran and are none of the expected ones."""
         self.hidden: set[str] = set()
         """Stored layers that ran where tensors have no values: in a graph."""
         self._error: Exception | None = None
@@ -67,6 +69,7 @@ class Recorder:
 
         name = self._names.get(id(layer))
         if name is None:
+            self.strangers[id(layer)] = str(layer.name)
             return compute()
         if not tf.executing_eagerly():
             self.hidden.add(name)

@@ -32,12 +32,18 @@ def observe_model(framework: Framework, checkpoint: Checkpoint, settings: RunSet
         found = matching.batch_norms(model, framework.batch_norm)
         names = matching.match(checkpoint.layers, found)
         recorder, chosen = _run(framework, model, names, checkpoint, settings, begin)
+        strangers = recorder.strangers | {id(one.layer): one.path for one in found if id(one.layer) not in names}
         unobserved = _unobserved(checkpoint.layers, frozenset(names.values()), recorder)
         for one in found:
             if id(one.layer) in names and (failure := recorder.watch("probed", partial(_probe, one.layer))):
                 notes += (f"{names[id(one.layer)]} does not run alone: {loading.reason(failure)}",)
         return Run(
-            framework.title, Evidence.MODEL, unobserved=unobserved, notes=notes + chosen, environment=surroundings()
+            framework.title,
+            Evidence.MODEL,
+            unobserved=unobserved,
+            unlisted=tuple(sorted(strangers.values())),
+            notes=notes + chosen,
+            environment=surroundings(),
         )
 
 
