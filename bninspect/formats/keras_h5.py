@@ -40,9 +40,12 @@ def _matches(path: Path, head: bytes) -> bool:
 def _read(path: Path) -> Checkpoint:
     label = str(path)
     with open_file(path, label) as root:
-        weights = root.group("model_weights") or root
-        names, text = weights.texts("layer_names"), root.text("model_config")
+        text = root.text("model_config")
+        weights = _weights(root, whole=text is not None)
+        names = weights.texts("layer_names")
         if names is None:
+            if text is not None:
+                raise DamagedFile(f"{label} is half-written", why="it has a model's configuration, but lists no layers")
             members = ", ".join(root.names()[:5]) or "nothing"
             why = f"it lists no layers (attribute layer_names); it holds {members}"
             raise UnknownFormat(f"{label} is HDF5, but no Keras model", why=why)
@@ -60,6 +63,12 @@ def _read(path: Path) -> Checkpoint:
 
 
 FORMAT = Format(NAME, "Keras HDF5, whole models and weights", (".h5", ".hdf5"), _matches, _read)
+
+
+def _weights(root: Group, *, whole: bool) -> Group:
+    """Return the group with the layers: that of Keras' load_model or, without a configuration, of load_weights."""
+    inner = root.group("model_weights")
+    return inner if inner and (whole or root.texts("layer_names") is None) else root
 
 
 def _writer(version: str, backend: str) -> str:

@@ -333,6 +333,25 @@ def test_a_model_without_batch_norm_has_none(file: Path) -> None:
     assert found.layers == ()
 
 
+def test_a_configuration_without_weights_is_half_a_model(file: Path) -> None:
+    with h5py.File(file, "w") as made:
+        made.attrs["model_config"] = json.dumps(model(norm()))
+    with pytest.raises(DamagedFile, match="half-written; it has a model's configuration"):
+        formats.read(file)
+
+
+@pytest.mark.parametrize(("config", "name"), [(None, "outside"), (model(norm("inside")), "inside")])
+def test_the_weights_are_those_that_keras_would_load(file: Path, config: object, name: str) -> None:
+    """load_weights prefers layers listed at the root, load_model those in `model_weights`."""
+    write(file, {"inside": weights("inside", values())}, model(norm("inside")))
+    with h5py.File(file, "r+") as made:
+        if config is None:
+            del made.attrs["model_config"]
+        made.attrs["layer_names"] = np.array([b"outside"])
+        made.copy("model_weights/inside", "outside")
+    assert [layer.name.split("/")[0] for layer in formats.read(file).layers] == [name]
+
+
 def test_hdf5_that_is_no_model_is_said_to_be_none(file: Path) -> None:
     with h5py.File(file, "w") as made:
         made["measurements"] = [1.0, 2.0]
