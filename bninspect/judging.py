@@ -58,7 +58,7 @@ class Judge:
             if finding is not None:
                 seen.findings.setdefault(finding.rule, finding)
         seen.training |= observation.training
-        if observation.training or _not_comparable(layer):
+        if observation.training or _not_comparable(layer) or not _same_shapes(layer, observation):
             return
         comparison = compare.judge(observation, layer, tolerance=self._settings.tolerance)
         before = seen.comparisons.get(observation.observed)
@@ -155,6 +155,8 @@ def _stranger(name: str) -> LayerReport:
 
 def _not_comparable(layer: BatchNorm) -> str:
     """Return why the formula cannot be computed for a layer; empty if it can."""
+    if layer.statistics is Statistics.FOLDED:
+        return "" if layer.arrays else "the file does not hold its scale and shift"
     if layer.statistics is not Statistics.MOVING:
         return f"not verifiable: it normalises by the statistics of each {layer.statistics}, also at inference"
     if layer.moving_mean is None or layer.moving_variance is None:
@@ -188,6 +190,12 @@ def _status(layer: BatchNorm, seen: _Seen, run: Run, settings: Settings) -> tupl
         why = run.unobserved.get(layer.name) or "the forward pass did not reach it"
         return LayerStatus.UNVERIFIED, f"{why}; its layer alone agrees, --accept layer makes that enough"
     return LayerStatus.VERIFIED, ""
+
+
+def _same_shapes(layer: BatchNorm, observation: Observation) -> bool:
+    """Return whether the stored parameters can be applied to what the runtime's layer was given."""
+    loaded = observation.loaded
+    return all(array.shape == loaded[name].shape for name, array in layer.arrays.items() if name in loaded)
 
 
 def _loaded_differently(layer: BatchNorm, observation: Observation) -> Finding | None:

@@ -48,6 +48,8 @@ class Settings:
     """Shape by name of the model's input, batch included; the name `""` is the only input."""
     trust: bool = False
     """Whether a model that holds code may run it."""
+    modules: tuple[str, ...] = ()
+    """Modules that register the custom classes of a trusted model when they are imported."""
     timeout: float | None = None
     """Seconds for reading and for running one model; READ_SECONDS and RUN_SECONDS without it."""
     max_memory: int | None = None

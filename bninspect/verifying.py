@@ -70,4 +70,5 @@ def _run_settings(settings: Settings) -> runtimes.RunSettings:
         input_path=Path(settings.input) if settings.input else None,
         input_shapes=settings.input_shapes,
         trust=settings.trust,
+        modules=settings.modules,
     )

@@ -58,12 +58,14 @@ def match(stored: Iterable[BatchNorm], loaded: Iterable[Loaded]) -> Mapping[int,
     """Return the name of the stored layer for `id(layer)` of each loaded one that it belongs to without doubt.
 
     By path; what is then left by the last part of the name, then by equality of every parameter. Names come before
-    values, so that a framework that loads one layer's values into another is found out.
+    values, so that a framework that loads one layer's values into another is found out. But names that no
+    configuration states, those of the parts of custom layers and of subclassed models, are numbered anew in every
+    process: for such layers values alone count.
     """
     left, right = list(stored), list(loaded)
     names: dict[int, str] = {}
-    for of_stored, of_loaded in _WAYS:
-        for one, other in _unique_pairs(left, of_stored, right, of_loaded):
+    for applies, key in _WAYS:
+        for one, other in _unique_pairs(filter(applies, left), key, right, key):
             names[id(other.layer)] = one.name
         taken = set(names.values())
         left = [one for one in left if one.name not in taken]
@@ -91,15 +93,35 @@ def _values(arrays: Mapping[str, Array]) -> Hashable:
     return tuple(arrays[name].ravel().astype(np.float64).tobytes() if name in arrays else None for name in PARAMETERS)
 
 
-_WAYS: tuple[tuple[Callable[[BatchNorm], Hashable], Callable[[Loaded], Hashable]], ...] = (
-    (lambda one: one.name, lambda other: other.path),
-    (
-        lambda one: (one.name.rpartition("/")[2], one.channels),
-        lambda other: (other.path.rpartition("/")[2], _channels(other)),
-    ),
-    (lambda one: _values(one.arrays), lambda other: _values(other.parameters)),
-)
-
-
 def _channels(loaded: Loaded) -> int:
     return max((array.size for array in loaded.parameters.values()), default=0)
+
+
+def _path(side: BatchNorm | Loaded) -> Hashable:
+    return (side.name, side.channels) if isinstance(side, BatchNorm) else (side.path, _channels(side))
+
+
+def _leaf(side: BatchNorm | Loaded) -> Hashable:
+    if isinstance(side, BatchNorm):
+        return (side.name.rpartition("/")[2], side.channels)
+    return (side.path.rpartition("/")[2], _channels(side))
+
+
+def _content(side: BatchNorm | Loaded) -> Hashable:
+    return _values(side.arrays if isinstance(side, BatchNorm) else side.parameters)
+
+
+def _is_configured(stored: BatchNorm) -> bool:
+    return bool(stored.class_name)
+
+
+def _is_any(_stored: BatchNorm) -> bool:
+    return True
+
+
+_Key = Callable[[BatchNorm | Loaded], Hashable]
+_WAYS: tuple[tuple[Callable[[BatchNorm], bool], _Key], ...] = (
+    (_is_configured, _path),
+    (_is_configured, _leaf),
+    (_is_any, _content),
+)

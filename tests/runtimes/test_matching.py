@@ -19,7 +19,7 @@ def _arrays(seed: int, channels: int = 3) -> dict[str, Array]:
 
 def _stored(name: str, seed: int, channels: int = 3) -> BatchNorm:
     gamma, beta, mean, variance = _arrays(seed, channels).values()
-    return BatchNorm(name, gamma, beta, mean, variance)
+    return BatchNorm(name, gamma, beta, mean, variance, class_name="BatchNormalization")
 
 
 def _loaded(path: str, seed: int, channels: int = 3) -> Loaded:
@@ -34,6 +34,13 @@ def _paths(stored: list[BatchNorm], loaded: list[Loaded]) -> dict[str, str]:
 def test_paths_come_before_values() -> None:
     """A framework that loads one layer's values into another must not be made to look right."""
     assert _paths([_stored("a", 1), _stored("b", 2)], [_loaded("a", 2), _loaded("b", 1)]) == {"a": "a", "b": "b"}
+
+
+def test_names_that_no_configuration_states_do_not_count() -> None:
+    """Parts of custom layers are numbered anew in every process: the same name is another layer."""
+    stored = [replace(_stored(name, seed), class_name="") for name, seed in (("bn_1", 1), ("bn_2", 2), ("bn_3", 3))]
+    loaded = [_loaded("bn", 1), _loaded("bn_1", 2), _loaded("bn_2", 9)]
+    assert _paths(stored, loaded) == {"bn_1": "bn", "bn_2": "bn_1"}
 
 
 def test_what_paths_leave_is_paired_by_the_last_part_of_the_name() -> None:
