@@ -238,10 +238,11 @@ def _configured_differently(layer: BatchNorm, observation: Observation) -> Findi
         ("axis", axis, tuple(sorted(observation.axis))),
     ):
         if stored is not None and loaded is not None and stored != loaded:
+            place = "by --epsilon" if name == "epsilon" and layer.epsilon_source == "--epsilon" else "in the file"
             return Finding(
                 "BN305",
                 Severity.ERROR,
-                f"{name} is {stored} in the file and {loaded} in the runtime",
+                f"{name} is {stored} {place} and {loaded} in the runtime",
                 {"stored": stored, "loaded": loaded},
                 f"the runtime does not use the {name} of this model",
             )

@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FORMATS = ("text", "json")
 # Options that may be given several times: Settings calls them by the plural.
-_FIELDS = {"layer": "layers", "exclude_layer": "exclude_layers", "input_shape": "input_shapes"}
+_FIELDS = {"layer": "layers", "exclude_layer": "exclude_layers", "input_shape": "input_shapes", "import": "modules"}
 _TOLERANCE = click.FloatRange(min=0)
 
 _SELECTING = (
@@ -171,6 +171,12 @@ def running(function: F) -> F:
                 help="Run a model that holds code (Lambda, custom classes): only if you know where it comes from.",
             ),
             click.option(
+                "--import",
+                metavar="MODULE",
+                multiple=True,
+                help="With --trust: import this module, which registers the model's custom classes; repeatable.",
+            ),
+            click.option(
                 "--accept",
                 type=click.Choice(("layer",)),
                 multiple=True,
@@ -190,6 +196,8 @@ def settings(options: dict[str, Any]) -> Settings:
         known[name] = tuple(rule.strip() for text in known[name] for rule in text.split(",") if rule.strip())
     if (known.get("rtol") is None) != (known.get("atol") is None):
         raise click.UsageError("--rtol and --atol go together: one alone leaves the other to a guess")
+    if known.get("modules") and not known["trust"]:
+        raise click.UsageError("--import runs code for the model's sake: it needs --trust")
     return Settings(**known)
 
 
