@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bninspect import compare, rules, strips
+from bninspect import causes, compare, rules, strips
 from bninspect.records import (
     PARAMETERS,
     Array,
@@ -15,6 +15,7 @@ from bninspect.records import (
     Comparison,
     Distribution,
     Evidence,
+    Explanation,
     Finding,
     LayerReport,
     LayerStatus,
@@ -28,6 +29,9 @@ from bninspect.settings import Settings
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _BINS = 24
+_SAMPLES = 2
+_EXPLAINED = 6
+"""Layers of a model that the detective examines, the first ones: each may take a second or two."""
 _HALF_OF_ALL = float(np.finfo(np.float64).max) / 2
 
 
@@ -38,6 +42,9 @@ class _Seen:
     comparisons: dict[str, Comparison] = field(default_factory=dict)
     findings: dict[str, Finding] = field(default_factory=dict)
     training: bool = False
+    samples: list[causes.Sample] = field(default_factory=list)
+    """Of calls that do not agree, for the detective."""
+    explanation: Explanation | None = None
 
 
 class Judge:
@@ -61,19 +68,32 @@ class Judge:
         if observation.training or _not_comparable(layer) or not _same_shapes(layer, observation):
             return
         comparison = compare.judge(observation, layer, tolerance=self._settings.tolerance)
+        if not comparison.agrees and comparison.ratio is not None and len(seen.samples) < _SAMPLES:
+            seen.samples.append(causes.sample(layer, observation))
         before = seen.comparisons.get(observation.observed)
         seen.comparisons[observation.observed] = compare.merge(before, comparison) if before else comparison
 
     def reports(self, run: Run) -> tuple[LayerReport, ...]:
         """Return the verdict on every layer, in the model's order."""
+        self._examine()
         stored = (self._report(layer, run) for layer in self._layers.values())
         return (*stored, *(_stranger(name) for name in run.unlisted if wanted(name, self._settings)))
+
+    def _examine(self) -> None:
+        """Have the detective look at the first layers whose outputs are not those of the formula."""
+        wrong = [(layer, seen) for name, seen in self._seen.items() if seen.samples for layer in [self._layers[name]]]
+        for layer, seen in wrong[:_EXPLAINED]:
+            others = [other for other in self._layers.values() if other is not layer]
+            seen.explanation = causes.explain(layer, seen.samples, others)
 
     def _report(self, layer: BatchNorm, run: Run) -> LayerReport:
         seen = self._seen[layer.name]
         findings = (*rules.check(layer), *seen.findings.values(), *_mismatches(seen.comparisons.values()))
         status, reason = _status(layer, seen, run, self._settings)
-        return describe(layer, rules.judged(findings, self._settings), status, reason, tuple(seen.comparisons.values()))
+        report = describe(
+            layer, rules.judged(findings, self._settings), status, reason, tuple(seen.comparisons.values())
+        )
+        return replace(report, explanation=seen.explanation)
 
 
 def describe(

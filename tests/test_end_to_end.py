@@ -56,6 +56,20 @@ def test_a_wrong_framework_fails_and_the_layer_is_named(tamper: str, rule: str, 
         assert all(one["worst"]["channel"] in range(16) for one in layers[LAYER]["comparisons"] if one["violations"])
 
 
+@pytest.mark.parametrize(
+    ("tamper", "cause"),
+    [
+        ("hidden-epsilon:1e-5", "epsilon 1e-05 instead of 0.001"),
+        ("swap", "beta from gamma, gamma from beta"),
+    ],
+)
+def test_the_broken_convention_is_named(tamper: str, cause: str, sample_models: Path) -> None:
+    done = verify(sample_models / MODEL, tamper=tamper)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("      cause")]
+    assert cause in line
+    assert "explains every value" in line
+
+
 def test_a_crash_costs_one_model_and_is_named(sample_models: Path) -> None:
     done = verify(sample_models / MODEL, sample_models / "keras3_digits.keras", "--json", tamper="abort")
     assert done.returncode == 3

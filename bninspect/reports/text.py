@@ -9,6 +9,7 @@ from bninspect.names import printable
 from bninspect.records import (
     Comparison,
     Evidence,
+    Explanation,
     Finding,
     LayerReport,
     LayerStatus,
@@ -23,6 +24,7 @@ from bninspect.reports.lines import Line, line, plural, shown
 from bninspect.reports.table import layer_table, parameter_details
 
 _INDENT = " " * 6
+_MOST_TIES = 4
 _SHOWN_AS_MISMATCH = ("BN202", "BN301")
 _VERDICTS = {
     Status.PASS: ("PASS", "bold green"),
@@ -158,6 +160,8 @@ def _mismatch(layer: LayerReport) -> Iterator[Line]:
     yield line(("FAIL  ", "bold red"), (printable(layer.name), "bold"), f"   {headline}")
     if worst and worst.worst:
         yield from _by_hand(worst.worst)
+    if layer.explanation is not None:
+        yield from _causes(layer.explanation)
 
 
 def _beyond(comparison: Comparison) -> str:
@@ -179,6 +183,30 @@ def _by_hand(worst: Worst) -> Iterator[Line]:
     arithmetic = f"{gamma} * ({x} - {mean}) / sqrt({variance} + {epsilon}) + {beta} = {_number(worst.expected)}"
     yield line((f"{_INDENT}by hand    ", "dim"), arithmetic)
     yield line((f"{_INDENT}runtime    ", "dim"), _number(worst.actual))
+
+
+def _causes(explanation: Explanation) -> Iterator[Line]:
+    """Return the convention that was broken, with all that fit as well, or that nothing fits."""
+    label = (f"{_INDENT}cause      ", "bold")
+    if not explanation.causes:
+        yield line(label, printable(explanation.sentence, 500))
+        for remark in explanation.remarks:
+            yield line(f"{_INDENT}           ", printable(remark, 500))
+        return
+    first, *others = explanation.causes
+    yield line(label, printable(first.sentence, 500), (f"   (explains {_share(first.explains)})", "dim"))
+    for other in others[:_MOST_TIES]:
+        yield line(f"{_INDENT}       or  ", printable(other.sentence, 500))
+        if other.separated_by:
+            yield line((f"{_INDENT}           told apart by: {printable(other.separated_by, 500)}", "dim"))
+    if len(others) > _MOST_TIES:
+        yield line(
+            f"{_INDENT}       or  {plural(len(others) - _MOST_TIES, 'other')} that fit as well (--json lists them)"
+        )
+
+
+def _share(explains: float) -> str:
+    return "every value" if explains == 1.0 else f"{explains:.1%} of the values"
 
 
 def _number(value: float | None) -> str:
