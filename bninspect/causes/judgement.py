@@ -86,7 +86,7 @@ def mark(hypothesis: Hypothesis, view: View) -> Marks:
     Infinity is no contradiction where the hypothesis overflows, nor NaN where it is not a number, but they explain
     nothing either; a number where it has none is one.
     """
-    said = _with_half_digits(hypothesis, view, predict(read(hypothesis, view)))
+    said = predicted(hypothesis, view)
     y, output = view.sample.y, precision(view.sample.output)
     with np.errstate(all="ignore"):
         known, finite = np.isfinite(y), np.isfinite(said.y)
@@ -141,16 +141,17 @@ def _chosen(view: View, ratio: Float64) -> Flat:
     return np.unique(np.concatenate([worst, spread]))
 
 
-def _with_half_digits(hypothesis: Hypothesis, view: View, said: Prediction) -> Prediction:
-    """Add to the bound what half a unit in the last typed digit of each number changes."""
-    typed = view.sample.half_digits
+def predicted(hypothesis: Hypothesis, view: View) -> Prediction:
+    """Return what a hypothesis says; where numbers were typed, their last digits widen its bound."""
+    said, typed = predict(read(hypothesis, view)), view.sample.half_digits
     if not typed:
         return said
     slack = typed.get("y", np.zeros(said.y.shape))
-    for name, by in typed.items():
-        if name != "y":
-            moved = predict(read(hypothesis, _moved(view, name, by))).y
-            slack = slack + np.nan_to_num(np.abs(moved - said.y), nan=0.0, posinf=0.0)
+    with np.errstate(all="ignore"):
+        for name, by in typed.items():
+            if name != "y" and by.any():
+                moved = predict(read(hypothesis, _moved(view, name, by))).y
+                slack = slack + np.nan_to_num(np.abs(moved - said.y), nan=0.0, posinf=0.0)
     return replace(said, bound=said.bound + slack)
 
 

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from bninspect.bounds import Allowance, precision
+from bninspect.errors import BninspectError
 from bninspect.formula import Float64, Parameters, rounded
 from bninspect.records import Form
 
 if TYPE_CHECKING:
     from bninspect.causes.samples import Flat, Sample
+    from bninspect.records import Array, BatchNorm
 
 Role: TypeAlias = Literal["gamma", "beta", "mean", "variance"]
 ROLES: tuple[Role, ...] = ("gamma", "beta", "mean", "variance")
@@ -51,6 +53,15 @@ class Around:
     """Its own rounding error, relative to its result, in unit roundoffs."""
     blur: float = 0.0
     """Its own error, absolute."""
+
+
+def arrays_of(stored: Mapping[str, Array]) -> Arrays:
+    """Return parameters by their role, flattened and in float64, from parameters by their standard name."""
+    return {
+        role: np.asarray(stored[PARAMETER_OF[role]], np.float64).ravel()
+        for role in ROLES
+        if PARAMETER_OF[role] in stored
+    }
 
 
 def inside(variance: Float64, epsilon: float) -> Float64:
@@ -113,6 +124,20 @@ class View:
     """NaN if it is unknown."""
     channel: Flat
     """Of each element."""
+
+    @classmethod
+    def of(cls, layer: BatchNorm, sample: Sample) -> View:
+        """Lay a sample beside the layer that it is of.
+
+        Raises:
+            BninspectError: the parameters do not fit the sample, or it is unknown which of them is which.
+        """
+        arrays = arrays_of(layer.arrays)
+        channels = int(np.prod([sample.shape[a] for a in sample.axis]))
+        if layer.undecided is not None or not arrays or any(array.size != channels for array in arrays.values()):
+            raise BninspectError("there is nothing to explain", why=f"the parameters do not fit {channels} channels")
+        epsilon = np.nan if layer.epsilon is None else layer.epsilon
+        return cls(sample, arrays, epsilon, sample.along(sample.axis))
 
     def take(self, chosen: Flat) -> View:
         """Return the view of the chosen ones of its elements only."""

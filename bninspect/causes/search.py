@@ -15,7 +15,7 @@ from bninspect.causes.fitting import fitted
 from bninspect.causes.judgement import Evidence, Fit, fit
 from bninspect.causes.kernels import kernels
 from bninspect.causes.matching import permuted
-from bninspect.causes.reading import PARAMETER_OF, ROLES, Arrays, View
+from bninspect.causes.reading import Arrays, View, arrays_of
 from bninspect.causes.scaling import scaling
 from bninspect.causes.sources import Relative, sources
 from bninspect.errors import BninspectError
@@ -23,10 +23,13 @@ from bninspect.names import printable
 
 if TYPE_CHECKING:
     from bninspect.causes.samples import Sample
-    from bninspect.records import Array, BatchNorm
+    from bninspect.records import BatchNorm
 
 _CHANCE = 0.01
 """How likely a coincidence may be for a pair to count: thousands are tried."""
+
+_LIKELY = 0.1
+"""Number of single deviations that may be expected to fit by chance before it is said."""
 
 _FITTED_ON = frozenset({"epsilon", "gamma", "beta", "mean", "root", "statistics", "roles", "around", "arrays"})
 """Axes whose single deviations are tried together with a fitted number."""
@@ -43,7 +46,7 @@ def explain(layer: BatchNorm, samples: Sequence[Sample], others: Iterable[BatchN
     Raises:
         BninspectError: there is no sample, or the layer's parameters are not complete or do not fit it.
     """
-    views = [_view(layer, sample) for sample in samples]
+    views = [View.of(layer, sample) for sample in samples]
     if not views:
         raise BninspectError("there is nothing to explain")
     evidence = Evidence.of(views)
@@ -62,25 +65,11 @@ def explain(layer: BatchNorm, samples: Sequence[Sample], others: Iterable[BatchN
             break
     found = _narrowest(found)
     causes = _causes(found, evidence)
-    remarks = () if causes else wording.remarks(evidence, singles)
+    if not causes:
+        remarks = wording.remarks(evidence, singles)
+    else:
+        remarks = (wording.FEW_DIGITS,) if len(singles) * _coincidence(evidence) > _LIKELY else ()
     return Explanation(matches=False, causes=causes, tried=tried, elements=elements, remarks=remarks)
-
-
-def _view(layer: BatchNorm, sample: Sample) -> View:
-    arrays = _arrays(layer.arrays)
-    channels = int(np.prod([sample.shape[a] for a in sample.axis]))
-    if layer.undecided is not None or not arrays or any(array.size != channels for array in arrays.values()):
-        raise BninspectError("there is nothing to explain", why=f"the parameters do not fit {channels} channels")
-    epsilon = np.nan if layer.epsilon is None else layer.epsilon
-    return View(sample, arrays, epsilon, sample.along(sample.axis))
-
-
-def _arrays(stored: dict[str, Array]) -> Arrays:
-    return {
-        role: np.asarray(stored[PARAMETER_OF[role]], np.float64).ravel()
-        for role in ROLES
-        if PARAMETER_OF[role] in stored
-    }
 
 
 def _singles(
@@ -93,13 +82,13 @@ def _singles(
 
 def _relatives(layer: BatchNorm, samples: Sequence[Sample], others: Iterable[BatchNorm]) -> tuple[Relative, ...]:
     """Return what else of the same width there is: the parameters that the runtime loaded, and the other layers'."""
-    own = _arrays(layer.arrays)
-    loaded = _arrays(dict(samples[0].loaded))
+    own = arrays_of(layer.arrays)
+    loaded = arrays_of(dict(samples[0].loaded))
     relatives = [Relative("the runtime", loaded, "used as the runtime loaded it, which is not what the file holds")]
     for other in others:
         if other.name != layer.name:
             said = f"of {printable(other.name)} used instead of its own"
-            relatives.append(Relative(printable(other.name), _arrays(other.arrays), said))
+            relatives.append(Relative(printable(other.name), arrays_of(other.arrays), said))
     return tuple(one for one in relatives if one.arrays and _widths(one.arrays) == _widths(own))
 
 

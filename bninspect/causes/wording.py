@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from bninspect.causes.reading import View
     from bninspect.causes.samples import Flat
 
-_PROBE = "other parameters: distinct random numbers in every channel (`bninspect vectors`) tell all hypotheses apart"
+_PROBE = "a layer whose parameters are distinct random numbers in every channel"
 _BORDER = 3
+
+FEW_DIGITS = "so few digits are known that a wrong formula may fit by chance: give more digits, or more numbers"
 
 
 def separated_by(first: Hypothesis, own: Hypothesis, found: Sequence[Hypothesis], evidence: Evidence) -> str:

@@ -1,0 +1,101 @@
+"""`bninspect explain`, as users call it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from running import bninspect
+
+MODEL = "keras2_digits.h5"
+NAME = "batch_normalization_1"
+QUESTION = (
+    "--gamma", "1.0055743", "--beta", "-0.016652612", "--mean", "-0.089603029", "--variance", "0.000436493",
+    "--epsilon", "1e-3", "--x", "-0.077417567",
+)  # fmt: skip
+
+
+def test_the_published_question() -> None:
+    done = bninspect("explain", *QUESTION, "--y", "0.543057")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "= 0.3066464" in done.stdout
+    causes = [one for one in done.stdout.splitlines() if one.startswith(("cause", "or "))]
+    assert len(causes) == 1
+    assert "epsilon added outside the square root" in causes[0]
+
+
+def test_the_published_answer() -> None:
+    done = bninspect("explain", *QUESTION, "--y", "0.30664611")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("MATCH")
+
+
+def parameters(folder: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    with h5py.File(folder / MODEL) as file:
+        group = file[f"model_weights/{NAME}/{NAME}"]
+        return {name.partition(":")[0]: np.asarray(group[name]) for name in group}
+
+
+def test_one_channel_of_a_model(sample_models: Path) -> None:
+    of = parameters(sample_models)
+    done = bninspect("explain", MODEL, "--layer", NAME, "--channel", "3", cwd=sample_models)
+    scale = of["gamma"][3] / np.sqrt(of["moving_variance"][3] + 1e-3)
+    assert f"= {scale:.6f}"[:-1] in done.stdout
+    done = bninspect("explain", MODEL, "--layer", NAME, "--channel", "3", "--x", "0.25", "--json", cwd=sample_models)
+    (term,) = json.loads(done.stdout)["layers"][0]["arithmetic"]
+    assert term["expected"] == pytest.approx(float((0.25 - of["moving_mean"][3]) * scale + of["beta"][3]), rel=1e-5)
+
+
+@pytest.mark.parametrize(("epsilon", "code", "says"), [(1e-3, 0, "MATCH"), (1e-5, 1, "epsilon 1e-05 instead of 0.001")])
+def test_what_another_runtime_computed(
+    epsilon: float, code: int, says: str, sample_models: Path, tmp_path: Path
+) -> None:
+    of = parameters(sample_models)
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 12)).astype(np.float32)
+    y = (x - of["moving_mean"]) / np.sqrt(of["moving_variance"] + np.float32(epsilon)) * of["gamma"] + of["beta"]
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    arrays = ("--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy")
+    done = bninspect("explain", MODEL, "--layer", NAME, *arrays, cwd=sample_models)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert says in done.stdout
+
+
+def test_a_training_step(sample_models: Path, tmp_path: Path) -> None:
+    assert "PyTorch" in bninspect("explain", "--training", "--x", "1,2,3,4").stdout
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(5, 12)).astype(np.float32))
+    batch = ("--training", "--input", tmp_path / "x.npy", "--axis", "-1", "--json")
+    done = bninspect("explain", MODEL, "--layer", NAME, *batch, cwd=sample_models)
+    step = json.loads(done.stdout)["step"]
+    assert (step["n"], step["over"]) == (5, [0])
+    assert step["moving_mean"] == parameters(sample_models)["moving_mean"][:8].astype(float).tolist()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "give a MODEL, or --mean and --variance"),
+        (("--mean", "0"), "give a MODEL, or --mean and --variance"),
+        (("--mean", "0", "--variance", "x"), "'x' is no number"),
+        (("--mean", "0", "--variance", "1", "--channel", "1"), "--channel needs a MODEL"),
+        ((MODEL, "--gamma", "1"), "--gamma stands in the MODEL"),
+        ((MODEL, "--input", MODEL), "--input and --output go together"),
+        ((MODEL, "--x", "1"), "4 layers are chosen, one is needed"),
+        ((MODEL, "--layer", NAME, "--channel", "99"), "channels 0 to 11"),
+        ((MODEL, "--layer", "nothing"), "no layer fits"),
+        (("--training",), "takes its batch from --input or from --x"),
+        (("--training", "--x", "1", "--y", "1"), "it takes no outputs"),
+    ],
+)
+def test_wrong_usage(arguments: tuple[str, ...], says: str, sample_models: Path) -> None:
+    done = bninspect("explain", *arguments, cwd=sample_models)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert says in done.stderr
