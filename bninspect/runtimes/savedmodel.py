@@ -18,7 +18,8 @@ import numpy as np
 from bninspect.errors import RuntimeFailure
 from bninspect.formats.tensorflow import model as models
 from bninspect.formats.tensorflow.graph_norms import Site
-from bninspect.formats.tensorflow.layers import Located, Searched, per_channel, site_axis
+from bninspect.formats.tensorflow.layers import Located, Searched, site_axis
+from bninspect.formats.tensorflow.stored import per_channel
 from bninspect.names import printable
 from bninspect.records import Array, BatchNorm, Checkpoint, Evidence, Observation, Run, Statistics
 from bninspect.runtimes import capture, graph_inputs, graph_source, inputs, keras, loading, probe
@@ -80,19 +81,17 @@ def _calls(
         if one.layer.name not in names:
             continue
         sites = one.sites.get(searched.signature, ())
-        seen = [site for site in sites if not site.hidden and site.y[0] == site.nodes[-1] and _is_norm(site)]
-        calls += [_Call(one.layer, site) for site in seen]
+        trains = any(site.statistics is not Statistics.MOVING for site in sites)
+        hidden = next((site.hidden for site in sites if site.hidden), "")
         if not sites:
             unobserved[one.layer.name] = _unreached(searched.signature)
-        elif not seen:
-            hidden = next((site.hidden for site in sites if site.hidden), "it normalises by batch statistics")
-            unobserved[one.layer.name] = f"it is {hidden}" if hidden.startswith(("inside", "merged")) else hidden
+        elif trains:
+            unobserved[one.layer.name] = "it is called in training mode: it normalises by the statistics of the batch"
+        elif hidden:
+            unobserved[one.layer.name] = f"it is {hidden}"
+        else:
+            calls += [_Call(one.layer, site) for site in sites]
     return tuple(calls), unobserved
-
-
-def _is_norm(site: Site) -> bool:
-    # Of a batch norm by batch statistics that is spelt out, only the beginning is known.
-    return site.statistics is Statistics.MOVING or site.axis is not None
 
 
 def _unreached(signature: str) -> str:
@@ -124,6 +123,7 @@ class _Running:
         self._calls = calls
         self._signature = model.signatures.get(searched.signature)
         self._flat = searched.graph
+        self._added = model.graph.added
         self._outputs = searched.graph.outputs if self._signature is not None else ()
         wanted = [tensor for call in calls for tensor in (call.site.x, call.site.y, *_tensors(call).values())]
         with loading.failing_as("TensorFlow cannot take the model's graph apart"):
@@ -149,8 +149,8 @@ class _Running:
 
     def difference(self) -> str:
         """Return how the outputs of the model differ from those of its copy; empty if they are the same."""
-        if self._copy.is_empty or self._signature is None:
-            return ""
+        if self._copy.is_empty or self._signature is None or self._added:
+            return ""  # There is nothing else, or the file does not hold a model that could be run as a whole.
         graph = self._session.graph
         with loading.failing_as("TensorFlow cannot run the model"):
             own = [graph.get_tensor_by_name(info.tensor) for info in self._signature.outputs.values()]
@@ -173,7 +173,7 @@ class _Running:
         failures = []
         for attempt in range(inputs.ATTEMPTS if ours else 1):
             data, notes = inputs.prepared(described, settings, attempt)
-            values = {feed.tensor: data[feed.taken.name].astype(_numpy(feed)) for feed in taken}
+            values = {self._fed(feed): data[feed.taken.name].astype(_numpy(feed)) for feed in taken}
             self._feed = {**values, **fixed}
             try:
                 counts = self._session.run(sizes, self._feed)
@@ -184,13 +184,17 @@ class _Running:
             return {i: int(n) * width for i, (n, width) in enumerate(zip(counts, widths, strict=True))}, notes
         raise RuntimeFailure("TensorFlow cannot run the model", why=loading.reason(failures[0])) from failures[0]
 
+    def _fed(self, feed: Feed) -> Any:
+        name, _, position = feed.tensor.partition(":")
+        return self._copy.tensor((name, int(position or 0))) if name in self._flat.nodes else feed.tensor
+
     def _fetches(self, call: _Call) -> dict[str, Any]:
         tensors = {"x": call.site.x, "y": call.site.y, **_tensors(call)}
         return {name: self._copy.tensor(one) for name, one in tensors.items()}
 
     def _probe(self, ranks: Mapping[str, int], sink: Sink) -> tuple[str, ...]:
         """Run every layer's own operations on the input that tries each of its channels; return notes."""
-        first = {call.layer.name: call for call in reversed(self._calls) if call.site.statistics is Statistics.MOVING}
+        first = {call.layer.name: call for call in reversed(self._calls)}
         pairs = self._copy.alone({name: call.site for name, call in first.items()})
         points = {name: _points(first[name], ranks[name], x) for name, (x, _) in pairs.items()}
         fetches = {
@@ -251,7 +255,6 @@ def _observation(call: _Call, observed: str, values: Mapping[str, Any]) -> Obser
         form=site.form,
         epsilon=_epsilon(site, layer),
         loaded={name: per_channel(capture.array(values[name])) for name in _tensors(call)},
-        training=site.statistics is not Statistics.MOVING,
     )
 
 

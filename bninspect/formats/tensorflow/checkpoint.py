@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bninspect.errors import UnknownFormat, UnreadableFile
 from bninspect.formats.format import Format
-from bninspect.formats.tensorflow import files, layers, model, names, table
+from bninspect.formats.tensorflow import files, model, names, stored, table
 from bninspect.formats.tensorflow.bundle import Bundle
 from bninspect.formats.tensorflow.graph import MetaGraph
 from bninspect.formats.tensorflow.model import Model
@@ -193,8 +193,8 @@ def _read(path: Path) -> Checkpoint:
 
 def _layers(store: Store) -> Iterator[BatchNorm]:
     known = set(store.entries)
-    for title, keys in layers.stored_norms(store):
-        layer = layers.of_keys(store, title, keys)
+    for title, keys in stored.norms(store):
+        layer = stored.of_keys(store, title, keys)
         if names.averaged(keys, known):
             note = "the checkpoint also holds exponential moving averages of its parameters: these are the plain ones"
             layer = replace(layer, notes=(*layer.notes, note))

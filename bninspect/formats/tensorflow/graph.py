@@ -106,6 +106,8 @@ class Graph:
     """The encoded FunctionDef of every function, which `function` reads when it is called for."""
     definitions: Mapping[str, Message] = field(default_factory=dict)
     """OpDef of operations, as far as the file holds them."""
+    added: frozenset[str] = frozenset()
+    """Nodes that the file does not hold."""
     _read: dict[str, Function] = field(default_factory=dict)
 
     @classmethod

@@ -156,7 +156,7 @@ def _spelt_out(node: FlatNode, expressions: Expressions, sites: list[Site]) -> S
         steps.insert(0, step)
         found = algebra.normalisation(slope, intercept)
         if found is not None:
-            begun = _completed(steps, expressions, sites)
+            begun = _completed(steps, found, expressions, sites)
             if begun is None and _is_closed(steps, sites):
                 return None
             if begun is not None:
@@ -166,13 +166,24 @@ def _spelt_out(node: FlatNode, expressions: Expressions, sites: list[Site]) -> S
     return None
 
 
-def _completed(steps: list[Step], expressions: Expressions, sites: list[Site]) -> Site | None:
-    """Return the site that ends along these steps and that they complete."""
+def _completed(
+    steps: list[Step], found: algebra.Normalisation, expressions: Expressions, sites: list[Site]
+) -> Site | None:
+    """Return the site that ends along these steps and that they complete.
+
+    What is added to a batch norm that already has its shift is its beta only if that is kept beside its mean.
+    """
     for site in sites:
         ends = [position for position, step in enumerate(steps) if step.node == site.nodes[-1]]
-        if ends and site.x == steps[0].source and site.form is not Form.AFFINE:
-            return site if all(expressions.uses(step.node) == 1 for step in steps[ends[0] : -1]) else None
+        if ends and site.x == steps[0].source:
+            own = site.form is not Form.AFFINE or (found.beta is not None and _are_together(found.mean, found.beta))
+            return site if own and all(expressions.uses(step.node) == 1 for step in steps[ends[0] : -1]) else None
     return None
+
+
+def _are_together(one: Leaf, other: Leaf) -> bool:
+    scope = one.sources[0].rpartition("/")[0]
+    return scope != "" and scope == other.sources[0].rpartition("/")[0]
 
 
 def _is_closed(steps: list[Step], sites: list[Site]) -> bool:

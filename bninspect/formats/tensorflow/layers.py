@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bninspect.formats.tensorflow import graph_norms, names, object_graph, tensor
+from bninspect.formats.tensorflow import graph_norms, names, stored
 from bninspect.formats.tensorflow.algebra import Leaf
 from bninspect.formats.tensorflow.expressions import is_filled_in
 from bninspect.formats.tensorflow.flatten import FlatGraph
 from bninspect.formats.tensorflow.graph_norms import Site, axes_of
 from bninspect.formats.tensorflow.keras import KerasNorm
-from bninspect.formats.tensorflow.protobuf import Message
-from bninspect.formats.tensorflow.variables import Store, Variables
+from bninspect.formats.tensorflow.variables import Variables
 from bninspect.names import printable
 from bninspect.records import PARAMETERS, Array, BatchNorm, Statistics
 
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-_NAMELESS = "batch_norm"
 _NEUTRAL = {"gamma": 1.0, "beta": 0.0}
 
 
@@ -75,18 +71,20 @@ def located(searched: Sequence[Searched], variables: Variables, keras: Sequence[
     """
     groups = _merged(_grouped(searched))
     described = _described(groups, variables, keras)
-    titles = _titles(groups, described)
+    titles = _titles(groups, described, variables)
     layers = []
     used: set[str] = set()
     for group, title in zip(groups, titles, strict=True):
-        layer = _layer(group, title, variables, described.get(group.identity))
-        used.update(_keys(group, variables).values())
-        layers.append(Located(_completed(layer, group, variables), group.sites))
+        norm = described.get(group.identity)
+        statistics = _statistics(group, variables, norm)
+        layer = _with_statistics(_layer(group, title, variables, norm), statistics, variables)
+        used.update(_keys(group, variables).values(), statistics.values())
+        layers.append(Located(layer, group.sites))
     known = {located.layer.name for located in layers}
     signature = searched[0].signature if searched else ""
-    rest = _unused(variables, keras, used, layers, signature)
+    rest = stored.unused(variables, keras, frozenset(used), signature)
     layers += [one for one in _folded(searched) if one.layer.name not in known]
-    return tuple(_renamed([*layers, *rest]))
+    return tuple(_renamed([*layers, *(Located(layer) for layer in rest)]))
 
 
 def _grouped(searched: Sequence[Searched]) -> list[_Group]:
@@ -128,18 +126,24 @@ def _described(
     return found
 
 
-def _titles(groups: Sequence[_Group], described: Mapping[_Identity, KerasNorm]) -> list[str]:
-    """Return the name of each group: Keras' own, the scope of its variables if it is its alone, or of its operation."""
-    scopes = [
+def _titles(groups: Sequence[_Group], described: Mapping[_Identity, KerasNorm], variables: Variables) -> list[str]:
+    """Return the name of each group: Keras' own, or a scope, of its variables or keys if it alone has it."""
+    of_variables = [
         names.common_scope(group.graph.nodes[leaf.sources[0]].node.name for leaf in _named_leaves(group))
         for group in groups
     ]
+    of_keys = [stored.scope(_stored_keys(group, variables)) for group in groups]
     titles = []
-    for group, scope in zip(groups, scopes, strict=True):
+    for number, group in enumerate(groups):
         norm = described.get(group.identity)
-        own = scope if scope and scopes.count(scope) == 1 else names.scope_of(group.first.name)
-        titles.append(norm.name if norm is not None and norm.name else own)
+        own = [scopes[number] for scopes in (of_variables, of_keys) if scopes.count(scopes[number]) == 1]
+        known = [norm.name if norm is not None else "", *own, names.scope_of(group.first.name)]
+        titles.append(next(title for title in known if title))
     return names.distinct(titles)
+
+
+def _stored_keys(group: _Group, variables: Variables) -> list[str]:
+    return [key for leaf in _named_leaves(group) for key in variables.keys(group.graph, leaf)]
 
 
 def _named_leaves(group: _Group) -> list[Leaf]:
@@ -163,7 +167,7 @@ def _layer(group: _Group, title: str, variables: Variables, norm: KerasNorm | No
         if values is None:
             notes.append(f"the file holds no values for its {name}: {printable(leaf.sources[0])}")
         elif not (name in _NEUTRAL and _is_neutral(name, leaf, graph, values)):
-            arrays[name] = per_channel(values)
+            arrays[name] = stored.per_channel(values)
     if site.hidden:
         notes.append(f"it is {site.hidden}: its input and output cannot be observed")
     if site.statistics is Statistics.MOVING and any(
@@ -184,7 +188,7 @@ def _layer(group: _Group, title: str, variables: Variables, norm: KerasNorm | No
         scale=norm.scale if norm is not None else "gamma" in arrays,
         center=norm.center if norm is not None else "beta" in arrays,
         dtype="+".join(sorted(types - {""})) or "float32",
-        location=_location({name: key for name, key in _keys(group, variables).items() if name in arrays}),
+        location=stored.location({name: key for name, key in _keys(group, variables).items() if name in arrays}),
         class_name="" if norm is None else norm.class_name,
         statistics=site.statistics,
         epsilon_source=None if epsilon is None else "file",
@@ -210,13 +214,6 @@ def _is_neutral(name: str, leaf: Leaf, graph: FlatGraph, values: Array) -> bool:
     return filled and bool((values == _NEUTRAL[name]).all())
 
 
-def per_channel(values: Array) -> Array:
-    """Return a parameter flat, unless it runs along several axes."""
-    flat = values.reshape(-1) if sum(length != 1 for length in values.shape) < 2 else values
-    flat.flags.writeable = False
-    return flat
-
-
 def _epsilon(site: Site, norm: KerasNorm | None) -> tuple[float | None, tuple[str, ...]]:
     """Return the epsilon that the graph computes with; as Keras writes it, if that is the same to the kernel."""
     computed = graph_norms.checked_epsilon(site.epsilon)
@@ -228,112 +225,26 @@ def _epsilon(site: Site, norm: KerasNorm | None) -> tuple[float | None, tuple[st
     return computed, (f"its configuration says epsilon {norm.epsilon:g}, the graph computes with {computed:g}",)
 
 
-def _location(keys: Mapping[str, str]) -> str:
-    short = [key.removesuffix(_VALUE) for key in keys.values()]
-    # `variables/7` and `variables/8` have a scope in common with all others.
-    own = not any(key.rpartition("/")[2].isdecimal() for key in short)
-    return (names.common_scope(short) if own else "") or ", ".join(short)
+def _statistics(group: _Group, variables: Variables, norm: KerasNorm | None) -> Mapping[str, str]:
+    """Return the keys of the moving statistics of a layer that normalises by those of the batch.
 
-
-def _completed(layer: BatchNorm, group: _Group, variables: Variables) -> BatchNorm:
-    """Add the moving statistics of a layer that normalises by those of the batch: the graph does not lead to them."""
-    if layer.statistics is Statistics.MOVING or variables.store is None:
-        return layer
+    The graph does not lead to them: they are those of its Keras layer, or beside its gamma or beta.
+    """
+    if group.first.statistics is Statistics.MOVING:
+        return {}
+    keys = dict(norm.keys) if norm is not None else {}
     nodes = {group.graph.nodes[leaf.sources[0]].node.name for leaf in group.first.parameters.values()}
     for parts in names.norms(variables.restored).values():
-        if nodes & set(parts.values()):
-            mean, variance = (
-                per_channel(variables.store.read(variables.restored[parts[name]].key))
-                for name in ("moving_mean", "moving_variance")
-            )
-            return replace(layer, moving_mean=mean, moving_variance=variance)
-    return layer
+        if not keys and nodes & set(parts.values()):
+            keys = {name: variables.restored[node].key for name, node in parts.items()}
+    return {name: keys[name] for name in ("moving_mean", "moving_variance") if name in keys}
 
 
-def _unused(
-    variables: Variables,
-    keras: Sequence[KerasNorm],
-    used: set[str],
-    layers: Sequence[Located],
-    signature: str,
-) -> list[Located]:
-    """Return the layers whose statistics are stored and of which no signature makes use."""
-    store = variables.store
-    if store is None:
-        return []
-    described = [(norm.name, norm.keys) for norm in keras]
-    restored = {name: one.key for name, one in variables.restored.items()}
-    titled = [
-        (title, {name: restored[node] for name, node in parts.items()})
-        for title, parts in names.norms(restored).items()
-    ]
-    settings = {norm.name: norm for norm in keras}
-    rest = []
-    for title, keys in [*described, *titled, *stored_norms(store)]:
-        statistics = {keys[name] for name in ("moving_mean", "moving_variance") if name in keys}
-        if statistics & used or any(_is_copy(store, keys, one.layer) for one in layers):
-            continue
-        used |= statistics
-        layer = _configured(of_keys(store, title, keys), settings.get(title))
-        note = f"signature {printable(signature)!r} does not use it" if signature else "the graph does not use it"
-        rest.append(Located(replace(layer, notes=(*layer.notes, note))))
-    return rest
-
-
-def stored_norms(store: Store) -> list[tuple[str, Mapping[str, str]]]:
-    """Return name and keys of every batch norm that a checkpoint itself tells of: by its objects, or by its names."""
-    if object_graph.KEY in store.entries:
-        objects = object_graph.objects(Message(b"".join(store.strings(object_graph.KEY)[:1])))
-        found = [("/".join(path), keys) for path, keys in object_graph.norms(objects)]
-        return sorted(((title or _NAMELESS, keys) for title, keys in found), key=lambda one: names.natural(one[0]))
-    known = [name for name, entry in store.entries.items() if tensor.float_name(entry.dtype)]
-    return [(title or _NAMELESS, keys) for title, keys in names.norms(known).items()]
-
-
-def _configured(layer: BatchNorm, norm: KerasNorm | None) -> BatchNorm:
-    if norm is None:
+def _with_statistics(layer: BatchNorm, keys: Mapping[str, str], variables: Variables) -> BatchNorm:
+    if variables.store is None or not keys:
         return layer
-    return replace(
-        layer,
-        epsilon=norm.epsilon,
-        epsilon_source=None if norm.epsilon is None else "file",
-        momentum=norm.momentum,
-        axis=norm.axis,
-        scale=norm.scale,
-        center=norm.center,
-        class_name=norm.class_name,
-    )
-
-
-def _is_copy(store: Store, keys: Mapping[str, str], layer: BatchNorm) -> bool:
-    """Return whether variables are those of a layer once more, as Keras 3 stores each of them twice."""
-    for name in ("moving_variance", "moving_mean"):
-        mine, entry = getattr(layer, name), store.entries.get(keys.get(name, ""))
-        if mine is None or entry is None or math.prod(entry.shape) != mine.size:
-            return False
-        if store.read(keys[name]).tobytes() != mine.tobytes():
-            return False
-    return True
-
-
-def of_keys(store: Store, title: str, keys: Mapping[str, str]) -> BatchNorm:
-    """Return a layer of which only variables are known, by standard name; epsilon and axis are not.
-
-    Raises:
-        UnreadableFile: a value is damaged.
-    """
-    ordered = {name: keys[name] for name in PARAMETERS if name in keys}
-    arrays = {name: per_channel(store.read(key)) for name, key in ordered.items()}
-    types = {tensor.float_name(store.entries[key].dtype) for key in ordered.values()}
-    return BatchNorm(
-        name=title,
-        gamma=arrays.get("gamma"),
-        beta=arrays.get("beta"),
-        moving_mean=arrays.get("moving_mean"),
-        moving_variance=arrays.get("moving_variance"),
-        dtype="+".join(sorted(types - {""})) or "float32",
-        location=_location(ordered),
-    )
+    arrays = {name: stored.per_channel(variables.store.read(key)) for name, key in keys.items()}
+    return replace(layer, moving_mean=arrays.get("moving_mean"), moving_variance=arrays.get("moving_variance"))
 
 
 def _folded(searched: Iterable[Searched]) -> list[Located]:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from bninspect.errors import UsageError
 from bninspect.formats.tensorflow import code, graph_norms
 from bninspect.formats.tensorflow.flatten import flatten, flatten_all
+from bninspect.formats.tensorflow.functions import with_functions
 from bninspect.formats.tensorflow.graph import Graph, MetaGraph, Signature
 from bninspect.formats.tensorflow.keras import KerasNorm
 from bninspect.formats.tensorflow.layers import Located, Searched, located
+from bninspect.formats.tensorflow.object_graph import Object, checkpoint_key, walk_together
 from bninspect.formats.tensorflow.variables import Store, Variables, restored_by
 from bninspect.names import printable
 
@@ -32,13 +34,30 @@ class Model:
     notes: tuple[str, ...]
 
 
-def of_meta_graph(meta: MetaGraph, store: Store | None, keras: Sequence[KerasNorm] = ()) -> Model:
+def of_meta_graph(
+    meta: MetaGraph,
+    store: Store | None,
+    saved: Sequence[Object] = (),
+    stored: Sequence[Object] = (),
+    keras: Sequence[KerasNorm] = (),
+) -> Model:
     """Return the model of a MetaGraph.
+
+    Args:
+        meta: the graph.
+        store: the checkpoint with its variables, if there is one.
+        saved: the objects of a SavedModel.
+        stored: the objects of its checkpoint.
+        keras: what Keras 2 says of its layers.
 
     Raises:
         UnreadableFile: the graph or a value is damaged.
     """
     variables = Variables(restored_by(meta.graph, meta.restore), store)
+    if saved and not meta.signatures:
+        handles = {one.key: node for node, one in variables.restored.items()}
+        keys = {mine: checkpoint_key(stored[theirs])[0] for mine, theirs in walk_together(saved, stored).items()}
+        meta = with_functions(meta, saved, {number: handles[key] for number, key in keys.items() if key in handles})
     searched = _searched(meta.graph, meta.signatures)
     layers = located(searched, variables, keras)
     if meta.signatures:

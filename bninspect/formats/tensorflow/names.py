@@ -27,8 +27,10 @@ _PAIRS = (
     ("mean/EMA", "variance/EMA"),
 )
 _COUNTED = re.compile(r"(_\d+)?\Z")
+_CALL = re.compile(r"(Stateful)?PartitionedCall(_\d+)?")
 _OWN_SCOPE = re.compile(r"batchnorm(_\d+)?|FusedBatchNorm\w*|moments(_\d+)?|BatchNorm/?Op\w*|cond(_\d+)?|If")
 
+NAMELESS = "batch_norm"
 GAMMAS = ("gamma", "scale")
 BETAS = ("beta", "offset")
 
@@ -48,10 +50,10 @@ def common_scope(names: Iterable[str]) -> str:
 
 def scope_of(operation: str) -> str:
     """Return the scope of an operation without those that a batch norm opens itself: `bn` of `bn/batchnorm/add_1`."""
-    parts = operation.split("/")[:-1]
+    parts = [part for part in operation.split("/")[:-1] if not _CALL.fullmatch(part)]
     while len(parts) > 1 and _OWN_SCOPE.fullmatch(parts[-1]):
         parts.pop()
-    return "/".join(parts) or operation
+    return "/".join(parts) or operation.rpartition("/")[2]
 
 
 def distinct(names: Iterable[str]) -> list[str]:
@@ -93,7 +95,7 @@ def norms(names: Iterable[str]) -> dict[str, Mapping[str, str]]:
                 present = _beside(scope, options, count, known)
                 if present:
                     parts[standard] = present
-            found.setdefault(scope.rstrip("/") + count, parts)
+            found.setdefault((scope.rstrip("/") or NAMELESS) + count, parts)
             break
     return found
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
+from bninspect.formats.tensorflow import names
 from bninspect.formats.tensorflow.protobuf import Message
 
 KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -49,27 +50,36 @@ def paths(graph: Sequence[Object]) -> Iterator[tuple[int, tuple[str, ...]]]:
                 waiting.append((child, (*path, name)))
 
 
-def checkpoint_key(node: Object) -> str:
-    """Return the name under which the checkpoint holds the value of a variable; empty if it is none."""
-    keys = {attribute.text(1): attribute.text(3) for attribute in node.message.messages(2)}
-    return keys.get(VALUE, "")
+def checkpoint_key(node: Object) -> tuple[str, str]:
+    """Return under which name the checkpoint holds the value of a variable, and its own name; empty if it is none."""
+    found = {one.text(1): (one.text(3), one.text(2)) for one in node.message.messages(2)}
+    return found.get(VALUE, ("", ""))
 
 
 def norm_keys(graph: Sequence[Object], node: Object) -> Mapping[str, str]:
-    """Return the checkpoint keys of an object's gamma, beta and statistics, by their name."""
-    keys = {
-        name: checkpoint_key(graph[child])
-        for name, child in node.children.items()
-        if name in ("gamma", "beta", *STATISTICS) and 0 <= child < len(graph)
-    }
-    return {name: key for name, key in keys.items() if key}
+    """Return the checkpoint keys of an object's gamma, beta and statistics.
+
+    What they are the attributes say, or else the variables' own names: `self.m = tf.Variable(0.0, name="moving_mean")`.
+    """
+    keys: dict[str, str] = {}
+    named: dict[str, str] = {}
+    for attribute, child in node.children.items():
+        key, name = checkpoint_key(graph[child]) if 0 <= child < len(graph) else ("", "")
+        if key and not attribute.isdecimal():  # A list of variables is no layer.
+            keys[attribute] = key
+            named.setdefault(name.removesuffix(":0").rpartition("/")[2], key)
+    for known in (keys, named):
+        parts = names.norms(known).get(names.NAMELESS)
+        if parts is not None:
+            return {standard: known[name] for standard, name in parts.items()}
+    return {}
 
 
 def norms(graph: Sequence[Object]) -> Iterator[tuple[tuple[str, ...], Mapping[str, str]]]:
     """Yield the path and the checkpoint keys of every object that has both moving statistics."""
     for number, path in paths(graph):
         keys = norm_keys(graph, graph[number])
-        if all(name in keys for name in STATISTICS):
+        if keys:
             yield path, keys
 
 

@@ -136,6 +136,19 @@ def varint(data: Buffer, position: int) -> tuple[int, int]:
     raise _damaged("a number has more than 64 bits")
 
 
+def field(number: int, data: bytes) -> bytes:
+    """Return a field of bytes, text or an encoded sub-message, as it is written."""
+    return _encoded(number << 3 | _LENGTH) + _encoded(len(data)) + data
+
+
+def _encoded(value: int) -> bytes:
+    parts = []
+    while value >= 0x80:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*parts, value])
+
+
 def decoded(data: Buffer) -> str:
     """Return text. TensorFlow's parser refuses a string that is not UTF-8, and so do we."""
     try:

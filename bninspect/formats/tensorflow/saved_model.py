@@ -67,8 +67,10 @@ def open_saved_model(path: Path, tag: str | None = None) -> Iterator[SavedModel]
                 return []
             return list(object_graph.objects(Message(bundle.strings(object_graph.KEY)[0])))
 
-        norms = keras.norms(object_graph.objects(meta.objects), stored, described)
-        yield SavedModel(meta, model.of_meta_graph(meta, bundle, norms), notes)
+        saved = object_graph.objects(meta.objects)
+        norms = keras.norms(saved, stored, described)
+        found = model.of_meta_graph(meta, bundle, saved, () if meta.signatures else stored(), norms)
+        yield SavedModel(meta, found, notes)
 
 
 def parts(path: Path) -> tuple[Path, ...]:
