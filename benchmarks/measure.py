@@ -23,7 +23,9 @@ from typing import NoReturn
 import psutil
 
 BASELINES = Path(__file__).parent / "baselines"
-QUIET = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+# Bytecode is kept, as it is of an installed package: the first run of a command, which is not timed, writes it.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+ENVIRONMENT["TF_CPP_MIN_LOG_LEVEL"] = "3"
 SAMPLING_SECONDS = 0.002
 TURN_SECONDS = 1.0
 
@@ -109,7 +111,7 @@ def _turn(command: Sequence[str]) -> tuple[float, float]:
     wall = cpu = math.inf
     while (start := time.perf_counter()) < end:
         before = _cpu_of_children()
-        done = subprocess.run(command, check=False, env=QUIET, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        done = subprocess.run(command, check=False, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         wall, cpu = min(wall, time.perf_counter() - start), min(cpu, _cpu_of_children() - before)
         if done.returncode:
             _refuse(command, done.returncode, done.stdout)
@@ -125,7 +127,7 @@ def _cpu_of_children() -> float:
 def _peak(command: Sequence[str]) -> int:
     """Return the peak of the resident memory of a command and all its children; shared pages count twice."""
     with tempfile.TemporaryFile() as output:
-        process = psutil.Popen(command, env=QUIET, stdout=output, stderr=subprocess.STDOUT)
+        process = psutil.Popen(command, env=ENVIRONMENT, stdout=output, stderr=subprocess.STDOUT)
         peak = 0
         while process.poll() is None:
             peak = max(peak, _resident(process))
