@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bninspect.formats.tensorflow.flatten import FlatGraph, FlatNode, Tensor, reached
-from bninspect.formats.tensorflow.graph_norms import Site
+from bninspect.formats.tensorflow.sites import Site
 
 _SCOPE = "bninspect"
 # What another place in the graph, or another shape of the input, would contradict.

@@ -17,8 +17,8 @@ import numpy as np
 
 from bninspect.errors import RuntimeFailure
 from bninspect.formats.tensorflow import model as models
-from bninspect.formats.tensorflow.graph_norms import Site
 from bninspect.formats.tensorflow.layers import Located, Searched, site_axis
+from bninspect.formats.tensorflow.sites import Site
 from bninspect.formats.tensorflow.stored import per_channel
 from bninspect.names import printable
 from bninspect.records import Array, BatchNorm, Checkpoint, Evidence, Observation, Run, Statistics

@@ -115,7 +115,7 @@ class Expressions:
                 parameter = "gamma" if user.op in ("Mul", *_DIVIDING) else "beta"
                 if leaves:
                     found.setdefault(parameter, leaves[0])
-            level = [user.name for user in users]
+            level = list(dict.fromkeys(user.name for user in users))
         return found
 
     def _enter(self, node: FlatNode) -> None:

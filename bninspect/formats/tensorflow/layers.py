@@ -11,8 +11,8 @@ from bninspect.formats.tensorflow import graph_norms, names, stored
 from bninspect.formats.tensorflow.algebra import Leaf
 from bninspect.formats.tensorflow.expressions import is_filled_in
 from bninspect.formats.tensorflow.flatten import FlatGraph
-from bninspect.formats.tensorflow.graph_norms import Site, axes_of
 from bninspect.formats.tensorflow.keras import KerasNorm
+from bninspect.formats.tensorflow.sites import Site, axes_of, checked_epsilon
 from bninspect.formats.tensorflow.variables import Variables
 from bninspect.names import printable
 from bninspect.records import PARAMETERS, Array, BatchNorm, Statistics
@@ -216,7 +216,7 @@ def _is_neutral(name: str, leaf: Leaf, graph: FlatGraph, values: Array) -> bool:
 
 def _epsilon(site: Site, norm: KerasNorm | None) -> tuple[float | None, tuple[str, ...]]:
     """Return the epsilon that the graph computes with; as Keras writes it, if that is the same to the kernel."""
-    computed = graph_norms.checked_epsilon(site.epsilon)
+    computed = checked_epsilon(site.epsilon)
     if norm is None or norm.epsilon is None or computed is None:
         return computed, ()
     kernel = np.float64 if site.arithmetic == "float64" else np.float32
