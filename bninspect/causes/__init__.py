@@ -8,8 +8,8 @@ free number or order). It counts only if every element lies within the rounding 
 inference, so they are never a cause.
 """
 
-from bninspect.causes.explanation import Cause, Explanation
 from bninspect.causes.samples import Sample, sample
 from bninspect.causes.search import explain
+from bninspect.records import Cause, Explanation
 
 __all__ = ["Cause", "Explanation", "Sample", "explain", "sample"]

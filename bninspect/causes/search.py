@@ -10,7 +10,6 @@ import numpy as np
 
 from bninspect.causes import wording
 from bninspect.causes.deviation import Deviation, Hypothesis
-from bninspect.causes.explanation import Cause, Explanation
 from bninspect.causes.fitting import fitted
 from bninspect.causes.judgement import Evidence, Fit, fit
 from bninspect.causes.kernels import kernels
@@ -20,6 +19,7 @@ from bninspect.causes.scaling import scaling
 from bninspect.causes.sources import Relative, sources
 from bninspect.errors import BninspectError
 from bninspect.names import printable
+from bninspect.records import Cause, Explanation
 
 if TYPE_CHECKING:
     from bninspect.causes.samples import Sample
