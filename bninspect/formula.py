@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bninspect.errors import BninspectError, DamagedFile, UsageError
 from bninspect.names import printable
+from bninspect.records import Statistics
 
 if TYPE_CHECKING:
     from bninspect.records import Array, BatchNorm
@@ -48,7 +49,7 @@ class Parameters:
         """
         if isinstance(source, Parameters):
             return source
-        mean, variance, epsilon = _complete(source)
+        mean, variance, epsilon = _folded(source) if source.statistics is Statistics.FOLDED else _complete(source)
         gamma = np.ones(mean.shape) if source.gamma is None else source.gamma
         beta = np.zeros(mean.shape) if source.beta is None else source.beta
         if not gamma.shape == beta.shape == mean.shape == variance.shape:
@@ -79,6 +80,14 @@ class Parameters:
 
 def _subject(layer: BatchNorm) -> str:
     return f"layer '{printable(layer.name)}' cannot be computed"
+
+
+def _folded(layer: BatchNorm) -> tuple[Array, Array, float]:
+    """Return what makes the formula gamma * x + beta: a mean of 0, a variance of 1, an epsilon of 0."""
+    array = layer.gamma if layer.gamma is not None else layer.beta
+    if array is None:
+        raise DamagedFile(_subject(layer), why="the file holds neither its scale nor its shift")
+    return np.zeros(array.shape), np.ones(array.shape), 0.0
 
 
 def _complete(layer: BatchNorm) -> tuple[Array, Array, float]:

@@ -8,10 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bninspect.errors import UnknownFormat, UnreadableFile, UnsafeFile
-from bninspect.formats import bninspect_npz, keras_h5, keras_weights, keras_zip, safetensors
+from bninspect.formats import bninspect_npz, flax, keras_h5, keras_weights, keras_zip, safetensors
 from bninspect.formats.format import Format
 from bninspect.formats.identify import hint, identify, is_zip_behind
+from bninspect.formats.onnx import container as onnx
 from bninspect.formats.tensorflow import checkpoint, frozen, saved_model
+from bninspect.formats.tflite import container as tflite
+from bninspect.formats.torch import container as torch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +32,10 @@ FORMATS: tuple[Format, ...] = (
     saved_model.FORMAT,
     frozen.FORMAT,
     checkpoint.FORMAT,
+    tflite.FORMAT,
+    onnx.FORMAT,
+    torch.FORMAT,
+    flax.FORMAT,
 )
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from bninspect.network import Network
     from bninspect.records import Checkpoint
 
 
@@ -26,3 +27,5 @@ class Format:
     """Whether `path`, whose first 4 KB are `head` (empty for a folder), is of this format. Never raises."""
     read: Callable[[Path], Checkpoint]
     """Read the whole file. Raises UnreadableFile."""
+    network: Callable[[Path], Network] | None = None
+    """Read what the file computes, to find batch norms that a converter folded; None where a file holds no graph."""

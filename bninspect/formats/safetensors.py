@@ -1,4 +1,6 @@
-"""Safetensors, as `bninspect export` writes it: a JSON header of names, types and offsets, then the bytes.
+"""Safetensors: a JSON header of names, types and offsets, then the bytes.
+
+What `bninspect export` wrote is read back whole. In a file of another program batch norms are what PyTorch names so.
 
 Format: https://github.com/huggingface/safetensors#format
 """
@@ -14,15 +16,17 @@ import numpy as np
 
 from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile, UnsafeFile
 from bninspect.exported import from_text, strict_json
+from bninspect.formats import running_statistics
 from bninspect.formats.format import Format
 from bninspect.names import printable
 from bninspect.npy import LARGEST
+from bninspect.records import Checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from bninspect.records import Array, Checkpoint
+    from bninspect.records import Array
 
 NAME = "safetensors"
 LENGTH = struct.Struct("<Q")
@@ -81,15 +85,13 @@ def _read(path: Path) -> Checkpoint:
         raise UnreadableFile(f"{path} cannot be read", why=error.strerror or str(error)) from error
     header, start = _header(data, path)
     metadata = header.pop(METADATA, {})
-    if not isinstance(metadata, dict) or not isinstance(metadata.get(DESCRIPTION), str):
-        raise UnreadableFile(
-            f"{path} is not an export of bninspect",
-            why=f"a safetensors file of {len(header)} tensors without the metadata '{DESCRIPTION}', "
-            "which would hold epsilon",
-            hint="bninspect export --format safetensors, from the model",
-        )
     tensors = _tensors(header, memoryview(data)[start:], path)
-    if metadata.get(DIGEST) != digest(metadata[DESCRIPTION], tensors):
+    if not isinstance(metadata, dict) or not all(isinstance(one, str) for one in metadata.values()):
+        raise DamagedFile(f"{path} is damaged", why="its metadata are not texts")
+    if DESCRIPTION not in metadata:
+        return _foreign(tensors, path)
+    ours = all(kind in TYPES for kind, _, _ in tensors.values())
+    if not ours or metadata.get(DIGEST) != digest(metadata[DESCRIPTION], tensors):
         raise DamagedFile(
             f"{path} is not what was exported",
             why="its SHA-256 does not fit: it was damaged, or changed by another program",
@@ -97,6 +99,25 @@ def _read(path: Path) -> Checkpoint:
         )
     arrays = {name: _array(*tensor) for name, tensor in tensors.items()}
     return from_text(metadata[DESCRIPTION], arrays, path, NAME)
+
+
+def _foreign(tensors: dict[str, Tensor], path: Path) -> Checkpoint:
+    """Return the batch norms of a file that another program wrote: what torch calls running_mean and running_var."""
+
+    def numbers(name: str) -> tuple[Array, str]:
+        kind = tensors[name][0]
+        return _array(*tensors[name]), "bfloat16" if kind == "BF16" else np.dtype(TYPES[kind]).name
+
+    if any(name.endswith("/moving_mean") for name in tensors):
+        raise DamagedFile(
+            f"{path} is not what was exported",
+            why=f"its metadata '{DESCRIPTION}', which would hold epsilon, are missing",
+            hint="bninspect export --format safetensors, from the model",
+        )
+    known = [name for name, (kind, _, _) in tensors.items() if kind in TYPES]
+    layers = running_statistics.layers(known, numbers)
+    note = running_statistics.NOTE if layers else "no name of a tensor ends in running_mean"
+    return Checkpoint(str(path), NAME, "", layers, (note,))
 
 
 def _header(data: bytes, path: Path) -> tuple[dict[str, Any], int]:
@@ -126,7 +147,7 @@ def _tensors(header: dict[str, Any], body: memoryview, path: Path) -> dict[str, 
             case {"dtype": str(kind), "shape": list(shape), "data_offsets": [begin, end], **rest}:
                 numbers = [begin, end, *shape]
                 whole = not rest and all(type(n) is int and 0 <= n < 1 << 63 for n in numbers)
-                if whole and kind in TYPES and end - begin == math.prod(shape) * np.dtype(TYPES[kind]).itemsize:
+                if whole and begin <= end and end - begin == _size(kind, tuple(shape), end - begin):
                     placed.append((begin, end, name, kind, tuple(shape)))
                     continue
         raise DamagedFile(f"{path} is damaged", why=f"its header contradicts itself about '{printable(name)}'")
@@ -144,6 +165,11 @@ def _tensors(header: dict[str, Any], body: memoryview, path: Path) -> dict[str, 
     return {name: (kind, shape, body[begin:end]) for begin, end, name, kind, shape in placed}
 
 
+def _size(kind: str, shape: tuple[int, ...], otherwise: int) -> int:
+    """Return the bytes that a tensor takes; `otherwise` for the types of other programs, which stay unread."""
+    return math.prod(shape) * np.dtype(TYPES[kind]).itemsize if kind in TYPES else otherwise
+
+
 def _array(kind: str, shape: tuple[int, ...], data: bytes | memoryview) -> Array:
     array: Array = np.frombuffer(data, TYPES[kind])
     if kind == "BF16":
@@ -153,4 +179,4 @@ def _array(kind: str, shape: tuple[int, ...], data: bytes | memoryview) -> Array
     return array
 
 
-FORMAT = Format(NAME, "safetensors, exported by bninspect", (".safetensors",), _matches, _read)
+FORMAT = Format(NAME, "safetensors", (".safetensors",), _matches, _read)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from bninspect.records import BatchNorm, Finding
+from bninspect.records import BatchNorm, Finding, Statistics
 from bninspect.rules import deployment, setting, statistics, stored
 from bninspect.settings import Settings
 
@@ -48,8 +48,12 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 
 
 def check(layer: BatchNorm) -> tuple[Finding, ...]:
-    """Return what the rules find in one layer, in the order of their codes."""
-    return tuple(finding for rule in RULES.values() if (finding := rule(layer)) is not None)
+    """Return what the rules find in one layer, in the order of their codes.
+
+    Of a layer whose statistics a converter folded there is only a scale and a shift to judge.
+    """
+    rules = (RULES["BN101"],) if layer.statistics is Statistics.FOLDED else RULES.values()
+    return tuple(finding for rule in rules if (finding := rule(layer)) is not None)
 
 
 def judged(findings: tuple[Finding, ...], settings: Settings) -> tuple[Finding, ...]:

@@ -17,7 +17,7 @@ from bninspect.exporters.safetensors import encode
 from bninspect.formats import FORMATS
 from bninspect.formats import safetensors as module
 from bninspect.formats.safetensors import FORMAT
-from bninspect.records import BatchNorm, Checkpoint
+from bninspect.records import Array, BatchNorm, Checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,12 +74,41 @@ def test_packed_again_by_the_library(tmp_path: Path) -> None:
 
 
 def test_file_of_another_program(tmp_path: Path) -> None:
+    """A state_dict: what it holds is read, what it does not hold, epsilon above all, stays unknown."""
+    tensors: dict[str, Array] = {
+        "block.bn.weight": VALUES,
+        "block.bn.running_mean": VALUES.astype(np.float16),
+        "block.bn.running_var": VALUES + 1,
+        "block.bn.num_batches_tracked": np.array(3),
+        "block.conv.weight": np.ones((3, 2), np.float32),
+    }
     for metadata in (None, {"format": "pt"}):
-        data = safetensors.numpy.save({"bn.weight": VALUES, "bn.bias": VALUES}, metadata=metadata)
+        data = safetensors.numpy.save(tensors, metadata=metadata)
         assert FORMAT.matches(tmp_path, data[:4096])
-        with pytest.raises(UnreadableFile, match="2 tensors without the metadata 'bninspect'") as caught:
-            _read(tmp_path, data)
-        assert "bninspect export" in caught.value.hint
+        (layer,) = _read(tmp_path, data).layers
+        assert (layer.name, layer.axis, layer.epsilon, layer.scale) == ("block.bn", (1,), None, None)
+        assert (layer.beta, layer.dtype) == (None, "float32+float16")
+        names = {"gamma": "weight", "moving_mean": "running_mean", "moving_variance": "running_var"}
+        assert layer.arrays.keys() == names.keys()
+        for field, name in names.items():
+            np.testing.assert_array_equal(layer.arrays[field], tensors[f"block.bn.{name}"], strict=True)
+
+
+def test_types_of_other_programs_are_passed_over(tmp_path: Path) -> None:
+    body = VALUES.tobytes() + VALUES.tobytes() + b"\x01\x02\x03"
+    header = {
+        "bn.running_mean": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]},
+        "bn.running_var": {"dtype": "F32", "shape": [3], "data_offsets": [12, 24]},
+        "w": {"dtype": "F8_E4M3", "shape": [3], "data_offsets": [24, 27]},
+    }
+    (layer,) = _read(tmp_path, _join(header, body)).layers
+    np.testing.assert_array_equal(layer.arrays["moving_variance"], VALUES)
+
+
+def test_no_batch_norm_in_a_file_of_another_program(tmp_path: Path) -> None:
+    found = _read(tmp_path, safetensors.numpy.save({"bn.weight": VALUES, "bn.running_mean": VALUES}))
+    assert found.layers == ()
+    assert "running_mean" in found.notes[0]
 
 
 def test_folded_export(tmp_path: Path) -> None:
@@ -188,9 +217,15 @@ def test_header_of_many_objects_is_not_parsed(tmp_path: Path) -> None:
 
 
 def test_description_of_another_kind(tmp_path: Path) -> None:
-    for metadata in (7, {"bninspect": 7}, {}):
-        with pytest.raises(UnreadableFile, match="not an export of bninspect"):
+    for metadata in (7, {"bninspect": 7}, {"format": ["pt"]}):
+        with pytest.raises(DamagedFile, match="not texts"):
             _read(tmp_path, _join({"__metadata__": metadata}, b""))
+
+
+def test_export_without_its_description(tmp_path: Path) -> None:
+    tensors = safetensors.numpy.load(DATA)
+    with pytest.raises(DamagedFile, match="which would hold epsilon"):
+        _read(tmp_path, safetensors.numpy.save(tensors))
 
 
 def test_sizes_are_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

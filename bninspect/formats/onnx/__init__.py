@@ -1,0 +1,1 @@
+"""ONNX, read without the onnx package: a protocol buffer of nodes and initializers (onnx/onnx.proto)."""

@@ -1,0 +1,62 @@
+"""The ONNX file: a protocol buffer without any signature."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile, UnsafeFile
+from bninspect.formats.format import Format
+from bninspect.formats.onnx import model, norms, operations, tensor
+from bninspect.network import Network
+from bninspect.npy import LARGEST
+from bninspect.records import Checkpoint
+
+NAME = "onnx"
+
+# Writers put the IR version first, then one of the other fields of ModelProto. Version 1 was never released.
+_BEGINNING = re.compile(rb"\x08[\x02-\x1f](?:[\x12\x1a\x22\x32\x3a\x42\x72\xca]|\x28[\x00-\xff])", re.DOTALL)
+
+
+def _matches(_path: Path, head: bytes) -> bool:
+    return _BEGINNING.match(head) is not None
+
+
+def _read(path: Path) -> Checkpoint:
+    stored = _parsed(path)
+    for graph in stored.graphs:
+        for one in graph.initializers.values():
+            # The runtime will read all of them, so all of them must be where they may be.
+            if one.integer(14) == 1:
+                tensor.reference(one, path)
+    found = norms.find(stored, path)
+    notes = []
+    hidden = sum(node.op == "BatchNormalization" for node in stored.functions)
+    if hidden:
+        notes.append(f"{hidden} BatchNormalization in functions, which are not read")
+    if not found:
+        notes.append("no BatchNormalization and no Mul and Add per channel: they are folded, or there were none")
+    return Checkpoint(str(path), NAME, stored.writer, tuple(one.layer for one in found), tuple(notes))
+
+
+def read_network(path: Path) -> Network:
+    """Return what the main graph of a file computes. Raises as reading it."""
+    return operations.read(_parsed(path), path)
+
+
+def _parsed(path: Path) -> model.Model:
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise LimitExceeded(f"{path} is too large", why=f"{size} bytes, at most {LARGEST} are read")
+        parsed = model.parse(path.read_bytes())
+    except OSError as error:
+        raise UnreadableFile(f"{path} cannot be read", why=error.strerror or str(error)) from error
+    except (DamagedFile, UnsafeFile) as error:
+        raise type(error)(f"{path} is damaged", why=f"{error.what}: {error.why}", hint=error.hint) from error
+    if not parsed.graphs[0].nodes:
+        raise UnreadableFile(f"{path} is no ONNX model", why="its graph has no nodes")
+    return parsed
+
+
+FORMAT = Format(NAME, "ONNX (.onnx)", (".onnx",), _matches, _read, read_network)

@@ -1,0 +1,136 @@
+"""ModelProto, GraphProto and NodeProto as plain records. Field numbers: onnx/onnx.proto."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from bninspect.errors import UnsafeFile
+from bninspect.formats.tensorflow.protobuf import Buffer, Message
+from bninspect.network import Value
+
+DEPTH = 16
+"""Graphs within graphs: the branches of If, the bodies of Loop and Scan."""
+TYPES: Mapping[int, str] = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    4: "uint16",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    8: "string",
+    9: "bool",
+    10: "float16",
+    11: "float64",
+    12: "uint32",
+    13: "uint64",
+    16: "bfloat16",
+}
+
+
+class Node:
+    """An operation."""
+
+    def __init__(self, message: Message) -> None:
+        self.inputs = message.texts(1)
+        self.outputs = message.texts(2)
+        self.name = message.text(3)
+        self.op = message.text(4)
+        self.domain = message.text(7)
+        self._message = message
+
+    @property
+    def label(self) -> str:
+        """The name, or that of the first output: names are optional."""
+        return self.name or next(filter(None, self.outputs), self.op)
+
+    @cached_property
+    def attributes(self) -> Mapping[str, Message]:
+        """AttributeProto by name."""
+        return {one.text(1): one for one in self._message.messages(5)}
+
+    def real(self, name: str, default: float) -> float:
+        """Return a float attribute, which the file holds in float32."""
+        return self.attributes[name].real(2) if name in self.attributes else default
+
+    def integer(self, name: str, default: int) -> int:
+        """Return an integer attribute."""
+        return self.attributes[name].integer(3) if name in self.attributes else default
+
+    def tensor(self, name: str) -> Message | None:
+        """Return a tensor attribute."""
+        return self.attributes[name].message(5) if name in self.attributes else None
+
+    def takes(self, place: int) -> str:
+        """Return the name of an input; empty if it is left out."""
+        return self.inputs[place] if place < len(self.inputs) else ""
+
+    def subgraphs(self) -> Iterator[tuple[str, Message]]:
+        """Yield the graphs among the attributes."""
+        for name, attribute in self.attributes.items():
+            for graph in ([attribute.message(6)] if attribute.has(6) else []) + attribute.messages(11):
+                yield name, graph
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A graph, its constants not yet read."""
+
+    path: str
+    """Where it is: empty for the main graph, else the nodes and attributes that lead to it."""
+    nodes: tuple[Node, ...]
+    initializers: Mapping[str, Message]
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model."""
+
+    writer: str
+    opset: int
+    """Version of the operators of the default domain."""
+    graphs: tuple[Graph, ...]
+    """The main graph first, then those within its nodes."""
+    functions: tuple[Node, ...]
+    """The operations in the bodies of functions."""
+
+
+def parse(data: Buffer) -> Model:
+    """Return the model in `data`. Raises DamagedFile and UnsafeFile as `protobuf.Message`."""
+    message = Message(data)
+    versions = {one.text(1): one.integer(2) for one in message.messages(8)}
+    writer = " ".join(filter(None, (message.text(2), message.text(3))))
+    graphs = tuple(_graphs(message.message(7), "", 0))
+    functions = tuple(Node(node) for function in message.messages(25) for node in function.messages(7))
+    return Model(writer, versions.get("", versions.get("ai.onnx", 1)), graphs, functions)
+
+
+def _graphs(message: Message, path: str, depth: int) -> Iterator[Graph]:
+    if depth > DEPTH:
+        raise UnsafeFile("this model is beyond what a model needs", why=f"graphs over {DEPTH} deep")
+    nodes = tuple(Node(node) for node in message.messages(1))
+    initializers = {one.text(8): one for one in message.messages(5)}
+    inputs = tuple(_value(one) for one in message.messages(11))
+    yield Graph(
+        path,
+        nodes,
+        initializers,
+        # Up to IR version 3 every initializer was an input as well.
+        tuple(one for one in inputs if one.name not in initializers),
+        tuple(_value(one) for one in message.messages(12)),
+    )
+    for node in nodes:
+        for name, graph in node.subgraphs():
+            yield from _graphs(graph, f"{path}{node.label}/{name}/", depth + 1)
+
+
+def _value(message: Message) -> Value:
+    tensor = message.message(2).message(1)
+    lengths = tuple(one.integer(1) if one.has(1) else None for one in tensor.message(2).messages(1))
+    # An exporter may write 0 or -1 for a length that it does not know.
+    shape = tuple(length if length and length > 0 else None for length in lengths)
+    return Value(message.text(1), shape, TYPES.get(tensor.integer(1), "unknown"))

@@ -1,0 +1,193 @@
+"""Batch norms in an ONNX graph: BatchNormalization nodes, and the Mul and Add that exporters make of some of them.
+
+What a BatchNormalization computes depends on the version of the operators (onnx/defs/nn/{defs,old}.cc): up to opset 6
+`is_test` decides, up to 13 the number of outputs, from 14 on `training_mode`. The defaults of epsilon, 1e-5, and of
+momentum, 0.9, have never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bninspect.formats.onnx.constants import Constant, Constants
+from bninspect.formats.onnx.model import Graph, Model, Node
+from bninspect.records import BatchNorm, Statistics
+
+if TYPE_CHECKING:
+    from bninspect.records import Array
+
+EPSILON = float(np.float32(1e-5))
+MOMENTUM = float(np.float32(0.9))
+_INPUTS = {"gamma": 1, "beta": 2, "moving_mean": 3, "moving_variance": 4}
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A batch norm and where it is."""
+
+    layer: BatchNorm
+    x: str
+    """Name of the value that goes in."""
+    y: str
+    """Name of the value that comes out."""
+    graph: str
+    """Path of the graph that it is in; empty for the main graph."""
+    nodes: tuple[str, ...]
+    """Labels of the nodes that make it up."""
+
+
+def find(model: Model, path: Path) -> tuple[Found, ...]:
+    """Return all batch norms of a model, in the order of its nodes, each under a name of its own."""
+    found: list[Found] = []
+    for graph in model.graphs:
+        around = [one for one in model.graphs if graph.path.startswith(one.path)]
+        constants = Constants(around, path)
+        pairs = {one.first: one for one in affine_maps(graph, constants)}
+        for node in graph.nodes:
+            if node.op == "BatchNormalization":
+                found.append(_node(node, model.opset, graph, constants))
+            elif node in pairs:
+                found.append(pairs[node].found(graph.path))
+    return tuple(_renamed(found))
+
+
+def _renamed(found: list[Found]) -> Iterator[Found]:
+    taken: set[str] = set()
+    for one in found:
+        name, count = one.layer.name, 1
+        while name in taken:
+            count += 1
+            name = f"{one.layer.name}~{count}"
+        taken.add(name)
+        yield one if name == one.layer.name else replace(one, layer=replace(one.layer, name=name))
+
+
+def _node(node: Node, opset: int, graph: Graph, constants: Constants) -> Found:
+    stored = {field: constants.get(node.takes(place)) for field, place in _INPUTS.items()}
+    notes = [f"{field} is computed by the graph" for field, value in stored.items() if value is None]
+    statistics, note = _statistics(node, opset)
+    if note:
+        notes.append(note)
+    spatial = opset >= 9 or node.integer("spatial", 1) != 0
+    if not spatial:
+        notes.append("spatial is 0: a mean and variance for every element, not for every channel")
+    mean = stored["moving_mean"]
+    layer = BatchNorm(
+        name=graph.path + node.label,
+        **{field: None if value is None else value.values for field, value in stored.items()},
+        epsilon=node.real("epsilon", EPSILON),
+        epsilon_source="file",
+        momentum=node.real("momentum", MOMENTUM),
+        axis=(1,) if spatial else None,
+        scale=True,
+        center=True,
+        dtype="+".join(dict.fromkeys(value.dtype for value in stored.values() if value)) or "float32",
+        location=mean.name if mean else node.takes(3),
+        class_name=node.op,
+        statistics=statistics,
+        notes=tuple(notes),
+    )
+    return Found(layer, node.takes(0), next(iter(node.outputs), ""), graph.path, (node.label,))
+
+
+def _statistics(node: Node, opset: int) -> tuple[Statistics, str]:
+    """Return which statistics a node normalises with, and what is odd about how it says so."""
+    outputs = sum(1 for name in node.outputs if name)
+    if opset >= 14:
+        return (Statistics.BATCH if node.integer("training_mode", 0) else Statistics.MOVING), ""
+    if opset >= 7 or outputs > 1:
+        tested = opset < 7 and node.integer("is_test", 0) != 0
+        return (Statistics.BATCH if outputs > 1 and not tested else Statistics.MOVING), ""
+    odd = "" if node.integer("is_test", 0) else "is_test is 0, but it has the single output of a node under test"
+    return Statistics.MOVING, odd
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """A multiplication by one number per channel, and the addition that follows it."""
+
+    first: Node
+    last: Node
+    x: str
+    scale: Constant
+    shift: Constant
+    axis: int
+    """Counted from the end."""
+
+    def found(self, graph: str) -> Found:
+        """Return it as a batch norm whose statistics are folded."""
+        shift = -self.shift.values if self.last.op == "Sub" else self.shift.values
+        layer = BatchNorm(
+            name=graph + self.first.label,
+            gamma=_flat(self.scale.values),
+            beta=_flat(shift),
+            moving_mean=None,
+            moving_variance=None,
+            axis=(self.axis,),
+            scale=True,
+            center=True,
+            dtype="+".join(dict.fromkeys(one.dtype for one in (self.scale, self.shift))),
+            location=self.scale.name,
+            class_name=f"{self.first.op}+{self.last.op}",
+            statistics=Statistics.FOLDED,
+        )
+        return Found(layer, self.x, self.last.outputs[0], graph, (self.first.label, self.last.label))
+
+
+def affine_maps(graph: Graph, constants: Constants) -> Iterator[Affine]:
+    """Yield each Mul by one constant per channel, with the Add or Sub of another that alone reads its result."""
+    readers: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node)
+    outputs = {value.name for value in graph.outputs}
+    for node in graph.nodes:
+        taken = _taken(node, constants) if node.op == "Mul" else None
+        if taken is None:
+            continue
+        x, scale, axis = taken
+        result = node.outputs[0]
+        after = readers.get(result, [])
+        if len(after) == 1 and after[0].op in {"Add", "Sub"} and result not in outputs:
+            shift = _shift(after[0], result, scale.values.size, axis, constants)
+            if shift is not None and after[0].outputs:
+                yield Affine(node, after[0], x, scale, shift, axis)
+
+
+def _taken(node: Node, constants: Constants) -> tuple[str, Constant, int] | None:
+    """Return the value that a Mul takes, the constant that it is multiplied by, and the axis of that."""
+    for x, name in ((node.takes(0), node.takes(1)), (node.takes(1), node.takes(0))):
+        if name in constants and x not in constants and node.outputs:
+            constant = constants.get(name)
+            axis = None if constant is None else channel_axis(constant.values.shape)
+            if constant is not None and axis is not None and constant.values.dtype.kind == "f":
+                return x, constant, axis
+    return None
+
+
+def _shift(node: Node, x: str, channels: int, axis: int, constants: Constants) -> Constant | None:
+    places: Mapping[str, str] = {node.takes(0): node.takes(1)}
+    if node.op == "Add":
+        places = {**places, node.takes(1): node.takes(0)}
+    name = places.get(x, "")
+    constant = constants.get(name) if name in constants else None
+    if constant is None or constant.values.size != channels or channel_axis(constant.values.shape) != axis:
+        return None
+    return constant
+
+
+def channel_axis(shape: tuple[int, ...]) -> int | None:
+    """Return the one axis along which a constant varies, counted from the end; None if there is none or several."""
+    long = [place - len(shape) for place, length in enumerate(shape) if length > 1]
+    return long[0] if len(long) == 1 else None
+
+
+def _flat(values: Array) -> Array:
+    flat = values.reshape(-1)
+    flat.flags.writeable = False
+    return flat

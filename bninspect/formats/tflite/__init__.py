@@ -1,0 +1,1 @@
+"""TFLite models, read without TensorFlow or LiteRT: a flatbuffer of tensors and operators."""

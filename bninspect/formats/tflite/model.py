@@ -1,0 +1,213 @@
+"""Tensors and operators of the main graph as plain records.
+
+Field numbers and codes: tensorflow/compiler/mlir/lite/schema/schema.fbs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from bninspect.errors import DamagedFile
+from bninspect.formats.tensorflow.protobuf import Buffer
+from bninspect.formats.tflite.flatbuffer import Table, root
+from bninspect.names import printable
+from bninspect.records import Array
+
+IDENTIFIER = b"TFL3"
+CUSTOM = 32
+OPERATIONS: Mapping[int, str] = {
+    0: "add",
+    1: "average pool",
+    2: "concatenation",
+    3: "conv",
+    4: "depthwise conv",
+    6: "dequantize",
+    9: "fully connected",
+    14: "logistic",
+    17: "max pool",
+    18: "mul",
+    19: "relu",
+    20: "relu n1 to 1",
+    21: "relu6",
+    22: "reshape",
+    25: "softmax",
+    28: "tanh",
+    34: "pad",
+    39: "transpose",
+    40: "mean",
+    41: "sub",
+    43: "squeeze",
+    53: "cast",
+    67: "transpose conv",
+    70: "expand dims",
+    114: "quantize",
+    132: "conv 3d",
+}
+_TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8"}
+_TYPES |= {10: "float64", 12: "uint64", 15: "uint32", 16: "uint16"}
+_ACTIVATIONS = {0: "", 1: "relu", 2: "relu n1 to 1", 3: "relu6", 4: "tanh", 5: "sign bit"}
+_FUSED = {"add": 0, "sub": 0, "mul": 0, "fully connected": 0, "conv": 3, "depthwise conv": 4, "transpose conv": 3}
+_FUSED |= {"conv 3d": 4}
+"""Field of an operator's options that holds the activation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A tensor. Its numbers are read when somebody asks for them."""
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    signature: tuple[int | None, ...]
+    """The shape with None where a length is open."""
+    dtype: str
+    data: Array
+    """Its bytes, if it is a constant; else empty."""
+    scales: Array
+    zeros: Array
+    axis: int
+    """Axis along which scales and zeros run, if there are several."""
+
+    @property
+    def label(self) -> str:
+        """A name that no other tensor has: the file's own need not be unique."""
+        return f"{self.index}:{self.name}"
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the file holds its numbers."""
+        return self.data.size > 0
+
+    @cached_property
+    def stored(self) -> Array:
+        """The numbers as they are stored. Raises DamagedFile if they do not fit the shape."""
+        kind = np.dtype(self.dtype).newbyteorder("<") if self.dtype != "unknown" else None
+        if kind is None or math.prod(self.shape) * kind.itemsize != self.data.size:
+            raise DamagedFile(
+                "this model is damaged",
+                why=f"tensor {printable(self.name)} of shape {self.shape} and {self.dtype} has {self.data.size} bytes",
+            )
+        return self.data.view(kind).reshape(self.shape).astype(kind.newbyteorder("="))
+
+    @cached_property
+    def values(self) -> Array:
+        """The numbers that the stored ones stand for: the same ones, or (stored - zero) * scale in float64."""
+        if self.stored.dtype.kind == "f" or not self.scales.size:
+            return self.stored
+        rank = len(self.shape)
+        shape = [-1 if one == self.axis else 1 for one in range(rank)] if self.scales.size > 1 else [1] * rank
+        zeros = self.zeros if self.zeros.size == self.scales.size else np.zeros(self.scales.size)
+        return (self.stored.astype(np.float64) - zeros.reshape(shape)) * self.scales.astype(np.float64).reshape(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Operator:
+    """An operator of the graph."""
+
+    index: int
+    operation: str
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor, ...]
+    activation: str
+
+    def takes(self, place: int) -> Tensor | None:
+        """Return an input; None if it is left out."""
+        return self.inputs[place] if place < len(self.inputs) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """The main graph of a model."""
+
+    description: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    operators: tuple[Operator, ...]
+    others: int
+    """Further graphs, which bodies of loops and conditions are."""
+    custom: tuple[str, ...]
+    """Operators that are not TFLite's own."""
+
+
+def parse(data: Buffer) -> Graph:
+    """Return the main graph of a model.
+
+    Raises:
+        DamagedFile: an offset, a size or an index leads out of the file.
+    """
+    model = root(data)
+    graphs = model.tables(2)
+    if not graphs:
+        raise DamagedFile("this model is damaged", why="it holds no graph")
+    buffers = model.tables(4)
+    tensors = [_tensor(index, one, buffers, data) for index, one in enumerate(graphs[0].tables(0))]
+    codes = model.tables(1)
+    operators = tuple(_operator(index, one, codes, tensors) for index, one in enumerate(graphs[0].tables(3)))
+    return Graph(
+        description=model.text(3),
+        inputs=tuple(_at(tensors, index) for index in graphs[0].numbers(1, "i4")),
+        outputs=tuple(_at(tensors, index) for index in graphs[0].numbers(2, "i4")),
+        operators=operators,
+        others=len(graphs) - 1,
+        custom=tuple(dict.fromkeys(code.text(1) for code in codes if _code(code) == CUSTOM)),
+    )
+
+
+def _at(tensors: list[Tensor], index: int) -> Tensor:
+    if not 0 <= index < len(tensors):
+        raise DamagedFile("this model is damaged", why=f"there is no tensor {index}")
+    return tensors[index]
+
+
+def _code(code: Table) -> int:
+    # Codes beyond 127 are in a later field; the old one, a byte, then holds a placeholder.
+    return max(int(code.number(0, "b")), int(code.number(3, "i")))
+
+
+def _tensor(index: int, table: Table, buffers: list[Table], data: Buffer) -> Tensor:
+    shape = tuple(int(one) for one in table.numbers(0, "i4"))
+    signature = tuple(int(one) for one in table.numbers(7, "i4")) or shape
+    quantisation = table.table(4)
+    place = int(table.number(2, "I"))
+    if place >= len(buffers) or min(shape, default=0) < 0:
+        raise DamagedFile("this model is damaged", why=f"tensor {index} has buffer {place} and shape {shape}")
+    return Tensor(
+        index=index,
+        name=table.text(3),
+        shape=shape,
+        signature=tuple(None if one < 0 else one for one in signature),
+        dtype=_TYPES.get(int(table.number(1, "b")), "unknown"),
+        data=_bytes(buffers[place], data),
+        scales=quantisation.numbers(2, "f4") if quantisation else np.empty(0, "f4"),
+        zeros=quantisation.numbers(3, "i8") if quantisation else np.empty(0, "i8"),
+        axis=int(quantisation.number(6, "i")) if quantisation else 0,
+    )
+
+
+def _bytes(buffer: Table, data: Buffer) -> Array:
+    """Return the bytes of a buffer, which lie in it or, in files of over 2 GB, behind the flatbuffer."""
+    offset, size = int(buffer.number(1, "Q")), int(buffer.number(2, "Q"))
+    if offset <= 1:
+        return buffer.numbers(0, "u1")
+    if offset + size > len(data):
+        raise DamagedFile("this model is damaged", why=f"a buffer at {offset} leads out of the file")
+    return np.frombuffer(data, np.uint8, size, offset)
+
+
+def _operator(index: int, table: Table, codes: list[Table], tensors: list[Tensor]) -> Operator:
+    place = int(table.number(0, "I"))
+    if place >= len(codes):
+        raise DamagedFile("this model is damaged", why=f"operator {index} has no code {place}")
+    code = _code(codes[place])
+    operation = OPERATIONS.get(code, f"operator {code}")
+    options = table.table(4)
+    field = _FUSED.get(operation)
+    activation = int(options.number(field, "b")) if options is not None and field is not None else 0
+    inputs = tuple(None if one < 0 else _at(tensors, int(one)) for one in table.numbers(1, "i4"))
+    outputs = tuple(_at(tensors, int(one)) for one in table.numbers(2, "i4") if one >= 0)
+    return Operator(index, operation, inputs, outputs, _ACTIVATIONS.get(activation, f"activation {activation}"))

@@ -1,0 +1,111 @@
+"""What the names in PyTorch's pickles stand for: the whole list. It imports nothing and calls only what is here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from bninspect.formats.torch.pickled import Global, Instance
+
+STORAGES: Mapping[str, str] = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+}
+"""Types of storage whose bytes are numbers, and the type of those."""
+
+UNREAD = ("QUInt8Storage", "QInt8Storage", "QInt32Storage", "ComplexFloatStorage", "ComplexDoubleStorage")
+"""Types of storage that are let pass unread: no batch norm has parameters of these."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A reference to numbers in another member of the zip."""
+
+    dtype: str
+    key: str
+    count: int
+    """Numbers in it, as the pickle says."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor as the pickle describes it: where in which storage its numbers are."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def storage(reference: Any) -> Storage:
+    """Return what the persistent id `('storage', type, key, device, count)` stands for."""
+    kind, of, key, _device, count = reference
+    if kind != "storage" or not isinstance(of, Global) or type(count) is not int or not isinstance(key, str):
+        raise ValueError("a reference to no storage")
+    return Storage(STORAGES.get(of.name.rpartition(".")[2], "unread"), key, count)
+
+
+def _tensor(of: Any, offset: Any, shape: Any, strides: Any, *_rest: Any) -> Tensor:
+    """Stand for torch._utils._rebuild_tensor_v2; what is behind the strides are gradients, hooks and metadata."""
+    if not isinstance(of, Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
+        raise TypeError("a tensor without storage, shape or strides")
+    if len(shape) != len(strides) or not all(type(n) is int and n >= 0 for n in (offset, *shape, *strides)):
+        raise ValueError("a tensor of impossible shape or strides")
+    return Tensor(of, offset, shape, strides)
+
+
+def _first(value: Any, *_rest: Any) -> Any:
+    return value
+
+
+def _mapping(items: Any = ()) -> dict[Any, Any]:
+    return dict(items)
+
+
+_CALLED: Mapping[str, Callable[..., Any]] = {
+    "collections.OrderedDict": _mapping,
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": _first,
+    "torch.Size": _first,
+    "torch.device": lambda *parts: ":".join(map(str, parts)),
+    # How TorchScript writes lists whose type is known.
+    "torch.jit._pickle.build_intlist": _first,
+    "torch.jit._pickle.build_doublelist": _first,
+    "torch.jit._pickle.build_boollist": _first,
+    "torch.jit._pickle.build_tensorlist": _first,
+    "torch.jit._pickle.restore_type_tag": _first,
+}
+_MENTIONED = {
+    *(f"torch.{name}" for name in (*STORAGES, *UNREAD)),
+    *(f"torch.storage.{name}" for name in ("UntypedStorage", "TypedStorage")),
+    *(f"torch.{name}" for name in ("float16", "bfloat16", "float32", "float64", "int64", "int32", "uint8", "bool")),
+}
+
+
+def of_state_dict(name: str) -> Global | None:
+    """Return what a name in a state_dict stands for; None for everything else in the world."""
+    if name in _CALLED:
+        return Global(name, _CALLED[name])
+    return Global(name) if name in _MENTIONED else None
+
+
+def of_script(name: str) -> Global | None:
+    """Return what a name in TorchScript stands for: as in a state_dict, or a class that the file itself describes."""
+    if name.startswith("__torch__."):
+        return Global(name, partial(_instance, name))
+    return of_state_dict(name)
+
+
+def _instance(class_name: str, *_arguments: Any) -> Instance:
+    return Instance(class_name, {})

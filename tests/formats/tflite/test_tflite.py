@@ -1,0 +1,199 @@
+"""TFLite read without TensorFlow, against the interpreter's own view of the file that its converter wrote."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bninspect import formats, network
+from bninspect.errors import BninspectError, DamagedFile
+from bninspect.formats.tflite import container, flatbuffer, model
+from bninspect.network import Network
+from bninspect.records import Statistics
+
+pytestmark = pytest.mark.tensorflow
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _network(keras: Any) -> Any:
+    layers = keras.layers
+    x = inputs = layers.Input((8, 8, 3), batch_size=1)
+    x = layers.BatchNormalization(name="first", epsilon=0.25)(x)
+    x = layers.Conv2D(4, 3, name="conv")(layers.ReLU()(x))
+    x = layers.ReLU()(layers.BatchNormalization(name="folded")(x))
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, name="depthwise")(x)
+    x = layers.Conv2D(6, 3, groups=2, name="grouped", padding="same")(x)
+    x = layers.Conv2DTranspose(5, 2, name="up")(x)
+    outputs = layers.Dense(3, name="dense")(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, outputs)
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """Return a Keras model with random parameters, and the file that the converter made of it."""
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(4)
+    built = _network(keras)
+    generator = np.random.default_rng(1)
+    for layer in built.layers:
+        layer.set_weights([generator.uniform(0.5, 2, one.shape) for one in layer.get_weights()])
+    path = tmp_path_factory.mktemp("tflite") / "m.tflite"
+    with _quiet():
+        path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(built).convert())
+    return built, path
+
+
+def _kernels(found: Network) -> dict[str, network.Kernel]:
+    return {node.operation: node.kernel for node in found.nodes if node.kernel and not node.layer}
+
+
+def test_surviving_batch_norm_is_scale_and_shift(converted: tuple[Any, Path]) -> None:
+    built, path = converted
+    checkpoint = formats.read(path)
+    (layer,) = checkpoint.layers
+    gamma, beta, mean, variance = (one.astype(np.float64) for one in built.get_layer("first").get_weights())
+    assert (layer.statistics, layer.class_name, layer.dtype, layer.axis) == (
+        Statistics.FOLDED,
+        "MUL+ADD",
+        "float32",
+        (-1,),
+    )
+    scale = gamma / np.sqrt(variance + 0.25)
+    np.testing.assert_allclose(layer.arrays["gamma"], scale, rtol=3e-7)
+    np.testing.assert_allclose(layer.arrays["beta"], beta - mean * scale, rtol=0, atol=1e-6)
+    assert (layer.moving_mean, layer.moving_variance, layer.epsilon) == (None, None, None)
+
+
+def test_weights_in_our_order(converted: tuple[Any, Path]) -> None:
+    built, path = converted
+    kernels = _kernels(container.read_network(path))
+    up, dense = kernels[network.TRANSPOSED], kernels[network.DENSE]
+    weights, bias = built.get_layer("up").get_weights()  # (height, width, outputs, inputs)
+    np.testing.assert_array_equal(up.weights, weights.transpose(0, 1, 3, 2).reshape(4, 6, 5))
+    np.testing.assert_array_equal(up.bias, bias)
+    np.testing.assert_array_equal(dense.weights[0], built.get_layer("dense").get_weights()[0])
+    depthwise = built.get_layer("depthwise").get_weights()[0]  # (height, width, inputs, multiplier)
+    np.testing.assert_array_equal(kernels[network.DEPTHWISE].weights, depthwise.reshape(9, 1, 8))
+    assert kernels[network.DEPTHWISE].groups == 4
+
+
+def test_grouped_convolution(converted: tuple[Any, Path]) -> None:
+    built, path = converted
+    truth = built.get_layer("grouped").get_weights()[0].reshape(9, 4, 6)
+    found = [node.kernel for node in container.read_network(path).nodes if node.kernel and node.kernel.outputs == 6]
+    # Converters may write a grouped convolution as one, or as several behind a split.
+    kernel = next(one for one in found if one.weights.shape == truth.shape)
+    np.testing.assert_array_equal(kernel.weights, truth)
+    assert kernel.groups == 2
+
+
+def test_every_constant_is_what_the_interpreter_holds(converted: tuple[Any, Path]) -> None:
+    import tensorflow as tf
+
+    _, path = converted
+    with _quiet():
+        interpreter = tf.lite.Interpreter(str(path))
+    interpreter.allocate_tensors()
+    graph = model.parse(path.read_bytes())
+    constants = {one.index: one for node in graph.operators for one in node.inputs if one and one.is_constant}
+    assert len(constants) > 10
+    for index, constant in constants.items():
+        np.testing.assert_array_equal(constant.stored, interpreter.get_tensor(index), strict=True)
+    described = {one["index"]: one for one in interpreter.get_input_details() + interpreter.get_output_details()}
+    for one in (*graph.inputs, *graph.outputs):
+        assert (one.name, one.shape) == (described[one.index]["name"], tuple(described[one.index]["shape"]))
+
+
+def test_activation_is_part_of_the_operation(converted: tuple[Any, Path]) -> None:
+    first = next(node for node in container.read_network(converted[1]).nodes if node.operation == network.CONVOLUTION)
+    assert first.activation == "relu"
+
+
+def test_quantised_weights_are_multiples_of_their_step(converted: tuple[Any, Path], tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(converted[0])
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    generator = np.random.default_rng(0)
+    converter.representative_dataset = lambda: (
+        [generator.normal(size=(1, 8, 8, 3)).astype(np.float32)] for _ in range(4)
+    )
+    with _quiet():
+        (tmp_path / "q.tflite").write_bytes(converter.convert())
+    found = container.read_network(tmp_path / "q.tflite")
+    float_kernels = _kernels(container.read_network(converted[1]))
+    for kind, kernel in _kernels(found).items():
+        assert kernel.weight_step is not None
+        whole = kernel.weights / kernel.weight_step
+        np.testing.assert_allclose(whole, np.round(whole), atol=1e-6)
+        if kernel.weights.shape == float_kernels[kind].weights.shape:
+            difference = np.abs(kernel.weights - float_kernels[kind].weights)
+            assert (difference <= 0.5 * kernel.weight_step * (1 + 1e-5)).all(), kind
+
+
+def test_float16_weights_are_seen_through(converted: tuple[Any, Path], tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(converted[0])
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tf.float16]
+    with _quiet():
+        (tmp_path / "h.tflite").write_bytes(converter.convert())
+    exact = _kernels(container.read_network(converted[1]))
+    rounded = _kernels(container.read_network(tmp_path / "h.tflite"))
+    assert rounded.keys() == exact.keys()
+    for kind, kernel in rounded.items():
+        assert (kernel.dtype, exact[kind].dtype) == ("float16", "float32")
+        np.testing.assert_array_equal(kernel.weights, exact[kind].weights.astype(np.float16))
+
+
+def test_real_files(shared_models: Path) -> None:
+    found = container.read_network(shared_models / "mlperf-tiny" / "pretrainedResnet.tflite")
+    kernels = [node.kernel for node in found.nodes if node.kernel]
+    assert len(kernels) == 10
+    assert sum(kernel.outputs for kernel in kernels) == 16 * 3 + 32 * 3 + 64 * 3 + 10
+    assert found.inputs[0].shape == (None, 32, 32, 3)
+
+
+def test_every_cut_is_an_error(converted: tuple[Any, Path], tmp_path: Path) -> None:
+    data = converted[1].read_bytes()
+    for length in range(0, len(data) - 64, 97):
+        (tmp_path / "cut.tflite").write_bytes(data[:length])
+        with pytest.raises(BninspectError):
+            container.read_network(tmp_path / "cut.tflite")
+
+
+@given(st.data())
+def test_any_changed_bytes_are_an_error_or_a_model(converted: tuple[Any, Path], data: st.DataObject) -> None:
+    changed = bytearray(converted[1].read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(changed) - 1), min_size=1, max_size=8)):
+        changed[place] = data.draw(st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]))
+    path = converted[1].with_name("changed.tflite")
+    path.write_bytes(changed)
+    try:
+        container.read_network(path)
+        container.FORMAT.read(path)
+    except BninspectError:
+        pass
+
+
+def test_offsets_that_lead_out() -> None:
+    for data in (b"", b"\xff\xff\xff\xffTFL3", b"\x08\0\0\0TFL3\0\0\0\x80", b"\x08\0\0\0TFL3\x04\0\0\0"):
+        with pytest.raises(DamagedFile):
+            flatbuffer.root(data).tables(2)

@@ -1,0 +1,75 @@
+"""ONNX models as bytes, so that no test of reading needs the onnx package. Field numbers: onnx/onnx.proto."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+TYPES = {"float32": 1, "int8": 3, "int32": 6, "int64": 7, "float16": 10, "float64": 11}
+
+
+def varint(value: int) -> bytes:
+    value %= 1 << 64
+    data = b""
+    while value > 0x7F:
+        data += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return data + bytes([value])
+
+
+def field(number: int, value: float | str | bytes) -> bytes:
+    if isinstance(value, float):
+        return varint(number << 3 | 5) + struct.pack("<f", value)
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    data = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def tensor(name: str, array: np.ndarray[Any, Any], external: Mapping[str, str] | None = None) -> bytes:
+    data = b"".join(field(1, length) for length in array.shape)
+    data += field(2, TYPES[array.dtype.name]) + field(8, name)
+    if external is None:
+        return data + field(9, array.tobytes())
+    entries = b"".join(field(13, field(1, key) + field(2, value)) for key, value in external.items())
+    return data + entries + field(14, 1)
+
+
+def node(op: str, inputs: Iterable[str], outputs: Iterable[str], name: str = "", **attributes: Any) -> bytes:
+    data = b"".join(field(1, one) for one in inputs) + b"".join(field(2, one) for one in outputs)
+    data += field(3, name) + field(4, op)
+    for key, value in attributes.items():
+        if isinstance(value, np.ndarray):
+            content, kind = field(5, tensor("", value)), 4
+        elif isinstance(value, bytes):
+            content, kind = field(6, value), 5
+        else:
+            content, kind = (field(2, value), 1) if isinstance(value, float) else (field(3, int(value)), 2)
+        data += field(5, field(1, key) + content + field(20, kind))
+    return data
+
+
+def value(name: str, *shape: int | str) -> bytes:
+    lengths = b"".join(field(1, field(1, one) if isinstance(one, int) else field(2, one)) for one in shape)
+    return field(1, name) + field(2, field(1, field(1, 1) + field(2, lengths)))
+
+
+def graph(
+    nodes: Iterable[bytes],
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    inputs: Iterable[bytes] = (value("x", "N", 3, 4, 4),),
+    outputs: Iterable[bytes] = (value("y", "N", 3, 4, 4),),
+    tensors: Iterable[bytes] = (),
+) -> bytes:
+    data = b"".join(field(1, one) for one in nodes) + field(2, "g")
+    data += b"".join(field(5, tensor(name, array)) for name, array in arrays.items())
+    data += b"".join(field(5, one) for one in tensors)
+    return data + b"".join(field(11, one) for one in inputs) + b"".join(field(12, one) for one in outputs)
+
+
+def model(content: bytes, opset: int = 17) -> bytes:
+    version = field(1, "") + field(2, opset)
+    return field(1, 8) + field(2, "test") + field(3, "1.0") + field(7, content) + field(8, version)
