@@ -1,0 +1,45 @@
+"""`bninspect diff`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from bninspect.cli import options as shared
+from bninspect.cli.kinds import ModelPath
+from bninspect.cli.messages import Progress
+
+
+@click.command("diff", short_help="Compare the parameters of two models, layer by layer.")
+@click.argument("before", metavar="A", type=ModelPath())
+@click.argument("after", metavar="B", type=ModelPath())
+@shared.selecting
+@click.option("-f", "--format", type=click.Choice(("text", "json")), default="text", show_default=True)
+@click.option("--json", is_flag=True, help="The same as -f json.")
+@shared.limiting
+@shared.speaking
+@click.pass_context
+def command(context: click.Context, /, **options: Any) -> int:
+    """Compare the batch norms of two model files of any format: is B still A?
+
+    Layers are matched by name, then by their parameters, then by width and order. Equal are parameters bit for bit, and
+    the same is a layer that maps x alike: folded, or with another epsilon that no channel feels. Ends with 1 if a
+    layer changed, was added or removed.
+    """
+    from bninspect import diffing, pipeline
+    from bninspect.reports import Looks, difference_text
+
+    settings = shared.settings(options)
+    with Progress(quiet=options["quiet"]) as progress:
+        around = shared.surroundings(context, progress, options["verbose"])
+        before, after = (pipeline.load(options[name], settings, around) for name in ("before", "after"))
+    difference = diffing.diff(before, after)
+    if options["json"] or options["format"] == "json":
+        click.echo(difference_text.as_json(difference), nl=False)
+    else:
+        looks = Looks(
+            colour=shared.coloured(options["color"]), verbosity=-1 if options["quiet"] else options["verbose"]
+        )
+        click.echo(difference_text.render(difference, looks), nl=False, color=looks.colour or None)
+    return difference.exit_code
