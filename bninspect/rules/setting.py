@@ -50,7 +50,7 @@ def unknown_epsilon(layer: BatchNorm) -> Finding | None:
 
     Severity: note.
     """
-    if layer.epsilon is not None:
+    if layer.epsilon is not None or layer.statistics is Statistics.FOLDED:
         return None
     return Finding(
         "BN121",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bninspect.records import BatchNorm, Finding, Severity
+from bninspect.records import BatchNorm, Finding, Severity, Statistics
 from bninspect.rules.numbers import counted, listed, values
 
 
@@ -63,13 +63,15 @@ def missing_parameter(layer: BatchNorm) -> Finding | None:
     """BN103: the file should hold a parameter and does not.
 
     The configuration says that the layer has it, or every batch norm has it (moving_mean, moving_variance), but the
-    data is not there: the file was half-written, or edited.
+    data is not there: the file was half-written, or edited. Converters that fold mean and variance into gamma and beta
+    leave none out: there is nothing to miss.
 
     What to do: save the model again.
 
     Severity: error.
     """
-    expected = {"gamma": layer.scale, "beta": layer.center, "moving_mean": True, "moving_variance": True}
+    kept = layer.statistics is not Statistics.FOLDED
+    expected = {"gamma": layer.scale, "beta": layer.center, "moving_mean": kept, "moving_variance": kept}
     missing = [name for name, there in expected.items() if there and getattr(layer, name) is None]
     if not missing:
         return None

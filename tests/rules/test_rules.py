@@ -70,6 +70,12 @@ def test_missing_parameters() -> None:
     assert found("BN103", gamma=None, scale=None) is None
 
 
+def test_what_a_converter_folded_away_is_not_missing() -> None:
+    folded = {"moving_mean": None, "moving_variance": None, "epsilon": None, "statistics": Statistics.FOLDED}
+    assert rules.check(layer(**folded)) == ()
+    assert fires("BN103", **folded, gamma=None).evidence == {"arrays": ["gamma"]}
+
+
 def test_parameters_that_the_configuration_rules_out() -> None:
     assert fires("BN104", scale=False).message == "the file holds gamma although scale is false"
     assert fires("BN104", scale=False, center=False).evidence == {"arrays": ["gamma", "beta"]}
