@@ -49,7 +49,7 @@ class Entry:
     key: str
     """The layer's name as the first part of the names of its arrays, unique in the file and safe for any tool."""
     arrays: Mapping[str, Array]
-    """By their name: those of `ARRAYS` that the layer has or, folded, `scale` and `shift`; `SETTINGS` may be among them."""
+    """By name: those of `ARRAYS` that the layer has or, folded, `scale` and `shift`; perhaps `SETTINGS`."""
     dtype: str
     """Type of the arrays as in `BatchNorm.dtype`; a bfloat16 array is a float32 one here."""
 

@@ -20,7 +20,7 @@ def line(*parts: str | tuple[str, str]) -> Line:
 
 
 def shown(lines: Iterable[Line], looks: Looks) -> str:
-    """Return the lines as they are printed: wrapped at a terminal's width, never in a pipe or where columns must stay."""
+    """Return the lines as printed: wrapped at a terminal's width, never in a pipe or where columns must stay."""
     whole = looks.width is None or looks.wide
     sink = StringIO()
     console = Console(
