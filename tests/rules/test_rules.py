@@ -71,7 +71,8 @@ def test_missing_parameters() -> None:
 
 
 def test_what_a_converter_folded_away_is_not_missing() -> None:
-    folded = {"moving_mean": None, "moving_variance": None, "epsilon": None, "statistics": Statistics.FOLDED}
+    folded: dict[str, Any] = {"moving_mean": None, "moving_variance": None, "epsilon": None}
+    folded["statistics"] = Statistics.FOLDED
     assert rules.check(layer(**folded)) == ()
     assert fires("BN103", **folded, gamma=None).evidence == {"arrays": ["gamma"]}
 
