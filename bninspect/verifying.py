@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from bninspect import runtimes, summary, wire
 from bninspect.errors import MissingPackage
 from bninspect.judging import Judge
-from bninspect.records import Checkpoint, ModelReport, Verified
+from bninspect.records import Checkpoint, ModelReport, Run, Verified
 from bninspect.settings import Settings
+
+RunModel: TypeAlias = Callable[[Checkpoint, runtimes.RunSettings, runtimes.Begin], Run]
 
 
 def prepare() -> None:
@@ -28,9 +30,18 @@ def verify(arguments: Mapping[str, Any], arrays: list[Any], progress: Callable[[
 
 
 def verify_checkpoint(
-    checkpoint: Checkpoint, settings: Settings, progress: Callable[[str], None] = lambda _: None
+    checkpoint: Checkpoint,
+    settings: Settings,
+    progress: Callable[[str], None] = lambda _: None,
+    run: RunModel = runtimes.run,
 ) -> Verified:
     """Run a model in a framework and compare every batch-norm call with the formula, as it happens.
+
+    Args:
+        checkpoint: what is known of the model.
+        settings: what was asked for.
+        progress: told what is going on.
+        run: runs the model that the checkpoint describes; in the first framework that loads its file, by default.
 
     Raises:
         MissingPackage: no framework that could run it is installed.
@@ -46,8 +57,8 @@ def verify_checkpoint(
         return judge.see
 
     progress(f"{checkpoint.path}: running the model")
-    run = runtimes.run(checkpoint, _run_settings(settings), begin)
-    layers = judge.reports(run)
+    how = run(checkpoint, _run_settings(settings), begin)
+    layers = judge.reports(how)
     model = ModelReport(
         path=checkpoint.path,
         sha256=checkpoint.sha256,
@@ -55,12 +66,12 @@ def verify_checkpoint(
         format=checkpoint.format,
         writer=checkpoint.writer,
         status=summary.model_status(layers, (), settings.fail_on),
-        runtime=run.runtime,
-        evidence=run.evidence,
-        notes=(*checkpoint.notes, *run.notes),
+        runtime=how.runtime,
+        evidence=how.evidence,
+        notes=(*checkpoint.notes, *how.notes),
         layers=layers,
     )
-    return Verified(model, run.environment)
+    return Verified(model, how.environment)
 
 
 def _run_settings(settings: Settings) -> runtimes.RunSettings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,22 +30,35 @@ def observe_model(framework: Framework, checkpoint: Checkpoint, settings: RunSet
     loading.same_bytes(checkpoint)
     with _session(framework):
         model, notes = _loaded(framework, checkpoint, settings)
-        found = matching.batch_norms(model, framework.batch_norm)
-        names = matching.match(checkpoint.layers, found)
-        recorder, chosen = _run(framework, model, names, checkpoint, settings, begin)
-        strangers = recorder.strangers | {id(one.layer): one.path for one in found if id(one.layer) not in names}
-        unobserved = _unobserved(checkpoint.layers, frozenset(names.values()), recorder)
-        for one in found:
-            if id(one.layer) in names and (failure := recorder.watch("probed", partial(_probe, one.layer))):
-                notes += (f"{names[id(one.layer)]} does not run alone: {loading.reason(failure)}",)
-        return Run(
-            framework.title,
-            Evidence.MODEL,
-            unobserved=unobserved,
-            unlisted=tuple(sorted(strangers.values())),
-            notes=notes + chosen,
-            environment=surroundings(),
-        )
+        run = observe_loaded(framework, model, checkpoint, settings, begin)
+        return replace(run, notes=notes + run.notes)
+
+
+def observe_loaded(
+    framework: Framework, model: Any, checkpoint: Checkpoint, settings: RunSettings, begin: Begin
+) -> Run:
+    """Run a model that is in this process already; observe every batch norm in it and alone. It is left as it was.
+
+    Raises:
+        UsageError: the settings do not fit the model's inputs.
+        RuntimeFailure: the framework cannot run the model.
+    """
+    found = matching.batch_norms(model, framework.batch_norm)
+    names = matching.match(checkpoint.layers, found)
+    recorder, notes = _run(framework, model, names, checkpoint, settings, begin)
+    strangers = recorder.strangers | {id(one.layer): one.path for one in found if id(one.layer) not in names}
+    unobserved = _unobserved(checkpoint.layers, frozenset(names.values()), recorder)
+    for one in found:
+        if id(one.layer) in names and (failure := recorder.watch("probed", partial(_probe, one.layer))):
+            notes += (f"{names[id(one.layer)]} does not run alone: {loading.reason(failure)}",)
+    return Run(
+        framework.title,
+        Evidence.MODEL,
+        unobserved=unobserved,
+        unlisted=tuple(sorted(strangers.values())),
+        notes=notes,
+        environment=surroundings(),
+    )
 
 
 def observe_layers(framework: Framework, checkpoint: Checkpoint, _settings: RunSettings, begin: Begin) -> Run:
