@@ -20,6 +20,8 @@ from bninspect.records import Channel, Comparison, Worst
 from bninspect.tally import Layout, Tally
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from bninspect.formula import Float64
@@ -86,17 +88,34 @@ def judge(observation: Observation, layer: BatchNorm, *, tolerance: tuple[float,
     Raises:
         BninspectError: x, y and the parameters do not belong together, or the parameters are incomplete.
     """
-    x, y, form = observation.x, observation.y, observation.form
-    _require_pair(y, x.shape, observation.output)
     parameters = Parameters.of(layer, observation.arithmetic)
-    layout = Layout(x.shape, observation.axis)
     if tolerance is None:
-        allowed = allowances(parameters, form, observation.arithmetic, observation.output)
+        allowed = allowances(parameters, observation.form, observation.arithmetic, observation.output)
     else:
         allowed = (Allowance.fixed(parameters, rtol=tolerance[0], atol=tolerance[1]),)
+    return with_parameters(observation, parameters, allowed)
+
+
+def with_parameters(
+    observation: Observation, parameters: Parameters, allowed: Sequence[Allowance], reference: str = "formula"
+) -> Comparison:
+    """Compare one call of a layer with the formula applied to any parameters, as `judge` does.
+
+    Args:
+        observation: the call.
+        parameters: with epsilon rounded to the arithmetic of the kernel.
+        allowed: of which the largest is the bound of an element.
+        reference: what the formula stands for.
+
+    Raises:
+        BninspectError: x, y and the parameters do not belong together.
+    """
+    x, y = observation.x, observation.y
+    _require_pair(y, x.shape, observation.output)
+    layout = Layout(x.shape, observation.axis)
     tally = Tally(layout, observation.output)
     tally_in_pieces(tally, layout, x, y, parameters, allowed)
-    return _comparison(tally, x, parameters, observation.observed, "formula")
+    return _comparison(tally, x, parameters, observation.observed, reference)
 
 
 def merge(a: Comparison, b: Comparison) -> Comparison:

@@ -7,21 +7,13 @@ frameworks that write the other share are converted. Layers may be built with ot
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+
+from bninspect.records import Estimator
+
+__all__ = ["CLAMP", "CONVENTIONS", "Convention", "Estimator", "with_epsilon"]
 
 CLAMP = 1.001e-5
 """The least epsilon of tf.nn.fused_batch_norm up to TensorFlow 2.11, whatever it was called with."""
-
-
-class Estimator(StrEnum):
-    """How the variance of a batch is estimated that goes into the moving variance."""
-
-    BIASED = "biased"
-    """Sum of squares divided by n."""
-    UNBIASED = "unbiased"
-    """Divided by n - 1."""
-    OVERCORRECTED = "overcorrected"
-    """Divided by n - (1 + epsilon)."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ Arrays of parameters are (C,), one value per channel, or of the full rank that a
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -188,29 +189,33 @@ def affine(source: BatchNorm | Parameters, arithmetic: str = "float64") -> tuple
     return of.slope, of.intercept
 
 
-def batch_moments(x: Array, axis: tuple[int, ...]) -> tuple[Float64, Float64]:
+def batch_moments(x: Array, axis: tuple[int, ...], *, where: Array | None = None) -> tuple[Float64, Float64]:
     """Return mean and biased variance (divided by n) of x over all axes but `axis`, in two passes in float64.
 
-    Their shape is (C,), or for several axes of full rank, such as (1, 6, 1, 3). NaN where x is empty.
+    Where there is a boolean `where`, which broadcasts against x, only values at which it is true count. The shape is
+    (C,), or for several axes of full rank, such as (1, 6, 1, 3). NaN where there is no value.
     """
     others = tuple(a for a in range(x.ndim) if a not in axis)
     shape = tuple(n if a in axis else 1 for a, n in enumerate(x.shape)) if len(axis) > 1 else (x.shape[axis[0]],)
-    if x.size == 0:
+    if x.size == 0 or (where is not None and not where.any()):
         return np.full(shape, np.nan), np.full(shape, np.nan)
-    with np.errstate(all="ignore"):
-        mean = np.asarray(np.mean(x, axis=others, dtype=np.float64, keepdims=True))
-        variance = np.asarray(np.mean(np.square(x - mean), axis=others, keepdims=True))
+    counted: Any = True if where is None else where
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of channels without values
+        mean = np.asarray(np.mean(x, axis=others, dtype=np.float64, keepdims=True, where=counted))
+        variance = np.asarray(np.mean(np.square(x - mean), axis=others, keepdims=True, where=counted))
     return mean.reshape(shape), variance.reshape(shape)
 
 
-def unbiased(variance: Float64, n: int, *, ddof: float = 1.0) -> Float64:
+def unbiased(variance: Float64, n: int | Float64, *, ddof: float = 1.0) -> Float64:
     """Return the biased `variance` of n values times n / (n - ddof), Bessel's correction.
 
     The fused kernel of tf_keras and torch average this in the moving variance; Keras 3 averages the biased
     one, and Keras 2.1.6 to 2.3.1 used `ddof=1 + epsilon`. The variance of a single value is left as it is:
-    TensorFlow's CPU kernel divides by max(n - 1, 1).
+    TensorFlow's CPU kernel divides by max(n - 1, 1). `n` may differ between channels.
     """
-    return variance * (n / (n - ddof) if n > 1 else 1.0)
+    several = np.maximum(n, 2)
+    return np.asarray(variance * np.where(np.asarray(n) > 1, several / (several - ddof), 1.0))
 
 
 def moving_update(moving: Float64, batch: Float64, momentum: float) -> Float64:

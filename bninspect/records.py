@@ -67,6 +67,17 @@ class Statistics(StrEnum):
     """None any more: a converter left gamma * x + beta, with mean, variance and epsilon already in gamma and beta."""
 
 
+class Estimator(StrEnum):
+    """How the variance of a batch is estimated that goes into the moving variance."""
+
+    BIASED = "biased"
+    """Sum of squares divided by n."""
+    UNBIASED = "unbiased"
+    """Divided by n - 1."""
+    OVERCORRECTED = "overcorrected"
+    """Divided by n - (1 + epsilon)."""
+
+
 class Form(StrEnum):
     """The order of operations of a kernel; it decides the rounding bound (bounds.py), never the verdict.
 
@@ -152,13 +163,37 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, eq=False)
+class Replay:
+    """What a call that asked for training did to the moving statistics, and what is known of how it does that."""
+
+    after: Mapping[str, Array]
+    """`moving_mean` and `moving_variance` after the call; before it, they were those of `Observation.loaded`."""
+    momentum: float
+    """As the loaded layer has it."""
+    estimator: Estimator
+    """The variance that this kernel is known to average."""
+    kept: str = "float32"
+    """Type in which the moving statistics are kept: float16, bfloat16, float32 or float64."""
+    decay: str = "float32"
+    """Type to which the kernel rounds 1 - momentum."""
+    one_pass: bool = False
+    """Whether it computes the variance as E[x^2] - E[x]^2."""
+    mask: Array | None = None
+    """Which values count, of a shape that broadcasts against x; None if all do."""
+    mask_ignored: bool = False
+    """Whether it was called with a mask that this kernel does not honour."""
+    trainable: bool = True
+    """Whether the layer may be trained at all."""
+
+
+@dataclass(frozen=True, eq=False)
 class Observation:
     """One batch-norm call as a runtime made it: what went in, with what, what came out. No verdict."""
 
     layer: str
     """Name of the stored layer (`BatchNorm.name`)."""
     observed: str
-    """`in-model`, `probed` or `training`."""
+    """`in-model` or `probed`, and of a training step `training` or `training-probed`."""
     x: Array
     """Input as the kernel saw it, (any shape); float16/32/64. bfloat16 is widened to float32."""
     y: Array
@@ -175,6 +210,9 @@ class Observation:
     loaded: Mapping[str, Array] = field(default_factory=dict)
     """Parameters as the runtime loaded them, by standard name; bfloat16 widened to float32."""
     training: bool = False
+    """Whether the layer normalised by the statistics of its batch."""
+    replay: Replay | None = None
+    """Of a call that asked for training."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +226,8 @@ class Run:
     """Why the evidence is not `model`."""
     unobserved: Mapping[str, str] = field(default_factory=dict)
     """Layers without an observation in the model, and why."""
+    unreplayed: Mapping[str, str] = field(default_factory=dict)
+    """Layers whose training step was asked for and could not be replayed in the model, and why."""
     unlisted: tuple[str, ...] = ()
     """Batch-norm layers of the loaded model that are none of the stored ones: nothing vouches for them."""
     notes: tuple[str, ...] = ()
