@@ -66,7 +66,7 @@ class _Seen:
 
 
 @dataclass(frozen=True, eq=False)
-class _Fit:
+class FreeNumber:
     """A number that can be fitted: what leaves intervals for it, its value in the formula, what it becomes."""
 
     axis: str
@@ -85,7 +85,7 @@ def fitted(base: Hypothesis, views: Sequence[View], measured: Sequence[Lines]) -
     """
     taken = {deviation.axis for deviation in base}
     seen = [_seen(base, view, found) for view, found in zip(views, measured, strict=True)]
-    for fit in _fits(views[0].epsilon):
+    for fit in free_numbers(views[0].epsilon):
         interval = None if fit.axis in taken else _common(fit, seen)
         if interval is not None:
             low, high = interval
@@ -106,7 +106,7 @@ def _seen(base: Hypothesis, view: View, found: Lines) -> _Seen:
     return _Seen(view, reading, slope, (line - half, line + half))
 
 
-def _common(fit: _Fit, seen: Sequence[_Seen]) -> tuple[float, float] | None:
+def _common(fit: FreeNumber, seen: Sequence[_Seen]) -> tuple[float, float] | None:
     """Return the interval that all elements leave, if it is not empty and two channels are sensitive to it."""
     low, high = -np.inf, np.inf
     sensitive = 0
@@ -134,28 +134,29 @@ def nicest(low: float, high: float, *, bessel: bool = False) -> float:
     return middle
 
 
-def _fits(epsilon: float) -> tuple[_Fit, ...]:
+def free_numbers(epsilon: float) -> tuple[FreeNumber, ...]:
+    """Return the numbers that can be fitted for a layer with this epsilon."""
     return (
-        _Fit("epsilon", _inside, epsilon, lambda k: epsilon_of(k, epsilon)),
-        _Fit("root", _outside, epsilon, _epsilon_outside),
-        _Fit(
+        FreeNumber("epsilon", _inside, epsilon, lambda k: epsilon_of(k, epsilon)),
+        FreeNumber("root", _outside, epsilon, _epsilon_outside),
+        FreeNumber(
             "variance",
             lambda seen: seen.ratio_of_variances(seen.root(seen.slopes())),
             1.0,
             _variance_times,
             bessel=True,
         ),
-        _Fit(
+        FreeNumber(
             "variance",
             lambda seen: seen.ratio_of_variances(seen.root(seen.line)),
             1.0,
             _factor("statistics", "variance", ("mean", "variance"), "mean and variance"),
         ),
-        _Fit("gamma", _gamma, 1.0, _factor("gamma", "gamma", ("gamma",), "gamma")),
-        _Fit("beta", _beta, 1.0, _factor("beta", "beta", ("beta",), "beta")),
-        _Fit("mean", _mean, 1.0, _factor("mean", "mean", ("mean",), "the mean")),
-        _Fit("factor", _output, 1.0, _output_times),
-        _Fit("factor", _input, 1.0, _factor("input", "factor", ("x",), "the input")),
+        FreeNumber("gamma", _gamma, 1.0, _factor("gamma", "gamma", ("gamma",), "gamma")),
+        FreeNumber("beta", _beta, 1.0, _factor("beta", "beta", ("beta",), "beta")),
+        FreeNumber("mean", _mean, 1.0, _factor("mean", "mean", ("mean",), "the mean")),
+        FreeNumber("factor", _output, 1.0, _output_times),
+        FreeNumber("factor", _input, 1.0, _factor("input", "factor", ("x",), "the input")),
     )
 
 

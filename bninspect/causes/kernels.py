@@ -26,7 +26,7 @@ def kernels(samples: Sequence[Sample]) -> Iterator[Deviation]:
     yield Deviation("skipped", "around", "the batch norm skipped: y = x", lambda r, _v: replace(r, applied=0))
     yield Deviation("applied-twice", "around", "the batch norm applied twice", lambda r, _v: replace(r, applied=2))
     for name, activation in _activations().items():
-        yield _around(f"{name}-after", f"followed by {name}", after=activation)
+        yield _around(f"{name}-after", f"followed by {name.replace('=', ' with a slope of ')}", after=activation)
     for name in ("relu", "relu6"):
         yield _around(f"{name}-before", f"preceded by {name}", before=_activations()[name])
     yield from _precisions(samples)

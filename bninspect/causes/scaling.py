@@ -103,7 +103,7 @@ def _roots(stored: float, *, has_zero: bool) -> Iterator[Deviation]:
     )
     yield root(
         "inverse-deviation",
-        "the variance taken for 1 / standard deviation, and multiplied by",
+        "multiplied by the variance, as if 1 / standard deviation were stored",
         lambda v, _e: 1.0 / v,
     )
     yield root(

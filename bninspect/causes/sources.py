@@ -204,7 +204,7 @@ _WORDS = {
 
 def _statistics(sample: Sample) -> Iterator[Deviation]:
     for source, moments in sample.moments.items():
-        words = _WORDS.get(source, f"groups of channels ({source}s, group normalisation)")
+        words = _WORDS.get(source, f"{source.removeprefix('group ')} groups of channels (group normalisation)")
         kind = source.replace(" ", "=") if source.startswith("group") else f"{source}-statistics"
         yield _of_data(kind, f"normalised by mean and biased variance of {words}", source)
         if moments.n > 1:
