@@ -16,9 +16,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from running import bninspect
 
 MODEL = "keras2_digits.h5"
