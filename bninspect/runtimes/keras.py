@@ -15,7 +15,8 @@ from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
 _CLEANED = "Keras 3 built the model from the configuration in words of Keras 3, and loaded its weights from the file"
 
 
-def _framework() -> Framework:
+def framework() -> Framework:
+    """Import it. As `loading.framework`."""
     keras = loading.framework("keras")
     if keras.backend.backend() != "tensorflow":
         raise RuntimeFailure(f"Keras runs on {keras.backend.backend()}", why="only its TensorFlow backend is known")
@@ -58,12 +59,12 @@ def _layer(axis: tuple[int, ...], **settings: Any) -> Any:
 
 def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
     """Run the file in Keras 3. As `observing.observe_model`."""
-    return observing.observe_model(_framework(), checkpoint, settings, begin)
+    return observing.observe_model(framework(), checkpoint, settings, begin)
 
 
 def observe_layers(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
     """Run Keras 3's layer on the parameters that we read. As `observing.observe_layers`."""
-    return observing.observe_layers(_framework(), checkpoint, settings, begin)
+    return observing.observe_layers(framework(), checkpoint, settings, begin)
 
 
 RUNTIME = Runtime(

@@ -12,7 +12,8 @@ from bninspect.runtimes.framework import Framework
 from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
 
 
-def _framework() -> Framework:
+def framework() -> Framework:
+    """Import it. As `loading.framework`."""
     keras = loading.framework("tf_keras")
     # The common ancestor is not public: BatchNormalization and SyncBatchNormalization are siblings below it.
     from tf_keras.src.layers.normalization.batch_normalization import BatchNormalizationBase
@@ -54,12 +55,12 @@ def _layer(axis: tuple[int, ...], **settings: Any) -> Any:
 
 def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
     """Run the file in tf-keras. As `observing.observe_model`."""
-    return observing.observe_model(_framework(), checkpoint, settings, begin)
+    return observing.observe_model(framework(), checkpoint, settings, begin)
 
 
 def observe_layers(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
     """Run tf-keras' layer on the parameters that we read. As `observing.observe_layers`."""
-    return observing.observe_layers(_framework(), checkpoint, settings, begin)
+    return observing.observe_layers(framework(), checkpoint, settings, begin)
 
 
 RUNTIME = Runtime(
