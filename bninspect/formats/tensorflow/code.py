@@ -23,7 +23,8 @@ def impure(graph: Graph, starts: Iterable[str]) -> tuple[str, ...]:
     Raises:
         DamagedFile: the graph calls a function that it does not have.
     """
-    return _listed(node for node in _running(graph, starts) if node.op not in PURE | graph.library.keys())
+    allowed = PURE | graph.library.keys()
+    return _listed(node for node in _running(graph, starts) if node.op not in allowed)
 
 
 def impure_restore(meta: MetaGraph) -> tuple[str, ...]:

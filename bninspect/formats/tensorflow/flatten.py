@@ -15,9 +15,8 @@ from bninspect.errors import DamagedFile, UnsafeFile
 from bninspect.formats.tensorflow import ops
 from bninspect.formats.tensorflow.conditionals import MERGE, Conditionals
 from bninspect.formats.tensorflow.frames import Calls, Frame, Place, data_inputs
-from bninspect.formats.tensorflow.graph import Graph, Node
+from bninspect.formats.tensorflow.graph import MOST_NODES, Graph, Node
 
-MOST_NODES = 300_000
 MOST_STEPS = 100_000
 """From a tensor to the node that computes it."""
 

@@ -17,6 +17,7 @@ from bninspect.formats.tensorflow.protobuf import Buffer, Message, decoded
 from bninspect.names import printable
 
 MOST_FUNCTIONS = 100_000
+MOST_NODES = 200_000
 
 
 class Node:
@@ -118,13 +119,13 @@ class Graph:
             DamagedFile: two nodes or functions have one name, or the encoding is broken.
             UnsafeFile: it is larger than any model.
         """
-        nodes = by_name(Node(data) for data in graph.chunks(1))
-        functions = graph.message(2).chunks(1)
-        if len(functions) > MOST_FUNCTIONS:
-            raise UnsafeFile(
-                "this graph is beyond what a model needs",
-                why=f"it has {len(functions)} functions, at most {MOST_FUNCTIONS} are read",
-            )
+        encoded, functions = graph.chunks(1), graph.message(2).chunks(1)
+        for count, most, what in ((len(encoded), MOST_NODES, "nodes"), (len(functions), MOST_FUNCTIONS, "functions")):
+            if count > most:
+                raise UnsafeFile(
+                    "this graph is beyond what a model needs", why=f"it has {count} {what}, at most {most} are read"
+                )
+        nodes = by_name(Node(data) for data in encoded)
         library = {Message(data).message(1).text(1): data for data in functions}
         if len(library) != len(functions):
             raise DamagedFile("the graph is damaged", why="two functions have one name")

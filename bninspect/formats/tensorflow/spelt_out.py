@@ -100,7 +100,7 @@ def _axis(found: algebra.Normalisation) -> tuple[int, ...] | None:
 
 def by_batch(node: FlatNode, expressions: Expressions) -> Site | None:
     """Return the batch norm, by the statistics of its batch, that begins at this square root."""
-    if node.op not in ("Rsqrt", "Sqrt"):
+    if node.op not in ("Rsqrt", "Sqrt") or not node.inputs:
         return None
     moment = expressions.batch_variance(node.inputs[0])
     if moment is None:
