@@ -24,6 +24,7 @@ from bninspect.records import (
     Severity,
     Statistics,
 )
+from bninspect.replaying import Replayed
 from bninspect.selection import wanted
 from bninspect.settings import Settings
 
@@ -45,6 +46,8 @@ class _Seen:
     samples: list[causes.Sample] = field(default_factory=list)
     """Of calls that do not agree, for the detective."""
     explanation: Explanation | None = None
+    replayed: Replayed = field(default_factory=Replayed)
+    """What calls that asked for training say."""
 
 
 class Judge:
@@ -64,6 +67,10 @@ class Judge:
         for finding in (_loaded_differently(layer, observation), _configured_differently(layer, observation)):
             if finding is not None:
                 seen.findings.setdefault(finding.rule, finding)
+        if observation.replay is not None:
+            if not _not_comparable(layer) and layer.momentum is not None and _same_shapes(layer, observation):
+                seen.replayed.see(observation, observation.replay, layer, tolerance=self._settings.tolerance)
+            return
         seen.training |= observation.training
         if observation.training or _not_comparable(layer) or not _same_shapes(layer, observation):
             return
@@ -81,19 +88,26 @@ class Judge:
 
     def _examine(self) -> None:
         """Have the detective look at the first layers whose outputs are not those of the formula."""
-        wrong = [(layer, seen) for name, seen in self._seen.items() if seen.samples for layer in [self._layers[name]]]
-        for layer, seen in wrong[:_EXPLAINED]:
-            others = [other for other in self._layers.values() if other is not layer]
-            seen.explanation = causes.explain(layer, seen.samples, others)
+        wrong = [name for name, seen in self._seen.items() if seen.samples or seen.replayed.sample]
+        for name in wrong[:_EXPLAINED]:
+            layer, seen = self._layers[name], self._seen[name]
+            if seen.samples:
+                others = [other for other in self._layers.values() if other is not layer]
+                seen.explanation = causes.explain(layer, seen.samples, others)
+            elif seen.replayed.sample:
+                batch, sample = seen.replayed.sample
+                seen.explanation = causes.explain(batch, [sample], [replace(layer, name="its moving statistics")])
 
     def _report(self, layer: BatchNorm, run: Run) -> LayerReport:
         seen = self._seen[layer.name]
-        findings = (*rules.check(layer), *seen.findings.values(), *_mismatches(seen.comparisons.values()))
+        replayed = seen.replayed
+        observed = (*seen.findings.values(), *_mismatches(seen.comparisons.values()), *replayed.findings.values())
+        findings = rules.judged((*rules.check(layer), *observed), self._settings)
         status, reason = _status(layer, seen, run, self._settings)
-        report = describe(
-            layer, rules.judged(findings, self._settings), status, reason, tuple(seen.comparisons.values())
-        )
-        return replace(report, explanation=seen.explanation)
+        comparisons = (*seen.comparisons.values(), *replayed.comparisons.values())
+        report = describe(layer, findings, status, reason, comparisons)
+        notes = (*layer.notes, *replayed.notes)
+        return replace(report, explanation=seen.explanation, estimator=replayed.estimator, notes=notes)
 
 
 def describe(
@@ -191,7 +205,8 @@ def _not_comparable(layer: BatchNorm) -> str:
 def _status(layer: BatchNorm, seen: _Seen, run: Run, settings: Settings) -> tuple[LayerStatus, str]:
     if why := _not_comparable(layer):
         return LayerStatus.UNVERIFIED, why
-    if seen.findings or any(not comparison.agrees for comparison in seen.comparisons.values()):
+    compared = (*seen.comparisons.values(), *seen.replayed.comparisons.values())
+    if seen.findings or any(not comparison.agrees for comparison in compared):
         return LayerStatus.MISMATCH, ""
     if seen.training:
         return (
@@ -209,6 +224,8 @@ def _status(layer: BatchNorm, seen: _Seen, run: Run, settings: Settings) -> tupl
     if "in-model" not in seen.comparisons and not accepted:
         why = run.unobserved.get(layer.name) or "the forward pass did not reach it"
         return LayerStatus.UNVERIFIED, f"{why}; its layer alone agrees, --accept layer makes that enough"
+    if settings.training and (doubt := seen.replayed.doubt(layer, run, accepted=accepted)):
+        return LayerStatus.UNVERIFIED, doubt
     return LayerStatus.VERIFIED, ""
 
 
@@ -250,12 +267,13 @@ _RELOAD = "the runtime did not load what the file holds: look for renamed layers
 
 
 def _configured_differently(layer: BatchNorm, observation: Observation) -> Finding | None:
-    """BN305: the runtime's layer has another epsilon or axis than the file states."""
+    """BN305: the runtime's layer has another epsilon, axis or momentum than the file states."""
     rank = observation.x.ndim
     axis = None if layer.axis is None else tuple(sorted(one % rank for one in layer.axis))
     for name, stored, loaded in (
         ("epsilon", layer.epsilon, observation.epsilon),
         ("axis", axis, tuple(sorted(observation.axis))),
+        ("momentum", layer.momentum, observation.replay.momentum if observation.replay else None),
     ):
         if stored is not None and loaded is not None and stored != loaded:
             place = "by --epsilon" if name == "epsilon" and layer.epsilon_source == "--epsilon" else "in the file"

@@ -80,6 +80,7 @@ def _run_settings(settings: Settings) -> runtimes.RunSettings:
         seed=settings.seed,
         input_path=Path(settings.input) if settings.input else None,
         input_shapes=settings.input_shapes,
+        training=settings.training,
         trust=settings.trust,
         modules=settings.modules,
     )

@@ -176,8 +176,9 @@ def test_outputs_by_float32_moments_are_within_their_bound(form: Form, epsilon: 
         ratio = _ratio(x, y, gamma, beta, epsilon, form)
         assert (ratio <= 1).all()
         seen = np.concatenate([seen, ratio.ravel()])
-    assert np.median(seen) > 1e-3
-    assert seen.max() > 0.2
+    if n > 1:  # of a single value the centred form gives beta exactly
+        assert np.median(seen) > 1e-3
+        assert seen.max() > 0.2
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -54,6 +54,38 @@ _OBSERVED = (
 
     Severity: error.
     """,
+    """BN311: a training step computes something else than the formula with the moments of its batch.
+
+    `verify --training` calls the model once with training=True. Mean and biased variance of the batch (divided by n,
+    over all axes but that of the channels) must normalise it, whatever is stored; a layer that does not train must
+    use its moving statistics. The bound holds for sums in any order.
+
+    What to do: if the runtime is wrong, correct what is named as its cause: gradients depend on this output.
+
+    Severity: error.
+    """,
+    """BN312: a training step stores another moving mean or variance than momentum and batch make of it.
+
+    The new value must be momentum * old + (1 - momentum) * batch. Keras writes momentum 0.99 where torch writes 0.01.
+    Which variance is averaged is a convention of the kernel: the biased one in Keras 3 and in the layers of tf_keras
+    that are not fused, n/(n-1) times as much in its fused ones. None of this shows in the outputs of this model; it is
+    what a model becomes that is trained further there.
+
+    What to do: use one momentum and one estimator everywhere, or do not train the model further in this runtime.
+
+    Source: measured with Keras 3.15 and tf_keras 2.21; tensorflow#55545.
+
+    Severity: error.
+    """,
+    """BN313: a training step moves the statistics of a layer that does not train.
+
+    With trainable=False, or when it is called with training=False, a layer must leave its moving mean and variance as
+    they are, to the last bit. Otherwise a frozen model drifts away from what was verified.
+
+    What to do: look for code that updates the statistics outside of the layer.
+
+    Severity: error.
+    """,
 )
 """Pages of the findings that comparing with a runtime gives."""
 

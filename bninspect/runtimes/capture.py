@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from bninspect.records import PARAMETERS, Array, Observation
+from bninspect.records import PARAMETERS, Array, Observation, Replay
 from bninspect.runtimes.framework import Framework
 from bninspect.runtimes.runtime import Sink
+
+_TRAINING = ("training", "training-probed")
 
 
 class Recorder:
@@ -26,8 +28,10 @@ class Recorder:
 
     def __init__(self, framework: Framework, names: Mapping[int, str], sink: Sink) -> None:
         self._observed = ""
-        self.reached: set[str] = set()
-        """Stored layers that ran."""
+        self.reached: set[tuple[str, str]] = set()
+        """How and which stored layers were observed."""
+        self.unreplayed: dict[str, str] = {}
+        """Stored layers whose training step cannot be replayed, and why."""
         self.strangers: dict[int, str] = {}
         """Name by `id(layer)` of layers that ran and are none of the expected ones."""
         self.hidden: set[str] = set()
@@ -64,7 +68,7 @@ class Recorder:
             owner.call = original
         return None
 
-    def _around(self, layer: Any, inputs: Any, training: Any, compute: Callable[[], Any]) -> Any:
+    def _around(self, layer: Any, inputs: Any, training: Any, mask: Any, compute: Callable[[], Any]) -> Any:
         import tensorflow as tf
 
         name = self._names.get(id(layer))
@@ -76,12 +80,17 @@ class Recorder:
             return compute()
         trains = self._framework.trains(layer, training)
         loaded = self._loaded(layer)
-        if trains:
+        replay = None
+        if trains or self._observed in _TRAINING:
             with _preserved(layer):
                 outputs = compute()
+                if self._observed in _TRAINING:
+                    replay = self._replay(name, layer, inputs, mask)
         else:
             outputs = compute()
-        self.reached.add(name)
+        if self._observed in _TRAINING and replay is None:
+            return outputs
+        self.reached.add((self._observed, name))
         self._tell(
             Observation(
                 layer=name,
@@ -95,9 +104,35 @@ class Recorder:
                 epsilon=float(layer.epsilon),
                 loaded=loaded,
                 training=trains,
+                replay=replay,
             )
         )
         return outputs
+
+    def _replay(self, name: str, layer: Any, inputs: Any, mask: Any) -> Replay | None:
+        """Return what the call did to the moving statistics; None if it is no step that we can recompute."""
+        how = self._framework.training(layer, mask is not None)
+        counting = None if mask is None or not how.honours_mask else np.asarray(mask, np.bool_)[..., np.newaxis]
+        refusal = how.refusal
+        if counting is not None:
+            others = tuple(one for one in range(len(inputs.shape)) if one not in axes(layer, len(inputs.shape)))
+            if not np.broadcast_to(counting, inputs.shape).any(axis=others).all():
+                refusal = "its mask leaves channels without a value"
+        if refusal:
+            self.unreplayed[name] = refusal
+            return None
+        statistics = {one: getattr(layer, one) for one in ("moving_mean", "moving_variance")}
+        return Replay(
+            after={one: _widened(variable.numpy()) for one, variable in statistics.items()},
+            momentum=float(layer.momentum),
+            estimator=how.estimator,
+            kept=_type(statistics["moving_mean"]),
+            decay=how.decay,
+            one_pass=how.one_pass,
+            mask=counting,
+            mask_ignored=mask is not None and not how.honours_mask,
+            trainable=bool(layer.trainable),
+        )
 
     def _loaded(self, layer: Any) -> Mapping[str, Array]:
         if id(layer) not in self._parameters:
@@ -118,7 +153,8 @@ def _hooked(original: Callable[..., Any], around: Callable[..., Any]) -> Callabl
     @functools.wraps(original)
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         given = signature.bind(layer, *args, **kwargs).arguments
-        return around(layer, given["inputs"], given.get("training"), lambda: original(layer, *args, **kwargs))
+        inputs, training, mask = (given.get(name) for name in ("inputs", "training", "mask"))
+        return around(layer, inputs, training, mask, lambda: original(layer, *args, **kwargs))
 
     return call
 
@@ -156,6 +192,11 @@ def _seen_by_kernel(tensor: Any) -> Array:
     values = array(tensor)
     # Both frameworks cast integers to float32 first.
     return values if values.dtype.kind == "f" else values.astype(np.float32)
+
+
+def _type(variable: Any) -> str:
+    dtype = variable.dtype
+    return str(getattr(dtype, "name", dtype))
 
 
 def _widened(values: Any) -> Array:

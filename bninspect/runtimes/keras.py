@@ -7,9 +7,9 @@ from typing import Any
 
 from bninspect.environment import installed
 from bninspect.errors import RuntimeFailure
-from bninspect.records import Checkpoint, Form, Run
+from bninspect.records import Checkpoint, Estimator, Form, Run
 from bninspect.runtimes import cleaning, loading, observing
-from bninspect.runtimes.framework import Framework
+from bninspect.runtimes.framework import Framework, Training
 from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
 
 _CLEANED = "Keras 3 built the model from the configuration in words of Keras 3, and loaded its weights from the file"
@@ -27,6 +27,7 @@ def framework() -> Framework:
         load=_load,
         form=lambda _layer: Form.AFFINE,  # tf.nn.batch_normalization at every rank
         trains=lambda layer, training: bool(training) and bool(layer.trainable),
+        training=_training,
         layer=_layer,
     )
 
@@ -47,6 +48,17 @@ def _load(checkpoint: Checkpoint, settings: RunSettings) -> tuple[Any, tuple[str
         model = kind.from_config(cleaned["config"])
         model.load_weights(path)
         return model, (_CLEANED,)
+
+
+def _training(layer: Any, masked: bool) -> Training:  # noqa: FBT001 - called by position
+    return Training(
+        estimator=Estimator.BIASED,
+        decay="float64",
+        # Masked moments are computed in two passes even so.
+        one_pass=getattr(layer, "synchronized", False) and not masked,
+        honours_mask=True,
+        refusal="it renormalises by its moving statistics (renorm=True)" if getattr(layer, "renorm", False) else "",
+    )
 
 
 def _layer(axis: tuple[int, ...], **settings: Any) -> Any:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from bninspect.environment import installed
 from bninspect.errors import RuntimeFailure
 from bninspect.records import Array, BatchNorm, Checkpoint, Evidence, Run, Statistics
-from bninspect.runtimes import capture, inputs, loading, matching, probe
+from bninspect.runtimes import capture, inputs, loading, matching, probe, training
 from bninspect.runtimes.capture import Recorder
 from bninspect.runtimes.framework import Framework
 from bninspect.runtimes.inputs import Input
@@ -29,6 +29,8 @@ def observe_model(framework: Framework, checkpoint: Checkpoint, settings: RunSet
     """
     loading.same_bytes(checkpoint)
     with _session(framework):
+        if settings.training:  # what is random in a training step, such as dropout, is the same every time
+            framework.keras.utils.set_random_seed(settings.seed)
         model, notes = _loaded(framework, checkpoint, settings)
         run = observe_loaded(framework, model, checkpoint, settings, begin)
         return replace(run, notes=notes + run.notes)
@@ -45,29 +47,40 @@ def observe_loaded(
     """
     found = matching.batch_norms(model, framework.batch_norm)
     names = matching.match(checkpoint.layers, found)
-    recorder, notes = _run(framework, model, names, checkpoint, settings, begin)
+    ran = _run(framework, model, names, checkpoint, settings, begin)
+    recorder, notes = ran.recorder, ran.notes
     strangers = recorder.strangers | {id(one.layer): one.path for one in found if id(one.layer) not in names}
-    unobserved = _unobserved(checkpoint.layers, frozenset(names.values()), recorder)
+    unobserved = _unobserved(checkpoint.layers, frozenset(names.values()), recorder, "in-model")
     for one in found:
         if id(one.layer) in names and (failure := recorder.watch("probed", partial(_probe, one.layer))):
             notes += (f"{names[id(one.layer)]} does not run alone: {loading.reason(failure)}",)
+    unreplayed: Mapping[str, str] = {}
+    if settings.training:
+        failed = training.replay(model, ran.taken, settings, ran.attempt, recorder)
+        missing = _unobserved(checkpoint.layers, frozenset(names.values()), recorder, "training")
+        unreplayed = {name: failed or reason for name, reason in missing.items()} | recorder.unreplayed
+        for one in found:
+            if id(one.layer) in names and (failure := training.probed(framework, one.layer, settings.seed, recorder)):
+                notes += (f"{names[id(one.layer)]} does not train alone: {loading.reason(failure)}",)
     return Run(
         framework.title,
         Evidence.MODEL,
         unobserved=unobserved,
+        unreplayed=unreplayed,
         unlisted=tuple(sorted(strangers.values())),
         notes=notes,
         environment=surroundings(),
     )
 
 
-def observe_layers(framework: Framework, checkpoint: Checkpoint, _settings: RunSettings, begin: Begin) -> Run:
+def observe_layers(framework: Framework, checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
     """Run the framework's own batch-norm layer, alone, on the parameters of each stored layer.
 
     `Run.unobserved` names the layers that could not be run even so.
     """
     sink = begin()
-    unobserved = {}
+    unobserved: dict[str, str] = {}
+    unreplayed: dict[str, str] = {}
     with _session(framework):
         for stored in checkpoint.layers:
             try:
@@ -78,7 +91,11 @@ def observe_layers(framework: Framework, checkpoint: Checkpoint, _settings: RunS
             recorder = Recorder(framework, {id(layer): stored.name}, sink)
             if failure := recorder.watch("probed", partial(_probe, layer)):
                 unobserved[stored.name] = f"{framework.title} cannot run it: {loading.reason(failure)}"
-    return Run(framework.title, Evidence.LAYER, unobserved=unobserved, environment=surroundings())
+            elif settings.training and (failure := training.probed(framework, layer, settings.seed, recorder)):
+                unreplayed[stored.name] = f"{framework.title} cannot train it: {loading.reason(failure)}"
+    return Run(
+        framework.title, Evidence.LAYER, unobserved=unobserved, unreplayed=unreplayed, environment=surroundings()
+    )
 
 
 @contextmanager
@@ -98,6 +115,18 @@ def _loaded(framework: Framework, checkpoint: Checkpoint, settings: RunSettings)
         return framework.load(checkpoint, settings)
 
 
+@dataclass(frozen=True)
+class _Ran:
+    """A forward pass of a model."""
+
+    recorder: Recorder
+    taken: Sequence[Input]
+    """The inputs of the model."""
+    attempt: int
+    """At which it accepted the size of its input."""
+    notes: tuple[str, ...]
+
+
 def _run(
     framework: Framework,
     model: Any,
@@ -105,8 +134,8 @@ def _run(
     checkpoint: Checkpoint,
     settings: RunSettings,
     begin: Begin,
-) -> tuple[Recorder, tuple[str, ...]]:
-    """Run the model once, on the first size of input that it accepts; return what was recorded, and notes."""
+) -> _Ran:
+    """Run the model once, on the first size of input that it accepts."""
     taken = inputs.taken_by(model, framework.keras.layers.Embedding, checkpoint.architecture)
     ours = settings.input_path is None and any(one.is_open for one in taken)
     failures = []
@@ -115,7 +144,7 @@ def _run(
         recorder = Recorder(framework, names, begin())
         failure = recorder.watch("in-model", partial(_forward, model, taken, data))
         if failure is None:
-            return recorder, notes
+            return _Ran(recorder, taken, attempt, notes)
         failures.append(failure)
     why = loading.reason(failures[0])
     raise RuntimeFailure(f"{framework.title} cannot run the model", why=why) from failures[0]
@@ -136,9 +165,11 @@ def _probe(layer: Any) -> None:
     layer(tf.cast(points, layer.compute_dtype), training=False)
 
 
-def _unobserved(stored: Iterable[BatchNorm], matched: frozenset[str], recorder: Recorder) -> Mapping[str, str]:
+def _unobserved(
+    stored: Iterable[BatchNorm], matched: frozenset[str], recorder: Recorder, observed: str
+) -> Mapping[str, str]:
     """Return why the model's forward pass shows nothing of some layers."""
-    missing = [layer.name for layer in stored if layer.name not in recorder.reached]
+    missing = [layer.name for layer in stored if (observed, layer.name) not in recorder.reached]
     return {
         name: "no batch-norm layer of the loaded model is this one"
         if name not in matched
@@ -172,6 +203,7 @@ def _alone(framework: Framework, stored: BatchNorm) -> Any:
         layer = framework.layer(
             axis=axis,
             epsilon=stored.epsilon,
+            **({} if stored.momentum is None else {"momentum": stored.momentum}),
             scale=stored.gamma is not None,
             center=stored.beta is not None,
             dtype="float32" if "+" in stored.dtype else stored.dtype,

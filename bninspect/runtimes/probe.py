@@ -1,4 +1,4 @@
-"""Inputs that try every channel of one layer: its middle, its usual range, and far beyond."""
+"""Inputs that try every channel of one layer: its middle, its usual range, and far beyond; and batches to train on."""
 
 from __future__ import annotations
 
@@ -35,13 +35,7 @@ def points(parameters: Mapping[str, Array], epsilon: float, axis: tuple[int, ...
         float64, of length `POINTS` along the first axis that is not in `axis`, and 1 along the others of them. Values
         fit `dtype` in range; the caller rounds them to it.
     """
-    mean, variance, gamma, beta = (
-        _along(parameters.get(name), axis, rank, default)
-        for name, default in (("moving_mean", 0.0), ("moving_variance", 1.0), ("gamma", 1.0), ("beta", 0.0))
-    )
-    deviation = np.sqrt(np.abs(variance + epsilon))
-    deviation = np.where(np.isfinite(deviation) & (deviation > 0), deviation, 1.0)
-    mean = np.where(np.isfinite(mean), mean, 0.0)
+    mean, deviation, gamma, beta = _scales(parameters, epsilon, axis, rank)
     limit = (_LARGEST[dtype] / 4 - np.abs(beta)) / np.abs(gamma)  # beyond it y would overflow
     limit = np.clip(np.where(np.isnan(limit), 0.0, limit), 0.0, None)
     free = next((one for one in range(rank) if one not in axis), None)
@@ -51,6 +45,61 @@ def points(parameters: Mapping[str, Array], epsilon: float, axis: tuple[int, ...
     steps = np.concatenate([_NEAR, _FAR])[: 1 if free is None else POINTS].reshape(shape)
     x: Array = np.clip(mean + np.clip(steps, -limit, limit) * deviation, -_LARGEST[dtype], _LARGEST[dtype])
     return x
+
+
+@np.errstate(all="ignore")
+def batch(
+    parameters: Mapping[str, Array],
+    epsilon: float,
+    axis: tuple[int, ...],
+    rank: int,
+    dtype: str,
+    *,
+    seed: int = 0,
+    single: bool = False,
+) -> Array:
+    """Return a batch on which a training step shows what it does.
+
+    Each channel gets 12 random values around its moving mean plus one deviation, spread twice as wide as its moving
+    variance: few, so that n and n - 1 differ by more than any rounding, and other than what is stored, so that an
+    update is seen.
+
+    Args:
+        parameters: as of `points`.
+        epsilon: as of `points`.
+        axis: as of `points`.
+        rank: as of `points`.
+        dtype: as of `points`.
+        seed: of the random values.
+        single: give each channel one value instead.
+
+    Returns:
+        float64, of differing lengths along the axes that are not in `axis`. Values fit `dtype` in range.
+    """
+    mean, deviation, _, _ = _scales(parameters, epsilon, axis, rank)
+    free = [one for one in range(rank) if one not in axis]
+    lengths = {1: (12,), 2: (4, 3)}.get(len(free), (3, 2, 2))
+    shape = list(np.broadcast_shapes(mean.shape, deviation.shape, (1,) * rank))
+    for one, length in zip(free, () if single else lengths, strict=False):
+        shape[one] = length
+    values = np.random.default_rng(seed).standard_normal(shape)
+    # Squares of the values are summed up, in float32 at least.
+    largest = min(_LARGEST[dtype], _LARGEST["float64" if dtype == "float64" else "float32"] ** 0.5 / 64)
+    x: Array = np.clip(mean + deviation * (1.0 + 2.0 * values), -largest, largest)
+    return x
+
+
+def _scales(
+    parameters: Mapping[str, Array], epsilon: float, axis: tuple[int, ...], rank: int
+) -> tuple[Array, Array, Array, Array]:
+    """Return mean, deviation, gamma and beta of each channel; finite values take the place of others."""
+    mean, variance, gamma, beta = (
+        _along(parameters.get(name), axis, rank, default)
+        for name, default in (("moving_mean", 0.0), ("moving_variance", 1.0), ("gamma", 1.0), ("beta", 0.0))
+    )
+    deviation = np.sqrt(np.abs(variance + epsilon))
+    deviation = np.where(np.isfinite(deviation) & (deviation > 0), deviation, 1.0)
+    return np.where(np.isfinite(mean), mean, 0.0), deviation, gamma, beta
 
 
 def _along(values: Array | None, axis: tuple[int, ...], rank: int, default: float) -> Array:

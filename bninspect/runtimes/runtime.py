@@ -34,6 +34,8 @@ class RunSettings:
     """Signature of a SavedModel to run; the default one without it."""
     tag: str | None = None
     """Tag of the graph to take from a SavedModel that holds several; `serve` without it."""
+    training: bool = False
+    """Whether to replay one training step as well."""
     trust: bool = False
     """Whether a model that holds code may run it."""
     modules: tuple[str, ...] = ()

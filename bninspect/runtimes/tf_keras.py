@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from bninspect.environment import installed
-from bninspect.records import Checkpoint, Form, Run
+from bninspect.records import Checkpoint, Estimator, Form, Run
 from bninspect.runtimes import loading, observing
-from bninspect.runtimes.framework import Framework
+from bninspect.runtimes.framework import Framework, Training
 from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
 
 
@@ -25,6 +25,7 @@ def framework() -> Framework:
         load=_load,
         form=_form,
         trains=_trains,
+        training=_training,
         layer=_layer,
     )
 
@@ -45,6 +46,29 @@ def _form(layer: Any) -> Form:
 def _trains(layer: Any, training: Any) -> bool:
     # It also knows that the layers of TF 1 ignore `trainable`.
     return bool(layer._get_training_value(training))  # noqa: SLF001
+
+
+def _training(layer: Any, _masked: bool) -> Training:  # noqa: FBT001 - called by position
+    import tensorflow as tf
+
+    return Training(
+        # tensorflow#55545: the fused kernel stores the unbiased variance, the others the biased one.
+        estimator=Estimator.UNBIASED if layer.fused else Estimator.BIASED,
+        decay="float32",
+        one_pass=bool(getattr(layer, "synchronized", False)),
+        honours_mask=not layer.fused,
+        # tensorflow#34062: cuDNN divides by n - 1.
+        single=not (layer.fused and tf.config.list_logical_devices("GPU")),
+        refusal=_refusal(layer),
+    )
+
+
+def _refusal(layer: Any) -> str:
+    if layer.renorm:
+        return "it renormalises by its moving statistics (renorm=True)"
+    if layer.virtual_batch_size is not None:
+        return "it takes the moments of parts of the batch (virtual_batch_size)"
+    return "it adjusts the output of a training step at random (adjustment)" if layer.adjustment else ""
 
 
 def _layer(axis: tuple[int, ...], **settings: Any) -> Any:
