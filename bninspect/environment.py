@@ -13,6 +13,9 @@ PACKAGES = {
     "tensorflow": "tensorflow",
     "keras": "keras",
     "tf_keras": "tf_keras",
+    "onnxruntime": "onnxruntime",
+    "ai_edge_litert": "ai_edge_litert",
+    "torch": "torch",
 }
 
 

@@ -15,12 +15,20 @@ from importlib.util import find_spec
 from bninspect.errors import MissingPackage, RuntimeFailure, UsageError
 from bninspect.names import printable
 from bninspect.records import Checkpoint, Run
-from bninspect.runtimes import keras, loading, savedmodel, tf_keras
+from bninspect.runtimes import keras, litert, loading, onnxruntime, savedmodel, tf_keras, torch
 from bninspect.runtimes.runtime import Begin, RunSettings, Runtime, Sink
 
 __all__ = ["RUNTIMES", "Begin", "RunSettings", "Runtime", "Sink", "choose", "prepare", "run"]
 
-RUNTIMES: tuple[Runtime, ...] = (keras.RUNTIME, tf_keras.RUNTIME, savedmodel.RUNTIME)
+RUNTIMES: tuple[Runtime, ...] = (
+    keras.RUNTIME,
+    tf_keras.RUNTIME,
+    savedmodel.RUNTIME,
+    onnxruntime.RUNTIME,
+    litert.RUNTIME,
+    litert.OF_TENSORFLOW,
+    torch.RUNTIME,
+)
 
 
 def choose(checkpoint: Checkpoint, forced: str | None = None) -> tuple[Runtime, ...]:
@@ -55,12 +63,24 @@ def choose(checkpoint: Checkpoint, forced: str | None = None) -> tuple[Runtime, 
 
 
 def _fitting(checkpoint: Checkpoint) -> tuple[Runtime, ...]:
-    if checkpoint.format in savedmodel.RUNTIME.formats:
-        return (savedmodel.RUNTIME,)
+    if not _is_of_keras(checkpoint):
+        return tuple(runtime for runtime in RUNTIMES if checkpoint.format in runtime.formats)
+    if checkpoint.format in _OF_TORCH and not checkpoint.writer.startswith("Keras"):
+        return (torch.RUNTIME, keras.RUNTIME, tf_keras.RUNTIME)
     major = re.search(r"(\d+)\.", checkpoint.writer)
     if major is None:
         return (keras.RUNTIME, tf_keras.RUNTIME)
     return (keras.RUNTIME,) if int(major[1]) >= 3 else (tf_keras.RUNTIME, keras.RUNTIME)
+
+
+_KERAS = (keras.RUNTIME, tf_keras.RUNTIME)
+_OF_TORCH = ("torch-state-dict", "safetensors")
+"""Formats of weights alone whose layers are PyTorch's, unless their writer says otherwise."""
+
+
+def _is_of_keras(checkpoint: Checkpoint) -> bool:
+    """Return whether a file is of a format that only Keras loads, or of weights alone, whose layers it can run."""
+    return not any(checkpoint.format in runtime.formats for runtime in RUNTIMES if runtime not in _KERAS)
 
 
 def _is_installed(runtime: Runtime) -> bool:
@@ -115,7 +135,7 @@ def run(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
 
 def _refusal(checkpoint: Checkpoint, settings: RunSettings, runtimes: tuple[Runtime, ...]) -> str:
     """Return why no framework may be given the file; empty if one may."""
-    if checkpoint.architecture is None and checkpoint.format not in savedmodel.RUNTIME.formats:
+    if checkpoint.architecture is None and _is_of_keras(checkpoint):
         return "the file holds only weights"
     if checkpoint.writer.startswith("Keras 1."):
         return "neither Keras 3 nor tf-keras loads files of Keras 1"

@@ -23,7 +23,7 @@ def _matches(_path: Path, head: bytes) -> bool:
 
 
 def _read(path: Path) -> Checkpoint:
-    stored = _parsed(path)
+    stored = parsed(path)
     for graph in stored.graphs:
         for one in graph.initializers.values():
             # The runtime will read all of them, so all of them must be where they may be.
@@ -41,22 +41,23 @@ def _read(path: Path) -> Checkpoint:
 
 def read_network(path: Path) -> Network:
     """Return what the main graph of a file computes. Raises as reading it."""
-    return operations.read(_parsed(path), path)
+    return operations.read(parsed(path), path)
 
 
-def _parsed(path: Path) -> model.Model:
+def parsed(path: Path) -> model.Model:
+    """Return the model in a file. Raises as reading it."""
     try:
         size = path.stat().st_size
         if size > LARGEST:
             raise LimitExceeded(f"{path} is too large", why=f"{size} bytes, at most {LARGEST} are read")
-        parsed = model.parse(path.read_bytes())
+        found = model.parse(path.read_bytes())
     except OSError as error:
         raise UnreadableFile(f"{path} cannot be read", why=error.strerror or str(error)) from error
     except (DamagedFile, UnsafeFile) as error:
         raise type(error)(f"{path} is damaged", why=f"{error.what}: {error.why}", hint=error.hint) from error
-    if not parsed.graphs[0].nodes:
+    if not found.graphs[0].nodes:
         raise UnreadableFile(f"{path} is no ONNX model", why="its graph has no nodes")
-    return parsed
+    return found
 
 
 FORMAT = Format(NAME, "ONNX (.onnx)", (".onnx",), _matches, _read, read_network)

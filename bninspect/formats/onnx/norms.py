@@ -39,6 +39,8 @@ class Found:
     """Path of the graph that it is in; empty for the main graph."""
     nodes: tuple[str, ...]
     """Labels of the nodes that make it up."""
+    constants: Mapping[str, str]
+    """Name of the value that holds each parameter, by the parameter's standard name."""
 
 
 def find(model: Model, path: Path) -> tuple[Found, ...]:
@@ -92,7 +94,8 @@ def _node(node: Node, opset: int, graph: Graph, constants: Constants) -> Found:
         statistics=statistics,
         notes=tuple(notes),
     )
-    return Found(layer, node.takes(0), next(iter(node.outputs), ""), graph.path, (node.label,))
+    values = {field: node.takes(place) for field, place in _INPUTS.items() if stored[field] is not None}
+    return Found(layer, node.takes(0), next(iter(node.outputs), ""), graph.path, (node.label,), values)
 
 
 def _statistics(node: Node, opset: int) -> tuple[Statistics, str]:
@@ -136,7 +139,8 @@ class Affine:
             class_name=f"{self.first.op}+{self.last.op}",
             statistics=Statistics.FOLDED,
         )
-        return Found(layer, self.x, self.last.outputs[0], graph, (self.first.label, self.last.label))
+        values = {"gamma": self.scale.name, "beta": self.shift.name}
+        return Found(layer, self.x, self.last.outputs[0], graph, (self.first.label, self.last.label), values)
 
 
 def affine_maps(graph: Graph, constants: Constants) -> Iterator[Affine]:

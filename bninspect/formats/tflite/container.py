@@ -21,7 +21,7 @@ def _matches(_path: Path, head: bytes) -> bool:
 
 
 def _read(path: Path) -> Checkpoint:
-    graph = _parsed(path)
+    graph = parsed(path)
     layers = tuple(affine.layer(name) for name, affine in operations.affine_maps(graph))
     notes = []
     if not layers:
@@ -34,10 +34,11 @@ def _read(path: Path) -> Checkpoint:
 
 def read_network(path: Path) -> Network:
     """Return what the main graph of a file computes. Raises as reading it."""
-    return operations.read(_parsed(path))
+    return operations.read(parsed(path))
 
 
-def _parsed(path: Path) -> Graph:
+def parsed(path: Path) -> Graph:
+    """Return the main graph of a file. Raises as reading it."""
     try:
         size = path.stat().st_size
         if size > LARGEST:

@@ -31,8 +31,14 @@ def _read(path: Path) -> Checkpoint:
     return _opened(path, {"export": exported.read, "script": script.read, "pickle": state_dict.read})
 
 
-def _network(path: Path) -> Network:
+def read_network(path: Path) -> Network:
+    """Return what a torch.export file computes. Raises as reading it; UnreadableFile for a file without a graph."""
     return _opened(path, {"export": exported.read_network})
+
+
+def read_calls(path: Path) -> tuple[exported.Call, ...]:
+    """Return where the batch norms of a torch.export file are called. Raises as reading it."""
+    return _opened(path, {"export": exported.read_calls})
 
 
 def _opened(path: Path, kinds: dict[str, Callable[[Archive, str], T]]) -> T:
@@ -55,5 +61,5 @@ def _kind(archive: Archive) -> tuple[str, str]:
 
 
 FORMAT = Format(
-    "torch", "PyTorch state_dict, TorchScript, torch.export", (".pt", ".pth", ".pt2"), _matches, _read, _network
+    "torch", "PyTorch state_dict, TorchScript, torch.export", (".pt", ".pth", ".pt2"), _matches, _read, read_network
 )

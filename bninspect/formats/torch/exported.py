@@ -5,11 +5,12 @@ Layout and field names: torch/export/pt2_archive/constants.py and torch/_export/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bninspect import network
 from bninspect.errors import DamagedFile, UnreadableFile
@@ -55,6 +56,8 @@ class _Program:
     """The graph, and the parameters by the names that it calls them."""
 
     archive: Archive
+    module: Mapping[str, Any]
+    """Everything in the JSON of the model."""
     graph: Mapping[str, Any]
     stored: Mapping[str, str]
     """Name of the parameter or buffer, such as `bn1.weight`, for each name in the graph, such as `p_bn1_weight`."""
@@ -106,8 +109,25 @@ def read(archive: Archive, folder: str) -> Checkpoint:
                 layer = _layer(program, operation, arguments)
                 layers.setdefault(layer.name, layer)
         impure = dict.fromkeys(one for _, one, _, _ in program.calls() if not _is_pure(one))
-        code = tuple(f"operation {printable(one)}" for one in impure)
+        code = tuple(f"operation {printable(one)}" for one in impure) + _evaluated(program.module)
         return Checkpoint(archive.label, NAME, "torch.export", tuple(layers.values()), code=code)
+
+
+Call: TypeAlias = tuple[str, str, str, Mapping[str, str]]
+"""Layer, input and output of a batch norm, and what the graph calls its parameters, by their standard names."""
+
+
+def read_calls(archive: Archive, folder: str) -> tuple[Call, ...]:
+    """Return every call of a batch norm. Raises as `read`."""
+    with _reading(archive.label):
+        program = _program(archive, folder)
+        calls = []
+        for _, operation, arguments, outputs in program.calls():
+            if operation in _NORMS and outputs:
+                names = {field: arguments.get(name) for field, name in _ARRAYS.items()}
+                stored = {field: name for field, name in names.items() if name and name in program.stored}
+                calls.append((_layer(program, operation, arguments).name, arguments["input"], outputs[0], stored))
+        return tuple(calls)
 
 
 def read_network(archive: Archive, folder: str) -> Network:
@@ -142,14 +162,15 @@ def _program(archive: Archive, folder: str) -> _Program:
             hint="save it again with torch 2.8 or later, as a single model",
         )
     label = Path(archive.label)
-    module = strict_json(archive.read(folder + MODEL, JSON_BYTES).decode(), label)["graph_module"]
+    model = strict_json(archive.read(folder + MODEL, JSON_BYTES).decode(), label)
+    module = model["graph_module"]
     weights = strict_json(archive.read(folder + _CONFIGURATION, JSON_BYTES).decode(), label)["config"]
     stored = {}
     for one in module["signature"]["input_specs"]:
         for kind, field in (("parameter", "parameter_name"), ("buffer", "buffer_name")):
             if kind in one:
                 stored[one[kind]["arg"]["name"]] = one[kind][field]
-    return _Program(archive, module["graph"], stored, weights, Storages(archive, folder))
+    return _Program(archive, model, module["graph"], stored, weights, Storages(archive, folder))
 
 
 def _plain(argument: Mapping[str, Any]) -> Any:
@@ -230,6 +251,28 @@ def _kernel(program: _Program, operation: str, arguments: dict[str, Any]) -> tup
 def _value(name: str, meta: Mapping[str, Any]) -> Value:
     shape = tuple(int(one["as_int"]) if "as_int" in one else None for one in meta["sizes"])
     return Value(name, shape, _TYPES.get(meta["dtype"], "unread"))
+
+
+_EXPRESSION = re.compile(
+    r"(?:Symbol\('[su]\d+'(?:, (?:positive|integer|nonnegative)=True)*\)|[su]\d+|\d+|[-+*/(), ]|Max|Min|Mod|FloorDiv)*"
+)
+"""Lengths that depend on others. torch hands these texts to sympy, which evaluates whatever they say."""
+
+
+def _evaluated(module: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the texts in the file that torch would evaluate as Python and that are no plain lengths."""
+    texts = [str(text) for text in module.get("guards_code") or ()]
+    texts += [str(key) for key in module.get("range_constraints") or ()]
+    waiting: list[Any] = [module]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            texts += [str(one[key]) for key in ("expr_str", "as_expr_str") if key in one]
+            waiting.extend(one.values())
+        elif isinstance(one, list):
+            waiting.extend(one)
+    odd = dict.fromkeys(text for text in texts if not _EXPRESSION.fullmatch(text))
+    return tuple(f"expression {printable(text, 60)}" for text in odd)
 
 
 def _is_pure(operation: str) -> bool:

@@ -1,0 +1,85 @@
+"""Writing ONNX: protocol-buffer fields put one after the other. Field numbers: onnx/onnx.proto."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bninspect.formats.onnx.model import TYPES
+
+if TYPE_CHECKING:
+    from bninspect.records import Array
+
+IR_VERSION = 8
+OPSET = 15
+"""BatchNormalization has not changed since; every runtime of the last years has it."""
+NUMBERS: Mapping[str, int] = {name: number for number, name in TYPES.items()}
+
+
+def integer(number: int, value: int) -> bytes:
+    """Return an integer field, `value` not negative."""
+    return _varint(number << 3) + _varint(value)
+
+
+def data(number: int, value: bytes | str) -> bytes:
+    """Return a field of bytes, text or an encoded message."""
+    content = value.encode() if isinstance(value, str) else value
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def real(number: int, value: float) -> bytes:
+    """Return a float field."""
+    return _varint(number << 3 | 5) + struct.pack("<f", value)
+
+
+def tensor(name: str, array: Array) -> bytes:
+    """Return a TensorProto."""
+    little = np.asarray(array.astype(array.dtype.newbyteorder("<"), copy=False), order="C")
+    shape = b"".join(integer(1, length) for length in array.shape)
+    return shape + integer(2, NUMBERS[array.dtype.name]) + data(8, name) + data(9, little.tobytes())
+
+
+def value(name: str, dtype: str) -> bytes:
+    """Return a ValueInfoProto of any rank and shape."""
+    return data(1, name) + data(2, data(1, integer(1, NUMBERS[dtype])))
+
+
+def batch_norm(x: str, parameters: Iterable[str], y: str, name: str, epsilon: float, momentum: float | None) -> bytes:
+    """Return a BatchNormalization node for inference; `parameters` are scale, bias, mean and variance by name."""
+    taken = b"".join(data(1, one) for one in (x, *parameters))
+    attributes = {"epsilon": epsilon} | ({} if momentum is None else {"momentum": momentum})
+    # FLOAT is attribute type 1.
+    encoded = b"".join(data(5, data(1, key) + real(2, number) + integer(20, 1)) for key, number in attributes.items())
+    return taken + data(2, y) + data(3, name) + data(4, "BatchNormalization") + encoded
+
+
+def graph(nodes: Iterable[bytes], tensors: Iterable[bytes], inputs: Iterable[bytes], outputs: Iterable[bytes]) -> bytes:
+    """Return a GraphProto."""
+    parts = ((1, nodes), (5, tensors), (11, inputs), (12, outputs))
+    return data(2, "bninspect") + b"".join(data(number, one) for number, encoded in parts for one in encoded)
+
+
+def model(content: bytes, version: str, notes: Mapping[str, str] | None = None) -> bytes:
+    """Return a ModelProto around a GraphProto, written by bninspect `version`, with `notes` as its metadata."""
+    metadata = b"".join(data(14, data(1, key) + data(2, text)) for key, text in (notes or {}).items())
+    producer = data(2, "bninspect") + data(3, version)
+    return integer(1, IR_VERSION) + producer + data(7, content) + data(8, data(1, "") + integer(2, OPSET)) + metadata
+
+
+def with_outputs(stored: bytes, names: Iterable[str]) -> bytes:
+    """Return the model `stored` with the values `names` as further outputs.
+
+    A parser joins the two graphs of such a file to one: that is what a repeated message means in a protocol buffer.
+    """
+    return stored + data(7, b"".join(data(12, data(1, name)) for name in names))
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes(encoded) + bytes([value])

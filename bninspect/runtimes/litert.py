@@ -1,0 +1,150 @@
+"""LiteRT, and TensorFlow Lite, which it was until 2024: TFLite models, with every tensor kept for us to see."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bninspect.environment import installed
+from bninspect.errors import MissingPackage, UnreadableFile
+from bninspect.formats.tflite import container, operations
+from bninspect.records import Array, Checkpoint, Evidence, Form, Run
+from bninspect.runtimes import graph_run, loading
+from bninspect.runtimes.graph_run import Call, Session
+from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
+
+INSTALL = "pip install 'bninspect[litert]'"
+
+
+def _litert() -> tuple[str, Any]:
+    try:
+        with loading.quiet():
+            from ai_edge_litert import interpreter
+    except Exception as error:
+        raise MissingPackage("ai-edge-litert does not start", why=loading.reason(error), hint=INSTALL) from error
+    return f"LiteRT {installed('ai_edge_litert')}", interpreter
+
+
+def _tensorflow() -> tuple[str, Any]:
+    tensorflow = loading.framework("tensorflow")
+    return f"TensorFlow Lite of TensorFlow {tensorflow.__version__}", tensorflow.lite
+
+
+def observe(load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
+    """Have the runtime load the file itself and run it; observe every scale and shift that a converter left.
+
+    Raises:
+        UnreadableFile: the file is no longer what was read.
+        UsageError: the settings do not fit the model's inputs.
+        RuntimeFailure: the runtime cannot load or run the model.
+    """
+    session = opened(load, checkpoint, settings)
+    graph = container.parsed(Path(checkpoint.path))
+    calls = [_call(name, affine) for name, affine in operations.affine_maps(graph)]
+    unobserved = {call.layer.name: why for call in calls if (why := _hidden(call))}
+    floats = [call for call in calls if call.layer.name not in unobserved]
+    return graph_run.observe(session, floats, unobserved, checkpoint, settings, begin)
+
+
+def observe_layers(
+    load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint, _settings: RunSettings, _begin: Begin
+) -> Run:
+    """Say that there is no batch norm that could run alone: TFLite has no such operation."""
+    title, _ = load()
+    reason = "TFLite has no operation for a batch norm, so that none can run alone"
+    return Run(title, Evidence.LAYER, unobserved={layer.name: reason for layer in checkpoint.layers})
+
+
+def opened(load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint, _settings: RunSettings) -> Session:
+    """Load a file. Raises as `observe`."""
+    title, module = load()
+    content = Path(checkpoint.path).read_bytes()
+    if checkpoint.sha256 is not None and hashlib.sha256(content).hexdigest() != checkpoint.sha256:
+        raise UnreadableFile("the file changed while it was being checked", why="its SHA-256 is another one")
+    graph = container.parsed(Path(checkpoint.path))
+    outputs = tuple(one.label for one in graph.outputs)
+
+    def compute(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+        with loading.failing_as(f"{title} cannot run the model"):
+            return _invoked(_interpreter(module, content, plain=True), data, names)
+
+    def optimised(data: Mapping[str, Array]) -> Mapping[str, Array]:
+        with loading.failing_as(f"{title} cannot run the model"):
+            return _invoked(_interpreter(module, content, plain=False), data, outputs)
+
+    with loading.failing_as(f"{title} cannot load the file"):
+        _interpreter(module, content, plain=True)
+    inputs = tuple(graph_run.described(one.label, one.signature, one.dtype) for one in graph.inputs)
+    return Session(title, inputs, outputs, compute, optimised, Form.AFFINE, environment={"device": "CPU"})
+
+
+def _interpreter(module: Any, content: bytes, *, plain: bool) -> Any:
+    """Return an interpreter: with every tensor kept and the reference kernels, or as applications get it.
+
+    Without `experimental_preserve_all_tensors` a tensor is memory that later operations have written over.
+    """
+    # TensorFlow says at every interpreter that LiteRT is its successor.
+    with loading.quiet():
+        if not plain:
+            return module.Interpreter(model_content=content)
+        # The name moved from the module of LiteRT to a sub-module in TensorFlow.
+        resolvers = getattr(module, "OpResolverType", None) or module.experimental.OpResolverType
+        return module.Interpreter(
+            model_content=content,
+            experimental_preserve_all_tensors=True,
+            experimental_op_resolver_type=resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+
+
+def _invoked(interpreter: Any, data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+    for name, values in data.items():
+        interpreter.resize_tensor_input(_index(name), values.shape)
+    interpreter.allocate_tensors()
+    for name, values in data.items():
+        interpreter.set_tensor(_index(name), values)
+    interpreter.invoke()
+    return {name: np.array(interpreter.get_tensor(_index(name))) for name in names}
+
+
+def _index(label: str) -> int:
+    return int(label.partition(":")[0])
+
+
+def _call(name: str, affine: operations.Affine) -> Call:
+    loaded = {"gamma": affine.scale.label, "beta": affine.shift.label}
+    return Call(
+        affine.layer(name),
+        affine.x.label,
+        affine.last.outputs[0].label,
+        loaded,
+        subtracts=affine.sign < 0,
+        activation=affine.last.activation,
+    )
+
+
+def _hidden(call: Call) -> str:
+    if call.layer.notes:
+        return "its numbers are quantised"
+    return f"its result is seen only after a {call.activation}" if call.activation not in graph_run.VISIBLE else ""
+
+
+def _runtime(name: str, title: str, package: str, install: str, load: Callable[[], tuple[str, Any]]) -> Runtime:
+    return Runtime(
+        name=name,
+        title=title,
+        package=package,
+        requires=(),
+        install=install,
+        formats=("tflite",),
+        observe=partial(observe, load),
+        observe_layers=partial(observe_layers, load),
+    )
+
+
+RUNTIME = _runtime("litert", "LiteRT", "ai_edge_litert", INSTALL, _litert)
+OF_TENSORFLOW = _runtime("tflite", "TensorFlow Lite", "tensorflow", loading.INSTALL, _tensorflow)

@@ -1,0 +1,147 @@
+"""ONNX Runtime: ONNX models, without optimisation so that no batch norm is merged into its neighbours."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bninspect.errors import MissingPackage, RuntimeFailure, UnreadableFile
+from bninspect.exporters.onnx import encode_layers
+from bninspect.formats.onnx import building, container, norms
+from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistics
+from bninspect.runtimes import graph_run, loading
+from bninspect.runtimes.graph_run import Call, Session
+from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
+
+INSTALL = "pip install 'bninspect[onnx]'"
+_TYPES = {"float": "float32", "double": "float64"}
+
+
+def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
+    """Have ONNX Runtime load the file itself and run it; observe every batch norm in the model and alone.
+
+    Raises:
+        UnreadableFile: the file is no longer what was read.
+        UsageError: the settings do not fit the model's inputs.
+        RuntimeFailure: ONNX Runtime cannot load or run the model.
+    """
+    session = opened(checkpoint, settings)
+    calls, unobserved = _calls(Path(checkpoint.path))
+    return graph_run.observe(session, calls, unobserved, checkpoint, settings, begin)
+
+
+def observe_layers(checkpoint: Checkpoint, _settings: RunSettings, begin: Begin) -> Run:
+    """Run ONNX Runtime's BatchNormalization on the parameters that we read."""
+    _runtime()
+    session = Session(_title(), (), (), _nothing, lambda _: {}, Form.AFFINE, _alone)
+    return graph_run.observe_alone(session, checkpoint, begin)
+
+
+def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
+    """Load a file. Raises as `observe`."""
+    ort = _runtime()
+    path = Path(checkpoint.path)
+    stored = path.read_bytes()
+    if checkpoint.sha256 is not None and hashlib.sha256(stored).hexdigest() != checkpoint.sha256:
+        loading.same_bytes(checkpoint)
+        raise UnreadableFile("the file changed while it was being checked", why="its SHA-256 is another one")
+    plain = _session(stored, path, optimise=False)
+    outputs = tuple(one.name for one in plain.get_outputs())
+
+    def compute(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+        further = [name for name in names if name not in outputs]
+        session = _session(building.with_outputs(stored, further), path, optimise=False) if further else plain
+        return _run(session, data, names)
+
+    return Session(
+        title=_title(),
+        inputs=tuple(_input(one) for one in plain.get_inputs()),
+        outputs=outputs,
+        compute=compute,
+        optimised=lambda data: _run(_session(stored, path, optimise=True), data, outputs),
+        form=Form.AFFINE,
+        alone=_alone,
+        environment={"onnxruntime": ort.__version__, "device": "CPU"},
+    )
+
+
+def _runtime() -> Any:
+    try:
+        with loading.quiet():
+            import onnxruntime
+    except Exception as error:
+        raise MissingPackage("onnxruntime does not start", why=loading.reason(error), hint=INSTALL) from error
+    return onnxruntime
+
+
+def _title() -> str:
+    return f"ONNX Runtime {_runtime().__version__}"
+
+
+def _session(model: bytes, path: Path | None, *, optimise: bool) -> Any:
+    ort = _runtime()
+    options = ort.SessionOptions()
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    if path is not None:
+        # A model that is handed over as bytes has no folder in which its external data could be.
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(path.absolute().parent)
+        )
+    with loading.failing_as(f"{_title()} cannot load the file"):
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: Any, data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+    with loading.failing_as(f"{_title()} cannot run the model"):
+        return dict(zip(names, session.run(list(names), dict(data)), strict=True))
+
+
+def _nothing(_data: Mapping[str, Array], _names: Sequence[str]) -> Mapping[str, Array]:
+    raise RuntimeFailure("no model is loaded")
+
+
+def _input(one: Any) -> Any:
+    kind = str(one.type).removeprefix("tensor(").removesuffix(")")
+    shape = [length if isinstance(length, int) and length > 0 else None for length in one.shape]
+    return graph_run.described(one.name, shape, _TYPES.get(kind, kind))
+
+
+def _calls(path: Path) -> tuple[tuple[Call, ...], Mapping[str, str]]:
+    """Return where the layers of a file are called, and why some of them cannot be observed."""
+    found = norms.find(container.parsed(path), path)
+    unobserved = {one.layer.name: why for one in found if (why := _hidden(one))}
+    return tuple(_call(one) for one in found if one.layer.name not in unobserved), unobserved
+
+
+def _hidden(found: norms.Found) -> str:
+    if found.graph:
+        return "it is inside a branch or a loop, where its input and output cannot be seen"
+    if found.layer.statistics in {Statistics.BATCH, Statistics.SAMPLE}:
+        return f"it normalises by the statistics of each {found.layer.statistics}"
+    return "" if found.layer.axis is not None else "it has a mean and variance for every element"
+
+
+def _call(found: norms.Found) -> Call:
+    return Call(found.layer, found.x, found.y, found.constants, subtracts=found.layer.class_name.endswith("Sub"))
+
+
+def _alone(layer: BatchNorm, x: Array) -> Array:
+    """Run one BatchNormalization node on x, whose channels are along axis 1."""
+    session = _session(encode_layers([layer], ["y"], x.dtype.name), None, optimise=False)
+    return _run(session, {"y/x": x}, ["y/y"])["y/y"]
+
+
+RUNTIME = Runtime(
+    name="onnxruntime",
+    title="ONNX Runtime",
+    package="onnxruntime",
+    requires=(),
+    install=INSTALL,
+    formats=("onnx",),
+    observe=observe,
+    observe_layers=observe_layers,
+)

@@ -1,0 +1,227 @@
+"""ONNX Runtime as a runtime, and the cases that the onnx package publishes for every backend."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_files as build
+import pytest
+
+from bninspect import bounds, compare, formats, formula, runtimes, verifying
+from bninspect.errors import RuntimeFailure, UnreadableFile
+from bninspect.formula import Parameters, batch_moments
+from bninspect.records import (
+    Array,
+    BatchNorm,
+    Evidence,
+    Form,
+    LayerStatus,
+    ModelReport,
+    Observation,
+    Run,
+    Statistics,
+    Status,
+)
+from bninspect.runtimes import onnxruntime
+from bninspect.runtimes.runtime import RunSettings
+from bninspect.settings import Settings
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'bninspect[onnx]'")
+
+GENERATOR = np.random.default_rng(2)
+BN = {name: GENERATOR.uniform(0.5, 2, 3).astype(np.float32) for name in ("s", "b", "m", "v")}
+INPUTS = ("x", "s", "b", "m", "v")
+
+
+def _norm(x: str, y: str, **attributes: Any) -> bytes:
+    return build.node("BatchNormalization", (x, *INPUTS[1:]), [y], f"norm_{y}", **attributes)
+
+
+def _written(path: Path, data: bytes) -> Path:
+    (path / "m.onnx").write_bytes(data)
+    return path / "m.onnx"
+
+
+def _observed(path: Path, **settings: Any) -> tuple[Run, list[Observation]]:
+    seen: list[Observation] = []
+    run = runtimes.run(formats.read(path), RunSettings(**settings), lambda: seen.append)
+    return run, seen
+
+
+def _verified(path: Path, **settings: Any) -> ModelReport:
+    return verifying.verify_checkpoint(formats.read(path), Settings(**settings)).model
+
+
+def test_every_call_is_seen_in_the_model_and_alone(tmp_path: Path) -> None:
+    arrays = {**BN, "k": BN["s"].reshape(3, 1, 1), "c": BN["b"].reshape(1, 3, 1, 1)}
+    nodes = [
+        _norm("x", "h1", epsilon=0.125),
+        build.node("Relu", ["h1"], ["h2"], "relu"),
+        build.node("Mul", ["h2", "k"], ["h3"], "scale"),
+        build.node("Sub", ["h3", "c"], ["y"], "shift"),
+    ]
+    path = _written(tmp_path, build.model(build.graph(nodes, arrays)))
+    run, seen = _observed(path)
+    assert run.evidence is Evidence.MODEL
+    assert [(one.layer, one.observed) for one in seen] == [
+        ("norm_h1", "in-model"),
+        ("scale", "in-model"),
+        ("norm_h1", "probed"),
+    ]
+    norm, scale, _ = seen
+    expected = (norm.x.astype(np.float64) - BN["m"].reshape(3, 1, 1)) * (
+        BN["s"] / np.sqrt(BN["v"].astype(np.float64) + 0.125)
+    ).reshape(3, 1, 1) + BN["b"].reshape(3, 1, 1)
+    np.testing.assert_allclose(norm.y, expected, rtol=0, atol=2e-6)
+    np.testing.assert_array_equal(scale.x, np.maximum(norm.y, 0))
+    np.testing.assert_allclose(scale.y, scale.x * arrays["k"] - arrays["c"], rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(scale.loaded["beta"], -BN["b"])
+    assert [layer.status for layer in _verified(path).layers] == [LayerStatus.VERIFIED] * 2
+
+
+def test_a_runtime_that_computes_something_else_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime is handed another epsilon than the file states."""
+    path = _written(tmp_path, build.model(build.graph([_norm("x", "y", epsilon=0.125)], BN)))
+    checkpoint = formats.read(path)
+    original = onnxruntime._session
+    stored, changed = build.field(2, 0.125), build.field(2, 0.25)
+    monkeypatch.setattr(
+        onnxruntime,
+        "_session",
+        lambda model, where, **options: original(model.replace(stored, changed), where, **options),
+    )
+    seen: list[Observation] = []
+    runtimes.run(checkpoint, RunSettings(), lambda: seen.append)
+    comparisons = [compare.judge(one, checkpoint.layers[0]) for one in seen]
+    assert [one.agrees for one in comparisons] == [False, False]
+
+
+def test_training_mode_is_not_verified(tmp_path: Path) -> None:
+    node = build.node("BatchNormalization", INPUTS, ["y", "rm", "rv"], "bn", training_mode=1)
+    model = _verified(_written(tmp_path, build.model(build.graph([node], BN))))
+    (layer,) = model.layers
+    assert (layer.status, model.status) == (LayerStatus.UNVERIFIED, Status.ERROR)
+    assert "statistics of each batch" in layer.reason
+
+
+def test_a_batch_norm_in_a_branch_is_unverified_by_name(tmp_path: Path) -> None:
+    branch = build.graph([_norm("x", "inner")], {}, inputs=(), outputs=(build.value("inner", "N", 3, 4, 4),))
+    nodes = [
+        build.node("Constant", [], ["zero"], value=np.array(0, np.float32)),
+        build.node("ReduceMax", ["x"], ["largest"], "max", keepdims=0),
+        build.node("Greater", ["largest", "zero"], ["c"], "greater"),
+        build.node("If", ["c"], ["h"], "if", then_branch=branch, else_branch=branch),
+        _norm("h", "y"),
+    ]
+    model = _verified(_written(tmp_path, build.model(build.graph(nodes, BN))))
+    statuses = {layer.name: layer.status for layer in model.layers}
+    assert statuses["norm_y"] is LayerStatus.VERIFIED
+    assert statuses["if/then_branch/norm_inner"] is LayerStatus.UNVERIFIED
+    assert model.status is Status.ERROR
+
+
+def test_changed_after_it_was_read(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    path = _written(tmp_path, build.model(build.graph([_norm("x", "y")], BN)))
+    checkpoint = replace(formats.read(path), sha256="0" * 64)
+    with pytest.raises(UnreadableFile, match="changed"):
+        runtimes.run(checkpoint, RunSettings(), lambda: lambda _: None)
+
+
+def test_what_onnxruntime_cannot_run_is_run_alone(tmp_path: Path) -> None:
+    nodes = [build.node("NoSuchOperation", ["x"], ["h"], "odd"), _norm("h", "y")]
+    path = _written(tmp_path, build.model(build.graph(nodes, BN)))
+    run, seen = _observed(path)
+    assert run.evidence is Evidence.LAYER
+    assert "NoSuchOperation" in run.reason
+    assert [one.observed for one in seen] == ["probed"]
+    assert _verified(path, accept=("layer",)).status is Status.PASS
+
+
+def test_input_that_it_does_not_accept(tmp_path: Path) -> None:
+    path = _written(tmp_path, build.model(build.graph([_norm("x", "y")], BN, inputs=(build.value("x", "N", 4, 4, 4),))))
+    run, _ = _observed(path)
+    assert run.evidence is Evidence.LAYER
+    with pytest.raises(RuntimeFailure):
+        onnxruntime.observe(formats.read(path), RunSettings(), lambda: lambda _: None)
+
+
+def test_external_data(tmp_path: Path) -> None:
+    (tmp_path / "m.data").write_bytes(b"12345678" + BN["v"].tobytes())
+    arrays = {name: array for name, array in BN.items() if name != "v"}
+    outside = build.tensor("v", BN["v"], {"location": "m.data", "offset": "8", "length": "12"})
+    path = _written(tmp_path, build.model(build.graph([_norm("x", "y")], arrays, tensors=[outside])))
+    assert _verified(path).status is Status.PASS
+
+
+def _cases(kind: str, part: str) -> list[Any]:
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from onnx.backend.test.loader import load_model_tests
+
+        return [case for case in load_model_tests(kind=kind) if part in case.name.lower()]
+
+
+def _bound(layer: BatchNorm, x: Array, axis: tuple[int, ...]) -> tuple[Array, Array]:
+    expected = formula.normalise(layer, x, axis=axis)
+    of = Parameters.of(layer)
+    return expected, bounds.bound(of, x, expected, form=Form.UNKNOWN, axis=axis)
+
+
+def _as_initializers(model: Any, arrays: list[Array]) -> Any:
+    """Return the model with all inputs but the first as constants, as exporters write it."""
+    import onnx.numpy_helper
+
+    names = [value.name for value in model.graph.input]
+    for name, array in zip(names[1:], arrays[1:], strict=True):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    del model.graph.input[1:]
+    return model
+
+
+def test_cases_of_the_onnx_package(tmp_path: Path) -> None:
+    """Example and epsilon, with moving and with batch statistics: the published outputs, within the bound."""
+    cases = _cases("node", "batchnorm")
+    assert len(cases) == 4
+    for case in cases:
+        for inputs, outputs in case.data_sets:
+            model = _as_initializers(case.model, inputs)
+            path = _written(tmp_path, model.SerializeToString())
+            (layer,) = formats.read(path).layers
+            x, y = inputs[0], outputs[0]
+            trains = "training" in case.name
+            assert layer.statistics is (Statistics.BATCH if trains else Statistics.MOVING)
+            if trains:
+                mean, variance = batch_moments(x, (1,))
+                gamma, beta = (inputs[place].astype(np.float64) for place in (1, 2))
+                of = Parameters(gamma, beta, mean, variance, layer.epsilon or 0.0)
+                expected = formula.normalise(of, x, axis=(1,))
+                # The moments are data of their own rounding here: n*u of them, see numerics of batch statistics.
+                np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+                continue
+            expected, bound = _bound(layer, x, (1,))
+            assert (np.abs(y - expected) <= bound).all(), case.name
+            assert _verified(path).status is Status.PASS
+
+
+def test_batch_norms_of_pytorch_that_the_onnx_package_ships(tmp_path: Path) -> None:
+    """BatchNorm1d, 2d and 3d as torch exported them, with the outputs that torch gave."""
+    import onnx
+    import onnx.numpy_helper
+
+    cases = _cases("pytorch-converted", "batchnorm")
+    assert {case.name[5:16] for case in cases} == {"BatchNorm1d", "BatchNorm2d", "BatchNorm3d"}
+    for case in cases:
+        folder = Path(case.model_dir)
+        (layer,) = formats.read(folder / "model.onnx").layers
+        arrays = {}
+        for name in ("input_0", "output_0"):
+            tensor = onnx.TensorProto.FromString((folder / "test_data_set_0" / f"{name}.pb").read_bytes())
+            arrays[name] = onnx.numpy_helper.to_array(tensor)
+        expected, bound = _bound(layer, arrays["input_0"], (1,))
+        assert (np.abs(arrays["output_0"] - expected) <= bound).all(), case.name
