@@ -12,11 +12,13 @@ from layers import layer
 from wrong_kernels import KERNELS, Numbers, float16, norm, right
 
 from bninspect import causes
+from bninspect.bounds import bound
 from bninspect.causes import samples
 from bninspect.causes.fitting import nicest
 from bninspect.causes.lines import lines
 from bninspect.causes.reading import View
 from bninspect.errors import BninspectError
+from bninspect.formula import Parameters, normalise
 from bninspect.records import Array, BatchNorm, Form, Observation
 from bninspect.runtimes.probe import points
 
@@ -135,12 +137,41 @@ def test_nan_that_both_sides_have_does_not_hide_a_cause() -> None:
     assert right_.remarks == ("every output that is a number is right; 40 are not numbers, in channel 2",)
 
 
+@pytest.mark.parametrize(("bounds", "explained"), [(0.9, True), (1.1, False)])
+def test_a_cause_must_be_within_its_bound_everywhere(bounds: float, explained: bool) -> None:
+    n = numbers(6)
+    layer = stored(replace(n, epsilon=0.1))
+    x = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    y = normalise(stored(n), x, axis=(1,))
+    limit = bound(Parameters.of(stored(n)), x, y, form=Form.CENTRED, axis=(1,))
+    y[7, 3] += bounds * limit[7, 3]
+    observation = Observation("bn", "given", x, y, (1,), form=Form.CENTRED)
+    found = causes.explain(layer, [causes.sample(layer, observation)])
+    assert [cause.name for cause in found.causes] == (["epsilon=0.001"] if explained else [])
+
+
+def test_a_number_that_one_channel_gives_alone_is_no_cause() -> None:
+    found = {}
+    for channels in (1, 2):
+        n = numbers(channels)
+        x = np.random.default_rng(0).normal(size=(40, channels)).astype(np.float32)
+        y = norm(x, n.gamma, n.beta, n.mean, n.variance * np.float32(300), n.epsilon)
+        found[channels] = causes.explain(stored(n), [causes.sample(stored(n), call(n, x, y))]).causes
+    assert found[1] == ()
+    assert [cause.name for cause in found[2]] == ["variance-factor=300"]
+
+
 def test_two_calls_separate_what_one_cannot() -> None:
     n = numbers(6)
     layer = stored(n)
     small = np.random.default_rng(0).uniform(-1, 1, size=(1, 4, 4, 6)).astype(np.float32) * np.sqrt(n.variance) + n.mean
     one = causes.sample(layer, call(n, small, KERNELS["relu6-after"](small, n)))
-    assert {cause.name for cause in causes.explain(layer, [one]).causes} == {"relu-after", "relu6-after"}
+    tied = causes.explain(layer, [one]).causes
+    assert [(cause.name, cause.ties) for cause in tied] == [
+        ("relu-after", ("relu6-after",)),
+        ("relu6-after", ("relu-after",)),
+    ]
+    assert {cause.separated_by for cause in tied} == {"an output above 6"}
     large = 100 * small
     two = causes.sample(layer, call(n, large, KERNELS["relu6-after"](large, n), "probed"))
     assert [cause.name for cause in causes.explain(layer, [one, two]).causes] == ["relu6-after"]
@@ -178,20 +209,24 @@ def test_float16_is_named_although_it_overflows_on_a_probe() -> None:
     assert float16(ys[0]).tolist() == ys[0].tolist()
 
 
-@given(st.integers(0, 2**32 - 1), st.floats(1e-6, 1e6))
-@settings(max_examples=40, deadline=None)
-def test_the_error_bars_of_a_line_hold(seed: int, size: float) -> None:
+@given(st.integers(0, 2**32 - 1), st.floats(1e-6, 1e6), st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_the_error_bars_of_a_line_hold(seed: int, size: float, affine: bool) -> None:
     random = np.random.default_rng(seed)
     n = replace(numbers(5), mean=(random.normal(size=5) * size).astype(np.float32))
-    x = (random.normal(size=(30, 5)) * size).astype(np.float32)
-    of = replace(causes.sample(stored(n), call(n, x, right(x, n))), forms=(Form.CENTRED, Form.AFFINE))
+    x = (n.mean + random.normal(size=(int(random.integers(2, 30)), 5))).astype(np.float32)
+    scale = n.gamma / np.sqrt(n.variance + np.float32(1e-3))
+    y = x * scale + (n.beta - n.mean * scale) if affine else right(x, n)
+    of = replace(causes.sample(stored(n), call(n, x, y)), forms=(Form.CENTRED, Form.AFFINE))
     arrays = {"gamma": n.gamma, "beta": n.beta, "mean": n.mean, "variance": n.variance}
     found = lines(View(of, {k: v.astype(np.float64) for k, v in arrays.items()}, 1e-3, of.along((1,))))  # type: ignore[misc]
     slope = n.gamma.astype(float) / np.sqrt(n.variance.astype(float) + float(np.float32(1e-3)))
     intercept = n.beta - n.mean * slope
-    assert (np.abs(found.slope - slope) <= found.slope_error).all()
-    assert (np.abs(found.intercept - intercept) <= found.intercept_error).all()
-    assert found.affine.all()
+    measured = np.isfinite(found.slope)
+    assert measured.any() or size > 1e4  # so far out, all x of a channel may be one float32
+    assert (np.abs(found.slope - slope) <= found.slope_error)[measured].all()
+    assert (np.abs(found.intercept - intercept) <= found.intercept_error)[measured].all()
+    assert found.affine[measured].all()
 
 
 @given(st.floats(1e-12, 1e12), st.floats(1e-9, 0.5))
