@@ -6,28 +6,46 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bninspect import errors, judging, names, rules, selection, summary
+from bninspect import baseline, errors, gathering, judging, names, rules, selection, shards, stations, summary
 from bninspect.records import Checkpoint, ModelReport, Option, Report, Status, Verified
 from bninspect.settings import READ_BYTES, READ_SECONDS, RUN_SECONDS, Settings
+from bninspect.stations import Station, Work
 from bninspect.worker import Limits, Progress, Worker, machine_memory, silent
 
 PathLike = str | Path
 
 _READ = "bninspect.reading:read"
+_SEARCH = "bninspect.gathering:search"
 _VERIFY = "bninspect.verifying:verify"
+
+
+def _ignored(_: Any) -> None:
+    """Take no notice."""
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Where progress and the workers' complaints go, and where each option came from. The defaults are silent."""
+    """What is around a run: who is told of it, what is known from before. The defaults are silent and know nothing."""
 
     progress: Progress = silent
+    """Is told in words what is going on, from any thread."""
     complain: Progress = silent
+    """Gets the lines of the workers' standard error that are for the user, from any thread."""
+    began: Callable[[int], None] = _ignored
+    """Is told how many models there are."""
+    ended: Callable[[ModelReport], None] = _ignored
+    """Gets the report of each model as it ends."""
     verbose: bool = False
     options: Mapping[str, Option] = field(default_factory=dict)
+    """Where each option came from."""
+    earlier: Mapping[str, ModelReport] = field(default_factory=dict)
+    """By path, reports of an earlier run with the same options: they stand if the file is the same."""
+    baseline: Report | None = None
+    """What fails is what is worse than in this report."""
 
 
 DEFAULTS = Settings()
@@ -60,22 +78,33 @@ def inspect(
 ) -> Report:
     """Report what the files say of their batch-norm layers, without any framework.
 
-    Args, Raises: as `load`; an error of one file is in its place in the report.
+    Args:
+        paths: model files and folders; a folder that is no model is searched for models, and a pattern filled in.
+        settings: as for `load`, and what counts as a failure.
+        around: who is told of what is going on, and what is known from before.
+
+    Raises:
+        UsageError: the settings do not fit the models. Every other error of one model is in its place in the report.
     """
-    with _reader(settings, around) as reader:
 
-        def one(path: PathLike) -> ModelReport:
-            checkpoint = selection.select(_read(reader, path), settings)
-            layers = tuple(
-                judging.describe(layer, rules.judged(rules.check(layer), settings)) for layer in checkpoint.layers
-            )
-            return replace(
-                _described(checkpoint),
-                layers=layers,
-                status=summary.model_status(layers, (), settings.fail_on),
-            )
+    @contextmanager
+    def station() -> Iterator[Work]:
+        with _reader(settings, around) as reader:
 
-        return _report("inspect", paths, one, settings, around)
+            def one(path: str) -> ModelReport:
+                checkpoint = selection.select(_read(reader, path), settings)
+                layers = tuple(
+                    judging.describe(layer, rules.judged(rules.check(layer), settings)) for layer in checkpoint.layers
+                )
+                return replace(
+                    _described(checkpoint),
+                    layers=layers,
+                    status=summary.model_status(layers, (), settings.fail_on),
+                )
+
+            yield one
+
+    return _report("inspect", paths, station, settings, around)
 
 
 def verify(
@@ -85,54 +114,107 @@ def verify(
 ) -> Report:
     """Recompute every batch-norm layer by hand and compare with what the framework computes.
 
-    The files of one call share one framework process. Args, Raises: as `inspect`.
+    One framework process serves many files, and is replaced if a file ends it. Args, Raises: as `inspect`.
     """
     environment: dict[str, Any] = {}
-    with _reader(settings, around) as reader, _runner(settings, around) as runner:
-        runner.prepare(_VERIFY)
 
-        def one(path: PathLike) -> ModelReport:
-            # All layers go along, chosen or not: a batch norm that the reader has not found must be noticed.
-            checkpoint = selection.complete(_read(reader, path), settings)
-            if not any(selection.wanted(layer.name, settings) for layer in checkpoint.layers):
-                return _described(checkpoint)
-            arguments = {"checkpoint": checkpoint, "settings": settings}
-            verified = runner.call(_VERIFY, Verified, arguments, around.progress)
-            environment.update(verified.environment)
-            return verified.model
+    @contextmanager
+    def station() -> Iterator[Work]:
+        with _reader(settings, around) as reader, _runner(settings, around) as runner:
+            if not around.earlier and not _is_of_other_runtimes(paths):
+                runner.prepare(_VERIFY)
 
-        return _report("verify", paths, one, settings, around, environment)
+            def one(path: str) -> ModelReport:
+                # All layers go along, chosen or not: a batch norm that the reader has not found must be noticed.
+                checkpoint = selection.complete(_read(reader, path), settings)
+                if not any(selection.wanted(layer.name, settings) for layer in checkpoint.layers):
+                    return _described(checkpoint)
+                earlier = around.earlier.get(path)
+                if earlier is not None and earlier.sha256 == checkpoint.sha256 is not None:
+                    return earlier
+                arguments = {"checkpoint": checkpoint, "settings": settings}
+                verified = runner.call(_VERIFY, Verified, arguments, around.progress)
+                environment.update(verified.environment)
+                return verified.model
+
+            yield one
+
+    return _report("verify", paths, station, settings, around, environment)
+
+
+_OTHER_RUNTIMES = (".onnx", ".tflite", ".pt", ".pth", ".pt2")
+
+
+def _is_of_other_runtimes(paths: PathLike | Iterable[PathLike]) -> bool:
+    """Guess by its name that a single model needs no TensorFlow, whose import ahead of time would only take time."""
+    every = [paths] if isinstance(paths, (str, Path)) else list(paths) if isinstance(paths, (list, tuple)) else []
+    return len(every) == 1 and str(every[0]).endswith(_OTHER_RUNTIMES)
 
 
 def _report(
     command: str,
     paths: PathLike | Iterable[PathLike],
-    one: Callable[[PathLike], ModelReport],
+    station: Station,
     settings: Settings,
     around: Surroundings,
     environment: Mapping[str, Any] | None = None,
 ) -> Report:
     every = (paths,) if isinstance(paths, (str, Path)) else paths
-    models = [_attempt(path, one, around) for path in every]
+    gathered = gathering.gather(map(str, every), partial(_search, settings=settings, around=around))
+    chosen, shard = shards.chosen(gathered.models, settings.shard)
+    around.began(len(chosen))
+    judged = partial(_judged, settings=settings, around=around)
+    models = list(
+        stations.attend(chosen, partial(_attempting, station, judged, around), jobs=settings.jobs, ended=around.ended)
+    )
+    if shard is None or shard.index == 1:
+        absent = [summary.broken(path, gathering.nothing(path)) for path in gathered.vain]
+        if around.baseline and shard is None:
+            absent += baseline.gone(around.baseline, models, gathered.searched)
+        for model in absent:
+            around.ended(model)
+        models += absent
     readable = [model for model in models if model.error is None]
-    if readable:
+    if readable and shard is None:
         _require_layers([layer for model in readable for layer in model.layers], settings)
     return summary.report(
-        command, models, options=around.options, allow_empty=settings.allow_empty, running=environment or {}
+        command,
+        models,
+        options=around.options,
+        allow_empty=settings.allow_empty,
+        running=environment or {},
+        shard=shard,
     )
 
 
-def _attempt(path: PathLike, one: Callable[[PathLike], ModelReport], around: Surroundings) -> ModelReport:
-    """Return the report of one model; its errors are part of it, except wrong usage, which ends the command."""
-    around.progress(names.printable(str(path)))
-    start = time.monotonic()
-    try:
-        model = one(path)
-    except errors.UsageError:
-        raise
-    except errors.BninspectError as error:
-        model = summary.broken(str(path), error)
-    return replace(model, seconds=round(time.monotonic() - start, 3))
+def _search(folder: str, settings: Settings, around: Surroundings) -> tuple[str, ...]:
+    limits = Limits(settings.timeout or RUN_SECONDS, settings.max_memory or READ_BYTES)
+    with Worker(limits, verbose=around.verbose, show=around.complain if around.verbose else silent) as worker:
+        return worker.call(_SEARCH, gathering.Found, {"path": folder}, around.progress).models
+
+
+@contextmanager
+def _attempting(station: Station, judged: Callable[[ModelReport], ModelReport], around: Surroundings) -> Iterator[Work]:
+    """Make the errors of a model a part of its report, except wrong usage, which ends the command."""
+    with station() as work:
+
+        def one(path: str) -> ModelReport:
+            around.progress(names.printable(path))
+            start = time.monotonic()
+            try:
+                model = work(path)
+            except errors.UsageError:
+                raise
+            except errors.BninspectError as error:
+                model = summary.broken(path, error)
+            seconds = model.seconds or round(time.monotonic() - start, 3)  # one of an earlier run keeps its own
+            return judged(replace(model, seconds=seconds))
+
+        yield one
+
+
+def _judged(model: ModelReport, settings: Settings, around: Surroundings) -> ModelReport:
+    return baseline.judged(model, around.baseline, settings) if around.baseline else model
 
 
 def _read(reader: Worker, path: PathLike) -> Checkpoint:
@@ -175,6 +257,7 @@ def _reader(settings: Settings, around: Surroundings) -> Iterator[Worker]:
 
 @contextmanager
 def _runner(settings: Settings, around: Surroundings) -> Iterator[Worker]:
-    limits = Limits(settings.timeout or RUN_SECONDS, settings.max_memory or machine_memory(), watched=True)
+    memory = settings.max_memory or machine_memory() // settings.jobs
+    limits = Limits(settings.timeout or RUN_SECONDS, memory, watched=True)
     with Worker(limits, verbose=around.verbose, show=around.complain) as worker:
         yield worker

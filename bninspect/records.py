@@ -239,8 +239,7 @@ class Run:
 class Worst:
     """The element that is the furthest from the formula in units of its bound, with the numbers of the arithmetic.
 
-    In a training step `moving_mean` and `moving_variance` are those of the batch, and of an update `x` is the old
-    value. Non-finite numbers are None.
+    Non-finite numbers are None.
     """
 
     index: tuple[int, ...]
@@ -396,6 +395,15 @@ class Distribution:
 
 
 @dataclass(frozen=True)
+class Tolerance:
+    """What a user allows instead of the proven bound: |difference| <= atol + rtol * |expected|."""
+
+    rtol: float
+    atol: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class LayerReport:
     """What is known of one layer. `status` is None for commands that only read."""
 
@@ -415,10 +423,12 @@ class LayerReport:
     status: LayerStatus | None = None
     reason: str = ""
     """Why the layer is unverified."""
+    known: str = ""
+    """Why a status other than `verified` does not fail: it was the same in the baseline."""
+    tolerance: Tolerance | None = None
+    """By what the layer was judged; None for the proven bound."""
     comparisons: tuple[Comparison, ...] = ()
     findings: tuple[Finding, ...] = ()
-    estimator: Estimator | None = None
-    """Which variance of a batch a training step was seen to average; None if none was replayed, or if none tells."""
     explanation: Explanation | None = None
     """Why the layer's outputs are not those of the formula; None if they are, or if that was not examined."""
     parameters: Mapping[str, Distribution] = field(default_factory=dict)
@@ -473,6 +483,19 @@ class Option:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """Which part of a list of models a report is about."""
+
+    index: int
+    """From 1."""
+    count: int
+    models: int
+    """Number of models in the whole list."""
+    digest: str
+    """SHA-256 of the whole list: parts belong together only if theirs is the same."""
+
+
+@dataclass(frozen=True)
 class Summary:
     """The counts of a report."""
 
@@ -497,3 +520,5 @@ class Report:
     options: Mapping[str, Option] = field(default_factory=dict)
     summary: Summary
     models: tuple[ModelReport, ...]
+    shard: Shard | None = None
+    """None if the report is about all models that were named."""

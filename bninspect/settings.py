@@ -21,6 +21,42 @@ class EpsilonRule:
 
 
 @dataclass(frozen=True)
+class ToleranceRule:
+    """A tolerance for some layers, instead of the derived bound."""
+
+    layers: str
+    """Shell pattern of the layers' names."""
+    rtol: float
+    atol: float
+    models: str = "*"
+    """Shell pattern of the models' paths, compared from the right: `m.h5` fits `a/m.h5`."""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class IgnoreRule:
+    """Findings that do not count, and why."""
+
+    rule: str
+    """A code or its beginning: `BN113`, `BN1`."""
+    reason: str
+    layers: str = "*"
+    models: str = "*"
+    until: str | None = None
+    """The last day on which it holds, as 2027-01-31; for ever if there is none."""
+    expired: bool = False
+    """Whether that day had passed when the command began."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of several equal parts of a list of models, counted from 1."""
+
+    index: int
+    count: int
+
+
+@dataclass(frozen=True)
 class Settings:
     """Options of a command, with their defaults."""
 
@@ -46,12 +82,17 @@ class Settings:
     """A .npy or .npz file with the model's input; seeded random numbers without it."""
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Shape by name of the model's input, batch included; the name `""` is the only input."""
-    training: bool = False
-    """Whether to replay one training step as well."""
     trust: bool = False
     """Whether a model that holds code may run it."""
     modules: tuple[str, ...] = ()
     """Modules that register the custom classes of a trusted model when they are imported."""
+    tolerances: tuple[ToleranceRule, ...] = ()
+    """The first one that fits a layer applies, and before rtol and atol."""
+    ignores: tuple[IgnoreRule, ...] = ()
+    jobs: int = 1
+    """Models that are worked on at a time, each in processes of its own."""
+    shard: Part | None = None
+    """Which part of the models to work on; all of them without it."""
     timeout: float | None = None
     """Seconds for reading and for running one model; READ_SECONDS and RUN_SECONDS without it."""
     max_memory: int | None = None

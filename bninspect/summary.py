@@ -17,6 +17,7 @@ from bninspect.records import (
     Problem,
     Report,
     Severity,
+    Shard,
     Status,
     Summary,
 )
@@ -37,7 +38,7 @@ def model_status(layers: Iterable[LayerReport], findings: Iterable[Finding], fai
     layers = tuple(layers)
     if not layers:
         return Status.EMPTY
-    statuses = {layer.status for layer in layers}
+    statuses = {layer.status for layer in layers if not layer.known}
     if LayerStatus.UNVERIFIED in statuses:
         return Status.ERROR
     every = [*findings, *(finding for layer in layers for finding in layer.findings)]
@@ -70,6 +71,7 @@ def report(
     options: Mapping[str, Option],
     allow_empty: bool,
     running: Mapping[str, Any],
+    shard: Shard | None = None,
 ) -> Report:
     """Return the report of a command, counted.
 
@@ -79,10 +81,12 @@ def report(
         options: what was asked for, and where that came from.
         allow_empty: whether a run that found nothing to check is a success.
         running: what the framework's process said of its environment.
+        shard: which part of the models these are. One that has none, because others have them, is a success.
     """
     models = tuple(models)
     layers = [layer for model in models for layer in model.layers]
-    code = exit_code(models, allow_empty=allow_empty)
+    spared = shard is not None and shard.models > 0 and not models
+    code = exit_code(models, allow_empty=allow_empty or spared)
     statuses = Counter(layer.status for layer in layers)
     findings = [
         *(f for layer in layers for f in layer.findings),
@@ -107,4 +111,5 @@ def report(
         tool={"name": "bninspect", "version": __version__},
         environment={**environment.describe(), **running},
         options=options,
+        shard=shard,
     )

@@ -64,6 +64,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: Stderr | None = None
         self._killed_for = ""
+        self._ended = False
 
     def __enter__(self) -> Self:
         return self
@@ -71,10 +72,14 @@ class Worker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Another thread may be in the middle of a call: it must not start the child again.
+        self._ended = True
         self.close()
 
     def start(self) -> None:
         """Start the child now, so that its imports overlap with other work."""
+        if self._ended:
+            raise errors.WorkerDied("the work was given up")
         if self._process is not None and self._process.poll() is None:
             return
         self.close()
@@ -169,13 +174,15 @@ class Worker:
 
     def _watch(self, stop: threading.Event) -> None:
         """Kill the child when it is over its time, or over its resident memory."""
-        assert self._process is not None  # noqa: S101
+        process = self._process
+        if process is None:  # closed by another thread in this moment
+            return
         remaining, step = self.limits.seconds, 0.05 if self.limits.watched else self.limits.seconds
         while not stop.wait(min(step, remaining)):
             remaining -= step
             if remaining <= 0:
                 self._killed_for = "time"
-            elif self.limits.watched and _resident(self._process.pid) > self.limits.memory:
+            elif self.limits.watched and _resident(process.pid) > self.limits.memory:
                 self._killed_for = "memory"
             if self._killed_for:
                 self._kill()

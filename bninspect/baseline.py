@@ -1,0 +1,154 @@
+"""What is worse than it was: a report judged against an earlier one of the same models.
+
+What was so already is known and does not fail: findings of the same rule in the same layer and channels, mismatches
+that are not much further off, layers that nothing vouched for then either. A model that cannot be read or run is an
+error whatever the baseline says: nothing is known of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Any
+
+from bninspect import gathering, selection, summary
+from bninspect.records import (
+    Comparison,
+    Finding,
+    LayerReport,
+    LayerStatus,
+    ModelReport,
+    Problem,
+    Report,
+    Severity,
+    Status,
+)
+from bninspect.settings import Settings
+
+KNOWN = "in the baseline"
+WORSE = 2.0
+"""A known mismatch is worse if its error grew by more than this factor: other kernels and inputs change it a little."""
+
+
+def judged(model: ModelReport, earlier: Report, settings: Settings) -> ModelReport:
+    """Return the report of a model in which only what is worse than in an earlier report fails, or what is gone.
+
+    The earlier report of a model is the one with the same path, else with the same content, else the only one with
+    the same file name. A model that has none is judged as if there were no baseline.
+    """
+    before = _counterpart(model, earlier.models)
+    if before is None or before.error or model.error:
+        return model
+    old = {layer.name: layer for layer in before.layers if selection.wanted(layer.name, settings)}
+    layers = [_layer(layer, old.pop(layer.name)) if layer.name in old else layer for layer in model.layers]
+    layers.extend(map(_gone, old.values()))
+    findings = _known(model.findings, before.findings)
+    status = summary.model_status(layers, findings, settings.fail_on)
+    return replace(model, layers=tuple(layers), findings=findings, status=status)
+
+
+def gone(earlier: Report, models: Iterable[ModelReport], searched: Sequence[str]) -> list[ModelReport]:
+    """Return an error for each model of the earlier report that a search of the same place no longer finds.
+
+    Args:
+        earlier: the baseline.
+        models: what was found now.
+        searched: folders and patterns that were searched; what was not looked for is not missed.
+    """
+    here = {model.path for model in models}
+    missing = [model.path for model in earlier.models if model.path not in here]
+    return [_missing(path) for path in missing if any(gathering.covers(place, path) for place in searched)]
+
+
+def _missing(path: str) -> ModelReport:
+    problem = Problem(
+        kind="UnreadableFile",
+        what="this model is gone",
+        why="it is in the baseline, and the search has not found it",
+        hint="if that is meant, write a new baseline: --write-baseline FILE",
+        exit_code=3,
+    )
+    return ModelReport(path, None, 0, "", "", Status.ERROR, error=problem)
+
+
+def _counterpart(model: ModelReport, candidates: Sequence[ModelReport]) -> ModelReport | None:
+    namesakes = [one for one in candidates if PurePath(one.path).name == PurePath(model.path).name]
+    return (
+        next((one for one in candidates if one.path == model.path), None)
+        or next((one for one in candidates if one.sha256 == model.sha256 is not None), None)
+        or (namesakes[0] if len(namesakes) == 1 else None)
+    )
+
+
+def _layer(layer: LayerReport, before: LayerReport) -> LayerReport:
+    known = ""
+    if layer.status is before.status is LayerStatus.UNVERIFIED:
+        known = f"unverified {KNOWN} too"
+    elif layer.status is before.status is LayerStatus.MISMATCH:
+        if _worse(layer, before):
+            return layer  # with all its findings: they say how
+        known = f"a mismatch {KNOWN} too, and no further off"
+    return replace(layer, known=known, findings=_known(layer.findings, before.findings))
+
+
+def _worse(layer: LayerReport, before: LayerReport) -> bool:
+    old = {(one.observed, one.reference): one for one in before.comparisons}
+    wrong = (one for one in layer.comparisons if not one.agrees)
+    return any(_further(one, old.get((one.observed, one.reference))) for one in wrong)
+
+
+def _further(now: Comparison, before: Comparison | None) -> bool:
+    """Return whether a comparison that does not agree is further off than it was."""
+    if before is None or before.agrees:
+        return True
+    if before.ratio is None:
+        return False  # nothing is further off than what is not finite
+    return now.ratio is None or not now.ratio <= WORSE * before.ratio
+
+
+def _known(findings: tuple[Finding, ...], before: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    return tuple(
+        replace(one, ignored=KNOWN) if one.ignored is None and any(_covers(old, one) for old in before) else one
+        for one in findings
+    )
+
+
+def _covers(old: Finding, new: Finding) -> bool:
+    """Return whether a finding says no more than an old one: no greater severity, no further channel."""
+    ladder = list(Severity)
+    if old.rule != new.rule or ladder.index(new.severity) < ladder.index(old.severity):
+        return False
+    # Which channels a comparison lists depends on the input; how far they are off is judged by the comparison itself.
+    if "observed" in new.evidence:
+        return old.evidence.get("observed") == new.evidence["observed"]
+    listed, count = _channels(new)
+    known, most = _channels(old)
+    return count <= most and all(channel in known for channel in listed)
+
+
+def _channels(finding: Finding) -> tuple[list[Any], int]:
+    """Return the channels that a finding lists, the first ones, and how many it is about."""
+    listed = finding.evidence.get("channels")
+    channels = list(listed) if isinstance(listed, (list, tuple)) else []
+    count = finding.evidence.get("count")
+    return channels, count if isinstance(count, int) else len(channels)
+
+
+def _gone(layer: LayerReport) -> LayerReport:
+    """Return a layer of the baseline that the model no longer has, as one that nothing vouches for."""
+    reason = "this layer is gone: it is in the baseline, and the model no longer has it"
+    return LayerReport(
+        name=layer.name,
+        location=layer.location,
+        channels=layer.channels,
+        axis=layer.axis,
+        epsilon=layer.epsilon,
+        epsilon_source=layer.epsilon_source,
+        momentum=layer.momentum,
+        dtype=layer.dtype,
+        scale=layer.scale,
+        center=layer.center,
+        status=LayerStatus.UNVERIFIED,
+        reason=reason,
+    )
