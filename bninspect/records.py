@@ -295,6 +295,11 @@ class Comparison:
     """The channels with the largest ratios, the worst first; at most 8."""
 
     @property
+    def title(self) -> str:
+        """How and what was compared, in words that no other comparison of its layer has: `training moving_mean`."""
+        return self.observed if self.reference == "formula" else f"{self.observed} {self.reference}"
+
+    @property
     def agrees(self) -> bool:
         """True only if elements were compared, all of them finite and within the bound."""
         return self.elements > 0 and self.violations == 0 and self.ratio is not None and self.ratio <= 1.0

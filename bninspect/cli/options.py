@@ -166,6 +166,11 @@ def running(function: F) -> F:
                 help="Seed of the random input.",
             ),
             click.option(
+                "--training",
+                is_flag=True,
+                help="Also replay one training step: batch moments, output, and both moving updates.",
+            ),
+            click.option(
                 "--trust",
                 is_flag=True,
                 help="Run a model that holds code (Lambda, custom classes): only if you know where it comes from.",

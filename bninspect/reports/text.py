@@ -25,7 +25,9 @@ from bninspect.reports.table import layer_table, parameter_details
 
 _INDENT = " " * 6
 _MOST_TIES = 4
-_SHOWN_AS_MISMATCH = ("BN202", "BN301")
+_SHOWN_AS_MISMATCH = ("BN202", "BN301", "BN311")
+_OUTPUTS = ("formula", "output")
+"""References of comparisons of outputs; those of moving statistics are explained by their findings."""
 _VERDICTS = {
     Status.PASS: ("PASS", "bold green"),
     Status.FAIL: ("FAIL", "bold red"),
@@ -112,6 +114,8 @@ def _verified(model: ModelReport, looks: Looks, device: str) -> Iterator[Line]:
     yield _verdict(model, statuses, looks, device)
     if looks.verbosity >= 0 and statuses[LayerStatus.VERIFIED]:
         yield from _worst_ratio(model)
+    if looks.verbosity >= 0:
+        yield from _kept_variances(model)
     for layer in model.layers:
         if layer.status is LayerStatus.MISMATCH:
             yield from _mismatch(layer)
@@ -131,6 +135,8 @@ def _verdict(model: ModelReport, statuses: Counter[LayerStatus | None], looks: L
     place = f"{printable(model.path)}: " if looks.verbosity < 0 else ""
     verified = statuses[LayerStatus.VERIFIED]
     claim = "equal gamma*(x-mean)/sqrt(variance+epsilon)+beta" if verified else "verified"
+    trained = any(one.reference == "output" for layer in model.layers for one in layer.comparisons)
+    claim += ", also in a training step," if trained and verified else ""
     text = f"{place}{verified} of {len(model.layers)} layers {claim} in {model.runtime}{device}"
     if model.evidence is Evidence.LAYER and any(layer.comparisons for layer in model.layers):
         text += ", each layer alone, outside its model"
@@ -152,11 +158,24 @@ def _worst_ratio(model: ModelReport) -> Iterator[Line]:
         yield line(f"{_INDENT}worst {ratio:.2f} of the rounding bound{where}; {elements:,} values compared")
 
 
+def _kept_variances(model: ModelReport) -> Iterator[Line]:
+    """Say which variance a training step was seen to average: it decides what fine-tuning stores."""
+    counts = Counter(layer.estimator for layer in model.layers if layer.estimator is not None)
+    if counts:
+        said = ", ".join(f"the {one} variance in {plural(number, 'layer')}" for one, number in counts.most_common())
+        yield line(f"{_INDENT}a training step averages {said}")
+
+
 def _mismatch(layer: LayerReport) -> Iterator[Line]:
     """Return the rich diff of a layer: what was beyond the bound, and the arithmetic of the worst element."""
-    wrong = [comparison for comparison in layer.comparisons if not comparison.agrees]
+    wrong = [one for one in layer.comparisons if not one.agrees and one.reference in _OUTPUTS]
+    stored = {one.reference: None for one in layer.comparisons if not one.agrees and one.reference not in _OUTPUTS}
     worst = max(wrong, key=lambda one: one.ratio if one.ratio is not None else float("inf"), default=None)
-    headline = _beyond(worst) if worst else "the runtime holds something else than the file"
+    headline = "the runtime holds something else than the file"
+    if worst:
+        headline = _beyond(worst)
+    elif stored:
+        headline = f"a training step stores another {' and another '.join(stored)}"
     yield line(("FAIL  ", "bold red"), (printable(layer.name), "bold"), f"   {headline}")
     if worst and worst.worst:
         yield from _by_hand(worst.worst)
@@ -165,7 +184,7 @@ def _mismatch(layer: LayerReport) -> Iterator[Line]:
 
 
 def _beyond(comparison: Comparison) -> str:
-    counted = f"{comparison.violations} of {comparison.elements} values {comparison.observed}"
+    counted = f"{comparison.violations} of {comparison.elements} values {comparison.title}"
     channel = f", channel {comparison.worst.channel}" if comparison.worst else ""
     if comparison.ratio is None:
         origin = " (nor is their input: an earlier layer is the cause)" if _input_is_not_finite(comparison) else ""
@@ -265,12 +284,21 @@ def _every_layer(model: ModelReport) -> Iterator[Line]:
     width = max(len(printable(layer.name)) for layer in model.layers)
     for layer in model.layers:
         if layer.status is LayerStatus.VERIFIED:
-            ratios = ", ".join(
-                f"{one.observed} {one.ratio:.2f} of the bound over {one.elements:,} values"
-                for one in layer.comparisons
-                if one.ratio is not None
-            )
+            ratios = ", ".join(_within(one) for one in layer.comparisons if one.reference == "formula")
             yield line(("ok    ", "green"), f"{printable(layer.name):<{width}}  {ratios}")
+            others = [one for one in layer.comparisons if one.reference != "formula"]
+            for observed in dict.fromkeys(one.observed for one in others):
+                rest = ", ".join(_within(one) for one in others if one.observed == observed)
+                yield line(f"{_INDENT}{'':<{width}}  {rest}")
+            for note in layer.notes:
+                yield line(f"{_INDENT}{'':<{width}}  {printable(note, 500)}")
+
+
+def _within(comparison: Comparison) -> str:
+    ratio = 0.0 if comparison.ratio is None else comparison.ratio
+    if comparison.reference not in _OUTPUTS:
+        return f"{comparison.reference} {ratio:.2f}"
+    return f"{comparison.title} {ratio:.2f} of the bound over {comparison.elements:,} values"
 
 
 def _total(report: Report) -> Line:
