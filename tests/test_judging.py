@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from layers import frozen, layer, observation
 
-from bninspect.judging import Judge, distribution
+from bninspect.describing import distribution
+from bninspect.judging import Judge
 from bninspect.records import BatchNorm, Evidence, LayerReport, LayerStatus, Observation, Run, Statistics
 from bninspect.settings import Settings
 

@@ -1,42 +1,66 @@
 """File formats: each module turns one kind of file into a Checkpoint; `read` chooses among them by content.
 
-A new format is one new module with a `FORMAT` and one line in `FORMATS`. Reading runs nothing.
+A new format is one new module with a `FORMAT` and one line in `_HOMES`. Reading runs nothing.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from bninspect.errors import UnknownFormat, UnreadableFile, UnsafeFile
-from bninspect.formats import bninspect_npz, flax, keras_h5, keras_weights, keras_zip, safetensors
 from bninspect.formats.format import Format
-from bninspect.formats.identify import hint, identify, is_zip_behind
-from bninspect.formats.onnx import container as onnx
-from bninspect.formats.tensorflow import checkpoint, frozen, saved_model
-from bninspect.formats.tflite import container as tflite
-from bninspect.formats.torch import container as torch
+from bninspect.formats.identify import HDF5_SIGNATURE, ZIP_SIGNATURE, hint, identify, is_zip_behind
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bninspect.records import Checkpoint
 
+    FORMATS: tuple[Format, ...]
+    """All formats, in the order of the manual."""
+
 __all__ = ["FORMATS", "Format", "identify", "read"]
 
-FORMATS: tuple[Format, ...] = (
-    keras_h5.FORMAT,
-    keras_zip.FORMAT,
-    keras_weights.FORMAT,
-    bninspect_npz.FORMAT,
-    safetensors.FORMAT,
-    saved_model.FORMAT,
-    frozen.FORMAT,
-    checkpoint.FORMAT,
-    tflite.FORMAT,
-    onnx.FORMAT,
-    torch.FORMAT,
-    flax.FORMAT,
+# The module of each format. Only those that a file may need are imported: all together take longer than most files.
+_HOMES = (
+    "keras_h5",
+    "keras_zip",
+    "keras_weights",
+    "bninspect_npz",
+    "safetensors",
+    "tensorflow.saved_model",
+    "tensorflow.frozen",
+    "tensorflow.checkpoint",
+    "tflite.container",
+    "onnx.container",
+    "torch.container",
+    "flax",
 )
+# Files that begin so are of no other format than these.
+_FAMILIES = {
+    HDF5_SIGNATURE: ("keras_h5", "keras_weights"),
+    ZIP_SIGNATURE: ("keras_zip", "bninspect_npz", "torch.container"),
+}
+
+
+@cache
+def _format(home: str) -> Format:
+    found: Format = import_module(f"{__name__}.{home}").FORMAT
+    return found
+
+
+def __getattr__(name: str) -> Any:
+    if name == "FORMATS":
+        return tuple(_format(home) for home in _HOMES)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _candidates(head: bytes) -> tuple[Format, ...]:
+    """Return the formats that a file with these first bytes may be of; a folder has none."""
+    homes = next((homes for start, homes in _FAMILIES.items() if head.startswith(start)), _HOMES)
+    return tuple(_format(home) for home in homes)
 
 
 def read(path: Path) -> Checkpoint:
@@ -50,19 +74,19 @@ def read(path: Path) -> Checkpoint:
         UnsafeFile: it is of several kinds at once, so that another reader might see another model.
         UnreadableFile: as the format's reader, or it cannot be opened.
     """
-    if not path.is_dir() and not path.is_file() and not checkpoint.FORMAT.matches(path, b""):
+    if not path.is_dir() and not path.is_file() and not _format("tensorflow.checkpoint").matches(path, b""):
         raise UnreadableFile(f"{path} cannot be read", why=f"it is {identify(path)}")
     try:
         head = _head(path) if path.is_file() else b""
         two = path.is_file() and is_zip_behind(path, head)
     except OSError as error:
         raise UnreadableFile(f"{path} cannot be opened", why=error.strerror or str(error)) from error
-    claims = [known for known in FORMATS if known.matches(path, head)]
+    claims = [known for known in _candidates(head) if known.matches(path, head)]
     if not claims:
         raise UnknownFormat(
             f"{path} is of no format that bninspect reads",
             why=f"it is {identify(path)}",
-            hint=(path.is_file() and hint(head)) or f"it reads {', '.join(known.title for known in FORMATS)}",
+            hint=(path.is_file() and hint(head)) or f"it reads {', '.join(_format(home).title for home in _HOMES)}",
         )
     if two or len(claims) > 1:
         kinds = [known.title for known in claims] + ["a zip archive"] * two

@@ -15,7 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bninspect import formats
@@ -138,7 +138,7 @@ def test_a_file_that_two_readers_claim_is_refused(tmp_path: Path, monkeypatch: p
     path = weights_file(tmp_path / "model.h5")
     double = next(known for known in formats.FORMATS if known.name == "keras-h5")
     other = replace(double, name="other", title="Something else")
-    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, other))
+    monkeypatch.setattr(formats, "_candidates", lambda _head: (*formats.FORMATS, other))
     with pytest.raises(UnsafeFile, match=r"several kinds at once; .* and Something else"):
         formats.read(path)
 
@@ -165,6 +165,7 @@ def test_hdf5_that_is_a_zip_as_well_is_refused(tmp_path: Path, comment: bytes) -
 def test_what_zipfile_opens_counts_as_a_zip(
     tmp_path_factory: pytest.TempPathFactory, before: bytes, after: bytes
 ) -> None:
+    assume(b"PK\x05\x06" not in before + after)  # a second end would be the one that zipfile believes
     path = tmp_path_factory.mktemp("zip") / "file"
     for content in (before, before + b"PK\x05\x06" + after, before + after):
         path.write_bytes(content)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from layers import frozen, layer
 
-from bninspect import judging, rules
+from bninspect import describing, rules
 from bninspect.records import LayerReport, ModelReport, Status
 from bninspect.reports import Looks
 from bninspect.reports.lines import shown
@@ -19,7 +19,7 @@ def report(*layers: LayerReport) -> ModelReport:
 
 def described(name: str, **changes: object) -> LayerReport:
     one = layer(name, **changes)
-    return judging.describe(one, rules.check(one))
+    return describing.describe(one, rules.check(one))
 
 
 def text(model: ModelReport, verbosity: int = 0) -> list[str]:

@@ -10,8 +10,9 @@ import numpy as np
 from layers import frozen, layer, observation
 
 from bninspect import summary
+from bninspect.describing import describe
 from bninspect.errors import DamagedFile
-from bninspect.judging import Judge, describe
+from bninspect.judging import Judge
 from bninspect.records import BatchNorm, Evidence, ModelReport, Observation, Report, Run
 from bninspect.reports import Looks
 from bninspect.reports.text import render
