@@ -165,7 +165,7 @@ def test_subclassed_models_run_on_the_shape_that_they_were_built_for(k: Any) -> 
 def test_a_batch_norm_without_parameters_is_no_success() -> None:
     keras = loading.framework("keras")
 
-    class Sparing(keras.Model):  # type: ignore[misc]
+    class Sparing(keras.Model):  # type: ignore[misc,name-defined]
         def __init__(self) -> None:
             super().__init__(name="sparing")
             self.norm = keras.layers.BatchNormalization()
