@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bninspect.bounds import precision
 from bninspect.causes.deviation import Hypothesis, read
 from bninspect.causes.lines import Lines, lines
-from bninspect.causes.reading import Prediction, View, predict
+from bninspect.causes.reading import Prediction, View, predict, refuted
 from bninspect.causes.samples import Flat
 from bninspect.formula import Float64
 
@@ -100,6 +100,9 @@ def mark(hypothesis: Hypothesis, view: View) -> Marks:
 
 def fit(hypothesis: Hypothesis, evidence: Evidence) -> Fit | None:
     """Return how well a hypothesis fits; None if an element contradicts it, or if it explains too little."""
+    for view in evidence.few:
+        if not view.sample.half_digits and refuted(read(hypothesis, view), view.sample.y):
+            return None
     if _fit(hypothesis, evidence.few, evidence.few_unexplained) is None:
         return None
     found = _fit(hypothesis, evidence.views, evidence.unexplained)
