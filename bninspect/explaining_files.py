@@ -6,7 +6,8 @@ from pathlib import Path
 
 from bninspect import npy
 from bninspect.errors import UsageError
-from bninspect.explaining import Explained, against
+from bninspect.explained import Explained
+from bninspect.explaining import against
 from bninspect.names import printable
 from bninspect.records import Array, BatchNorm
 

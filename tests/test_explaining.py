@@ -11,7 +11,7 @@ import pytest
 from layers import frozen, layer
 from wrong_kernels import norm
 
-from bninspect import explaining, explaining_files, wire
+from bninspect import explained, explaining, explaining_files, wire
 from bninspect.errors import DamagedFile, UnreadableFile, UsageError
 from bninspect.reports import Looks, explanation_text
 from bninspect.typed import numbers
@@ -19,7 +19,7 @@ from bninspect.typed import numbers
 QUESTION = {"gamma": "1.0055743", "beta": "-0.016652612", "mean": "-0.089603029", "variance": "0.000436493"}
 
 
-def loose(x: str | None, y: str | None = None, epsilon: float | None = 1e-3, **texts: str) -> explaining.Explained:
+def loose(x: str | None, y: str | None = None, epsilon: float | None = 1e-3, **texts: str) -> explained.Explained:
     given: dict[str, Any] = {"gamma": None, "beta": None}
     given |= {name: numbers(text) for name, text in (texts or QUESTION).items()}
     return explaining.loose(
@@ -30,8 +30,8 @@ def loose(x: str | None, y: str | None = None, epsilon: float | None = 1e-3, **t
     )
 
 
-def text(found: explaining.Explained, verbosity: int = 0) -> list[str]:
-    return explanation_text.render(explaining.answer((found,)), Looks(verbosity=verbosity)).splitlines()
+def text(found: explained.Explained, verbosity: int = 0) -> list[str]:
+    return explanation_text.render(explained.answer((found,)), Looks(verbosity=verbosity)).splitlines()
 
 
 def test_the_published_question() -> None:
@@ -42,7 +42,7 @@ def test_the_published_question() -> None:
     assert term.ratio is not None
     assert term.ratio > 1e4
     assert not found.agrees
-    assert explaining.answer((found,)).exit_code == 1
+    assert explained.answer((found,)).exit_code == 1
     assert text(found) == [
         "DIFFER the numbers given  1 channel, epsilon 0.001",
         "by hand    1.005574 * (-0.07741757 - -0.08960303) / sqrt(0.000436493 + 0.001) + -0.01665261 = 0.3066464",
@@ -55,7 +55,7 @@ def test_the_published_question() -> None:
 def test_the_published_answer_matches() -> None:
     found = loose("-0.077417567", "0.30664611")
     assert found.agrees
-    assert explaining.answer((found,)).exit_code == 0
+    assert explained.answer((found,)).exit_code == 0
     assert text(found)[0] == "MATCH  the numbers given  1 channel, epsilon 0.001"
     assert "equal, 3.2e-07 apart" in text(found)[3]
 
@@ -264,10 +264,10 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_the_answer_as_json() -> None:
-    answer = explaining.answer((loose("-0.077417567", "0.543057"),))
+    answer = explained.answer((loose("-0.077417567", "0.543057"),))
     document = json.loads(explanation_text.as_json(answer))
     assert list(document)[:4] == ["tool", "schema_version", "command", "exit_code"]
     (cause,) = document["layers"][0]["explanation"]["causes"]
     assert cause["name"] == "epsilon-outside"
     del document["tool"]
-    assert wire.decode(explaining.Answer, document) == answer
+    assert wire.decode(explained.Answer, document) == answer

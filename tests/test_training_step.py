@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bninspect import explaining
+from bninspect import explained
 from bninspect.errors import UsageError
 from bninspect.reports import Looks, explanation_text
 from bninspect.training_step import Step, Stored, step
@@ -74,7 +74,7 @@ def test_batches_that_are_none() -> None:
 
 
 def test_the_screen() -> None:
-    answer = explaining.answer((), step(np.array([[1.0], [2.0], [3.0], [4.0]]), (1,)))
+    answer = explained.answer((), step(np.array([[1.0], [2.0], [3.0], [4.0]]), (1,)))
     lines = explanation_text.render(answer, Looks()).splitlines()
     assert lines[:3] == [
         "batch      shape 4x1: moments over axes 0, 4 values per channel",

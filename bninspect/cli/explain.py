@@ -13,7 +13,7 @@ from bninspect.cli.messages import Progress
 from bninspect.names import printable
 
 if TYPE_CHECKING:
-    from bninspect.explaining import Answer, Explained
+    from bninspect.explained import Answer, Explained
     from bninspect.records import BatchNorm, Checkpoint
     from bninspect.training_step import Step
     from bninspect.typed import Typed
@@ -51,7 +51,7 @@ def command(context: click.Context, /, **options: Any) -> int:
 
     Ends with 1 if an output is not what the formula gives.
     """  # noqa: D301 - \b is the character by which click keeps line ends
-    from bninspect import explaining
+    from bninspect import explained
 
     layers: tuple[Explained, ...] = ()
     if options["model"] is None:
@@ -62,7 +62,7 @@ def command(context: click.Context, /, **options: Any) -> int:
             checkpoint = _read(options, shared.surroundings(context, progress, options["verbose"]))
         step = _step(_only(checkpoint), options) if options["training"] else None
         layers = () if step else _of_model(checkpoint, options)
-    return _emit(explaining.answer(layers, step), options)
+    return _emit(explained.answer(layers, step), options)
 
 
 def _loose(options: dict[str, Any]) -> Explained:

@@ -13,7 +13,7 @@ from bninspect.reports.lines import Line, line, plural, shown
 
 if TYPE_CHECKING:
     from bninspect.causes import Explanation
-    from bninspect.explaining import Answer, Arithmetic, Explained, Folded
+    from bninspect.explained import Answer, Arithmetic, Explained, Folded
     from bninspect.training_step import Step, Stored
 
 _INDENT = " " * 11
