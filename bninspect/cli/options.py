@@ -18,10 +18,22 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FORMATS = ("text", "json")
+FORMATS = ("text", "json", "jsonl", "junit", "markdown", "github", "html")
 # Options that may be given several times: Settings calls them by the plural.
 _FIELDS = {"layer": "layers", "exclude_layer": "exclude_layers", "input_shape": "input_shapes", "import": "modules"}
 _TOLERANCE = click.FloatRange(min=0)
+
+
+def _each_to_its_own(
+    _context: click.Context, _parameter: click.Parameter, targets: tuple[tuple[str, str], ...]
+) -> tuple[tuple[str, str], ...]:
+    """Refuse two reports in one file: the second would replace the first."""
+    places = [os.path.abspath(path) for _, path in targets]  # noqa: PTH100 - keeps what a link is called
+    for _, path in targets:
+        if places.count(os.path.abspath(path)) > 1:  # noqa: PTH100
+            raise click.BadParameter(f"{path!r} is named twice: each report needs a file of its own")
+    return targets
+
 
 _SELECTING = (
     click.option("--layer", metavar="GLOB", multiple=True, help="Look at these layers only; repeatable."),
@@ -70,6 +82,7 @@ _REPORTING = (
         "--output",
         type=Target(FORMATS),
         multiple=True,
+        callback=_each_to_its_own,
         metavar="FORMAT=PATH",
         help="Write a report to a file as well; repeatable.",
     ),

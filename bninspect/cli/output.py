@@ -7,15 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bninspect.cli.messages import show_error
 from bninspect.cli.options import coloured
 
 if TYPE_CHECKING:
+    from bninspect.errors import BninspectError
     from bninspect.records import Report
 
 
+UNWRITTEN = 3
+
+
 def emit(report: Report, options: dict[str, Any]) -> int:
-    """Write `report` in every form that was asked for, and return its exit code."""
-    from bninspect import files, reports
+    """Write `report` in every form that was asked for, and return its exit code; 3 if one could not be written.
+
+    Whatever becomes of one, all the others are written: a report is the work of minutes.
+    """
+    from bninspect import reports
 
     looks = reports.Looks(
         colour=coloured(options["color"]),
@@ -26,12 +34,31 @@ def emit(report: Report, options: dict[str, Any]) -> int:
     )
     models = [Path(model) for model in options["models"]]
     form = "json" if options["json"] else options["format"]
-    for kind, path in options["output"]:
-        plain = reports.REPORTS[kind](report, reports.Looks())
-        files.write_whole(Path(path), plain.encode(), force=True, inputs=models)
+    failures = [_attempt(report, kind, Path(path), models) for kind, path in options["output"]]
     # Without color=True click would take the colours out that were asked for.
     click.echo(reports.REPORTS[form](report, looks), nl=False, color=looks.colour or None)
-    return report.summary.exit_code
+    for failure in filter(None, failures):
+        show_error(failure.what, failure.why, failure.hint)
+    return UNWRITTEN if any(failures) else report.summary.exit_code
+
+
+def _attempt(report: Report, kind: str, path: Path, models: list[Path]) -> BninspectError | None:
+    """Write one file; return why that failed."""
+    from bninspect import errors, files, reports
+
+    try:
+        data = reports.REPORTS[kind](report, reports.Looks()).encode()
+    except Exception as error:  # noqa: BLE001 - a defect in one format must not cost the others
+        return errors.BninspectError(
+            f"cannot write '{path}': the {kind} report failed",
+            why=f"{type(error).__name__}: {error}",
+            hint="report it: this is a defect of bninspect; -o json=PATH keeps the result",
+        )
+    try:
+        files.write_whole(path, data, force=True, inputs=models)
+    except errors.BninspectError as error:
+        return error
+    return None
 
 
 def _width() -> int | None:

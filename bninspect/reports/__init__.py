@@ -36,4 +36,44 @@ def _json(report: Report, _looks: Looks) -> str:
     return json_document.render(report)
 
 
-REPORTS: Mapping[str, Callable[[Report, Looks], str]] = MappingProxyType({"text": _text, "json": _json})
+def _json_lines(report: Report, _looks: Looks) -> str:
+    from bninspect.reports import json_lines
+
+    return json_lines.render(report)
+
+
+def _junit(report: Report, _looks: Looks) -> str:
+    from bninspect.reports import junit
+
+    return junit.render(report)
+
+
+def _markdown(report: Report, _looks: Looks) -> str:
+    from bninspect.reports import markdown
+
+    return markdown.render(report)
+
+
+def _github(report: Report, _looks: Looks) -> str:
+    from bninspect.reports import github
+
+    return github.render(report)
+
+
+def _html(report: Report, _looks: Looks) -> str:
+    from bninspect.reports import html
+
+    return html.render(report)
+
+
+REPORTS: Mapping[str, Callable[[Report, Looks], str]] = MappingProxyType(
+    {
+        "text": _text,
+        "json": _json,
+        "jsonl": _json_lines,
+        "junit": _junit,
+        "markdown": _markdown,
+        "github": _github,
+        "html": _html,
+    }
+)

@@ -7,88 +7,13 @@ import json
 
 import jsonschema
 import pytest
+from any_reports import MODELS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bninspect import summary
-from bninspect.records import (
-    Channel,
-    Comparison,
-    Distribution,
-    Evidence,
-    Finding,
-    LayerReport,
-    LayerStatus,
-    ModelReport,
-    Option,
-    Problem,
-    Report,
-    Severity,
-    Statistics,
-    Status,
-    Strip,
-    Worst,
-)
+from bninspect.records import ModelReport, Option, Report
 from bninspect.reports import json_document, schema
-
-TEXT = st.text(max_size=10)
-NUMBERS = st.none() | st.floats(allow_nan=False, allow_infinity=False)
-COUNTS = st.integers(0, 10**12)
-WORST = st.builds(Worst, st.lists(COUNTS, max_size=4).map(tuple), COUNTS, *[NUMBERS] * 9)
-COMPARISONS = st.builds(
-    Comparison,
-    TEXT,
-    TEXT,
-    COUNTS,
-    COUNTS,
-    NUMBERS,
-    NUMBERS,
-    NUMBERS,
-    COUNTS,
-    st.none() | WORST,
-    st.just((1, 2)),
-    COUNTS,
-    st.just((None, 0.5)),
-    st.lists(st.builds(Channel, COUNTS, *[NUMBERS] * 5), max_size=2).map(tuple),
-)
-FINDINGS = st.builds(
-    Finding, TEXT, st.sampled_from(Severity), TEXT, st.dictionaries(TEXT, COUNTS), TEXT, st.none() | TEXT
-)
-STRIPS = st.none() | st.builds(Strip, COUNTS, st.just((None, 1.0)), st.just(()), st.just((3,)))
-DISTRIBUTIONS = st.builds(
-    Distribution, NUMBERS, st.just((None, 1.0)), NUMBERS, COUNTS, st.just((1, 2)), STRIPS, NUMBERS, st.just((0, 2))
-)
-LAYERS = st.builds(
-    LayerReport,
-    name=TEXT,
-    location=TEXT,
-    channels=COUNTS,
-    axis=st.none() | st.integers(-4, 4) | st.just((1, 3)),
-    epsilon=NUMBERS,
-    epsilon_source=st.none() | TEXT,
-    momentum=NUMBERS,
-    dtype=TEXT,
-    scale=st.booleans(),
-    center=st.booleans(),
-    statistics=st.sampled_from(Statistics),
-    status=st.none() | st.sampled_from(LayerStatus),
-    comparisons=st.lists(COMPARISONS, max_size=2).map(tuple),
-    findings=st.lists(FINDINGS, max_size=2).map(tuple),
-    parameters=st.dictionaries(TEXT, DISTRIBUTIONS, max_size=2),
-)
-MODELS = st.builds(
-    ModelReport,
-    path=TEXT,
-    sha256=st.none() | TEXT,
-    bytes=COUNTS,
-    format=TEXT,
-    writer=TEXT,
-    status=st.sampled_from(Status),
-    runtime=st.none() | TEXT,
-    evidence=st.none() | st.sampled_from(Evidence),
-    error=st.none() | st.builds(Problem, TEXT, TEXT, TEXT, TEXT, st.just(3)),
-    layers=st.lists(LAYERS, max_size=2).map(tuple),
-)
 
 
 @pytest.fixture(scope="module")

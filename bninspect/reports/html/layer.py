@@ -1,0 +1,191 @@
+"""A layer on the page: its findings, its comparisons with the formula, and its parameters, each drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from bninspect.names import printable
+from bninspect.records import (
+    PARAMETERS,
+    Comparison,
+    Explanation,
+    Finding,
+    LayerReport,
+    LayerStatus,
+    Statistics,
+    Tolerance,
+    Worst,
+)
+from bninspect.reports import counting, wording
+from bninspect.reports.html import charts
+from bninspect.reports.html.element import Child, Markup, code, element, facts, joined, table
+
+_NUMBERS = ("min", "5 %", "25 %", "median", "75 %", "95 %", "max")
+
+
+def details(layer: LayerReport, anchor: str, *, unfolded: bool) -> Markup:
+    """Return everything that is known of a layer, to unfold."""
+    worst = counting.worst_comparison(layer)
+    margin = f" {wording.ratio(worst)}" if worst else None
+    heading = element("summary", element("h3", code(layer.name)), " ", badge(layer), margin)
+    body = element(
+        "div",
+        element("p", wording.message(layer.reason)) if layer.status is LayerStatus.UNVERIFIED else None,
+        element("p", wording.message(layer.known), class_="note") if layer.known else None,
+        facts(_facts(layer)),
+        findings(layer.findings),
+        [element("p", wording.message(note), class_="note") for note in layer.notes],
+        _comparisons(layer) if layer.comparisons else None,
+        _parameters(layer) if layer.parameters else None,
+        id=anchor,
+    )
+    return element("details", heading, body, open=unfolded, class_="layer")
+
+
+def badge(layer: LayerReport) -> Markup:
+    """Return the status of a layer as a word; for commands that only read, its severest finding."""
+    if layer.status is not None:
+        return element("span", layer.status.value, class_=f"badge {layer.status.value}")
+    found = [finding.severity for finding in layer.findings if finding.ignored is None]
+    severest = next((severity for severity in wording.SEVERITIES if severity in found), None)
+    return element("span", severest.value if severest else "no findings", class_=f"badge {severest or 'verified'}")
+
+
+def findings(found: Iterable[Finding]) -> Markup | None:
+    """Return findings with their hints; those that the options leave out say so."""
+    items = [finding_item(finding) for finding in found]
+    return element("ul", items, class_="findings") if items else None
+
+
+def finding_item(finding: Finding, where: str = "") -> Markup:
+    """Return what a finding says, and the layers in which it was made."""
+    ignored = "" if finding.ignored is None else f" (ignored: {wording.message(finding.ignored)})"
+    return element(
+        "li",
+        element("span", finding.severity.value, class_=f"badge {finding.severity.value}"),
+        " ",
+        element("b", printable(finding.rule)),
+        f" {where}: " if where else " ",
+        f"{wording.message(finding.message)}{ignored}",
+        element("div", f"hint: {wording.message(finding.hint)}", class_="hint") if finding.hint else None,
+        class_="ignored" if finding.ignored is not None else None,
+    )
+
+
+def _facts(layer: LayerReport) -> Iterator[tuple[str, Child]]:
+    source = f" ({layer.epsilon_source})" if layer.epsilon_source not in (None, "file") else ""
+    yield "channels", f"{layer.channels:,}"
+    yield "epsilon", "unknown" if layer.epsilon is None else f"{layer.epsilon:g}{printable(source)}"
+    yield "axis", "unknown" if layer.axis is None else str(layer.axis)
+    yield "momentum", "unknown" if layer.momentum is None else f"{layer.momentum:g}"
+    yield "type", printable(layer.dtype)
+    without = [name for name, there in (("gamma", layer.scale), ("beta", layer.center)) if not there]
+    if without:
+        yield "without", ", ".join(without)
+    if layer.statistics is not Statistics.MOVING:
+        yield "normalises by", f"statistics of each {layer.statistics.value}"
+    if layer.tolerance is not None:
+        yield "judged by", f"rtol {layer.tolerance.rtol:g}, atol {layer.tolerance.atol:g}{_because(layer.tolerance)}"
+    if layer.estimator is not None:
+        yield "a training step averages", f"the {layer.estimator.value} variance"
+    if layer.class_name:
+        yield "class", code(layer.class_name)
+    if layer.location:
+        yield "in the file", code(layer.location, 500)
+
+
+def _because(tolerance: Tolerance) -> str:
+    return f" ({wording.message(tolerance.reason)})" if tolerance.reason else ""
+
+
+def _comparisons(layer: LayerReport) -> Markup:
+    rows = [
+        (
+            printable(one.title),
+            f"{one.elements:,}",
+            f"{one.violations:,}",
+            wording.ratio(one),
+            "-" if one.max_abs is None else f"{one.max_abs:.3g}",
+            "-" if one.max_ulp is None else f"{one.max_ulp:.3g}",
+            f"{one.nonfinite:,}",
+        )
+        for one in layer.comparisons
+    ]
+    head = ("", "values", "beyond the bound", "worst", "largest difference", "in ulp", "not finite")
+    worst = counting.worst_output(layer)
+    return element(
+        "section",
+        element("h4", "Against the formula"),
+        table(head, rows, caption="What the runtime computed, against the formula"),
+        element("div", [_drawn(one, layer.channels) for one in layer.comparisons], class_="charts"),
+        _arithmetic(worst, worst.worst) if worst and worst.worst else None,
+        _cause(layer.explanation) if layer.explanation else None,
+        _worst_channels(worst) if worst and worst.worst_channels else None,
+    )
+
+
+def _drawn(comparison: Comparison, channels: int) -> Markup | None:
+    chart = charts.ratios(comparison.channel_ratios, printable(comparison.title), channels)
+    return _figure(chart, f"error / bound by channel, {printable(comparison.title)}")
+
+
+def _arithmetic(comparison: Comparison, worst: Worst) -> Markup:
+    expression, _, result = wording.by_hand(worst).rpartition(" = ")
+    lines = [f"by hand  {expression}", f"       = {result}", f"runtime  {wording.number(worst.actual)}"]
+    if worst.actual is not None and worst.expected is not None and worst.bound is not None:
+        difference = abs(worst.actual - worst.expected)
+        lines.append(f"apart    {difference:.3g}, the bound is {worst.bound:.3g}: {wording.ratio(comparison)}")
+    place = f"channel {worst.channel}, index {list(worst.index)}, {printable(comparison.title)}"
+    return joined(
+        element("h4", "The worst element"),
+        element("p", place, class_="note"),
+        element("pre", "\n".join(lines)),
+    )
+
+
+def _cause(explanation: Explanation) -> Markup:
+    items = [element("li", line) for line in wording.causes(explanation)]
+    return joined(element("h4", "The cause"), element("ul", items, class_="cause"))
+
+
+def _worst_channels(comparison: Comparison) -> Markup:
+    rows = [
+        (
+            str(one.channel),
+            "not finite" if one.ratio is None else f"{one.ratio:.3g}",
+            *(wording.number(value, 6) for value in (one.gamma, one.beta, one.moving_mean, one.moving_variance)),
+        )
+        for one in comparison.worst_channels
+    ]
+    head = ("channel", "error / bound", *PARAMETERS)
+    return table(head, rows, caption=f"The channels that are the furthest off, {printable(comparison.title)}")
+
+
+def _parameters(layer: LayerReport) -> Markup:
+    names = [name for name in PARAMETERS if name in layer.parameters]
+    rows = []
+    for name in names:
+        values = layer.parameters[name]
+        numbers = (values.minimum, *values.quantiles, values.maximum)
+        rows.append((name, *("-" if one is None else f"{one:.4g}" for one in numbers), f"{values.nonfinite:,}"))
+    return element(
+        "section",
+        element("h4", "Parameters"),
+        table(("", *_NUMBERS, "not finite"), rows, caption="Parameters as the file holds them"),
+        element("div", [_parameter(layer, name) for name in names], class_="charts"),
+    )
+
+
+def _parameter(layer: LayerReport, name: str) -> Markup:
+    values = layer.parameters[name]
+    epsilon = layer.epsilon if name == "moving_variance" else None
+    axis = ", log axis" if values.log_counts else ""
+    line = f", dashed: epsilon {epsilon:g}" if epsilon and values.log_counts else ""
+    return joined(
+        _figure(charts.strip(values, name, layer.channels, epsilon), f"{name} by channel{axis}{line}"),
+        _figure(charts.histogram(values, name, epsilon), f"{name}, how often{axis}{line}"),
+    )
+
+
+def _figure(chart: Markup | None, caption: str) -> Markup | None:
+    return element("figure", element("figcaption", caption), chart) if chart else None

@@ -1,0 +1,74 @@
+"""JSON Lines: one line per model, so that a run that is cut short has told what it knew.
+
+The first line is what is known before any model, the last one what is known after all of them. Their members and the
+models between them, put together, are the JSON document. A reader passes over lines it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from bninspect import wire
+from bninspect.records import ModelReport, Report
+
+_LAST = ("environment", "summary")
+
+
+def render(report: Report) -> str:
+    """Return the whole report as lines."""
+    return first(report) + "".join(map(line, report.models)) + last(report)
+
+
+def first(report: Report) -> str:
+    """Return the line before the models: schema version, command, tool and options."""
+    return _line({key: value for key, value in _frame(report).items() if key not in (*_LAST, "models")})
+
+
+def line(model: ModelReport) -> str:
+    """Return the line of one model."""
+    return _line({"model": wire.encode(model)})
+
+
+def last(report: Report) -> str:
+    """Return the line after the models: environment and summary."""
+    frame = _frame(report)
+    return _line({key: frame[key] for key in _LAST})
+
+
+def parse(text: str) -> Report:
+    """Return the report whose lines these are. Raises ValueError if the last one is missing or a line is broken."""
+    document: dict[str, Any] = {"models": []}
+    for one in filter(None, text.split("\n")):
+        members = json.loads(one)
+        if not isinstance(members, dict):
+            raise ValueError("a line that is no object")  # noqa: TRY004 - as for every other text that is no report
+        if "model" in members:
+            document["models"].append(members["model"])
+        else:
+            document.update(members)
+    return wire.decode(Report, document)
+
+
+def models(text: str) -> tuple[ModelReport, ...]:
+    """Return the models of a run that may have been cut short, in the middle of a line too."""
+    found = []
+    for one in text.split("\n"):
+        try:
+            members = json.loads(one)
+            if "model" in members:
+                found.append(wire.decode(ModelReport, members["model"]))
+        except (ValueError, TypeError):
+            continue
+    return tuple(found)
+
+
+def _frame(report: Report) -> dict[str, Any]:
+    frame: dict[str, Any] = wire.encode(replace(report, models=()))
+    return frame
+
+
+def _line(members: Mapping[str, Any]) -> str:
+    return json.dumps(members, ensure_ascii=True, allow_nan=False, separators=(",", ":")) + "\n"

@@ -1,0 +1,164 @@
+"""JUnit XML, which every CI system draws: a suite is a model, a case a check of one of its layers.
+
+A failure is a mismatch or a finding that reaches `--fail-on`; an error is what could not be checked; skipped is what
+the user's options leave out of the verdict, and a model in which there is nothing to check. Pure ASCII.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from xml.etree import ElementTree as ET
+
+from bninspect.names import printable
+from bninspect.records import Comparison, Finding, LayerReport, LayerStatus, ModelReport, Report, Status
+from bninspect.reports import counting, wording
+
+_LONGEST_PATH = 1000
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test case: passed if it has no outcome."""
+
+    name: str
+    outcome: str = ""
+    """failure, error or skipped; empty for passed."""
+    kind: str = ""
+    """What the outcome is called: a rule, `unverified`, the class of an error."""
+    message: str = ""
+    details: tuple[str, ...] = ()
+
+
+def render(report: Report) -> str:
+    """Return the report as JUnit XML."""
+    threshold = counting.fail_on(report)
+    suites = [(model, list(_cases(model, threshold))) for model in report.models]
+    root = ET.Element("testsuites", name=f"bninspect {report.command}")
+    _count(root, [case for _, cases in suites for case in cases], sum(model.seconds for model in report.models))
+    for model, cases in suites:
+        suite = ET.SubElement(root, "testsuite", name=printable(model.path, _LONGEST_PATH))
+        _count(suite, cases, model.seconds)
+        _properties(suite, model)
+        for case in cases:
+            _add(suite, case, printable(model.path, _LONGEST_PATH))
+    ET.indent(root)
+    text: bytes = ET.tostring(root, encoding="us-ascii", xml_declaration=True)
+    return text.decode("ascii") + "\n"
+
+
+def _count(element: ET.Element, cases: list[Case], seconds: float) -> None:
+    outcomes = [case.outcome for case in cases]
+    counts = {"tests": len(cases), "failures": outcomes.count("failure"), "errors": outcomes.count("error")}
+    element.attrib.update({name: str(count) for name, count in counts.items()})
+    element.attrib.update(skipped=str(outcomes.count("skipped")), time=f"{seconds:.3f}")
+
+
+def _properties(suite: ET.Element, model: ModelReport) -> None:
+    known = {
+        "status": model.status.value,
+        "format": model.format,
+        "writer": model.writer,
+        "sha256": model.sha256,
+        "runtime": model.runtime,
+        "evidence": model.evidence.value if model.evidence else None,
+    }
+    properties = ET.SubElement(suite, "properties")
+    for name, value in known.items():
+        if value:
+            ET.SubElement(properties, "property", name=name, value=printable(value))
+
+
+def _add(suite: ET.Element, case: Case, path: str) -> None:
+    element = ET.SubElement(suite, "testcase", classname=path, name=case.name)
+    text = "\n".join(case.details)
+    if case.outcome == "skipped":
+        ET.SubElement(element, "skipped", message=case.message)
+    elif case.outcome:
+        ET.SubElement(element, case.outcome, type=case.kind, message=case.message).text = text
+    elif text:
+        ET.SubElement(element, "system-out").text = text
+
+
+def _cases(model: ModelReport, threshold: str) -> Iterator[Case]:
+    if model.error or not model.layers:
+        yield _without_layers(model)
+        return
+    cases = [case for layer in model.layers for case in _layer_cases(layer, model, threshold)]
+    cases.extend(_finding_case("model", finding, model, threshold) for finding in model.findings)
+    if model.status is Status.FAIL and not any(case.outcome == "failure" for case in cases):
+        cases.insert(0, Case("model: verdict", "failure", "fail", "a finding reaches --fail-on"))
+    yield from cases
+
+
+def _without_layers(model: ModelReport) -> Case:
+    message = wording.verdict(model)
+    if model.status is Status.EMPTY or model.error is None:
+        return Case("model", "skipped", message=message)
+    error = model.error
+    details = [f"{word}: {wording.message(text)}" for word, text in (("why", error.why), ("hint", error.hint)) if text]
+    return Case("model", "error", printable(error.kind), message, tuple(details))
+
+
+def _layer_cases(layer: LayerReport, model: ModelReport, threshold: str) -> Iterator[Case]:
+    name = printable(layer.name)
+    cases = [_comparison_case(name, layer, comparison, model, threshold) for comparison in layer.comparisons]
+    cases += [_finding_case(name, finding, model, threshold) for finding in layer.findings if not _told(finding, layer)]
+    fails = counting.mismatch_counts(layer, model, threshold)
+    if layer.status is LayerStatus.UNVERIFIED:
+        said = wording.message(layer.reason)
+        known = Case(f"{name}: verified", "skipped", message=f"{wording.message(layer.known)}: {said}")
+        cases.append(known if layer.known else Case(f"{name}: verified", "error", "unverified", said))
+    elif fails and all(case.outcome != "failure" for case in cases):
+        cases.append(Case(f"{name}: verified", "failure", "mismatch", wording.LOADED_DIFFERENTLY))
+    if all(case.outcome == "skipped" for case in cases):
+        yield Case(f"{name}: read")
+    yield from cases
+
+
+def _told(finding: Finding, layer: LayerReport) -> bool:
+    """Return whether a finding says what the case of a comparison says."""
+    return any(finding in counting.about(one, layer) for one in layer.comparisons if not one.agrees)
+
+
+def _comparison_case(name: str, layer: LayerReport, comparison: Comparison, model: ModelReport, threshold: str) -> Case:
+    name = f"{name}: {printable(comparison.title)}"
+    details = tuple(_figures(comparison))
+    if layer.explanation and not comparison.agrees:
+        details += tuple(f"cause: {line}" for line in wording.causes(layer.explanation))
+    if comparison.agrees:
+        return Case(name, details=details)
+    said = wording.measured(comparison)
+    if not counting.mismatch_counts(layer, model, threshold):
+        why = wording.message(layer.known) or "not counted because of --fail-on never"
+        return Case(name, "skipped", message=f"{why}: {said}")
+    rules = " ".join(printable(finding.rule) for finding in counting.about(comparison, layer))
+    return Case(name, "failure", rules or "mismatch", said, details)
+
+
+def _figures(comparison: Comparison) -> Iterator[str]:
+    yield f"measured: {wording.ratio(comparison)}, {comparison.violations} of {comparison.elements} values beyond it"
+    yield "allowed: 1 x bound, 0 values"
+    worst = comparison.worst
+    if worst is None:
+        return
+    yield f"channel: {worst.channel}, index {list(worst.index)}"
+    if comparison.reference in counting.OUTPUTS:
+        yield f"by hand: {wording.by_hand(worst)}"
+    else:
+        yield f"expected: {wording.number(worst.expected)}"
+    yield f"runtime: {wording.number(worst.actual)}"
+    if worst.bound is not None:
+        yield f"bound: {worst.bound:.3g}"
+    if comparison.channels:
+        yield f"channels with violations, worst first: {', '.join(map(str, comparison.channels))}"
+
+
+def _finding_case(where: str, finding: Finding, model: ModelReport, threshold: str) -> Case:
+    name, rule, said = f"{where}: {printable(finding.rule)}", printable(finding.rule), wording.message(finding.message)
+    if finding.ignored is not None:
+        return Case(name, "skipped", rule, f"ignored ({wording.message(finding.ignored)}): {said}")
+    hint = (f"hint: {wording.message(finding.hint)}",) if finding.hint else ()
+    if counting.finding_counts(finding, model, threshold):
+        return Case(name, "failure", rule, said, (f"severity: {finding.severity}", *hint))
+    return Case(name, details=(f"{finding.severity}: {said}", *hint))

@@ -1,0 +1,56 @@
+"""Whatever a report holds, every format is written, they agree on the verdicts, and names from files are inert."""
+
+from __future__ import annotations
+
+import re
+
+import report_verdicts as verdicts
+from any_reports import MODELS, reports
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bninspect import summary
+from bninspect.cli.options import FORMATS
+from bninspect.names import printable
+from bninspect.records import ModelReport, Report
+from bninspect.reports import REPORTS, Looks, github, html, json_document, json_lines, junit, markdown
+
+LOOKS = Looks()
+
+
+def test_every_format_can_be_asked_for() -> None:
+    assert set(FORMATS) == set(REPORTS)
+
+
+@settings(max_examples=60)
+@given(models=st.lists(MODELS, max_size=2))
+def test_no_report_breaks_a_format(models: list[ModelReport]) -> None:
+    """Not even one that contradicts itself, which a file handed to `merge` may do."""
+    report = summary.report("verify", models, options={}, allow_empty=False, running={})
+    for name, render in REPORTS.items():
+        text = render(report, LOOKS)
+        text.encode()
+        if name == "text":  # takes the names of formats and runtimes, which are ours, as they are
+            continue
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]", text), name
+
+
+@settings(max_examples=200)
+@given(report=reports())
+def test_all_formats_agree_on_every_model(report: Report) -> None:
+    expected = {printable(model.path, 500): model.status.value for model in report.models}
+    # What other systems take for a command anywhere in a line is broken up, too.
+    failing = {path.replace("##", r"#\x23"): status for path, status in expected.items() if status != "pass"}
+
+    assert verdicts.of_json_lines(json_lines.render(report)) == verdicts.of_json(json_document.render(report))
+    assert verdicts.of_junit(junit.render(report)) == expected
+    assert verdicts.of_markdown(markdown.render(report)) == expected
+    assert verdicts.of_html(html.render(report)) == expected
+    assert verdicts.of_github(github.render(report)) == failing
+    if not any(status == "empty" for status in expected.values()):
+        assert verdicts.exit_code(expected) == report.summary.exit_code or not expected
+
+
+@given(report=reports())
+def test_lines_of_json_are_the_report(report: Report) -> None:
+    assert json_lines.parse(json_lines.render(report)) == json_document.parse(json_document.render(report)) == report
