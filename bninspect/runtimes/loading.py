@@ -117,7 +117,7 @@ def reason(error: BaseException) -> str:
     text = _BOLD.sub("", str(error)).rpartition(_CAUSE)[2]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     # "Exception encountered when calling Conv2D.call()." introduces the line that says what happened.
-    if len(lines) > 1 and lines[0].startswith("Exception encountered when calling"):
+    if len(lines) > 1 and lines[0].startswith(("Exception encountered when calling", "Graph execution error")):
         del lines[0]
     line = _ADVICE.sub("", _NODE.sub("", lines[0])) if lines else ""
     if isinstance(error, KeyError) or len(line) < 3:

@@ -18,6 +18,7 @@ import numpy as np
 from bninspect.errors import RuntimeFailure
 from bninspect.formats.tensorflow import model as models
 from bninspect.formats.tensorflow.layers import Located, Searched, site_axis
+from bninspect.formats.tensorflow.ops import DRAWING
 from bninspect.formats.tensorflow.sites import Site
 from bninspect.formats.tensorflow.stored import per_channel
 from bninspect.names import printable
@@ -149,8 +150,10 @@ class _Running:
 
     def difference(self) -> str:
         """Return how the outputs of the model differ from those of its copy; empty if they are the same."""
-        if self._copy.is_empty or self._signature is None or self._added:
-            return ""  # There is nothing else, or the file does not hold a model that could be run as a whole.
+        draws = any(node.op in DRAWING for node in self._flat.nodes.values())
+        if self._copy.is_empty or self._signature is None or self._added or draws:
+            # There is nothing to compare: no copy, no model that could be run as a whole, or no two runs are alike.
+            return ""
         graph = self._session.graph
         with loading.failing_as("TensorFlow cannot run the model"):
             own = [graph.get_tensor_by_name(info.tensor) for info in self._signature.outputs.values()]

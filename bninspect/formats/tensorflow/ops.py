@@ -134,5 +134,12 @@ OUTPUTS = {op: names.split() for names, ops in _OUTPUTS.items() for op in ops.sp
 CALLS = frozenset(("PartitionedCall", "StatefulPartitionedCall"))
 """Operations that call the function in their attribute `f`."""
 
+_DRAWING = """
+Multinomial RandomGamma RandomPoissonV2 RandomShuffle RandomStandardNormal RandomUniform RandomUniformInt
+StatefulStandardNormalV2 StatefulTruncatedNormal StatefulUniform StatefulUniformInt TruncatedNormal
+"""
+DRAWING = frozenset(_DRAWING.split())
+"""Those of the pure operations that draw random numbers: no two runs are alike."""
+
 CALLING = CALLS | {"If", "StatelessIf", "Case", "StatelessCase", "While", "StatelessWhile"}
 """Those of the pure operations that have functions among their attributes."""
