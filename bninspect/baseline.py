@@ -121,7 +121,7 @@ def _covers(old: Finding, new: Finding) -> bool:
         return False
     # Which channels a comparison lists depends on the input; how far they are off is judged by the comparison itself.
     if "observed" in new.evidence:
-        return old.evidence.get("observed") == new.evidence["observed"]
+        return bool(old.evidence.get("observed") == new.evidence["observed"])
     listed, count = _channels(new)
     known, most = _channels(old)
     return count <= most and all(channel in known for channel in listed)

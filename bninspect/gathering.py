@@ -102,7 +102,8 @@ def nothing(path: str) -> NothingToCheck:
 
 def covers(searched: str, path: str) -> bool:
     """Return whether a folder or pattern is where a model of that path would have been found."""
-    return path.startswith(os.path.join(searched, "")) or matches(path, (searched,))  # noqa: PTH118
+    place = os.path.normpath(searched)
+    return place == "." or path.startswith(os.path.join(place, "")) or matches(path, (place,))  # noqa: PTH118
 
 
 def search(arguments: Mapping[str, Any], _arrays: list[Any], progress: Callable[[str], None]) -> Found:

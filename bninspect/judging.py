@@ -25,7 +25,7 @@ from bninspect.records import (
     Statistics,
 )
 from bninspect.replaying import Replayed
-from bninspect.selection import wanted
+from bninspect.selection import tolerance, wanted
 from bninspect.settings import Settings
 
 _SAMPLES = 2
@@ -53,6 +53,7 @@ class Judge:
     def __init__(self, layers: Iterable[BatchNorm], settings: Settings) -> None:
         self._settings = settings
         self._layers = {layer.name: layer for layer in layers if wanted(layer.name, settings)}
+        self._tolerances = {name: tolerance(name, settings) for name in self._layers}
         self._seen = {name: _Seen() for name in self._layers}
 
     def see(self, observation: Observation) -> None:
@@ -61,17 +62,19 @@ class Judge:
         if layer is None:
             return
         seen = self._seen[layer.name]
+        chosen = self._tolerances[layer.name]
+        allowed = (chosen.rtol, chosen.atol) if chosen else None
         for finding in (_loaded_differently(layer, observation), _configured_differently(layer, observation)):
             if finding is not None:
                 seen.findings.setdefault(finding.rule, finding)
         if observation.replay is not None:
             if not _not_comparable(layer) and layer.momentum is not None and _same_shapes(layer, observation):
-                seen.replayed.see(observation, observation.replay, layer, tolerance=self._settings.tolerance)
+                seen.replayed.see(observation, observation.replay, layer, tolerance=allowed)
             return
         seen.training |= observation.training
         if observation.training or _not_comparable(layer) or not _same_shapes(layer, observation):
             return
-        comparison = compare.judge(observation, layer, tolerance=self._settings.tolerance)
+        comparison = compare.judge(observation, layer, tolerance=allowed)
         if not comparison.agrees and comparison.ratio is not None and len(seen.samples) < _SAMPLES:
             seen.samples.append(causes.sample(layer, observation))
         before = seen.comparisons.get(observation.observed)
@@ -99,12 +102,18 @@ class Judge:
         seen = self._seen[layer.name]
         replayed = seen.replayed
         observed = (*seen.findings.values(), *_mismatches(seen.comparisons.values()), *replayed.findings.values())
-        findings = rules.judged((*rules.check(layer), *observed), self._settings)
+        findings = rules.judged((*rules.check(layer), *observed), layer.name, self._settings)
         status, reason = _status(layer, seen, run, self._settings)
         comparisons = (*seen.comparisons.values(), *replayed.comparisons.values())
         report = describe(layer, findings, status, reason, comparisons)
         notes = (*layer.notes, *replayed.notes)
-        return replace(report, explanation=seen.explanation, estimator=replayed.estimator, notes=notes)
+        return replace(
+            report,
+            explanation=seen.explanation,
+            estimator=replayed.estimator,
+            tolerance=self._tolerances[layer.name],
+            notes=notes,
+        )
 
 
 def _stranger(name: str) -> LayerReport:

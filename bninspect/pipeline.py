@@ -93,8 +93,10 @@ def inspect(
 
             def one(path: str) -> ModelReport:
                 checkpoint = selection.select(_read(reader, path), settings)
+                mine = selection.for_model(settings, checkpoint.path)
                 layers = tuple(
-                    judging.describe(layer, rules.judged(rules.check(layer), settings)) for layer in checkpoint.layers
+                    judging.describe(layer, rules.judged(rules.check(layer), layer.name, mine))
+                    for layer in checkpoint.layers
                 )
                 return replace(
                     _described(checkpoint),
@@ -129,7 +131,7 @@ def verify(
                 checkpoint = selection.complete(_read(reader, path), settings)
                 if not any(selection.wanted(layer.name, settings) for layer in checkpoint.layers):
                     return _described(checkpoint)
-                earlier = around.earlier.get(path)
+                earlier = around.earlier.get(checkpoint.path)
                 if earlier is not None and earlier.sha256 == checkpoint.sha256 is not None:
                     return earlier
                 arguments = {"checkpoint": checkpoint, "settings": settings}

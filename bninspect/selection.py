@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import PurePath
 
 from bninspect import errors, names
-from bninspect.records import BatchNorm, Checkpoint
+from bninspect.records import BatchNorm, Checkpoint, Tolerance
 from bninspect.settings import Settings
 
 
@@ -35,6 +36,24 @@ def wanted(name: str, settings: Settings) -> bool:
     return (not settings.layers or names.matches(name, settings.layers)) and not names.matches(
         name, settings.exclude_layers
     )
+
+
+def for_model(settings: Settings, path: str) -> Settings:
+    """Return the settings with the rules of configuration files that are about the model of this path, and hold."""
+    place = PurePath(path)
+    return replace(
+        settings,
+        tolerances=tuple(rule for rule in settings.tolerances if place.match(rule.models)),
+        ignores=tuple(rule for rule in settings.ignores if place.match(rule.models) and not rule.expired),
+    )
+
+
+def tolerance(name: str, settings: Settings) -> Tolerance | None:
+    """Return by what a layer is judged instead of by the proven bound; None if it is by that."""
+    for rule in settings.tolerances:
+        if names.matches(name, (rule.layers,)):
+            return Tolerance(rule.rtol, rule.atol, rule.reason)
+    return None if settings.tolerance is None else Tolerance(*settings.tolerance)
 
 
 def _with_epsilon(layer: BatchNorm, settings: Settings) -> BatchNorm:

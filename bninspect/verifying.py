@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bninspect import runtimes, summary, wire
+from bninspect import runtimes, selection, summary, wire
 from bninspect.errors import MissingPackage
 from bninspect.judging import Judge
 from bninspect.records import Checkpoint, ModelReport, Run, Verified
@@ -48,6 +48,7 @@ def verify_checkpoint(
         RuntimeFailure: the framework failed in a way that says nothing about the layers.
         UsageError: the given input does not fit the model.
     """
+    settings = selection.for_model(settings, checkpoint.path)
     judge = Judge(checkpoint.layers, settings)
 
     def begin() -> runtimes.Sink:

@@ -21,6 +21,7 @@ from bninspect.records import (
 )
 from bninspect.reports import Looks
 from bninspect.reports.lines import Line, line, plural, shown
+from bninspect.reports.qualifying import explained, qualification
 from bninspect.reports.table import layer_table, parameter_details
 
 _INDENT = " " * 6
@@ -117,7 +118,7 @@ def _verified(model: ModelReport, looks: Looks, device: str) -> Iterator[Line]:
     if looks.verbosity >= 0:
         yield from _kept_variances(model)
     for layer in model.layers:
-        if layer.status is LayerStatus.MISMATCH:
+        if layer.status is LayerStatus.MISMATCH and not layer.known:
             yield from _mismatch(layer)
     yield from _unverified(model)
     for layer in model.layers:
@@ -140,6 +141,7 @@ def _verdict(model: ModelReport, statuses: Counter[LayerStatus | None], looks: L
     text = f"{place}{verified} of {len(model.layers)} layers {claim} in {model.runtime}{device}"
     if model.evidence is Evidence.LAYER and any(layer.comparisons for layer in model.layers):
         text += ", each layer alone, outside its model"
+    text += qualification(model)
     return line((f"{word:<6}", style), text)
 
 
@@ -147,7 +149,7 @@ def _worst_ratio(model: ModelReport) -> Iterator[Line]:
     judged = [
         (comparison.ratio, layer, comparison)
         for layer in model.layers
-        if layer.status is LayerStatus.VERIFIED
+        if layer.status is LayerStatus.VERIFIED and layer.tolerance is None
         for comparison in layer.comparisons
         if comparison.ratio is not None
     ]
@@ -236,7 +238,7 @@ def _unverified(model: ModelReport) -> Iterator[Line]:
     """Return one line for each reason, however many layers share it."""
     reasons: dict[str, list[LayerReport]] = {}
     for layer in model.layers:
-        if layer.status is LayerStatus.UNVERIFIED:
+        if layer.status is LayerStatus.UNVERIFIED and not layer.known:
             reasons.setdefault(layer.reason, []).append(layer)
     for layers in reasons.values():
         first, rest = layers[0], len(layers) - 1
@@ -266,6 +268,8 @@ def _wanted(finding: Finding, looks: Looks) -> bool:
 
 
 def _notes(model: ModelReport) -> Iterator[Line]:
+    for qualified in explained(model):
+        yield line((f"{_INDENT}notes: ", "cyan"), qualified)
     noted: dict[str, list[Finding]] = {}
     for layer in model.layers:
         for finding in layer.findings:

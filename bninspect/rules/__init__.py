@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from bninspect import names
 from bninspect.records import BatchNorm, Finding, Statistics
 from bninspect.rules import deployment, setting, statistics, stored
 from bninspect.settings import Settings
@@ -56,15 +57,18 @@ def check(layer: BatchNorm) -> tuple[Finding, ...]:
     return tuple(finding for rule in rules if (finding := rule(layer)) is not None)
 
 
-def judged(findings: tuple[Finding, ...], settings: Settings) -> tuple[Finding, ...]:
-    """Return the findings with those marked as ignored that `--select` and `--ignore` take out."""
+def judged(findings: tuple[Finding, ...], layer: str, settings: Settings) -> tuple[Finding, ...]:
+    """Return the findings in a layer of that name, those marked as ignored that the settings take out."""
     return tuple(
-        replace(finding, ignored=reason) if (reason := _ignored(finding.rule, settings)) else finding
+        replace(finding, ignored=reason) if (reason := _ignored(finding.rule, layer, settings)) else finding
         for finding in findings
     )
 
 
-def _ignored(rule: str, settings: Settings) -> str | None:
+def _ignored(rule: str, layer: str, settings: Settings) -> str | None:
     if settings.select and not rule.startswith(settings.select):
         return "not in --select"
+    for known in settings.ignores:
+        if rule.startswith(known.rule) and names.matches(layer, (known.layers,)):
+            return f"{known.reason} (until {known.until})" if known.until else known.reason
     return "--ignore" if rule.startswith(settings.ignore) else None
