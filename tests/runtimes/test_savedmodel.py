@@ -1,4 +1,4 @@
-"""TensorFlow's own files, made by TensorFlow, read without it and run in it: each layer is verified, or it is said why not.
+"""Files that TensorFlow made, read without it and run in it: each layer is verified, or it is said why not.
 
 The truth is what the framework held when it saved; nothing here compares bninspect with itself.
 """

@@ -91,11 +91,15 @@ def norms(names: Iterable[str]) -> dict[str, Mapping[str, str]]:
             if not stem.endswith(variance) or (scope and not scope.endswith("/")) or partner not in known:
                 continue
             parts = {"moving_mean": partner, "moving_variance": name}
-            for standard, options in (("gamma", GAMMAS), ("beta", BETAS)):
-                present = _beside(scope, options, count, known)
-                if present:
-                    parts[standard] = present
-            found.setdefault((scope.rstrip("/") or NAMELESS) + count, parts)
+            home = scope.rstrip("/")
+            beside = _beside(home, count, known)
+            # What ExponentialMovingAverage names lies a scope or two deeper than the layer itself.
+            while not beside and "/" in variance and "/" in home:
+                home = home.rpartition("/")[0]
+                beside = _beside(home, count, known)
+            parts |= beside
+            title = home if beside else scope.rstrip("/")
+            found.setdefault((title or NAMELESS) + count, parts)
             break
     return found
 
@@ -109,18 +113,15 @@ def _uncounted(name: str) -> tuple[str, str]:
     return name[: len(name) - len(count)], count
 
 
-def _beside(scope: str, options: Iterable[str], count: str, known: set[str]) -> str:
-    """Return the variable called one of `options` in a scope, or in the scopes above that a batch norm opens itself."""
-    parts = scope.rstrip("/").split("/") if scope else []
-    for _ in range(3):
-        for option in options:
-            candidate = "/".join([*parts, option]) + count
-            if candidate in known:
-                return candidate
-        if not parts or "moments" not in scope:
-            break
-        parts.pop()
-    return ""
+def _beside(scope: str, count: str, known: set[str]) -> dict[str, str]:
+    """Return gamma and beta in a scope, as far as they are there."""
+    found = {}
+    for standard, options in (("gamma", GAMMAS), ("beta", BETAS)):
+        names = [f"{scope}/{option}{count}".lstrip("/") for option in options]
+        present = next((name for name in names if name in known), None)
+        if present is not None:
+            found[standard] = present
+    return found
 
 
 def averaged(names: Mapping[str, str], known: Iterable[str]) -> bool:
