@@ -1,6 +1,8 @@
 """The inside of a worker process: limits itself, then answers calls on standard input until that ends.
 
-    python -P -m bninspect.child BYTES      (0 = no limit on the address space)
+    python -P -m bninspect.child BYTES TASK
+
+BYTES limits the address space (0 does not). TASK, if it is not empty, says what to import before the first call.
 
 Answers go to the original standard output; whatever else writes there (a library's print, say) reaches standard error.
 """
@@ -46,9 +48,6 @@ def _call(message: Mapping[str, Any], arrays: list[Any], progress: Callable[[str
     # `module:function`; a function takes the call's arguments, the arrays in them and a callback for progress.
     module, _, name = str(message["task"]).partition(":")
     home = import_module(module)
-    if message.get("prepare"):
-        home.prepare()
-        return None
     _limit_processor(float(message["seconds"]))
     return getattr(home, name)(message["arguments"], arrays, progress)
 
@@ -100,11 +99,12 @@ def main() -> int:
     """Answer calls until standard input ends."""
     _limit_memory(int(sys.argv[1]))
     output = _private_output()
+    if task := sys.argv[2]:
+        import_module(task.partition(":")[0]).prepare()
     while (frame := wire.read_frame(sys.stdin.buffer)) is not None:
         message, arrays = frame
         answer = _answer(message, arrays, lambda text: wire.write_frame(output, {"progress": text}))
-        if not message.get("prepare"):
-            wire.write_frame(output, answer)
+        wire.write_frame(output, answer)
     return 0
 
 

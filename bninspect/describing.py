@@ -72,7 +72,10 @@ def distribution(array: Array, *, logarithmic: bool = False) -> Distribution:
 
 def _quantiles(values: Array) -> tuple[float, ...]:
     scale = 2.0 if values.max() / 2 - values.min() / 2 > _HALF_OF_ALL else 1.0
-    return tuple(float(quantile * scale) for quantile in np.quantile(values / scale, _QUANTILES))
+    ordered = np.sort(values) / scale
+    places = np.array(_QUANTILES) * (values.size - 1)
+    # As np.quantile, which takes ten times as long for arrays of this size.
+    return tuple((np.interp(places, np.arange(values.size), ordered) * scale).tolist())
 
 
 def _histogram(values: Array) -> tuple[int, ...]:

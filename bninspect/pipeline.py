@@ -10,15 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bninspect import baseline, errors, gathering, judging, names, rules, selection, shards, stations, summary
+from bninspect import baseline, describing, errors, gathering, names, rules, selection, shards, stations, summary
 from bninspect.records import Checkpoint, ModelReport, Option, Report, Status, Verified
-from bninspect.settings import READ_BYTES, READ_SECONDS, RUN_SECONDS, Settings
+from bninspect.settings import RUN_SECONDS, Settings
 from bninspect.stations import Station, Work
-from bninspect.worker import Limits, Progress, Worker, machine_memory, silent
+from bninspect.worker import READ, Limits, Progress, Worker, machine_memory, reading_limits, silent
 
 PathLike = str | Path
 
-_READ = "bninspect.reading:read"
 _SEARCH = "bninspect.gathering:search"
 _VERIFY = "bninspect.verifying:verify"
 
@@ -40,6 +39,8 @@ class Surroundings:
     ended: Callable[[ModelReport], None] = _ignored
     """Gets the report of each model as it ends."""
     verbose: bool = False
+    digests: bool = True
+    """Whether the report of an inspection is to hold the digests of the files: hashing takes longer than reading."""
     options: Mapping[str, Option] = field(default_factory=dict)
     """Where each option came from."""
     earlier: Mapping[str, ModelReport] = field(default_factory=dict)
@@ -92,10 +93,10 @@ def inspect(
         with _reader(settings, around) as reader:
 
             def one(path: str) -> ModelReport:
-                checkpoint = selection.select(_read(reader, path), settings)
+                checkpoint = selection.select(_read(reader, path, digest=around.digests), settings)
                 mine = selection.for_model(settings, checkpoint.path)
                 layers = tuple(
-                    judging.describe(layer, rules.judged(rules.check(layer), layer.name, mine))
+                    describing.describe(layer, rules.judged(rules.check(layer), layer.name, mine))
                     for layer in checkpoint.layers
                 )
                 return replace(
@@ -124,7 +125,7 @@ def verify(
     def station() -> Iterator[Work]:
         with _reader(settings, around) as reader, _runner(settings, around) as runner:
             if not around.earlier and not _is_of_other_runtimes(paths):
-                runner.prepare(_VERIFY)
+                runner.start(_VERIFY)
 
             def one(path: str) -> ModelReport:
                 # All layers go along, chosen or not: a batch norm that the reader has not found must be noticed.
@@ -219,8 +220,8 @@ def _judged(model: ModelReport, settings: Settings, around: Surroundings) -> Mod
     return baseline.judged(model, around.baseline, settings) if around.baseline else model
 
 
-def _read(reader: Worker, path: PathLike) -> Checkpoint:
-    return reader.call(_READ, Checkpoint, {"path": str(path)})
+def _read(reader: Worker, path: PathLike, *, digest: bool = True) -> Checkpoint:
+    return reader.call(READ, Checkpoint, {"path": str(path), "digest": digest})
 
 
 def _described(checkpoint: Checkpoint) -> ModelReport:
@@ -251,9 +252,9 @@ def _require_layers(layers: Iterable[Any], settings: Settings) -> None:
 
 @contextmanager
 def _reader(settings: Settings, around: Surroundings) -> Iterator[Worker]:
-    limits = Limits(settings.timeout or READ_SECONDS, settings.max_memory or READ_BYTES)
+    limits = reading_limits(settings)
     with Worker(limits, verbose=around.verbose, show=around.complain if around.verbose else silent) as worker:
-        worker.prepare(_READ)
+        worker.start(READ)
         yield worker
 
 

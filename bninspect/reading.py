@@ -19,7 +19,7 @@ def prepare() -> None:
 
 
 def read(arguments: Mapping[str, Any], _arrays: list[Any], _progress: Callable[[str], None]) -> Checkpoint:
-    """Read the file `arguments["path"]`.
+    """Read the file `arguments["path"]`; `arguments["digest"]` says whether to hash it as well.
 
     The digest is computed beside the reading, because hashing a large file takes as long as reading its batch norms.
     """
@@ -29,6 +29,8 @@ def read(arguments: Mapping[str, Any], _arrays: list[Any], _progress: Callable[[
         return replace(formats.read(path), bytes=sum(sizes))
     if not path.is_file():  # The prefix of a checkpoint; what there is of it, its reader counts.
         return formats.read(path)
+    if not arguments["digest"]:
+        return replace(checkpoint := formats.read(path), bytes=checkpoint.bytes or path.stat().st_size)
     with ThreadPoolExecutor(1) as pool:
         sha256 = pool.submit(digest, path)
         checkpoint = formats.read(path)

@@ -38,8 +38,8 @@ def strip(values: Array) -> Strip:
     broken = np.flatnonzero(np.logical_or.reduceat(~finite, starts))
     return Strip(
         channels=step,
-        low=tuple(_short(number) for number in lowest.tolist()),
-        high=tuple(_short(number) for number in highest.tolist()) if step > 1 else (),
+        low=_short(lowest),
+        high=_short(highest) if step > 1 else (),
         nonfinite=tuple(broken.tolist()),
     )
 
@@ -60,8 +60,15 @@ def joined(a: tuple[float | None, ...], b: tuple[float | None, ...]) -> tuple[fl
     )
 
 
-def _short(number: float) -> float | None:
-    if not math.isfinite(number):
-        return None
-    short = float(f"{number:.5g}")
-    return short if math.isfinite(short) else number  # the largest numbers round to infinity
+def _short(numbers: Float64) -> tuple[float | None, ...]:
+    """Return the numbers to five digits, None for those that are not finite."""
+    with np.errstate(all="ignore"):
+        digits = 4 - np.floor(np.log10(np.abs(numbers)))
+        # A power of ten is exact up to 22: dividing a whole number by it gives the float with the shortest decimals.
+        up, down = 10.0 ** np.clip(digits, 0, 300), 10.0 ** np.clip(-digits, 0, 300)
+        short = np.rint(numbers * up / down) / up * down
+    # Zero has no digits, and the smallest and largest numbers leave the range on the way: they stay as they are.
+    kept = np.where(np.isfinite(short) & (short != 0), short, numbers)
+    if np.isfinite(kept).all():
+        return tuple(kept.tolist())
+    return tuple(one if math.isfinite(one) else None for one in kept.tolist())

@@ -19,7 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from bninspect import errors, wire
+from bninspect import errors
+from bninspect.settings import READ_BYTES, READ_SECONDS, Settings
 from bninspect.stderr import Stderr
 
 T = TypeVar("T")
@@ -46,6 +47,38 @@ class Limits:
 
 def silent(_: str) -> None:
     """Show no progress."""
+
+
+READ = "bninspect.reading:read"
+"""The task of reading one file."""
+
+
+def reading_limits(settings: Settings) -> Limits:
+    """Return the limits of a process that reads."""
+    return Limits(settings.timeout or READ_SECONDS, settings.max_memory or READ_BYTES)
+
+
+_spare: dict[tuple[Limits, str], subprocess.Popen[bytes]] = {}
+
+
+def prestart(limits: Limits, task: str) -> None:
+    """Start a child for a Worker of the same limits and task that is still to be made.
+
+    A command calls this before it imports NumPy, so that child and parent do so at the same time.
+    """
+    _spare[limits, task] = _spawn(limits, task)
+
+
+def _spawn(limits: Limits, task: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        # -P: a `json.py` in the working directory must never be imported.
+        [sys.executable, "-P", "-m", "bninspect.child", "0" if limits.watched else str(limits.memory), task],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **_ENVIRONMENT, **({} if limits.watched else {"OPENBLAS_NUM_THREADS": "1"})},
+        start_new_session=True,
+    )
 
 
 class Worker:
@@ -76,39 +109,16 @@ class Worker:
         self._ended = True
         self.close()
 
-    def start(self) -> None:
-        """Start the child now, so that its imports overlap with other work."""
+    def start(self, task: str = "") -> None:
+        """Start the child now and let it import what `task` (`module:function`) needs, without waiting for it."""
         if self._ended:
             raise errors.WorkerDied("the work was given up")
         if self._process is not None and self._process.poll() is None:
             return
         self.close()
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            # -P: a `json.py` in the working directory must never be imported.
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "bninspect.child",
-                "0" if self.limits.watched else str(self.limits.memory),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={
-                **os.environ,
-                **_ENVIRONMENT,
-                **({} if self.limits.watched else {"OPENBLAS_NUM_THREADS": "1"}),
-            },
-            start_new_session=True,
-        )
+        self._process = _spare.pop((self.limits, task), None) or _spawn(self.limits, task)
         assert self._process.stderr is not None  # noqa: S101 - narrows the type: PIPE was asked for
         self._stderr = Stderr(self._process.stderr, self._show, verbose=self._verbose)
-
-    def prepare(self, task: str) -> None:
-        """Start the child and let it import what `task` (`module:function`) needs, without waiting for it."""
-        self.start()
-        self._send({"task": task, "prepare": True})
 
     def call(self, task: str, kind: type[T], arguments: Mapping[str, Any], progress: Progress = silent) -> T:
         """Run `task` (`module:function`) in the child and return its answer as a record of type `kind`.
@@ -147,6 +157,8 @@ class Worker:
         self._process = None
 
     def _send(self, message: Mapping[str, Any]) -> None:
+        from bninspect import wire  # which imports NumPy; by now the child is doing so too
+
         assert self._process is not None and self._process.stdin is not None  # noqa: S101, PT018
         try:
             wire.write_frame(self._process.stdin, message)  # type: ignore[arg-type]
@@ -154,6 +166,8 @@ class Worker:
             raise self._post_mortem() from None
 
     def _receive(self, kind: type[T], progress: Progress) -> T:
+        from bninspect import wire
+
         assert self._process is not None and self._process.stdout is not None  # noqa: S101, PT018
         while True:
             try:

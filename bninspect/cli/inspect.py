@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -24,9 +25,11 @@ def command(context: click.Context, /, **options: Any) -> int:
 
     Needs no framework and runs nothing that is in the file. With --layer, the distribution of each parameter is shown.
     """
+    shared.prestart(options)
     from bninspect import pipeline
 
     with Progress(quiet=options["quiet"]) as progress:
         around = shared.surroundings(context, progress, options["verbose"])
-        report = pipeline.inspect(options["models"], shared.settings(options), around)
+        hashed = options["json"] or options["format"] != "text" or bool(options["output"])
+        report = pipeline.inspect(options["models"], shared.settings(options), replace(around, digests=hashed))
     return emit(report, options)

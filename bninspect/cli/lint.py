@@ -25,6 +25,7 @@ def command(context: click.Context, /, **options: Any) -> int:
     Non-finite, negative or noise-level variances, statistics that were never updated, settings of another convention,
     and what will not survive float16, folding or int8. Needs no framework and runs nothing that is in the file.
     """
+    shared.prestart(options)
     from bninspect import pipeline
 
     with Progress(quiet=options["quiet"]) as progress:

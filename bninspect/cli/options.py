@@ -219,12 +219,19 @@ def settings(options: dict[str, Any]) -> Settings:
     return Settings(**known)
 
 
+def prestart(options: dict[str, Any]) -> None:
+    """Start the process that will read, before anything heavy is imported here: it imports at the same time."""
+    from bninspect import worker
+
+    if options["verbose"] > 1:
+        os.environ["BNINSPECT_VERBOSE"] = "1"
+    worker.prestart(worker.reading_limits(settings(options)), worker.READ)
+
+
 def surroundings(context: click.Context, progress: Progress, verbose: int) -> Surroundings:
     """Return where progress goes and where each option came from."""
     from bninspect.pipeline import Surroundings
 
-    if verbose > 1:
-        os.environ["BNINSPECT_VERBOSE"] = "1"
     return Surroundings(
         progress=progress,
         complain=progress.complain,

@@ -25,6 +25,7 @@ def command(context: click.Context, /, **options: Any) -> int:
     The framework loads the file itself. Each layer is compared twice: as it runs in the model, and alone on inputs
     that reach 8 deviations either side of its mean. Every element must lie within the proven rounding bound.
     """
+    shared.prestart(options)
     from bninspect import pipeline
 
     with Progress(quiet=options["quiet"]) as progress:

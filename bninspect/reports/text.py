@@ -21,6 +21,7 @@ from bninspect.records import (
 )
 from bninspect.reports import Looks
 from bninspect.reports.lines import Line, line, plural, shown
+from bninspect.reports.lint_text import linted
 from bninspect.reports.qualifying import explained, qualification
 from bninspect.reports.table import layer_table, parameter_details
 
@@ -46,6 +47,8 @@ def render(report: Report, looks: Looks) -> str:
             rows.extend(_broken(model))
         elif report.command == "verify":
             rows.extend(_verified(model, looks, _device(report)))
+        elif report.command == "lint":
+            rows.extend(linted(model, looks))
         else:
             rows.extend(_inspected(model, looks))
     if len(report.models) > 1 and looks.verbosity >= 0:
