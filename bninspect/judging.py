@@ -64,9 +64,11 @@ class Judge:
         seen = self._seen[layer.name]
         chosen = self._tolerances[layer.name]
         allowed = (chosen.rtol, chosen.atol) if chosen else None
-        for finding in (_loaded_differently(layer, observation), _configured_differently(layer, observation)):
-            if finding is not None:
+        for judge in (_loaded_differently, _configured_differently, _shaped_differently):
+            if (finding := judge(layer, observation)) is not None:
                 seen.findings.setdefault(finding.rule, finding)
+        if observation.x.shape != observation.y.shape:
+            return
         if observation.replay is not None:
             if not _not_comparable(layer) and layer.momentum is not None and _same_shapes(layer, observation):
                 seen.replayed.see(observation, observation.replay, layer, tolerance=allowed)
@@ -75,7 +77,8 @@ class Judge:
         if observation.training or _not_comparable(layer) or not _same_shapes(layer, observation):
             return
         comparison = compare.judge(observation, layer, tolerance=allowed)
-        if not comparison.agrees and comparison.ratio is not None and len(seen.samples) < _SAMPLES:
+        # Once a call disagrees, those that agree count too: a cause must explain them as well.
+        if (not comparison.agrees or seen.samples) and comparison.ratio is not None and len(seen.samples) < _SAMPLES:
             seen.samples.append(causes.sample(layer, observation))
         before = seen.comparisons.get(observation.observed)
         seen.comparisons[observation.observed] = compare.merge(before, comparison) if before else comparison
@@ -220,6 +223,15 @@ def _configured_differently(layer: BatchNorm, observation: Observation) -> Findi
                 f"the runtime does not use the {name} of this model",
             )
     return None
+
+
+def _shaped_differently(_layer: BatchNorm, observation: Observation) -> Finding | None:
+    """BN301, for an output that is not even of the shape of its input."""
+    x, y = observation.x.shape, observation.y.shape
+    if x == y:
+        return None
+    message = f"the output {observation.observed} has shape {y} for an input of shape {x}"
+    return Finding("BN301", Severity.ERROR, message, {"observed": observation.observed}, "this is no batch norm")
 
 
 def _bits(array: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -220,3 +221,10 @@ def test_only_chosen_layers_are_reported() -> None:
     for name in ("a", "b"):
         judge.see(observation(layer(name)))
     assert [one.name for one in judge.reports(MODEL)] == ["b"]
+
+
+def test_an_output_of_another_shape_is_a_mismatch_of_its_layer() -> None:
+    right = observation(layer())
+    report = verdict(layer(), replace(right, y=right.y[..., :2]), observation(layer(), "probed"))
+    assert report.status is LayerStatus.MISMATCH
+    assert "the output in-model has shape (4, 5, 2)" in [one.message[:39] for one in report.findings]
