@@ -18,8 +18,10 @@ def describe(
     status: LayerStatus | None = None,
     reason: str = "",
     comparisons: tuple[Comparison, ...] = (),
+    *,
+    brief: bool = False,
 ) -> LayerReport:
-    """Return the report of one layer."""
+    """Return the report of one layer; `brief`, of each parameter only its extremes."""
     axis = layer.axis[0] if layer.axis is not None and len(layer.axis) == 1 else layer.axis
     return LayerReport(
         name=layer.name,
@@ -39,10 +41,21 @@ def describe(
         comparisons=comparisons,
         findings=findings,
         parameters={
-            name: distribution(array, logarithmic=name == "moving_variance") for name, array in layer.arrays.items()
+            name: extremes(array) if brief else distribution(array, logarithmic=name == "moving_variance")
+            for name, array in layer.arrays.items()
         },
         notes=layer.notes,
     )
+
+
+def extremes(array: Array) -> Distribution:
+    """Return the smallest and the largest finite value of an array of any shape, and nothing else of it."""
+    finite = np.isfinite(array)
+    count = int(finite.sum())
+    if not count:
+        return Distribution(None, (), None, int(array.size), ())
+    values = array if count == array.size else array[finite]
+    return Distribution(float(values.min()), (), float(values.max()), int(array.size) - count, ())
 
 
 def distribution(array: Array, *, logarithmic: bool = False) -> Distribution:

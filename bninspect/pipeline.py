@@ -12,7 +12,7 @@ from typing import Any
 
 from bninspect import baseline, describing, errors, gathering, names, rules, selection, shards, stations, summary
 from bninspect.records import Checkpoint, ModelReport, Option, Report, Status, Verified
-from bninspect.settings import RUN_SECONDS, Settings
+from bninspect.settings import READ_BYTES, RUN_SECONDS, Settings
 from bninspect.stations import Station, Work
 from bninspect.worker import READ, Limits, Progress, Worker, machine_memory, reading_limits, silent
 
@@ -39,8 +39,9 @@ class Surroundings:
     ended: Callable[[ModelReport], None] = _ignored
     """Gets the report of each model as it ends."""
     verbose: bool = False
-    digests: bool = True
-    """Whether the report of an inspection is to hold the digests of the files: hashing takes longer than reading."""
+    brief: bool = False
+    """Whether an inspection leaves out what its screen does not show: digests, and all but the extremes of a parameter.
+    They take longer than reading."""
     options: Mapping[str, Option] = field(default_factory=dict)
     """Where each option came from."""
     earlier: Mapping[str, ModelReport] = field(default_factory=dict)
@@ -93,10 +94,10 @@ def inspect(
         with _reader(settings, around) as reader:
 
             def one(path: str) -> ModelReport:
-                checkpoint = selection.select(_read(reader, path, digest=around.digests), settings)
+                checkpoint = selection.select(_read(reader, path, digest=not around.brief), settings)
                 mine = selection.for_model(settings, checkpoint.path)
                 layers = tuple(
-                    describing.describe(layer, rules.judged(rules.check(layer), layer.name, mine))
+                    describing.describe(layer, rules.judged(rules.check(layer), layer.name, mine), brief=around.brief)
                     for layer in checkpoint.layers
                 )
                 return replace(

@@ -239,7 +239,8 @@ class Run:
 class Worst:
     """The element that is the furthest from the formula in units of its bound, with the numbers of the arithmetic.
 
-    Non-finite numbers are None.
+    In a training step `moving_mean` and `moving_variance` are those of the batch, and of an update `x` is the old
+    value. Non-finite numbers are None.
     """
 
     index: tuple[int, ...]
@@ -387,7 +388,7 @@ class Distribution:
 
     minimum: float | None
     quantiles: tuple[float | None, ...]
-    """At 5, 25, 50, 75 and 95 percent, of the finite values."""
+    """At 5, 25, 50, 75 and 95 percent, of the finite values; empty where only the extremes were asked for."""
     maximum: float | None
     nonfinite: int
     counts: tuple[int, ...]
@@ -434,6 +435,8 @@ class LayerReport:
     """By what the layer was judged; None for the proven bound."""
     comparisons: tuple[Comparison, ...] = ()
     findings: tuple[Finding, ...] = ()
+    estimator: Estimator | None = None
+    """Which variance of a batch a training step was seen to average; None if none was replayed, or if none tells."""
     explanation: Explanation | None = None
     """Why the layer's outputs are not those of the formula; None if they are, or if that was not examined."""
     parameters: Mapping[str, Distribution] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from layers import frozen, layer, observation
 
-from bninspect.describing import distribution
+from bninspect.describing import distribution, extremes
 from bninspect.judging import Judge
 from bninspect.records import BatchNorm, Evidence, LayerReport, LayerStatus, Observation, Run, Statistics
 from bninspect.settings import Settings
@@ -228,3 +228,12 @@ def test_an_output_of_another_shape_is_a_mismatch_of_its_layer() -> None:
     report = verdict(layer(), replace(right, y=right.y[..., :2]), observation(layer(), "probed"))
     assert report.status is LayerStatus.MISMATCH
     assert "the output in-model has shape (4, 5, 2)" in [one.message[:39] for one in report.findings]
+
+
+@pytest.mark.parametrize(
+    "values", [[1.0, -2.0, 3.0], [np.nan, 5.0, -np.inf], [np.inf], [], [[1.0, 2.0], [3.0, np.nan]]]
+)
+def test_extremes_are_those_of_the_distribution(values: list[Any]) -> None:
+    array = np.array(values, np.float32)
+    brief, whole = extremes(array), distribution(array)
+    assert (brief.minimum, brief.maximum, brief.nonfinite) == (whole.minimum, whole.maximum, whole.nonfinite)

@@ -30,6 +30,6 @@ def command(context: click.Context, /, **options: Any) -> int:
 
     with Progress(quiet=options["quiet"]) as progress:
         around = shared.surroundings(context, progress, options["verbose"])
-        hashed = options["json"] or options["format"] != "text" or bool(options["output"])
-        report = pipeline.inspect(options["models"], shared.settings(options), replace(around, digests=hashed))
+        table_alone = options["format"] == "text" and not (options["json"] or options["output"] or options["layer"])
+        report = pipeline.inspect(options["models"], shared.settings(options), replace(around, brief=table_alone))
     return emit(report, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -27,6 +28,7 @@ class Numbers:
     shift: Float64
 
 
+@lru_cache(maxsize=4)  # several rules ask for the same layer, one after the other
 def numbers(layer: BatchNorm, epsilon: float | None = None) -> Numbers | None:
     """Return the numbers of a layer; None where something that they need is missing or does not fit.
 
