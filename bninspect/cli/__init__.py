@@ -14,7 +14,7 @@ from bninspect.cli.messages import show_error
 
 INTERRUPTED = 130
 
-COMMANDS = ("inspect", "verify", "lint", "diff", "explain", "export", "rule", "doctor", "schema")
+COMMANDS = ("inspect", "verify", "lint", "diff", "explain", "export", "rule", "doctor", "schema", "completion")
 
 
 class Commands(click.Group):

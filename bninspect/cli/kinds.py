@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from bninspect.cli import completing
 from bninspect.settings import EpsilonRule
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -94,3 +95,12 @@ class Target(click.ParamType):  # type: ignore[type-arg]  # older click has none
         if kind not in self._formats or not path:
             self.fail(f"{value!r} is not FORMAT=PATH with a format of {', '.join(self._formats)}", param, ctx)
         return kind, path
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[click.shell_completion.CompletionItem]:
+        """Offer each format with a path."""
+        return completing.reports(self._formats, incomplete)

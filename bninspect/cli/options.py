@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bninspect.cli import completing
 from bninspect.cli.kinds import Epsilon, ModelPath, Shape, Size, Target
 from bninspect.settings import Settings
 
@@ -36,11 +37,18 @@ def _each_to_its_own(
 
 
 _SELECTING = (
-    click.option("--layer", metavar="GLOB", multiple=True, help="Look at these layers only; repeatable."),
+    click.option(
+        "--layer",
+        metavar="GLOB",
+        multiple=True,
+        shell_complete=completing.layers,
+        help="Look at these layers only; repeatable.",
+    ),
     click.option(
         "--exclude-layer",
         metavar="GLOB",
         multiple=True,
+        shell_complete=completing.layers,
         help="Leave these layers out; repeatable.",
     ),
     click.option(
@@ -90,9 +98,16 @@ _REPORTING = (
         "--select",
         metavar="RULES",
         multiple=True,
+        shell_complete=completing.rules,
         help="Only these rules count, by code or its beginning: BN1; repeatable.",
     ),
-    click.option("--ignore", metavar="RULES", multiple=True, help="These rules do not count; repeatable."),
+    click.option(
+        "--ignore",
+        metavar="RULES",
+        multiple=True,
+        shell_complete=completing.rules,
+        help="These rules do not count; repeatable.",
+    ),
     click.option(
         "--fail-on",
         type=click.Choice(("error", "warning", "note", "never")),
@@ -154,7 +169,12 @@ def running(function: F) -> F:
     """Add options of how a framework runs the model."""
     return _apply(
         (
-            click.option("--runtime", metavar="NAME", help="Run the model in this runtime only: keras or tf-keras."),
+            click.option(
+                "--runtime",
+                metavar="NAME",
+                shell_complete=completing.runtimes,
+                help="Run the model in this runtime only: keras or tf-keras.",
+            ),
             click.option(
                 "--input",
                 "input",

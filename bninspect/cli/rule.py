@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from bninspect.cli import completing
+
 
 @click.command("rule")
-@click.argument("code", metavar="[CODE]", required=False)
+@click.argument("code", metavar="[CODE]", required=False, shell_complete=completing.rules)
 @click.option("--markdown", is_flag=True, help="Every page as Markdown.")
 def command(code: str | None, *, markdown: bool) -> int:
     """Print the manual page of a rule, such as BN102; without a code, list the rules."""
