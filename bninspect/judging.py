@@ -70,7 +70,7 @@ class Judge:
         if observation.x.shape != observation.y.shape:
             return
         if observation.replay is not None:
-            if not _not_comparable(layer) and layer.momentum is not None and _same_shapes(layer, observation):
+            if not _not_comparable(layer) and _same_shapes(layer, observation):
                 seen.replayed.see(observation, observation.replay, layer, tolerance=allowed)
             return
         seen.training |= observation.training

@@ -36,6 +36,8 @@ class Replayed:
     """Smallest number of values per channel, above one, that a batch had; 0 if none had several."""
     sample: tuple[BatchNorm, causes.Sample] | None = None
     """Of an output that does not agree, for the detective: a layer that has the batch's statistics as its own."""
+    refused: str = ""
+    """Why calls that were seen could not be recomputed."""
     sayings: dict[str, None] = field(default_factory=dict)
     """What users should know of how the layer trains, each once."""
 
@@ -52,13 +54,15 @@ class Replayed:
         Args:
             observation: the call.
             replay: what it did to the moving statistics.
-            layer: the stored layer, complete and with a momentum.
+            layer: the stored layer.
             tolerance: (rtol, atol) to use instead of the derived bounds.
 
         Raises:
             BninspectError: x, y and the parameters do not belong together, or the parameters are incomplete.
         """
-        if observation.training:
+        if layer.momentum is None:
+            self.refused = "the file does not state its momentum: a training step cannot be recomputed"
+        elif observation.training:
             self._see_trained(observation, replay, layer, tolerance)
         else:
             self._see_untrained(observation, replay, layer, tolerance)
@@ -84,11 +88,10 @@ class Replayed:
             run: how the runtime dealt with its model.
             accepted: whether it is enough that the layer alone agrees.
         """
-        if layer.momentum is None:
-            return "the file does not state its momentum: a training step cannot be recomputed"
         if (IN_MODEL, OUTPUT) in self.comparisons:
             return ""
-        why = run.unreplayed.get(layer.name) or f"no training step of it was replayed in {run.runtime}"
+        why = self.refused or run.unreplayed.get(layer.name)
+        why = why or f"{run.runtime} has no training step to replay: verify the Keras model that the file was made from"
         if (PROBED, OUTPUT) not in self.comparisons:
             return why
         return "" if accepted else f"{why}; its layer alone trains as it should, --accept layer makes that enough"

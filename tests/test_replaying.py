@@ -305,7 +305,7 @@ def test_without_a_step_nothing_is_verified() -> None:
     report = verdict(layer())
     assert (report.status, report.reason) == (
         LayerStatus.UNVERIFIED,
-        "no training step of it was replayed in keras 3",
+        "keras 3 has no training step to replay: verify the Keras model that the file was made from",
     )
     run = replace(MODEL, unreplayed={"bn": "it renormalises by its moving statistics (renorm=True)"})
     assert verdict(layer(), run=run).reason == "it renormalises by its moving statistics (renorm=True)"
