@@ -7,7 +7,7 @@ import click
 from bninspect.cli import completing
 
 
-@click.command("rule")
+@click.command("rule", short_help="Print the manual page of a rule.")
 @click.argument("code", metavar="[CODE]", required=False, shell_complete=completing.rules)
 @click.option("--markdown", is_flag=True, help="Every page as Markdown.")
 def command(code: str | None, *, markdown: bool) -> int:

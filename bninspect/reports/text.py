@@ -20,6 +20,7 @@ from bninspect.records import (
     Worst,
 )
 from bninspect.reports import Looks
+from bninspect.reports.channels_text import bar, worst_channels
 from bninspect.reports.lines import Line, line, plural, shown
 from bninspect.reports.lint_text import linted
 from bninspect.reports.qualifying import explained, qualification
@@ -63,7 +64,7 @@ def _header(model: ModelReport) -> Line:
     common = [text for text in (_shared(model, "axis"), _shared(model, "epsilon")) if text]
     return line(
         (printable(model.path), "bold"),
-        f"  {printable(model.writer) or 'unknown writer'}, {model.format}, {', '.join(parts)}",
+        f"  {printable(model.writer) or 'unknown writer'}, {printable(model.format)}, {', '.join(parts)}",
         f"; {', '.join(common)}" if common else "",
     )
 
@@ -102,7 +103,7 @@ def _inspected(model: ModelReport, looks: Looks) -> Iterator[Line]:
 def _device(report: Report) -> str:
     """Return what the numbers depend on besides the framework: ` (CPU, oneDNN on)`."""
     known = report.environment
-    parts = [str(known["device"])] if known.get("device") else []
+    parts = [printable(str(known["device"]))] if known.get("device") else []
     if known.get("onednn") is not None:
         parts.append(f"oneDNN {'on' if known['onednn'] else 'off'}")
     return f" ({', '.join(parts)})" if parts else ""
@@ -122,7 +123,7 @@ def _verified(model: ModelReport, looks: Looks, device: str) -> Iterator[Line]:
         yield from _kept_variances(model)
     for layer in model.layers:
         if layer.status is LayerStatus.MISMATCH and not layer.known:
-            yield from _mismatch(layer)
+            yield from _mismatch(layer, looks)
     yield from _unverified(model)
     for layer in model.layers:
         yield from _findings(layer, looks, without=_SHOWN_AS_MISMATCH)
@@ -141,7 +142,7 @@ def _verdict(model: ModelReport, statuses: Counter[LayerStatus | None], looks: L
     claim = "equal gamma*(x-mean)/sqrt(variance+epsilon)+beta" if verified else "verified"
     trained = any(one.reference == "output" for layer in model.layers for one in layer.comparisons)
     claim += ", also in a training step," if trained and verified else ""
-    text = f"{place}{verified} of {len(model.layers)} layers {claim} in {model.runtime}{device}"
+    text = f"{place}{verified} of {len(model.layers)} layers {claim} in {printable(model.runtime or '')}{device}"
     if model.evidence is Evidence.LAYER and any(layer.comparisons for layer in model.layers):
         text += ", each layer alone, outside its model"
     text += qualification(model)
@@ -171,7 +172,7 @@ def _kept_variances(model: ModelReport) -> Iterator[Line]:
         yield line(f"{_INDENT}a training step averages {said}")
 
 
-def _mismatch(layer: LayerReport) -> Iterator[Line]:
+def _mismatch(layer: LayerReport, looks: Looks) -> Iterator[Line]:
     """Return the rich diff of a layer: what was beyond the bound, and the arithmetic of the worst element."""
     wrong = [one for one in layer.comparisons if not one.agrees and one.reference in _OUTPUTS]
     stored = {one.reference: None for one in layer.comparisons if not one.agrees and one.reference not in _OUTPUTS}
@@ -184,6 +185,9 @@ def _mismatch(layer: LayerReport) -> Iterator[Line]:
     yield line(("FAIL  ", "bold red"), (printable(layer.name), "bold"), f"   {headline}")
     if worst and worst.worst:
         yield from _by_hand(worst.worst)
+        yield from worst_channels(worst)
+        if looks.verbosity >= 1:
+            yield from bar(worst)
     if layer.explanation is not None:
         yield from _causes(layer.explanation)
 

@@ -78,6 +78,19 @@ def test_a_mismatch_shows_the_arithmetic_of_the_worst_element() -> None:
     assert any(line.startswith("ok    1 other layer (-v lists them)") for line in lines)
 
 
+def test_the_worst_channels_are_named_and_drawn_when_asked_for() -> None:
+    report = verified((layer(), outside_the_root(layer())))
+    ratios = next(one for one in report.models[0].layers[0].comparisons if not one.agrees).channel_ratios
+    found = re.search(r"channels   0 \((\S+) x bound\), 1 \((\S+) x bound\)", render(report, Looks()))
+    assert found
+    assert float(found[1]) > float(found[2]) > 1
+    assert not re.search(r"[▁▂▃▄▅▆▇█]", render(report, Looks()))
+    drawn = re.search(r"^ +([▁▂▃▄▅▆▇█]+)$", render(report, Looks(verbosity=1)), re.MULTILINE)
+    assert drawn
+    assert len(drawn[1]) == len(ratios) == 3
+    assert drawn[1][0] == max(drawn[1])
+
+
 def test_every_layer_is_listed_when_asked_for() -> None:
     text = render(
         verified((layer("a"), observation(layer("a"))), (layer("b"), observation(layer("b")))), Looks(verbosity=1)
