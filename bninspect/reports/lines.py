@@ -9,14 +9,23 @@ from typing import TypeAlias
 from rich.console import Console
 from rich.text import Text
 
+from bninspect.names import printable
 from bninspect.reports import Looks
 
 Line: TypeAlias = Text
+_LONGEST_ESCAPE = len("\\U0010ffff")
 
 
 def line(*parts: str | tuple[str, str]) -> Line:
-    """Return one line from plain parts and (part, style) pairs. Nothing in a part is read as markup."""
-    return Text.assemble(*parts)
+    """Return one line from plain parts and (part, style) pairs, in which nothing is markup or moves the cursor.
+
+    A report may have come out of a file: even what only we write, such as the code of a rule, may be anything there.
+    """
+    return Text.assemble(*(_inert(part) if isinstance(part, str) else (_inert(part[0]), part[1]) for part in parts))
+
+
+def _inert(text: str) -> str:
+    return printable(text, max(len(text), 1) * _LONGEST_ESCAPE)
 
 
 def shown(lines: Iterable[Line], looks: Looks) -> str:

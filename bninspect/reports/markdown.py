@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from bninspect.names import printable
 from bninspect.records import Comparison, Finding, LayerReport, ModelReport, Report, Status
-from bninspect.reports import counting, wording
+from bninspect.reports import counting, qualifying, wording
 
 LIMIT = 900 << 10
 _RESERVE = 400
@@ -158,6 +158,7 @@ def _findings(model: ModelReport) -> Iterator[str]:
             found.setdefault(finding.rule, []).append((layer, finding))
     for pairs in found.values():
         yield f"{escaped(wording.some([layer for layer, _ in pairs]))}: {_said(pairs[0][1])}"
+    yield from map(escaped, qualifying.explained(model))
     yield from (escaped(wording.message(note)) for note in model.notes)
 
 

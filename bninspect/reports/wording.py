@@ -18,6 +18,7 @@ from bninspect.records import (
     Status,
     Worst,
 )
+from bninspect.reports.qualifying import qualification
 
 LONGEST_MESSAGE = 500
 LOADED_DIFFERENTLY = "the runtime holds something else than the file"
@@ -67,7 +68,8 @@ def verdict(model: ModelReport) -> str:
     trained = any(one.reference == "output" for layer in model.layers for one in layer.comparisons)
     claim = f"equal {FORMULA}{', also in a training step,' if trained else ''}" if verified else "verified"
     alone = ", each layer alone, outside its model" if model.evidence is Evidence.LAYER else ""
-    return f"{verified} of {plural(len(model.layers), 'layer')} {claim} in {printable(model.runtime or '')}{alone}"
+    told = f"{verified} of {plural(len(model.layers), 'layer')} {claim} in {printable(model.runtime or '')}{alone}"
+    return told + qualification(model)
 
 
 def _finding_counts(model: ModelReport) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from bninspect.names import printable
 from bninspect.records import Finding, LayerReport, LayerStatus, ModelReport, Status
-from bninspect.reports import counting, wording
+from bninspect.reports import counting, qualifying, wording
 from bninspect.reports.html import charts, layer
 from bninspect.reports.html.element import Child, Markup, code, element, facts, joined, table
 
@@ -33,6 +33,7 @@ def section(model: ModelReport, anchor: str, threshold: str, allowed: Allowed) -
         element("p", wording.verdict(model), class_="verdict"),
         _error(model),
         facts(_facts(model)),
+        [element("p", line, class_="note") for line in qualifying.explained(model)],
         [element("p", wording.message(note), class_="note") for note in model.notes],
         _findings(model),
         _layers(model, anchor, set(detailed)) if model.layers else None,

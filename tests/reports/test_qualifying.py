@@ -1,0 +1,48 @@
+"""What a verdict rests on besides proof stands beside it, in every format that people read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bninspect import summary
+from bninspect.records import LayerReport, LayerStatus, ModelReport, Report, Status, Tolerance
+from bninspect.reports import REPORTS, Looks
+
+PLAIN = LayerReport("bn", "", 1, -1, 1e-3, "file", 0.9, "float32", True, True, status=LayerStatus.VERIFIED)
+TOLERATED = replace(PLAIN, name="head<1>", tolerance=Tolerance(1e-3, 1e-5, "trained in bfloat16"))
+KNOWN = replace(PLAIN, name="old", status=LayerStatus.MISMATCH, known="a mismatch in the baseline too")
+
+
+def report(*layers: LayerReport) -> Report:
+    model = ModelReport("m.h5", None, 0, "keras-h5", "", Status.PASS, runtime="keras 3", layers=layers)
+    return summary.report("verify", [model], options={}, allow_empty=False, running={})
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "html"])
+def test_a_tolerance_and_a_known_mismatch_are_said(form: str) -> None:
+    said = REPORTS[form](report(PLAIN, TOLERATED, replace(TOLERATED, name="head2"), KNOWN), Looks())
+    assert "not by proof" in said
+    assert "trained in bfloat16" in said
+    assert "a mismatch in the baseline too" in said
+    assert "<1>" not in said or form != "html"
+    assert "FAIL" not in said
+
+
+def test_the_verdict_counts_what_it_does_not_rest_on_proof_for() -> None:
+    verdict = REPORTS["text"](report(PLAIN, TOLERATED, replace(TOLERATED, name="head2"), KNOWN), Looks()).splitlines()[1]
+    assert verdict.startswith("PASS  3 of 4 layers")
+    assert verdict.endswith(", 2 by tolerance, not by proof, 1 no worse than in the baseline")
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "html"])
+def test_proof_alone_needs_no_words(form: str) -> None:
+    said = REPORTS[form](report(PLAIN), Looks())
+    assert "by tolerance" not in said
+    assert "in the baseline" not in said
+
+
+def test_the_worst_share_of_the_bound_is_of_proved_layers_only() -> None:
+    said = REPORTS["text"](report(TOLERATED), Looks())
+    assert "of the rounding bound" not in said
