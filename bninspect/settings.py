@@ -82,6 +82,8 @@ class Settings:
     """A .npy or .npz file with the model's input; seeded random numbers without it."""
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Shape by name of the model's input, batch included; the name `""` is the only input."""
+    training: bool = False
+    """Whether to replay one training step as well."""
     trust: bool = False
     """Whether a model that holds code may run it."""
     modules: tuple[str, ...] = ()
