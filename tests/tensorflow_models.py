@@ -164,7 +164,8 @@ def conditional(*, functional: bool) -> Callable[[Any], Any]:
                 return tf.identity(y)
 
         def infer() -> Any:
-            return v1.nn.fused_batch_norm(image, gamma, beta, mean, variance, is_training=False)[0]
+            with v1.colocate_with(image):
+                return v1.nn.fused_batch_norm(image, gamma, beta, mean, variance, is_training=False)[0]
 
         return tf.nn.relu(tf.cond(training, train, infer))
 

@@ -430,6 +430,28 @@ def test_what_changes_variables_after_loading_is_found_out(tmp_path: Path) -> No
     assert "moving_mean of channel 1" in layers["bn"].findings[0].message
 
 
+def test_a_model_that_its_own_assignments_change_is_no_evidence(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    class Counting(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.calls = models.module(), tf.Variable(0.0)
+
+        @tf.function(input_signature=[tf.TensorSpec((None, 4, 4, 3), "float32")])  # type: ignore[untyped-decorator]
+        def __call__(self, x: Any) -> Any:
+            # The flat graph is pure data flow: it reads what the variable held before.
+            return self.inner(x) * self.calls.assign_add(1.0)
+
+    tf.saved_model.save(Counting(), str(tmp_path))
+    layers, model = verified(tmp_path)
+    used = layers["inner/used"]
+    assert model.evidence is Evidence.LAYER
+    assert used.status is LayerStatus.UNVERIFIED
+    assert "output 'output_0' is not what its graph, taken apart, computes" in used.reason
+    assert verified(tmp_path, accept=("layer",))[0]["inner/used"].status is LayerStatus.VERIFIED
+
+
 def test_nothing_of_a_run_is_left_behind(tmp_path: Path) -> None:
     import tensorflow as tf
 

@@ -57,9 +57,11 @@ def test_a_flipped_data_byte_is_noticed_where_it_is(tmp_path: Path) -> None:
 
 def _reads(bundle: Bundle, name: str) -> bool:
     try:
-        return bundle.read(name).tobytes() == BN[name].tobytes()
+        found = bundle.read(name)
     except DamagedFile as error:
         return "CRC" not in error.why
+    assert found.tobytes() == BN[name].tobytes()
+    return True
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
@@ -148,3 +150,35 @@ def test_strings_with_lengths_that_do_not_add_up_are_refused(tmp_path: Path) -> 
     (tmp_path / "ck.data-00000-of-00001").write_bytes(data.tobytes())
     with Bundle(prefix) as bundle, pytest.raises(DamagedFile, match="lengths of its strings"):
         bundle.strings("s")
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ([(0, 2), (2, 4)], ""),
+        ([(0, 2), (3, 3)], "leave a gap, or overlap"),
+        ([(0, 4), (2, 4)], "leave a gap, or overlap"),
+        ([(0, 2)], "leave a gap, or overlap"),
+        ([(0, 2), (4, 4)], "a slice of 'v' is none|beyond the tensor"),
+        ([(0, -1)], ""),
+    ],
+)
+def test_slices_are_every_element_once(tmp_path: Path, parts: list[tuple[int, int]], words: str) -> None:
+    whole = np.arange(6, dtype=np.float32)
+    extents = [message((1, message((1, start), *([(2, length)] if length >= 0 else [])))) for start, length in parts]
+    full = message((1, 1), (2, shape(6)), *((7, extent) for extent in extents))
+    items, data = [(b"", header()), (b"v", full)], b""
+    for start, length in sorted(parts):
+        # OrderedCode: 0, the name, one dimension; numbers under 64 are a byte with the sign's bit turned.
+        key = b"\0v\0\x01\x01\x01" + bytes([(0x80 ^ start) & 0xFF, (0x80 ^ length) & 0xFF])
+        values = np.resize(whole, length) if start + length > 6 else whole[start : start + length if length >= 0 else 6]
+        items.append((key, entry(values, len(data))))
+        data += values.tobytes()
+    (tmp_path / "ck.index").write_bytes(table(sorted(items)))
+    (tmp_path / "ck.data-00000-of-00001").write_bytes(data)
+    with Bundle(tmp_path / "ck") as bundle:
+        if words:
+            with pytest.raises(DamagedFile, match=words):
+                bundle.read("v")
+        else:
+            assert bundle.read("v").tolist() == whole.tolist()

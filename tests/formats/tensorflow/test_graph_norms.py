@@ -159,17 +159,20 @@ def test_gamma_squared_is_not_found() -> None:
 
 def affine(w: Writer, x: str, scope: str = "bn") -> str:
     """Write tf.nn.batch_normalization without an offset."""
-    names = [f"{scope}/{name}" for name in ("mean", "variance", "gamma")]
+    names = [f"{scope}/{name}".lstrip("/") for name in ("mean", "variance", "gamma")]
     w.nodes += [const(name, np.ones(C, np.float32)) for name in names]
     mean, variance, gamma = names
     a = w.op("Mul", w.op("Rsqrt", w.op("AddV2", variance, w.number(1e-3))), gamma)
     return w.op("AddV2", w.op("Mul", x, a), w.op("Mul", w.op("Neg", mean), a))
 
 
-@pytest.mark.parametrize(("bias", "is_beta"), [("bn/offset", True), ("dense/bias", False)])
-def test_what_is_added_is_its_beta_only_if_it_is_kept_beside_its_mean(bias: str, is_beta: bool) -> None:
+@pytest.mark.parametrize(
+    ("scope", "bias", "is_beta"),
+    [("bn", "bn/offset", True), ("bn", "dense/bias", False), ("", "bias", False)],
+)
+def test_what_is_added_is_its_beta_only_if_it_is_kept_beside_its_mean(scope: str, bias: str, is_beta: bool) -> None:
     w = Writer()
-    inner = affine(w, w.data())
+    inner = affine(w, w.data(), scope)
     w.nodes.append(const(bias, np.ones(C, np.float32)))
     y = w.op("BiasAdd", inner, bias)
     (site,) = w.found(y).sites
