@@ -100,7 +100,7 @@ def _layer_reasons(layer: LayerReport, model: ModelReport, threshold: str) -> li
 
 def _mismatch(layer: LayerReport, comparison: Comparison) -> Iterator[str]:
     findings = counting.about(comparison, layer)
-    rules = "".join(f"**{escaped(printable(finding.rule))}** " for finding in findings)
+    rules = "".join(f"{_rule(finding)} " for finding in findings)
     yield rules + escaped(wording.measured(comparison))
     if comparison.worst:
         yield f"by hand: {code(wording.by_hand(comparison.worst))}"
@@ -113,7 +113,11 @@ def _mismatch(layer: LayerReport, comparison: Comparison) -> Iterator[str]:
 def _said(finding: Finding) -> str:
     hint = f"\n  - hint: {escaped(wording.message(finding.hint))}" if finding.hint else ""
     ignored = f" *(ignored: {escaped(wording.message(finding.ignored))})*" if finding.ignored is not None else ""
-    return f"**{escaped(printable(finding.rule))}** {escaped(wording.message(finding.message))}{ignored}{hint}"
+    return f"{_rule(finding)} {escaped(wording.message(finding.message))}{ignored}{hint}"
+
+
+def _rule(finding: Finding) -> str:
+    return f"**{escaped(printable(finding.rule)) or '?'}**"
 
 
 def _row(model: ModelReport) -> str:
@@ -173,7 +177,7 @@ def _environment(report: Report) -> Iterator[str]:
 def code(text: str) -> str:
     """Return a name as code that nothing in it can end, in a table neither."""
     safe = printable(text)
-    literal = safe == safe.strip() and safe and not set(safe) & set("`|")
+    literal = safe == safe.strip() and safe and not set(safe) & set("`|<>&")
     return f"`{safe}`" if literal else _html_code(safe)
 
 

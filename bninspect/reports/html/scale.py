@@ -61,5 +61,5 @@ def _round_numbers(low: float, high: float, extent: float) -> tuple[float, ...]:
     power = 10.0 ** math.floor(math.log10(extent / (_MOST_TICKS - 1)))
     steps = (factor * power for factor in (1, 2, 5, 10))
     step = next(step for step in steps if extent / step <= _MOST_TICKS - 0.999)
-    first, last = math.ceil(low / step), math.floor(high / step)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return tuple(index * step for index in range(first, last + 1)) or (low, high)

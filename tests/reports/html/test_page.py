@@ -1,0 +1,200 @@
+"""The page holds everything it needs and nothing else, whatever is in the report."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+from any_reports import MODELS, reports
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layers import frozen, layer, observation
+
+from bninspect import summary
+from bninspect.describing import describe
+from bninspect.judging import Judge
+from bninspect.names import printable
+from bninspect.records import BatchNorm, Evidence, ModelReport, Report, Run
+from bninspect.reports import html
+from bninspect.reports.html import page as page_module
+from bninspect.settings import Settings
+
+RUN = Run("keras 3.15.1", Evidence.MODEL)
+VOID = {"meta", "link", "path", "line", "rect"}
+PLAIN = """head title style body header main footer section h1 h2 h3 h4 p b code pre span div ul li dl dt dd table
+    caption thead tbody tr td summary figure figcaption"""
+ATTRIBUTES = {
+    "html": {"lang"},
+    "meta": {"charset", "name", "content", "http-equiv"},
+    "link": {"rel", "href"},
+    "a": {"href"},
+    "th": {"scope"},
+    "details": {"open"},
+    "svg": {"role", "viewbox", "width", "height", "font-size", "fill", "preserveaspectratio"},
+    "path": {"d", "fill", "fill-opacity"},
+    "line": {"x1", "y1", "x2", "y2", "stroke", "stroke-width", "stroke-dasharray"},
+    "rect": {"x", "y", "width", "height", "rx", "fill"},
+    "text": {"x", "y", "text-anchor"},
+    **{name: set() for name in PLAIN.split()},
+}
+"""What there may be on a page, besides `class` and `id`."""
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed, of the known kinds and with the known attributes, and gathers the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.inside: list[str] = []
+        self.text: Counter[str] = Counter()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.titles: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.inside == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        assert {name for name, _ in attributes} <= ATTRIBUTES[tag] | {"class", "id"}, (tag, attributes)
+        given = dict(attributes)
+        self.ids += [value for name, value in attributes if name == "id" and value]
+        self.links += [given["href"] or ""] if "href" in given else []
+        self.inside.append(tag)
+        if tag == "svg":
+            assert given["role"] == "img"
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        assert tag in VOID
+        self.handle_starttag(tag, attributes)
+        self.inside.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.inside.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.inside and self.inside[-1] == "code":
+            self.text[data] += 1
+        if self.inside[-2:] == ["svg", "title"]:
+            self.titles.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        raise AssertionError(data)
+
+    def unknown_decl(self, data: str) -> None:
+        raise AssertionError(data)
+
+
+def verified(*stored: BatchNorm, off: float = 0.0) -> Report:
+    judge = Judge(stored, Settings())
+    for one in stored:
+        for observed in ("in-model", "probed"):
+            seen = observation(one, observed)
+            judge.see(replace(seen, y=seen.y + np.float32(off)))
+    layers = judge.reports(RUN)
+    status = summary.model_status(layers, (), "error")
+    model = ModelReport("m.h5", "ab12", 9, "keras-h5", "Keras 3.15", status, RUN.runtime, RUN.evidence, layers=layers)
+    return summary.report("verify", [model], options={}, allow_empty=False, running={"device": "CPU"})
+
+
+def read(*stored: BatchNorm) -> Report:
+    layers = tuple(describe(one, ()) for one in stored)
+    model = ModelReport("m", None, 9, "npz", "", summary.model_status(layers, (), "error"), layers=layers)
+    return summary.report("inspect", [model], options={}, allow_empty=False, running={})
+
+
+def wide(channels: int, **changes: Any) -> BatchNorm:
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {name: frozen(rng.normal(size=channels)) for name in ("gamma", "beta", "moving_mean")}
+    return layer(**{**arrays, "moving_variance": frozen(rng.lognormal(size=channels)), **changes})
+
+
+@settings(max_examples=100)
+@given(models=st.lists(MODELS, max_size=2))
+def test_any_report_is_a_whole_page_of_known_tags(models: list[ModelReport]) -> None:
+    text = html.render(summary.report("verify", models, options={}, allow_empty=False, running={}))
+    assert text.isascii()
+    page = Page(text)
+    assert len(page.titles) == page.tags["svg"]
+    assert all(len(title) > 5 for title in page.titles)
+    assert len(set(page.ids)) == len(page.ids)
+    assert {link.removeprefix("#") for link in page.links} <= {*page.ids, "data:,"}
+
+
+@settings(max_examples=100)
+@given(report=reports())
+def test_names_are_on_the_page_as_they_are(report: Report) -> None:
+    page = Page(html.render(report))
+    for model in report.models:
+        assert page.text[printable(model.path, 500)] >= 1
+        for one in model.layers:
+            assert page.text[printable(one.name)] >= 1 or not one.name
+
+
+def test_it_asks_for_nothing_and_runs_nothing() -> None:
+    text = html.render(verified(layer()))
+    assert "script" not in Page(text).tags
+    assert re.findall(r"https?:", text) == []
+    assert re.findall(r"url\(|@import|xlink|\bon[a-z]+=|style=", text) == []
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    assert policy
+    assert policy[1].startswith("default-src &#x27;none&#x27;; style-src &#x27;sha256-")
+
+
+def test_the_page_says_what_was_proved_found_and_computed() -> None:
+    report = verified(layer(), off=0.5)
+    text = html.render(report)
+    worst = report.models[0].layers[0].comparisons[0].worst
+    assert worst is not None
+    assert worst.expected is not None
+    for words in (
+        "FAIL",
+        "0 of 1 layer verified in keras 3.15.1",
+        "120 values",
+        "<b>1</b> mismatch",
+        "BN301",
+        "60 of 60 values in-model are beyond the bound",
+        f"runtime  {worst.actual:.9g}",
+        f"= {worst.expected:.9g}",
+        "The cause",
+        "moving_variance by channel, log axis, dashed: epsilon 0.001",
+        "error / bound by channel, in-model",
+        "hint: hand epsilon on with the parameters",
+        "CPU",
+    ):
+        assert words in text, words
+    cells = re.findall(r"<tr><th scope=\"row\">(\d)</th><td>[\d.e+]+</td><td>([\d.-]+)</td>", text)
+    assert sorted(cells) == [("0", "1.5"), ("1", "-0.5"), ("2", "2")]
+
+
+def test_two_thousand_channels_are_light_and_keep_their_spike() -> None:
+    gamma = np.ones(2000, np.float32)
+    gamma[1234] = 99.0
+    mean = np.zeros(2000, np.float32)
+    mean[7] = np.nan
+    text = html.render(read(wide(2000, gamma=frozen(gamma), moving_mean=frozen(mean))))
+    assert len(text) < 40_000
+    assert "gamma along 2,000 channels: lowest 1 in channels 0 to 15, highest 99 in channels 1232 to 1247" in text
+    means = "moving_mean along 2,000 channels: lowest 0 in channels 0 to 15, highest 0 in channels 0 to 15"
+    assert f"{means}; not finite in channels 0 to 15" in text
+
+
+def test_a_page_of_many_layers_shows_the_failing_ones_in_detail() -> None:
+    good, bad = layer("good"), layer("bad")
+    report = verified(*(replace(good, name=f"good{n}") for n in range(page_module.MOST_LAYERS)), bad)
+    model = report.models[0]
+    wrong = verified(bad, off=1.0).models[0].layers[0]
+    changed = replace(model, layers=(*model.layers[:-1], wrong), status=summary.model_status([wrong], (), "error"))
+    text = html.render(replace(report, models=(changed,)))
+    page = Page(text)
+    assert page.tags["details"] == page_module.MOST_LAYERS
+    assert "1 layer without details" in text
+    assert text.count('<details class="layer" open>') + text.count('<details open class="layer">') == 1
+    opened = re.search(r"<details open[^>]*><summary><h3><code>(\w+)</code>", text)
+    assert opened
+    assert opened[1] == "bad"
