@@ -86,7 +86,7 @@ def gather(arguments: Iterable[str], find: Search) -> Gathered:
         if not each:
             vain.append(argument)
         for model in each:
-            models.setdefault(os.path.abspath(model), model)  # noqa: PTH100 - keeps what a link is called
+            models.setdefault(os.path.abspath(model), str(Path(model)))  # noqa: PTH100 - keeps what a link is called
     return Gathered(tuple(models.values()), tuple(searched), tuple(vain))
 
 

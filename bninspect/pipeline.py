@@ -46,6 +46,8 @@ class Surroundings:
     """Where each option came from."""
     earlier: Mapping[str, ModelReport] = field(default_factory=dict)
     """By path, reports of an earlier run with the same options: they stand if the file is the same."""
+    running: Mapping[str, Any] = field(default_factory=dict)
+    """What that run said of the environment of its framework."""
     baseline: Report | None = None
     """What fails is what is worse than in this report."""
 
@@ -120,7 +122,7 @@ def verify(
 
     One framework process serves many files, and is replaced if a file ends it. Args, Raises: as `inspect`.
     """
-    environment: dict[str, Any] = {}
+    environment = dict(around.running)
 
     @contextmanager
     def station() -> Iterator[Work]:
@@ -211,6 +213,8 @@ def _attempting(station: Station, judged: Callable[[ModelReport], ModelReport], 
                 raise
             except errors.BninspectError as error:
                 model = summary.broken(path, error)
+            finally:
+                around.progress("")
             seconds = model.seconds or round(time.monotonic() - start, 3)  # one of an earlier run keeps its own
             return judged(replace(model, seconds=seconds))
 

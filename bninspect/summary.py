@@ -84,6 +84,19 @@ def report(
         shard: which part of the models these are. One that has none, because others have them, is a success.
     """
     models = tuple(models)
+    return Report(
+        command=command,
+        models=models,
+        summary=count(models, allow_empty=allow_empty, shard=shard),
+        tool={"name": "bninspect", "version": __version__},
+        environment={**environment.describe(), **running},
+        options=options,
+        shard=shard,
+    )
+
+
+def count(models: tuple[ModelReport, ...], *, allow_empty: bool, shard: Shard | None = None) -> Summary:
+    """Return the counts of a report, its status and exit code. Arguments as for `report`."""
     layers = [layer for model in models for layer in model.layers]
     spared = shard is not None and shard.models > 0 and not models
     code = exit_code(models, allow_empty=allow_empty or spared)
@@ -94,7 +107,7 @@ def report(
     ]
     severities = Counter(finding.severity for finding in findings if finding.ignored is None)
     status = next((status for status, number in _CODES.items() if number == code), Status.ERROR)
-    summary = Summary(
+    return Summary(
         models=len(models),
         layers=len(layers),
         verified=statuses[LayerStatus.VERIFIED],
@@ -103,13 +116,4 @@ def report(
         findings={severity.value: severities[severity] for severity in Severity},
         status=status,
         exit_code=code,
-    )
-    return Report(
-        command=command,
-        models=models,
-        summary=summary,
-        tool={"name": "bninspect", "version": __version__},
-        environment={**environment.describe(), **running},
-        options=options,
-        shard=shard,
     )

@@ -6,15 +6,17 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 import click
 
 from bninspect import __version__, errors
+from bninspect.cli.configured import asking
 from bninspect.cli.messages import show_error
 
 INTERRUPTED = 130
 
-COMMANDS = ("inspect", "verify", "lint", "diff", "explain", "export", "rule", "doctor", "schema", "completion")
+COMMANDS = ("inspect", "verify", "lint", "diff", "explain", "export", "merge", "rule", "doctor", "schema", "completion")
 
 
 class Commands(click.Group):
@@ -33,9 +35,13 @@ class Commands(click.Group):
         return command
 
 
-@click.group(cls=Commands, context_settings={"auto_envvar_prefix": "BNINSPECT", "help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    params=[*asking()],
+    context_settings={"auto_envvar_prefix": "BNINSPECT", "help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="bninspect", message="%(prog)s %(version)s")
-def bninspect() -> None:
+def bninspect(**_: Any) -> None:
     """Is the batch normalisation of this model right?
 
     Recomputes gamma * (x - moving_mean) / sqrt(moving_variance + epsilon) + beta from the parameters in a model file,

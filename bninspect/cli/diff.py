@@ -7,11 +7,12 @@ from typing import Any
 import click
 
 from bninspect.cli import options as shared
+from bninspect.cli.configured import Configured
 from bninspect.cli.kinds import ModelPath
-from bninspect.cli.messages import Progress
+from bninspect.cli.progress import Progress
 
 
-@click.command("diff", short_help="Compare the parameters of two models, layer by layer.")
+@click.command("diff", cls=Configured, short_help="Compare the parameters of two models, layer by layer.")
 @click.argument("before", metavar="A", type=ModelPath())
 @click.argument("after", metavar="B", type=ModelPath())
 @shared.selecting

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bninspect.cli import options as shared
+from bninspect.cli.configured import Configured
 from bninspect.cli.kinds import ModelPath
-from bninspect.cli.messages import Progress
+from bninspect.cli.progress import Progress
 from bninspect.names import printable
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 _FILE = click.Path(exists=True, dir_okay=False)
 
 
-@click.command("explain", short_help="Show the arithmetic with its numbers; say which formula gave an output.")
+@click.command(
+    "explain", cls=Configured, short_help="Show the arithmetic with its numbers; say which formula gave an output."
+)
 @click.argument("model", required=False, type=ModelPath())
 @shared.selecting
 @click.option("--channel", type=click.IntRange(min=0), metavar="K", help="This channel of the layer only.")

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bninspect.cli import options as shared
+from bninspect.cli.configured import Configured
 from bninspect.cli.kinds import ModelPath
-from bninspect.cli.messages import Progress, say
+from bninspect.cli.messages import say
+from bninspect.cli.progress import Progress
 from bninspect.names import printable
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 FORMATS = ("npz", "json", "csv", "safetensors")
 
 
-@click.command("export", short_help="Write the parameters to npz, json, csv or safetensors.")
+@click.command("export", cls=Configured, short_help="Write the parameters to npz, json, csv or safetensors.")
 @click.argument("model", type=ModelPath())
 @shared.selecting
 @click.option("-f", "--format", type=click.Choice(FORMATS), required=True, help="Format of the export.")

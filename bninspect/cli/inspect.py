@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import click
 
+from bninspect.cli import many, reporting
 from bninspect.cli import options as shared
-from bninspect.cli.messages import Progress
-from bninspect.cli.output import emit
+from bninspect.cli.configured import Configured
 
 
-@click.command("inspect", short_help="List batch-norm layers, with what the file says of them.")
-@shared.models
+@click.command("inspect", cls=Configured, short_help="List batch-norm layers, with what the file says of them.")
+@many.models
 @shared.selecting
 @click.option("--wide", is_flag=True, help="Every column, however wide the terminal is.")
 @shared.reporting
@@ -28,8 +27,5 @@ def command(context: click.Context, /, **options: Any) -> int:
     shared.prestart(options)
     from bninspect import pipeline
 
-    with Progress(quiet=options["quiet"]) as progress:
-        around = shared.surroundings(context, progress, options["verbose"])
-        table_alone = options["format"] == "text" and not (options["json"] or options["output"] or options["layer"])
-        report = pipeline.inspect(options["models"], shared.settings(options), replace(around, brief=table_alone))
-    return emit(report, options)
+    table_alone = options["format"] == "text" and not options["layer"]
+    return reporting.report(context, options, pipeline.inspect, brief=table_alone)

@@ -28,6 +28,17 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # older click has none
         return int(float(found[1]) * _UNITS[found[2] or ""])
 
 
+class Finite(click.FloatRange):
+    """A number that is neither infinite nor NaN, which no range keeps out: NaN would be a limit that never comes."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not finite", param, ctx)
+        return number
+
+
 class ModelPath(click.Path):
     """A file or folder that exists, or the prefix of a TensorFlow checkpoint: `model.ckpt` for `model.ckpt.index`."""
 

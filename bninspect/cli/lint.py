@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import click
 
+from bninspect.cli import many, reporting
 from bninspect.cli import options as shared
-from bninspect.cli.messages import Progress
-from bninspect.cli.output import emit
+from bninspect.cli.configured import Configured
 
 
-@click.command("lint", short_help="Judge stored parameters: what is wrong, and what will not deploy.")
-@shared.models
+@click.command("lint", cls=Configured, short_help="Judge stored parameters: what is wrong, and what will not deploy.")
+@many.models
 @shared.selecting
 @shared.reporting
 @shared.limiting
@@ -28,7 +27,4 @@ def command(context: click.Context, /, **options: Any) -> int:
     shared.prestart(options)
     from bninspect import pipeline
 
-    with Progress(quiet=options["quiet"]) as progress:
-        around = shared.surroundings(context, progress, options["verbose"])
-        report = pipeline.inspect(options["models"], shared.settings(options), around)
-    return emit(replace(report, command="lint"), options)
+    return reporting.report(context, options, pipeline.inspect)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bninspect.cli import completing
-from bninspect.cli.kinds import Epsilon, ModelPath, Shape, Size, Target
+from bninspect.cli.configured import where
+from bninspect.cli.kinds import Epsilon, Finite, Shape, Size, Target
 from bninspect.settings import Settings
 
 if TYPE_CHECKING:
-    from bninspect.cli.messages import Progress
+    from bninspect.cli.progress import Progress
     from bninspect.pipeline import Surroundings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,7 +23,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 FORMATS = ("text", "json", "jsonl", "junit", "markdown", "github", "html")
 # Options that may be given several times: Settings calls them by the plural.
 _FIELDS = {"layer": "layers", "exclude_layer": "exclude_layers", "input_shape": "input_shapes", "import": "modules"}
-_TOLERANCE = click.FloatRange(min=0)
+_TOLERANCE = Finite(min=0)
+_LONGEST = 1e7  # seconds; what the system's timers can hold is not much longer
 
 
 def _each_to_its_own(
@@ -63,7 +65,7 @@ _SELECTING = (
 _LIMITING = (
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Finite(min=0, min_open=True, max=_LONGEST),
         metavar="SECONDS",
         help="Limit for reading (20) and for running (600) one model.",
     ),
@@ -75,7 +77,7 @@ _LIMITING = (
     ),
 )
 
-_REPORTING = (
+_WRITING = (
     click.option(
         "-f",
         "--format",
@@ -94,6 +96,9 @@ _REPORTING = (
         metavar="FORMAT=PATH",
         help="Write a report to a file as well; repeatable.",
     ),
+)
+
+_JUDGING = (
     click.option(
         "--select",
         metavar="RULES",
@@ -140,11 +145,6 @@ def _apply(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
     return decorate
 
 
-def models(function: F) -> F:
-    """Add the argument MODEL..."""
-    return click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=ModelPath())(function)
-
-
 def selecting(function: F) -> F:
     """Add options that choose and complete layers."""
     return _apply(_SELECTING)(function)
@@ -157,7 +157,12 @@ def limiting(function: F) -> F:
 
 def reporting(function: F) -> F:
     """Add options of what is reported, and where."""
-    return _apply(_REPORTING)(function)
+    return _apply((*_WRITING, *_JUDGING))(function)
+
+
+def writing(function: F) -> F:
+    """Add options of where reports go."""
+    return _apply(_WRITING)(function)
 
 
 def speaking(function: F) -> F:
@@ -232,6 +237,10 @@ def settings(options: dict[str, Any]) -> Settings:
         known["input_shapes"] = dict(known["input_shapes"])
     for name in {"select", "ignore"} & set(known):
         known[name] = tuple(rule.strip() for text in known[name] for rule in text.split(",") if rule.strip())
+    if rules := {*known.get("select", ()), *known.get("ignore", ()), *(one.rule for one in known.get("ignores", ()))}:
+        from bninspect.rules import manual
+
+        manual.require(rules)
     if (known.get("rtol") is None) != (known.get("atol") is None):
         raise click.UsageError("--rtol and --atol go together: one alone leaves the other to a guess")
     if known.get("modules") and not known["trust"]:
@@ -265,19 +274,15 @@ def _sources(context: click.Context) -> dict[str, Any]:
 
     from bninspect.records import Option
 
-    words = {
-        ParameterSource.COMMANDLINE: "command line",
-        ParameterSource.ENVIRONMENT: "environment",
-        ParameterSource.DEFAULT_MAP: "file",
-    }
+    words = {ParameterSource.COMMANDLINE: "command line", ParameterSource.ENVIRONMENT: "environment"}
     sources = {}
     for name, value in context.params.items():
         if _FIELDS.get(name, name) in Settings.__dataclass_fields__:
             source = context.get_parameter_source(name)
-            sources[name] = Option(
-                dict(value) if name == "input_shape" else value,
-                words.get(source, "default") if source else "default",
-            )
+            place = words.get(source, "default") if source else "default"
+            if source is ParameterSource.DEFAULT_MAP or (source is None and value):
+                place = where(context, name)
+            sources[name] = Option(dict(value) if name == "input_shape" else value, place)
     return sources
 
 

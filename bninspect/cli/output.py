@@ -18,25 +18,32 @@ if TYPE_CHECKING:
 UNWRITTEN = 3
 
 
-def emit(report: Report, options: dict[str, Any]) -> int:
+def emit(report: Report, options: dict[str, Any], *, streamed: bool = False) -> int:
     """Write `report` in every form that was asked for, and return its exit code; 3 if one could not be written.
 
     Whatever becomes of one, all the others are written: a report is the work of minutes.
+
+    Args:
+        report: what to write.
+        options: of the command.
+        streamed: whether standard output has had the lines of JSON Lines already, all but the last.
     """
     from bninspect import reports
+    from bninspect.reports import json_lines
 
     looks = reports.Looks(
         colour=coloured(options["color"]),
         width=_width(),
         verbosity=-1 if options["quiet"] else options["verbose"],
         wide=options.get("wide", False),
-        detailed=bool(options["layer"]),
+        detailed=bool(options.get("layer")),
     )
-    models = [Path(model) for model in options["models"]]
+    models = [Path(model) for model in (*options["models"], *(model.path for model in report.models))]
     form = "json" if options["json"] else options["format"]
     failures = [_attempt(report, kind, Path(path), models) for kind, path in options["output"]]
     # Without color=True click would take the colours out that were asked for.
-    click.echo(reports.REPORTS[form](report, looks), nl=False, color=looks.colour or None)
+    text = json_lines.last(report) if streamed else reports.REPORTS[form](report, looks)
+    click.echo(text, nl=False, color=looks.colour or None)
     for failure in filter(None, failures):
         show_error(failure.what, failure.why, failure.hint)
     return UNWRITTEN if any(failures) else report.summary.exit_code

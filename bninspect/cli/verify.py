@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
+from bninspect.cli import many, reporting
 from bninspect.cli import options as shared
-from bninspect.cli.messages import Progress
-from bninspect.cli.output import emit
+from bninspect.cli.configured import Configured
 
 
-@click.command("verify", short_help="Recompute by hand and compare with the framework.")
-@shared.models
+@click.command("verify", cls=Configured, short_help="Recompute by hand and compare with the framework.")
+@many.models
 @shared.selecting
 @shared.running
 @shared.reporting
@@ -28,7 +28,4 @@ def command(context: click.Context, /, **options: Any) -> int:
     shared.prestart(options)
     from bninspect import pipeline
 
-    with Progress(quiet=options["quiet"]) as progress:
-        around = shared.surroundings(context, progress, options["verbose"])
-        report = pipeline.verify(options["models"], shared.settings(options), around)
-    return emit(report, options)
+    return reporting.report(context, options, pipeline.verify)

@@ -1,7 +1,8 @@
 """JSON Lines: one line per model, so that a run that is cut short has told what it knew.
 
-The first line is what is known before any model, the last one what is known after all of them. Their members and the
-models between them, put together, are the JSON document. A reader passes over lines it does not know.
+The first line is what is known before any model, the last one what is known after all of them, which counts where
+both say something. Their members and the models between them, put together, are the JSON document. A reader passes
+over lines it does not know.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 from bninspect import wire
 from bninspect.records import ModelReport, Report
 
-_LAST = ("environment", "summary")
+_LAST = ("environment", "shard", "summary")
+"""What is known at the end; of the environment the versions are known before."""
 
 
 def render(report: Report) -> str:
@@ -23,8 +25,8 @@ def render(report: Report) -> str:
 
 
 def first(report: Report) -> str:
-    """Return the line before the models: schema version, command, tool and options."""
-    return _line({key: value for key, value in _frame(report).items() if key not in (*_LAST, "models")})
+    """Return the line before the models: schema version, command, tool, environment and options."""
+    return _line({key: value for key, value in _frame(report).items() if key not in ("summary", "shard", "models")})
 
 
 def line(model: ModelReport) -> str:
@@ -33,7 +35,7 @@ def line(model: ModelReport) -> str:
 
 
 def last(report: Report) -> str:
-    """Return the line after the models: environment and summary."""
+    """Return the line after the models: environment, part of the models, and summary."""
     frame = _frame(report)
     return _line({key: frame[key] for key in _LAST})
 

@@ -20,7 +20,9 @@ def linted(model: ModelReport, looks: Looks) -> Iterator[Line]:
     """Return the lines of one model that could be read."""
     found = [(layer, finding) for layer in model.layers for finding in layer.findings if finding.ignored is None]
     by_rule = Counter(finding.rule for _, finding in found)
-    yield line((printable(model.path), "bold"), f"  {plural(len(model.layers), 'batch-norm layer')}: {_count(found)}")
+    ignored = sum(finding.ignored is not None for layer in model.layers for finding in layer.findings)
+    counted = _count(found) + (f", {ignored} ignored" if ignored else "")
+    yield line((printable(model.path), "bold"), f"  {plural(len(model.layers), 'batch-norm layer')}: {counted}")
     shared: set[str] = set()
     for layer, finding in found:
         if finding.severity is Severity.NOTE and looks.verbosity < 0:

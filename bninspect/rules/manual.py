@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
@@ -126,6 +126,18 @@ def page(code: str) -> Page:
             hint=f"bninspect rule {near[0]}" if near else "bninspect rule lists them",
         )
     return found
+
+
+def require(beginnings: Iterable[str]) -> None:
+    """Raise UsageError unless each text is the code of a rule or its beginning: a typo must not loosen a gate."""
+    for one in beginnings:
+        if not one or not any(code.startswith(one) for code in pages()):
+            near = difflib.get_close_matches(one.upper(), pages(), n=1)
+            raise UsageError(
+                f"no rule begins with '{printable(one)}'",
+                why="rules are chosen by code, such as BN113, or by its beginning, such as BN1",
+                hint=f"did you mean {near[0]}?" if near else "bninspect rule lists them",
+            )
 
 
 def markdown() -> str:

@@ -1,0 +1,112 @@
+"""What an earlier run with the same options has found out already, from its JSON Lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bninspect import environment, wire
+from bninspect.errors import UsageError
+from bninspect.names import printable
+from bninspect.records import ModelReport, Report
+from bninspect.reports import json_lines
+
+_HARMLESS = frozenset({"jobs", "timeout", "max_memory", "allow_empty"})
+"""Options that no result depends on."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What can be taken over."""
+
+    models: Mapping[str, ModelReport] = field(default_factory=dict)
+    """By path, what was found out of models; their errors are tried again, and so is what has no digest."""
+    running: Mapping[str, Any] = field(default_factory=dict)
+    """What the framework's process said of its environment, if that run came to its end."""
+    stale: str = ""
+    """Why nothing of an earlier run can be taken over; empty if it can, or if there was none."""
+
+
+def earlier(path: Path, now: Report) -> Earlier:
+    """Return what the run that wrote a file of JSON Lines has found out, if `now` asks the same.
+
+    Args:
+        path: the file; if there is none, nothing is known yet.
+        now: a report without models, as the run that now begins will make it.
+
+    Raises:
+        UsageError: the file is no such report, or one of another command or of other options.
+    """
+    label = printable(str(path))
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot resume from {label}", why=str(error)) from error
+    if not text:
+        return Earlier()
+    head = _head(text, label)
+    for name, before, after in _asked(head, wire.encode(now)):
+        if before != after:
+            raise UsageError(
+                f"{label} is of another run",
+                why=f"its {name} is {_short(before)}, now it is {_short(after)}",
+                hint="resume with the same options, or name another file",
+            )
+    if changed := _changed(head, now):
+        return Earlier(stale=changed)
+    models = [one for one in json_lines.models(text) if one.error is None and one.sha256 is not None]
+    return Earlier({model.path: model for model in models}, _running(text, head))
+
+
+def _head(text: str, label: str) -> dict[str, Any]:
+    try:
+        head = json.loads(text.partition("\n")[0])
+        if "command" in head and all(isinstance(head[part], dict) for part in ("tool", "options")):
+            return dict(head)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise UsageError(
+        f"{label} is no report to resume from",
+        why="its first line is not that of JSON Lines as bninspect writes them",
+        hint="name a new file, or one that -o jsonl=FILE or --resume FILE wrote",
+    )
+
+
+def _running(text: str, head: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the last line adds to the first one's environment."""
+    try:
+        last = json_lines.parse(text).environment
+    except (ValueError, RecursionError):
+        return {}
+    return {name: value for name, value in last.items() if name not in (head.get("environment") or {})}
+
+
+def _asked(head: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return what was asked for then and now: (name, then, now)."""
+    before, after = head["options"], now["options"]
+    names = sorted({*before, *after} - _HARMLESS)
+    values = [(f"option {name}", _value(before, name), _value(after, name)) for name in names]
+    return [("command", head["command"], now["command"]), *values]
+
+
+def _value(options: Mapping[str, Any], name: str) -> Any:
+    option = options.get(name)
+    return option.get("value") if isinstance(option, dict) else None
+
+
+def _changed(head: Mapping[str, Any], now: Report) -> str:
+    """Return what of the surroundings is no longer the same, in words; empty if all is."""
+    known = head.get("environment") or {}
+    pairs = [("bninspect", head["tool"].get("version"), now.tool["version"])]
+    pairs += [(name, known.get(name), now.environment[name]) for name in ("python", *environment.PACKAGES)]
+    changed = (
+        f"{name} was {_short(before)} and is {_short(after)}" for name, before, after in pairs if before != after
+    )
+    return next(changed, "")
+
+
+def _short(value: Any) -> str:
+    return printable(json.dumps(value), 80)
