@@ -101,6 +101,7 @@ def main() -> int:
     output = _private_output()
     if task := sys.argv[2]:
         import_module(task.partition(":")[0]).prepare()
+    wire.write_frame(output, {"result": True})
     while (frame := wire.read_frame(sys.stdin.buffer)) is not None:
         message, arrays = frame
         answer = _answer(message, arrays, lambda text: wire.write_frame(output, {"progress": text}))

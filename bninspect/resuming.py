@@ -58,7 +58,7 @@ def earlier(path: Path, now: Report) -> Earlier:
     if changed := _changed(head, now):
         return Earlier(stale=changed)
     models = [one for one in json_lines.models(text) if one.error is None and one.sha256 is not None]
-    return Earlier({model.path: model for model in models}, _running(text, head))
+    return Earlier({model.path: model for model in models}, _running(text, now))
 
 
 def _head(text: str, label: str) -> dict[str, Any]:
@@ -75,13 +75,13 @@ def _head(text: str, label: str) -> dict[str, Any]:
     )
 
 
-def _running(text: str, head: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the last line adds to the first one's environment."""
+def _running(text: str, now: Report) -> dict[str, Any]:
+    """Return what a finished run knew of its environment besides what is known before any model."""
     try:
         last = json_lines.parse(text).environment
     except (ValueError, RecursionError):
         return {}
-    return {name: value for name, value in last.items() if name not in (head.get("environment") or {})}
+    return {name: value for name, value in last.items() if name not in now.environment}
 
 
 def _asked(head: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -13,14 +13,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from bninspect import errors
-from bninspect.settings import READ_BYTES, READ_SECONDS, Settings
+from bninspect.settings import READ_BYTES, READ_SECONDS, START_SECONDS, Settings
 from bninspect.stderr import Stderr
 
 T = TypeVar("T")
@@ -96,6 +96,9 @@ class Worker:
         self._show = show
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: Stderr | None = None
+        self._task = ""
+        self._ready = False
+        self._seconds = limits.seconds
         self._killed_for = ""
         self._ended = False
 
@@ -110,39 +113,44 @@ class Worker:
         self.close()
 
     def start(self, task: str = "") -> None:
-        """Start the child now and let it import what `task` (`module:function`) needs, without waiting for it."""
+        """Start the child now and let it import what `task` (`module:function`) needs, without waiting for it.
+
+        A child that replaces it imports that as well.
+        """
+        self._task = task or self._task
         if self._ended:
             raise errors.WorkerDied("the work was given up")
         if self._process is not None and self._process.poll() is None:
             return
         self.close()
-        self._process = _spare.pop((self.limits, task), None) or _spawn(self.limits, task)
+        self._ready = False
+        self._process = _spare.pop((self.limits, self._task), None) or _spawn(self.limits, self._task)
         assert self._process.stderr is not None  # noqa: S101 - narrows the type: PIPE was asked for
         self._stderr = Stderr(self._process.stderr, self._show, verbose=self._verbose)
 
     def call(self, task: str, kind: type[T], arguments: Mapping[str, Any], progress: Progress = silent) -> T:
         """Run `task` (`module:function`) in the child and return its answer as a record of type `kind`.
 
+        The time that the child takes to start is not the task's.
+
         Raises:
             BninspectError: the task's own error, `LimitExceeded`, or `WorkerDied`.
         """
         self.start()
-        self._killed_for = ""
-        stop = threading.Event()
-        watch = threading.Thread(target=self._watch, args=(stop,), daemon=True)
-        watch.start()
         try:
-            self._send({"task": task, "arguments": arguments, "seconds": self.limits.seconds})
-            return self._receive(kind, progress)
+            if not self._ready:
+                with self._watched(START_SECONDS):
+                    self._receive(bool, progress)
+                self._ready = True
+            with self._watched(self.limits.seconds):
+                self._send({"task": task, "arguments": arguments, "seconds": self.limits.seconds})
+                return self._receive(kind, progress)
         except BaseException as error:
             if not isinstance(error, errors.BninspectError) or isinstance(
                 error, (errors.WorkerDied, errors.LimitExceeded)
             ):
                 self._kill()
             raise
-        finally:
-            stop.set()
-            watch.join()
 
     def close(self) -> None:
         """End the child and let go of its pipes."""
@@ -186,12 +194,24 @@ class Worker:
                     raise self._post_mortem() from None
                 raise errors.WorkerDied("the worker process gave no usable answer", why=str(error)) from error
 
-    def _watch(self, stop: threading.Event) -> None:
-        """Kill the child when it is over its time, or over its resident memory."""
+    @contextlib.contextmanager
+    def _watched(self, seconds: float) -> Iterator[None]:
+        """Kill the child if the block takes longer, or if the child takes more memory than it may."""
+        self._killed_for, self._seconds = "", seconds
+        stop = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(stop, seconds), daemon=True)
+        watch.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            watch.join()
+
+    def _watch(self, stop: threading.Event, remaining: float) -> None:
         process = self._process
         if process is None:  # closed by another thread in this moment
             return
-        remaining, step = self.limits.seconds, 0.05 if self.limits.watched else self.limits.seconds
+        step = 0.05 if self.limits.watched else remaining
         while not stop.wait(min(step, remaining)):
             remaining -= step
             if remaining <= 0:
@@ -219,10 +239,16 @@ class Worker:
         code = self._process.wait()
         last = self._stderr.last_words()
         if self._killed_for == "time" or (code == -getattr(signal, "SIGXCPU", 0) != 0):
+            if not self._ready:
+                return errors.LimitExceeded(
+                    f"the worker process did not start within {self._seconds:g} s",
+                    why="importing what it needs takes seconds on an idle machine",
+                    hint="run it again with -vv to see all that it printed",
+                )
             return errors.LimitExceeded(
-                f"not finished within {self.limits.seconds:g} s",
+                f"not finished within {self._seconds:g} s",
                 why="the time limit ends what hangs, whatever the cause",
-                hint=f"give it more time: --timeout {max(60, round(5 * self.limits.seconds))}",
+                hint=f"give it more time: --timeout {max(60, round(5 * self._seconds))}",
             )
         if self._killed_for == "memory" or "MemoryError" in last or "bad_alloc" in last:
             return errors.LimitExceeded(

@@ -61,6 +61,30 @@ def test_a_native_hang_is_ended_by_the_clock_and_the_next_call_works() -> None:
         assert worker.call(f"{TASKS}:echo", Option, {"value": 1}).value == 1
 
 
+def test_the_start_of_the_process_is_not_the_time_of_the_task_and_a_new_process_starts_alike() -> None:
+    with Worker(Limits(2, 1_500_000_000)) as worker:
+        worker.start("slow_to_start:echo")
+        assert worker.call("slow_to_start:echo", Option, {"value": 1}).value == 1
+        with pytest.raises(errors.LimitExceeded, match="not finished within 2 s"):
+            worker.call("slow_to_start:hang", Option, {})
+        assert worker.call("slow_to_start:echo", Option, {"value": 2}).value == 2
+
+
+def test_a_process_that_never_starts_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bninspect.worker.START_SECONDS", 1.0)
+    with Worker(GENEROUS) as worker:
+        worker.start("slow_to_start:echo")
+        with pytest.raises(errors.LimitExceeded, match="did not start within 1 s"):
+            worker.call("slow_to_start:echo", Option, {"value": 1})
+
+
+def test_work_that_was_given_up_is_not_begun_again() -> None:
+    with Worker(GENEROUS) as worker:
+        pass
+    with pytest.raises(errors.WorkerDied, match="given up"):
+        worker.call(f"{TASKS}:echo", Option, {"value": 1})
+
+
 def test_a_crash_is_named_by_its_signal(worker: Worker) -> None:
     with pytest.raises(errors.WorkerDied, match="SIGSEGV"):
         worker.call(f"{TASKS}:crash", Option, {})
