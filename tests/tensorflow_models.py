@@ -298,7 +298,7 @@ def keras_model(keras: Any) -> tuple[Any, Truth]:
         "nocenter": norm(name="nocenter", center=False),
         "mixed": norm(name="mixed", dtype="mixed_float16"),
         "brain": norm(name="brain", dtype="mixed_bfloat16"),
-        "shared": norm(name="shared"),
+        "shared": norm(name="shared", scale=False),
         "sequence": norm(name="sequence"),
         "steps": norm(name="steps", axis=1),
         "wide": norm(name="wide", dtype="float64"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bninspect.errors import RuntimeFailure
 from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.flatten import FlatGraph, FlatNode
-from bninspect.formats.tensorflow.graph import Signature
+from bninspect.formats.tensorflow.graph import Signature, TensorInfo
 from bninspect.names import printable
 from bninspect.runtimes.inputs import Input
 
@@ -30,62 +30,51 @@ def feeds(flat: FlatGraph, signature: Signature | None) -> tuple[tuple[Feed, ...
 
     Args:
         flat: the flat graph of the signature, or of all there is.
-        signature: None where the graph has none.
+        signature: None where the graph has none: then every placeholder is an input.
 
     Raises:
-        RuntimeFailure: the graph needs an input that the signature does not state.
+        RuntimeFailure: the graph needs an input that the signature does not state, or that nobody describes.
     """
-    needed = {node.node.name: node for node in flat.nodes.values() if node.op in _PLACEHOLDERS}
-    tables = dict(_tables(flat))
-    if signature is None:
-        stated = {name: f"{name}:0" for name in needed}
-    else:
-        stated = {name: info.tensor for name, info in signature.inputs.items() if info.tensor}
-    inputs, off = [], list(flat.assumed)
-    for name, fed in stated.items():
-        node = needed.pop(fed.partition(":")[0], None)
-        if node is None and signature is None:
-            continue
-        if fed.partition(":")[0] in flat.assumed:
-            continue
-        info = signature.inputs[name] if signature is not None else None
-        dtype = info.dtype if info is not None else node.node.dtype("dtype") if node is not None else 0
-        shape = info.shape if info is not None else _shape(node)
-        if dtype == tensor.BOOL and shape in ((), None):
-            off.append(fed.partition(":")[0])
-            continue
-        inputs.append(Feed(fed, _input(name, dtype, shape, tables.get(fed.partition(":")[0]))))
-    missing = sorted(needed.keys() - set(off))
-    for name in list(missing):
-        if needed[name].node.dtype("dtype") == tensor.BOOL:
-            off.append(name)
-            missing.remove(name)
+    needed = {node.node.name: _info(node) for node in flat.nodes.values() if node.op in _PLACEHOLDERS}
+    stated = needed if signature is None else {name: one for name, one in signature.inputs.items() if one.tensor}
+    switches = {_node(one) for one in (*needed.values(), *stated.values()) if _is_switch(one)} | set(flat.assumed)
+    missing = needed.keys() - {_node(one) for one in stated.values()} - switches
     if missing:
         raise RuntimeFailure(
-            "the signature does not state all that its graph takes", why=f"placeholder {printable(missing[0])!r}"
+            "the signature does not state all that its graph takes", why=f"placeholder {printable(min(missing))!r}"
         )
-    return tuple(inputs), tuple(dict.fromkeys(off))
+    tables = dict(_tables(flat))
+    inputs = [
+        Feed(one.tensor, _input(name, one, tables.get(_node(one))))
+        for name, one in stated.items()
+        if _node(one) not in switches
+    ]
+    return tuple(inputs), tuple(sorted(switches))
 
 
-def _shape(node: FlatNode | None) -> tuple[int | None, ...] | None:
-    if node is None or "shape" not in node.node.attributes:
-        return None
-    return tensor.shape_of(node.node.attribute("shape").message(7))
+def _node(info: TensorInfo) -> str:
+    return info.tensor.partition(":")[0]
 
 
-def _input(name: str, dtype: int, shape: tuple[int | None, ...] | None, below: int | None) -> Input:
+def _is_switch(info: TensorInfo) -> bool:
+    return info.dtype == tensor.BOOL and info.shape in ((), None)
+
+
+def _info(node: FlatNode) -> TensorInfo:
+    shape = tensor.shape_of(node.node.attribute("shape").message(7)) if "shape" in node.node.attributes else None
+    return TensorInfo(f"{node.node.name}:0", node.node.dtype("dtype"), shape)
+
+
+def _input(name: str, info: TensorInfo, below: int | None) -> Input:
     import tensorflow as tf
 
-    if shape is None:
-        raise RuntimeFailure(
-            f"the graph does not say what its input {printable(name)!r} is like", why="its shape is wholly open"
-        )
-    if not dtype:
-        raise RuntimeFailure(f"input {printable(name)!r} is no single tensor", why="the signature says so")
-    kind = str(tf.as_dtype(dtype).name)
+    if not info.dtype or info.shape is None:
+        why = "its shape is wholly open" if info.dtype else "it is no single tensor"
+        raise RuntimeFailure(f"nobody says what input {printable(name)!r} is like", why=why)
+    kind = str(tf.as_dtype(info.dtype).name)
     if below is None and kind.startswith(("int", "uint")):
-        below = 256 if len(shape) >= 4 else 2
-    return Input(name, shape, kind, below)
+        below = 256 if len(info.shape) >= 4 else 2
+    return Input(name, info.shape, kind, below)
 
 
 def _tables(flat: FlatGraph) -> Iterator[tuple[str, int]]:
@@ -104,8 +93,3 @@ def _behind(flat: FlatGraph, name: str) -> FlatNode:
     while node.op in _PASSING and node.inputs:
         node = flat.nodes[node.inputs[0][0]]
     return node
-
-
-def listed(found: tuple[Feed, ...]) -> Mapping[str, Feed]:
-    """Return feeds by the name of the input."""
-    return {feed.taken.name: feed for feed in found}

@@ -40,10 +40,23 @@ class Located:
 
 @dataclass(frozen=True)
 class _Identity:
-    """What makes two sites calls of one layer: the same parameters and the same epsilon."""
+    """What makes two sites calls of one layer: the same parameters and the same epsilon.
 
-    sources: frozenset[tuple[str, tuple[str, ...]]]
+    Parameters are the same if the nodes that hold them are the same in the file: where two signatures, or two calls,
+    lead to one function, its constants have different names in the flat graphs.
+    """
+
+    sources: frozenset[tuple[str, tuple[int, ...]]]
     epsilon: float | None
+
+    @classmethod
+    def of(cls, site: Site, graph: FlatGraph) -> _Identity:
+        own = {name: leaf for name, leaf in site.parameters.items() if not _is_filled_in(leaf, graph)}
+        nodes = {
+            (name, tuple(id(graph.nodes[source].node) for source in leaf.sources))
+            for name, leaf in (own or site.parameters).items()
+        }
+        return cls(frozenset(nodes), site.epsilon)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +104,7 @@ def _grouped(searched: Sequence[Searched]) -> list[_Group]:
     groups: dict[_Identity, _Group] = {}
     for one in searched:
         for site in one.found.sites:
-            sources = {(name, leaf.sources) for name, leaf in site.parameters.items()}
-            identity = _Identity(frozenset(sources), site.epsilon)
+            identity = _Identity.of(site, one.graph)
             group = groups.setdefault(identity, _Group(identity, one.graph, one.signature, {}))
             group.sites[one.signature] = (*group.sites.get(one.signature, ()), site)
     return list(groups.values())
@@ -137,7 +149,7 @@ def _titles(groups: Sequence[_Group], described: Mapping[_Identity, KerasNorm], 
     for number, group in enumerate(groups):
         norm = described.get(group.identity)
         own = [scopes[number] for scopes in (of_variables, of_keys) if scopes.count(scopes[number]) == 1]
-        known = [norm.name if norm is not None else "", *own, names.scope_of(group.first.name)]
+        known = [norm.name if norm is not None else "", *own, names.scope_of(group.first.name), names.NAMELESS]
         titles.append(next(title for title in known if title))
     return names.distinct(titles)
 
@@ -148,8 +160,13 @@ def _stored_keys(group: _Group, variables: Variables) -> list[str]:
 
 def _named_leaves(group: _Group) -> list[Leaf]:
     leaves = group.first.parameters.values()
-    named = [leaf for leaf in leaves if not is_filled_in(group.graph.nodes[leaf.sources[0]].node.name)]
-    return named or list(leaves)
+    return [leaf for leaf in leaves if not _is_filled_in(leaf, group.graph)] or list(leaves)
+
+
+def _is_filled_in(leaf: Leaf, graph: FlatGraph) -> bool:
+    """Return whether an operation was only given a constant because it must have one."""
+    nodes = [graph.nodes[source] for source in leaf.sources]
+    return all(node.op in ("Const", "Fill") and is_filled_in(node.node.name) for node in nodes)
 
 
 def _keys(group: _Group, variables: Variables) -> dict[str, str]:
@@ -166,7 +183,7 @@ def _layer(group: _Group, title: str, variables: Variables, norm: KerasNorm | No
         values = variables.value(graph, leaf)
         if values is None:
             notes.append(f"the file holds no values for its {name}: {printable(leaf.sources[0])}")
-        elif not (name in _NEUTRAL and _is_neutral(name, leaf, graph, values)):
+        elif not (_is_filled_in(leaf, graph) and (values == _NEUTRAL.get(name)).all()):
             arrays[name] = stored.per_channel(values)
     if site.hidden:
         notes.append(f"it is {site.hidden}: its input and output cannot be observed")
@@ -205,13 +222,6 @@ def site_axis(site: Site, values: Array | None) -> tuple[int, ...]:
     if site.axis is not None:
         return site.axis
     return (-1,) if values is None or values.ndim < 2 else axes_of(values.shape)
-
-
-def _is_neutral(name: str, leaf: Leaf, graph: FlatGraph, values: Array) -> bool:
-    """Return whether the fused operation was only given this because it must have one: the layer has none."""
-    nodes = [graph.nodes[source] for source in leaf.sources]
-    filled = all(node.op in ("Const", "Fill") and is_filled_in(node.node.name) for node in nodes)
-    return filled and bool((values == _NEUTRAL[name]).all())
 
 
 def _epsilon(site: Site, norm: KerasNorm | None) -> tuple[float | None, tuple[str, ...]]:
