@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bninspect.records import Array
 
 MOST_STEPS = 128
+_MOST_DIGITS = 300
 
 
 def width(channels: int) -> int:
@@ -65,10 +66,10 @@ def _short(numbers: Float64) -> tuple[float | None, ...]:
     with np.errstate(all="ignore"):
         digits = 4 - np.floor(np.log10(np.abs(numbers)))
         # A power of ten is exact up to 22: dividing a whole number by it gives the float with the shortest decimals.
-        up, down = 10.0 ** np.clip(digits, 0, 300), 10.0 ** np.clip(-digits, 0, 300)
+        up, down = 10.0 ** np.clip(digits, 0, _MOST_DIGITS), 10.0 ** np.clip(-digits, 0, _MOST_DIGITS)
         short = np.rint(numbers * up / down) / up * down
-    # Zero has no digits, and the smallest and largest numbers leave the range on the way: they stay as they are.
-    kept = np.where(np.isfinite(short) & (short != 0), short, numbers)
+        # Zero has no digits, and the smallest and largest numbers leave the range on the way: they stay as they are.
+        kept = np.where((np.abs(digits) <= _MOST_DIGITS) & np.isfinite(short), short, numbers)
     if np.isfinite(kept).all():
         return tuple(kept.tolist())
     return tuple(one if math.isfinite(one) else None for one in kept.tolist())

@@ -11,12 +11,18 @@ from hypothesis import strategies as st
 
 from bninspect import strips
 
-VALUES = st.lists(
-    st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([math.nan, math.inf, -math.inf]),
-    min_size=1,
-    max_size=600,
-)
-RATIOS = st.lists(st.floats(0, allow_infinity=False) | st.just(math.inf), min_size=1, max_size=600)
+
+def many(one: st.SearchStrategy[float]) -> st.SearchStrategy[list[float]]:
+    """Return lists with more numbers than there are steps as often as with fewer."""
+
+    def drawn(few: list[float], length: int, seed: int) -> list[float]:
+        return [float(number) for number in np.random.default_rng(seed).choice(few, length)]
+
+    return st.builds(drawn, st.lists(one, min_size=1, max_size=20), st.integers(1, 600), st.integers(0, 99))
+
+
+VALUES = many(st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([math.nan, math.inf, -math.inf]))
+RATIOS = many(st.floats(0, allow_infinity=False) | st.just(math.inf))
 
 
 def steps(values: list[float]) -> list[list[float]]:

@@ -91,7 +91,7 @@ def test_many_reasons_are_cut_short() -> None:
     assert len(message.splitlines()) == 9
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(report=reports())
 def test_nothing_in_a_report_becomes_a_command(report: Report) -> None:
     text = github.render(report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -23,6 +24,7 @@ junitparser = pytest.importorskip("junitparser")
 RUN = Run("keras 3", Evidence.MODEL)
 
 
+@cache
 def judged(*, wrong: bool = False, reached: bool = True, **settings: Any) -> LayerReport:
     stored = layer()
     judge = Judge((stored,), Settings(**settings))

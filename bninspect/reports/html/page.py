@@ -81,18 +81,20 @@ def _header(report: Report) -> Iterator[Markup | None]:
 
 
 def _models(models: list[tuple[int, ModelReport]]) -> Markup:
+    was_run = any(layer.status for _, model in models for layer in model.layers)
     rows = [
         (
             element("a", code(model.path, 500), href=f"#model-{index}"),
             model_part.badge(model.status),
             f"{len(model.layers):,}",
-            _worst(model.layers),
+            *((_worst(model.layers),) if was_run else ()),
             f"{model.seconds:.1f} s",
-            printable(model.runtime or "-"),
+            printable((model.runtime if was_run else model.format) or "-"),
         )
         for index, model in models
     ]
-    head = ("model", "verdict", "layers", "worst error", "took", "runtime")
+    measured = ("worst error", "took", "runtime") if was_run else ("took", "format")
+    head = ("model", "verdict", "layers", *measured)
     found = table(head, rows, caption="All models, failures first", class_="status")
     return element("section", element("h2", "Models"), found)
 
@@ -113,11 +115,12 @@ def _footer(report: Report) -> Iterator[Markup]:
         head: tuple[Child, ...] = ("option", "value", "from")
         options = table(head, rows, caption="Options and where they came from")
         yield element("details", element("summary", "Options"), options)
-    yield element("h2", "How to read this")
-    yield element(
-        "p",
-        "Every value that the runtime computed is compared with ",
-        element("code", wording.FORMULA),
-        ", computed by hand from the parameters in the file. The error is given as a multiple of the rounding bound"
-        " that is proven for the arithmetic of the runtime: up to 1 is rounding, beyond 1 is a mismatch.",
-    )
+    if any(layer.comparisons for model in report.models for layer in model.layers):
+        yield element("h2", "How to read this")
+        yield element(
+            "p",
+            "Every value that the runtime computed is compared with ",
+            element("code", wording.FORMULA),
+            ", computed by hand from the parameters in the file. The error is given as a multiple of the rounding bound"
+            " that is proven for the arithmetic of the runtime: up to 1 is rounding, beyond 1 is a mismatch.",
+        )
