@@ -24,7 +24,7 @@ Search = Callable[[str], tuple[str, ...]]
 
 _PATTERN = re.compile(r"[*?\[]")
 
-_SHARED_SUFFIXES = frozenset({".pb", ".npz", ".index", ".msgpack"})
+_SHARED_SUFFIXES = frozenset({".pb", ".npz", ".msgpack"})
 """Endings that other files have too: there the content decides. A file with any other ending of a model is one, so
 that a damaged one is an error and never passed over."""
 
@@ -146,6 +146,8 @@ def _is_model(path: Path, beside: list[str], formats: tuple[Format, ...]) -> boo
     endings = [one for known in formats for one in known.suffixes if path.name.endswith(one)]
     if not endings or f"{_KERAS_SHARD.sub('', path.name)}.weights.json" in beside:
         return False
+    if ".index" in endings:
+        return any(name.startswith(f"{path.name.removesuffix('.index')}.data-") for name in beside)
     if not path.is_file():
         return path.is_symlink()  # to nothing: an error, and no pipe that would have to be waited for
     if _SHARED_SUFFIXES.isdisjoint(endings):
