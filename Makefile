@@ -14,8 +14,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: setup  ## verify a trained model, and export its parameters
-	$(BIN)/bninspect verify sample_models/digits_keras2.h5
-	$(BIN)/bninspect inspect sample_models/digits_keras2.h5
+	$(BIN)/bninspect verify sample_models/keras2_digits.h5
+	$(BIN)/bninspect inspect sample_models/keras2_digits.h5
 
 test: setup  ## all tests
 	$(BIN)/python -m pytest
