@@ -39,7 +39,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -88,9 +88,11 @@ class Moments:
         u, tiny = kernel.unit + precision("float64").unit, kernel.tiny
         where = None if mask is None else np.broadcast_to(mask, x.shape)
         mean, variance = batch_moments(x, axis, where=where)
-        magnitude, _ = batch_moments(np.abs(x), axis, where=where)
+        others = tuple(a for a in range(x.ndim) if a not in axis)
         n = _count(x.shape, axis, where).reshape(mean.shape)
         with np.errstate(all="ignore"):
+            counted: Any = True if where is None else where
+            magnitude = np.sum(np.abs(x), axis=others, dtype=np.float64, where=counted).reshape(mean.shape) / n
             slack = 0.0 if mask is None else MASK_SLACK / n
             size = np.abs(mean)
             d = (u * ((n - 1) * magnitude + 3 * size)) * (1 + 64 * u) + slack * size + 4 * tiny
@@ -104,7 +106,7 @@ class Moments:
             e = e + 8 * tiny * (1 + np.sqrt(variance) + d + size)
             # Sums that the type cannot hold become infinite somewhere on the way, and nobody can say where.
             largest = (variance + np.square(size)) * n if one_pass else np.maximum(magnitude, variance + d * d) * n
-            known = (n > 0) & (largest < kernel.largest)
+            known = largest < kernel.largest  # not of a channel without values, which has NaN
         return cls(n, mean, variance, np.where(known, d, np.nan), np.where(known, e, np.nan))
 
     def kept(self, estimator: Estimator, epsilon: float) -> tuple[Float64, Float64]:

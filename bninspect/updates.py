@@ -114,7 +114,6 @@ class Updates:
             self.momentum**2: "it is updated twice",
             0.0: "it is replaced by that of the batch",
         }
-        mistakes.pop(self.momentum, None)
         fitting = [said for momentum, said in mistakes.items() if self.compared(name, momentum=momentum).agrees]
         yield from fitting
         fitted = None if fitting else self._fitted(name)

@@ -135,6 +135,12 @@ def test_masked_values_do_not_count() -> None:
     assert moments.kept(Estimator.OVERCORRECTED, 1e-3)[0] == pytest.approx([2 / 0.999] * 2)
 
 
+def test_what_the_biased_variance_may_be_off_grows_with_the_unbiased_one() -> None:
+    moments = Moments.of(np.array([[1.0], [2.0]], F), (1,))
+    variance, error = moments.kept(Estimator.UNBIASED, 1e-3)
+    assert (variance[0], error[0]) == (0.5, 2 * moments.variance_error[0])
+
+
 def test_a_channel_without_values_promises_nothing() -> None:
     mask = np.array([[True, False], [True, False]])
     moments = Moments.of(np.ones((2, 2), F), (1,), mask=mask)

@@ -166,11 +166,16 @@ def test_another_momentum_is_named(stated: float, used: Any, cause: str) -> None
 
 def test_the_message_has_the_arithmetic() -> None:
     stored = layer()
-    (finding, _) = found(verdict(stored, trained(stored, momentum=0.5)), "BN312")
+    wrong = trained(stored, momentum=0.5, kept=N / (N - 1), estimator=Estimator.UNBIASED)
+    finding, of_variance = found(verdict(stored, wrong), "BN312")
     channel = finding.evidence["channels"][0]
     old, mean = stored.arrays["moving_mean"][channel], batch().reshape(-1, 3).astype(np.float64).mean(axis=0)[channel]
     said = f"In channel {channel}, 0.99 * {old:.6g} + 0.01 * {mean:.6g} = {0.99 * old + 0.01 * mean:.6g} by hand and "
     assert f"{said}{0.5 * old + 0.5 * mean:.6g} in the runtime." in finding.message
+    channel = of_variance.evidence["channels"][0]
+    old = stored.arrays["moving_variance"][channel]
+    variance = batch().reshape(-1, 3).astype(np.float64).var(axis=0, ddof=1)[channel]
+    assert f"0.99 * {old:.6g} + 0.01 * {variance:.6g} = {0.99 * old + 0.01 * variance:.6g}" in of_variance.message
 
 
 def test_what_nothing_explains_is_not_explained() -> None:
@@ -348,6 +353,14 @@ def test_several_calls_are_joined_and_the_worst_counts() -> None:
     output, mean, _ = report.comparisons[2:]
     assert (output.calls, output.agrees, mean.calls, mean.agrees) == (3, True, 3, False)
     assert report.estimator is None
+
+
+def test_a_call_that_tells_no_estimator_takes_back_nothing() -> None:
+    stored = layer()
+    large = trained(stored, x=batch(2, (300, 300, 3)))
+    assert verdict(stored, large).estimator is None
+    assert verdict(stored, trained(stored), large).estimator is Estimator.BIASED
+    assert verdict(stored, large, trained(stored)).notes[-1].endswith("n = 12")
 
 
 def test_tolerances_of_those_who_insist_replace_the_bounds() -> None:
