@@ -147,6 +147,8 @@ class Bundle:
 
     def _open(self, path: Path) -> BinaryIO:
         try:
+            if path.exists() and not path.is_file():  # Opening a pipe would wait for its other end.
+                raise UnreadableFile(f"{printable(path.name)} is no file", why="it is a folder or a device")
             return self._stack.enter_context(path.open("rb"))
         except OSError as error:
             raise UnreadableFile(

@@ -98,7 +98,7 @@ def parts(path: Path) -> tuple[Path, ...]:
         found = sorted(
             one
             for one in place.prefix.parent.iterdir()
-            if one.name == f"{name}.index" or one.name.startswith(f"{name}.data-")
+            if (one.name == f"{name}.index" or one.name.startswith(f"{name}.data-")) and one.is_file()
         )
     return (*found, *([place.graph] if place.graph.is_file() else []))
 
@@ -169,14 +169,15 @@ def _matches(path: Path, head: bytes) -> bool:
 
 def _read(path: Path) -> Checkpoint:
     try:
-        with open_checkpoint(path) as opened:
+        with files.counted(parts(path)) as counts, open_checkpoint(path) as opened:
+            size, digest = counts()
             checkpoint = Checkpoint(
                 path=str(path),
                 format=NAME,
                 writer="",
                 layers=(),
-                sha256=files.digest(parts(path)),
-                bytes=sum(part.stat().st_size for part in parts(path)),
+                sha256=digest,
+                bytes=size,
             )
             if opened.model is None or opened.meta is None:
                 return replace(checkpoint, layers=tuple(_layers(opened.store)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from bninspect.errors import UnreadableFile, UnsafeFile
@@ -26,6 +28,17 @@ def whole(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UnreadableFile(f"{printable(path.name)} cannot be read", why=error.strerror or str(error)) from error
+
+
+@contextmanager
+def counted(paths: Sequence[Path]) -> Iterator[Callable[[], tuple[int, str]]]:
+    """Start to compute the digest of files that are being read; yield what returns their bytes and their digest.
+
+    Beside the reading, because hashing a large file takes longer than reading its batch norms.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(digest, paths)
+        yield lambda: (sum(path.stat().st_size for path in paths), future.result())
 
 
 def digest(paths: Iterable[Path]) -> str:

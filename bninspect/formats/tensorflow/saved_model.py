@@ -120,7 +120,8 @@ def _read(path: Path) -> Checkpoint:
             hint=f"load and save it with TensorFlow, which writes {GRAPH}",
         )
     try:
-        with open_saved_model(path) as opened:
+        with files.counted(parts(path)) as counts, open_saved_model(path) as opened:
+            size, digest = counts()
             return Checkpoint(
                 path=str(path),
                 format=NAME,
@@ -128,8 +129,8 @@ def _read(path: Path) -> Checkpoint:
                 layers=tuple(one.layer for one in opened.model.layers),
                 notes=(*opened.notes, *opened.model.notes),
                 code=opened.model.code,
-                sha256=files.digest(parts(path)),
-                bytes=sum(part.stat().st_size for part in parts(path)),
+                sha256=digest,
+                bytes=size,
             )
     except OSError as error:
         raise UnreadableFile(f"{printable(path.name)} cannot be read", why=error.strerror or "") from error

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from tensorflow_files import Value, const, graph, message, node, shape, tensor_info, write_bundle, write_saved_model
+from hypothesis import given
+from hypothesis import strategies as st
+from tensorflow_files import (
+    Value,
+    const,
+    function,
+    graph,
+    message,
+    node,
+    shape,
+    tensor_info,
+    write_bundle,
+    write_saved_model,
+)
 
 from bninspect import formats
-from bninspect.errors import DamagedFile, UnknownFormat, UnreadableFile, UnsafeFile
+from bninspect.errors import BninspectError, DamagedFile, UnknownFormat, UnreadableFile, UnsafeFile
 from bninspect.formats.tensorflow import files
 from bninspect.records import Array
 
@@ -214,3 +229,50 @@ def test_a_graph_larger_than_any_is_not_read(tmp_path: Path, monkeypatch: pytest
 def test_a_prefix_of_nothing_is_nothing(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFile, match="no such file"):
         formats.read(tmp_path / "model.ckpt")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "ck", ARRAYS)
+    shard = tmp_path / "ck.data-00000-of-00001"
+    shard.unlink()
+    os.mkfifo(shard)
+    # The reader must not open it to compute its digest either.
+    with pytest.raises(UnreadableFile, match="is no file"):
+        formats.read(tmp_path / "ck")
+
+
+@given(st.data())
+def test_any_damage_is_an_error_of_ours_or_changes_only_what_it_says(data: st.DataObject) -> None:
+    changed = bytearray(MODEL)
+    for _ in range(data.draw(st.integers(1, 4))):
+        position = data.draw(st.integers(0, len(changed) - 1))
+        changed[position : position + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "saved_model.pb").write_bytes(changed)
+        try:
+            layers = formats.read(Path(folder)).layers
+        except BninspectError:
+            return
+        assert all(array.size < 1000 for layer in layers for array in layer.arrays.values())
+
+
+BRANCHES = [
+    function(name, ["a"], {"r": "n:y:0"}, [node("n", op, "a")]) for name, op in (("then", "Relu"), ("other", "Tanh"))
+]
+CONDITIONAL = [
+    node("p", "Placeholder", dtype=np.dtype("bool")),
+    node("if", "If", "p", "y", then_branch=("func", "then"), else_branch=("func", "other")),
+    node("switch", "Switch", "if", "p"),
+    node("out", "Merge", "switch", "switch:1"),
+]
+MODEL = message(
+    (1, 1),
+    (
+        2,
+        message(
+            (1, message((4, "serve"))),
+            (2, frozen() + graph(*CONDITIONAL, functions=BRANCHES)),
+            (5, message((1, "serving_default"), (2, message((2, message((1, "y"), (2, tensor_info("out:0")))))))),
+        ),
+    ),
+)
