@@ -52,32 +52,33 @@ class Configured(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the command line, with the configuration as defaults."""
         rules: dict[str, Any] = {}
-        if not ctx.resilient_parsing:
-            given, _, _ = self.make_parser(ctx).parse_args(list(args))
-            found = _configuration(given, ctx.parent.params if ctx.parent else {})
-            if found.path:
-                _check_names(found.table, ctx)
-                ctx.default_map, rules = _defaults(self, ctx, found)
+        found = Configuration() if ctx.resilient_parsing else self._configuration(ctx, args)
+        if found.path:
+            _check_names(found.table, ctx)
+            ctx.default_map, rules = _defaults(self, ctx, found)
         rest = super().parse_args(ctx, args)
         if _reports(self):
             ctx.params.update(rules)
             _tell_expired(rules, ctx)
         return rest
 
+    def _configuration(self, context: click.Context, arguments: list[str]) -> Configuration:
+        """Return what applies: nothing with --isolated or --help, the file of --config, else the nearest one."""
+        given, _, _ = self.make_parser(context).parse_args(list(arguments))
+        before = context.parent.params if context.parent else {}
+        path = given.get("config") or before.get("config")
+        isolated = given.get("isolated") or before.get("isolated")
+        if isolated and path:
+            raise click.UsageError("--config and --isolated exclude each other", context)
+        asked = self.get_help_option(context)
+        if isolated or (asked and given.get(str(asked.name))):
+            return Configuration()
+        return configuration.read(Path(path)) if path else configuration.find(Path.cwd())
+
 
 def where(context: click.Context, name: str) -> str:
     """Return the file and table that the value of an option came from."""
     return str(context.meta.get(_WHERE, {}).get(name, "file"))
-
-
-def _configuration(given: Mapping[str, Any], before: Mapping[str, Any]) -> Configuration:
-    """Return what applies: nothing with --isolated, the file of --config, else the nearest one."""
-    path = given.get("config") or before.get("config")
-    if given.get("isolated") or before.get("isolated"):
-        if path:
-            raise click.UsageError("--config and --isolated exclude each other")
-        return Configuration()
-    return configuration.read(Path(path)) if path else configuration.find(Path.cwd())
 
 
 def _options(command: click.Command) -> dict[str, click.Option]:

@@ -1,0 +1,107 @@
+"""What an earlier run has found out is taken over only if the same was asked, of the same program."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from made_reports import layer, model, report
+
+from bninspect import errors, resuming, summary
+from bninspect.errors import UsageError
+from bninspect.records import Report
+from bninspect.reports import json_document, json_lines
+
+GOOD, BAD = model("good.h5"), model("bad.h5", layer(ratio=9.0))
+BROKEN = summary.broken("broken.h5", errors.DamagedFile("truncated"))
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "r.jsonl"
+    path.write_text(text)
+    return path
+
+
+def test_results_are_taken_over_and_errors_are_tried_again(tmp_path: Path) -> None:
+    nameless = replace(model("folder.keras"), sha256=None)
+    path = written(tmp_path, json_lines.render(report(GOOD, BAD, BROKEN, nameless)))
+    assert resuming.earlier(path, report()).models == {"good.h5": GOOD, "bad.h5": BAD}
+
+
+@pytest.mark.parametrize("lost", [1, 40, 400])
+def test_a_run_that_was_cut_short_gives_what_it_had(lost: int, tmp_path: Path) -> None:
+    before = report(GOOD, BAD)
+    text = json_lines.first(before) + json_lines.line(GOOD) + json_lines.line(BAD)[:-lost]
+    known = resuming.earlier(written(tmp_path, text), report())
+    assert known.models["good.h5"] == GOOD
+    assert known.running == {}
+    assert set(known.models) <= {"good.h5", "bad.h5"}
+
+
+def test_the_last_result_of_a_model_counts(tmp_path: Path) -> None:
+    newer = replace(GOOD, seconds=2.5)
+    text = json_lines.first(report()) + json_lines.line(GOOD) + json_lines.line(newer)
+    assert resuming.earlier(written(tmp_path, text), report()).models == {"good.h5": newer}
+
+
+def test_the_environment_of_a_finished_run_is_known(tmp_path: Path) -> None:
+    before = report(GOOD)
+    before = replace(before, environment={**before.environment, "device": "CPU"})
+    assert resuming.earlier(written(tmp_path, json_lines.render(before)), report()).running == {"device": "CPU"}
+
+
+def test_no_file_and_an_empty_one_are_a_beginning(tmp_path: Path) -> None:
+    assert resuming.earlier(tmp_path / "none.jsonl", report()) == resuming.Earlier()
+    assert resuming.earlier(written(tmp_path, ""), report()) == resuming.Earlier()
+
+
+@pytest.mark.parametrize(
+    ("now", "says"),
+    [
+        (report(seed=1), "its option seed is 0, now it is 1"),
+        (report(trust=True), "its option trust is null, now it is true"),
+        (report(command="lint"), 'its command is "verify", now it is "lint"'),
+    ],
+)
+def test_another_question_is_refused(now: Report, says: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="another run") as caught:
+        resuming.earlier(written(tmp_path, json_lines.render(report(GOOD))), now)
+    assert caught.value.why == says
+
+
+def test_what_no_result_depends_on_may_differ(tmp_path: Path) -> None:
+    path = written(tmp_path, json_lines.render(report(GOOD, jobs=1, timeout=5.0)))
+    assert resuming.earlier(path, report(jobs=8, timeout=None)).models
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"tool": {"name": "bninspect", "version": "0.0.9"}}, 'bninspect was "0.0.9"'),
+        ({"environment": {"tensorflow": "1.13"}}, 'tensorflow was "1.13"'),
+    ],
+)
+def test_nothing_is_taken_over_from_other_versions(change: dict[str, object], says: str, tmp_path: Path) -> None:
+    before = report(GOOD)
+    if "environment" in change:
+        change = {"environment": {**before.environment, "tensorflow": "1.13"}}
+    known = resuming.earlier(written(tmp_path, json_lines.render(replace(before, **change))), report())  # type: ignore[arg-type]
+    assert known.models == {}
+    assert says in known.stale
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["not json\n", "[]\n", "{}\n", '{"command":"verify"}\n', json_document.render(report(GOOD)), "[" * 100_000],
+)
+def test_what_is_no_report_of_lines_is_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no report to resume from"):
+        resuming.earlier(written(tmp_path, text), report())
+
+
+def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+    path.write_bytes(b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(UsageError, match="cannot resume"):
+        resuming.earlier(path, report())
