@@ -185,7 +185,8 @@ def _all_moments(x: Array, axis: tuple[int, ...], where: tuple[NDArray[np.intp],
     if inner:
         found["instance"] = _moments(wide, inner, where)
         found["layer"] = _moments(wide, tuple(every)[1:], where)
-    found["position"] = _moments(wide, axis, where)
+    if int(np.prod([x.shape[a] for a in axis])) > 1:  # of one value the mean is that value, whatever it is
+        found["position"] = _moments(wide, axis, where)
     if len(axis) == 1:
         channels = x.shape[axis[0]]
         for groups in GROUPS:
