@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bninspect.errors import DamagedFile
-
-if TYPE_CHECKING:
-    from bninspect.records import Array
+from bninspect.errors import BninspectError, DamagedFile
+from bninspect.formula import Parameters
+from bninspect.records import Array, BatchNorm, Statistics
 
 CONVOLUTION, DEPTHWISE, TRANSPOSED, DENSE = "convolution", "depthwise convolution", "transposed convolution", "dense"
 BATCH_NORM = "batch norm"
@@ -63,6 +61,10 @@ class Node:
     """Name of the `BatchNorm` that a batch norm is a call of."""
     activation: str = ""
     """What is applied to the result as part of the operation, for instance `relu`; empty if nothing is."""
+    padded: bool = False
+    """Whether a convolution sees zeros beyond the border of its input."""
+    folded: bool = False
+    """Whether a batch norm is no more than the scale and shift that a converter made of it."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,21 @@ def dense(weights: Array) -> Array:
 def _require_rank(weights: Array, least: int) -> None:
     if weights.ndim < least:
         raise DamagedFile("a convolution contradicts itself", why=f"its weights have shape {weights.shape}")
+
+
+def of_norm(layer: BatchNorm) -> Kernel | None:
+    """Return what a stored batch norm does to each channel, as an operation of one tap and one input per output.
+
+    None where it normalises by other than its stored statistics, or the file does not hold all of it.
+    """
+    if layer.statistics not in {Statistics.MOVING, Statistics.FOLDED}:
+        return None
+    try:
+        parameters = Parameters.of(layer)
+    except BninspectError:
+        return None
+    scale, shift = parameters.slope.reshape(1, 1, -1), parameters.intercept.reshape(-1)
+    return Kernel(scale, shift, scale.size)
 
 
 def origin(value: str, producers: Mapping[str, Node]) -> Node | None:

@@ -20,6 +20,7 @@ PathLike = str | Path
 
 _SEARCH = "bninspect.gathering:search"
 _VERIFY = "bninspect.verifying:verify"
+_AGAINST = "bninspect.comparing:against"
 
 
 def _ignored(_: Any) -> None:
@@ -136,10 +137,13 @@ def verify(
                 if not any(selection.wanted(layer.name, settings) for layer in checkpoint.layers):
                     return _described(checkpoint)
                 earlier = around.earlier.get(checkpoint.path)
-                if earlier is not None and earlier.sha256 == checkpoint.sha256 is not None:
+                if settings.against is None and earlier is not None and earlier.sha256 == checkpoint.sha256 is not None:
                     return earlier
                 arguments = {"checkpoint": checkpoint, "settings": settings}
-                verified = runner.call(_VERIFY, Verified, arguments, around.progress)
+                task = _VERIFY
+                if settings.against is not None:
+                    task, arguments["export"] = _AGAINST, _read(reader, settings.against)
+                verified = runner.call(task, Verified, arguments, around.progress)
                 environment.update(verified.environment)
                 return verified.model
 

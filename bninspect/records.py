@@ -410,6 +410,45 @@ class Tolerance:
 
 
 @dataclass(frozen=True)
+class Counterpart:
+    """What became of a layer in an export of its model."""
+
+    status: LayerStatus
+    own: LayerStatus | None
+    """The layer's status in its own runtime, whatever the export holds."""
+    how: str
+    """`folded`, `folded forward`, `scale and shift` or `batch norm`; empty if no place was found."""
+    place: str = ""
+    """What the export's operation is, and its name: `convolution 'operator 3'`."""
+    sentence: str = ""
+    """What is wrong, in plain words; empty if nothing is."""
+    inherited: str = ""
+    """The earlier layer whose defect makes this one's output differ, though its own numbers are right."""
+    comparisons: tuple[Comparison, ...] = ()
+    """Of `weights` and `bias` with what they should be, and of the `output` with that of the source."""
+    explanation: Explanation | None = None
+    """What converters do that would explain the numbers; None if they are right."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """The file that a model was held against."""
+
+    path: str
+    sha256: str | None
+    bytes: int
+    format: str
+    writer: str
+    runtime: str | None
+    """Name and version of the runtime that ran it; None if none did."""
+    same: bool
+    """Whether it is an export of this model at all."""
+    outputs: tuple[Comparison, ...] = ()
+    """Of the outputs of the two models, also with the runtime's default optimisation."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class LayerReport:
     """What is known of one layer. `status` is None for commands that only read."""
 
@@ -441,6 +480,8 @@ class LayerReport:
     """Why the layer's outputs are not those of the formula; None if they are, or if that was not examined."""
     parameters: Mapping[str, Distribution] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    counterpart: Counterpart | None = None
+    """What became of it in the file that its model is held against."""
 
 
 @dataclass(frozen=True)
@@ -472,6 +513,8 @@ class ModelReport:
     layers: tuple[LayerReport, ...] = ()
     findings: tuple[Finding, ...] = ()
     """Findings about the model as a whole."""
+    against: Export | None = None
+    """The export that the model was held against."""
 
 
 @dataclass(frozen=True)

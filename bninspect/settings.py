@@ -85,6 +85,8 @@ class Settings:
     """Shape by name of the model's input, batch included; the name `""` is the only input."""
     training: bool = False
     """Whether to replay one training step as well."""
+    against: str | None = None
+    """An export of the model, or what a runtime of the user's returned, to hold it against."""
     trust: bool = False
     """Whether a model that holds code may run it."""
     modules: tuple[str, ...] = ()

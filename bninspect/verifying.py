@@ -58,7 +58,7 @@ def verify_checkpoint(
         return judge.see
 
     progress(f"{checkpoint.path}: running the model")
-    how = run(checkpoint, _run_settings(settings), begin)
+    how = run(checkpoint, run_settings(settings), begin)
     layers = judge.reports(how)
     model = ModelReport(
         path=checkpoint.path,
@@ -75,7 +75,8 @@ def verify_checkpoint(
     return Verified(model, how.environment)
 
 
-def _run_settings(settings: Settings) -> runtimes.RunSettings:
+def run_settings(settings: Settings) -> runtimes.RunSettings:
+    """Return what a runtime is told of the settings."""
     return runtimes.RunSettings(
         runtime=settings.runtime,
         seed=settings.seed,

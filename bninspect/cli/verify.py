@@ -14,6 +14,12 @@ from bninspect.cli.configured import Configured
 @click.command("verify", cls=Configured, short_help="Recompute by hand and compare with the framework.")
 @many.models
 @shared.selecting
+@click.option(
+    "--against",
+    type=click.Path(exists=True),
+    metavar="FILE",
+    help="An export of the model (ONNX, TFLite, torch.export): where is each batch norm, and are its numbers right?",
+)
 @shared.running
 @shared.reporting
 @shared.limiting

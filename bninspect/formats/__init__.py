@@ -16,12 +16,13 @@ from bninspect.formats.identify import HDF5_SIGNATURE, ZIP_SIGNATURE, hint, iden
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bninspect.network import Network
     from bninspect.records import Checkpoint
 
     FORMATS: tuple[Format, ...]
     """All formats, in the order of the manual."""
 
-__all__ = ["FORMATS", "Format", "identify", "read"]
+__all__ = ["FORMATS", "Format", "identify", "read", "read_network"]
 
 # The module of each format. Only those that a file may need are imported: all together take longer than most files.
 _HOMES = (
@@ -74,6 +75,23 @@ def read(path: Path) -> Checkpoint:
         UnsafeFile: it is of several kinds at once, so that another reader might see another model.
         UnreadableFile: as the format's reader, or it cannot be opened.
     """
+    return _known(path).read(path)
+
+
+def read_network(path: Path) -> Network:
+    """Read what a file computes, to find batch norms that a converter folded.
+
+    Raises:
+        UnreadableFile: as `read`, or its format holds no graph that is read.
+    """
+    known = _known(path)
+    if known.network is None:
+        raise UnreadableFile(f"{path} holds no graph that is read", why=f"it is {known.title}")
+    return known.network(path)
+
+
+def _known(path: Path) -> Format:
+    """Return the one format that a file is of. Raises as `read`."""
     if not path.is_dir() and not path.is_file() and not _format("tensorflow.checkpoint").matches(path, b""):
         raise UnreadableFile(f"{path} cannot be read", why=f"it is {identify(path)}")
     try:
@@ -91,7 +109,7 @@ def read(path: Path) -> Checkpoint:
     if two or len(claims) > 1:
         kinds = [known.title for known in claims] + ["a zip archive"] * two
         raise UnsafeFile(f"{path} is of several kinds at once", why=" and ".join(kinds))
-    return claims[0].read(path)
+    return claims[0]
 
 
 def _head(path: Path) -> bytes:

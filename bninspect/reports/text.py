@@ -19,7 +19,7 @@ from bninspect.records import (
     Status,
     Worst,
 )
-from bninspect.reports import Looks
+from bninspect.reports import Looks, against_text
 from bninspect.reports.channels_text import bar, worst_channels
 from bninspect.reports.lines import Line, line, plural, shown
 from bninspect.reports.lint_text import linted
@@ -47,7 +47,8 @@ def render(report: Report, looks: Looks) -> str:
         if model.error:
             rows.extend(_broken(model))
         elif report.command == "verify":
-            rows.extend(_verified(model, looks, _device(report)))
+            rows.extend(_verified(against_text.alone(model), looks, _device(report)))
+            rows.extend(against_text.lines(model, looks))
         elif report.command == "lint":
             rows.extend(linted(model, looks))
         else:

@@ -86,8 +86,65 @@ _OBSERVED = (
 
     Severity: error.
     """,
+    """BN401: an export holds other numbers than folding this layer gives.
+
+    A converter takes a batch norm into the weights and the bias of its neighbour, W*a and (b - mean)*a + beta, or
+    leaves a*x + c. Its numbers are recomputed in float64 and must agree to a few units in the last place, quantised
+    ones to half a step. If one of the known ways to get a fold wrong explains all of them, it is named: a bias that was
+    dropped or not scaled, the wrong axis, another grouping, another epsilon.
+
+    What to do: convert again with a converter that folds right, or leave the batch norm unfolded.
+
+    Severity: error.
+    """,
+    """BN402: an export's numbers are right for this layer, and its output is not.
+
+    What comes into the layer differs already: another preprocessing of the input, another padding, a missing or added
+    activation. The layers before it agree, so that the place is between them and this one.
+
+    What to do: look at what the export does between the last layer that agrees and this one.
+
+    Severity: error.
+    """,
+    """BN403: a layer's output in the export differs because of an earlier layer.
+
+    Its own numbers are right. It is listed so that every layer is accounted for; the layer named in the message is the
+    one to look at.
+
+    What to do: mend the earlier layer.
+
+    Severity: error.
+    """,
+    """BN404: an export folded this layer where it must not be folded.
+
+    The numbers are those of a right fold, in a place where it computes something else: across an activation, into an
+    operation whose result is used without the batch norm as well, into a padded convolution behind it, where zeros and
+    not its shift are beyond the border, or a second time.
+
+    What to do: convert again with a converter that looks at what is between the two operations.
+
+    Severity: error.
+    """,
+    """BN410: the export is not of this model.
+
+    None of the batch norms is in it, and its weights have nothing in common with what they should be. It was made from
+    another training run, another checkpoint or another model.
+
+    What to do: convert this model again, or find the model that the export was made from.
+
+    Severity: error.
+    """,
+    """BN411: an output of the export is not that of the model.
+
+    Both got the same input. If every batch norm is right the difference arises behind the last one, or only with the
+    runtime's default optimisation, as the message says.
+
+    What to do: look at what comes behind the last layer that agrees.
+
+    Severity: error.
+    """,
 )
-"""Pages of the findings that comparing with a runtime gives."""
+"""Pages of the findings that comparing with a runtime or with an export gives."""
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,7 @@ def _runtime(name: str, title: str, package: str, install: str, load: Callable[[
         formats=("tflite",),
         observe=partial(observe, load),
         observe_layers=partial(observe_layers, load),
+        open=partial(opened, load),
     )
 
 

@@ -144,4 +144,5 @@ RUNTIME = Runtime(
     formats=("onnx",),
     observe=observe,
     observe_layers=observe_layers,
+    open=opened,
 )

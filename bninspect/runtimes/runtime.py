@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from bninspect.records import Checkpoint, Observation, Run
+
+if TYPE_CHECKING:
+    from bninspect.runtimes.graph_run import Session
 
 Sink: TypeAlias = Callable[[Observation], None]
 """Takes one observation while the layer's arrays are alive; what it keeps of them stays in memory."""
@@ -62,3 +65,5 @@ class Runtime:
     """Load the file, run the model, then every layer alone. Raises RuntimeFailure if it cannot."""
     observe_layers: Callable[[Checkpoint, RunSettings, Begin], Run]
     """Run the framework's own layer, alone, on the parameters that we read."""
+    open: Callable[[Checkpoint, RunSettings], Session] | None = None
+    """Load a file whose values have names, to run it as an export of another model; None where they have none."""

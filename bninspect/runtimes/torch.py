@@ -137,4 +137,5 @@ RUNTIME = Runtime(
     formats=(exported.NAME, script.NAME),
     observe=observe,
     observe_layers=observe_layers,
+    open=opened,
 )

@@ -59,6 +59,15 @@ class Node:
         """Return an integer attribute."""
         return self.attributes[name].integer(3) if name in self.attributes else default
 
+    def integers(self, name: str) -> list[int]:
+        """Return a list of integers; empty if it is left out."""
+        return self.attributes[name].integers(8) if name in self.attributes else []
+
+    @property
+    def is_same(self) -> bool:
+        """Whether a convolution pads its input so that its output is of the same size."""
+        return "auto_pad" in self.attributes and self.attributes["auto_pad"].text(4).startswith("SAME")
+
     def tensor(self, name: str) -> Message | None:
         """Return a tensor attribute."""
         return self.attributes[name].message(5) if name in self.attributes else None

@@ -12,6 +12,7 @@ from bninspect import network
 from bninspect.formats.onnx import norms
 from bninspect.formats.onnx.constants import Constant, Constants, dequantised
 from bninspect.network import Kernel, Network, Node
+from bninspect.records import Statistics
 
 if TYPE_CHECKING:
     from bninspect.formats.onnx.model import Graph, Model
@@ -43,7 +44,9 @@ def read(model: Model, path: Path) -> Network:
 
 
 def _norm(found: norms.Found) -> Node:
-    return Node(found.layer.name, network.BATCH_NORM, (found.x,), (found.y,), layer=found.layer.name)
+    kernel, folded = network.of_norm(found.layer), found.layer.statistics is Statistics.FOLDED
+    name = found.layer.name
+    return Node(name, network.BATCH_NORM, (found.x,), (found.y,), kernel, layer=name, folded=folded)
 
 
 def _node(node: Stored, constants: Constants) -> Node:
@@ -52,7 +55,8 @@ def _node(node: Stored, constants: Constants) -> Node:
     if kind or node.op in _PASSING:
         inputs = inputs[:1]
     outputs = tuple(name for name in node.outputs if name)
-    return Node(node.label, kind or _PASSING.get(node.op, node.op.lower()), inputs, outputs, kernel)
+    operation = kind or _PASSING.get(node.op, node.op.lower())
+    return Node(node.label, operation, inputs, outputs, kernel, padded=any(node.integers("pads")) or node.is_same)
 
 
 def _kernel(node: Stored, constants: Constants) -> tuple[Kernel | None, str]:

@@ -159,6 +159,7 @@ def _pair(name: str, affine: Affine) -> Node:
         Kernel(scale, affine.shifts, scale.size, affine.scale.dtype, *steps),
         layer=name,
         activation=affine.last.activation,
+        folded=True,
     )
 
 

@@ -225,10 +225,12 @@ def _node(program: _Program, name: str, operation: str, arguments: dict[str, Any
     values = program.graph["tensor_values"]
     inputs = tuple(one for one in flat if isinstance(one, str) and one in values and one not in program.stored)
     kernel, kind = _kernel(program, operation, arguments)
-    layer = _layer(program, operation, arguments).name if operation in _NORMS else ""
-    if layer:
-        kind = network.BATCH_NORM
-    return Node(name, kind or _SAME.get(operation, operation), inputs, tuple(outputs), kernel, layer)
+    if operation in _NORMS:
+        layer = _layer(program, operation, arguments)
+        return Node(name, network.BATCH_NORM, inputs[:1], tuple(outputs[:1]), network.of_norm(layer), layer.name)
+    padding = arguments.get("padding", 0)
+    padded = kernel is not None and padding != "valid" and any(padding if isinstance(padding, list) else [padding])
+    return Node(name, kind or _SAME.get(operation, operation), inputs, tuple(outputs), kernel, padded=padded)
 
 
 def _kernel(program: _Program, operation: str, arguments: dict[str, Any]) -> tuple[Kernel | None, str]:

@@ -1,0 +1,113 @@
+"""Tensors of a source and of its export: brought into the same order, and compared end to end.
+
+The two runtimes get the same input, and every layer before adds its rounding, which the next ones scale. So no bound of
+one layer holds here. What is allowed is a multiple of the rounding of a layer of this size, per channel
+u * (|a*x| + |mean*a| + |beta|) at its largest, times the number of layers that came before. That is a check of the
+whole, not a proof: the proof of a layer is its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from bninspect.against import measuring
+from bninspect.against.folding import U
+from bninspect.bounds import precision
+from bninspect.formula import Float64
+from bninspect.records import Array, Comparison
+
+PER_LAYER = 64.0
+"""Roundings that each layer may add to the difference. Measured on eight models: at most 6 (docs/against.md)."""
+_ENDS = 16
+"""Layers that may lie behind the last batch norm: dense layers, softmax."""
+_MOST = 65536.0
+"""Roundings in all, from which on an error is visible whatever the number of layers: 0.4 % of a layer's size."""
+
+
+def activated(values: Float64, activation: str) -> Float64 | None:
+    """Return what a fused activation makes of `values`; None for one that is not known."""
+    match activation:
+        case "":
+            return values
+        case "relu":
+            return np.maximum(values, 0.0)
+        case "relu6":
+            return np.clip(values, 0.0, 6.0)
+        case "relu n1 to 1":
+            return np.clip(values, -1.0, 1.0)
+        case "tanh":
+            return np.tanh(values)
+    return None
+
+
+def aligned(values: Array, shape: tuple[int, ...], like: Float64) -> Array | None:
+    """Return `values` with their axes in the order of `shape`; None if no order of them has it.
+
+    Of several orders the one that is nearest to `like` is taken: it is the numbers that tell NHWC from NCHW.
+    """
+    found = list(_orders(values, shape))
+    if len(found) < 2:
+        return found[0] if found else None
+    with np.errstate(all="ignore"):
+        return min(found, key=lambda one: float(np.nan_to_num(np.abs(one - like), nan=np.inf).sum()))
+
+
+def _orders(values: Array, shape: tuple[int, ...]) -> Iterator[Array]:
+    """Yield the arrays of `shape` that come of moving one axis; those of length 1 come and go freely."""
+    squeezed = values.reshape([one for one in values.shape if one != 1])
+    long = tuple(one for one in shape if one != 1)
+    axes = range(squeezed.ndim)
+    orders = dict.fromkeys(_moved(squeezed.ndim, one, to) for one in axes for to in axes) or {(): None}
+    for order in orders:
+        if tuple(squeezed.shape[axis] for axis in order) == long:
+            yield squeezed.transpose(order).reshape(shape)
+
+
+def _moved(rank: int, one: int, to: int) -> tuple[int, ...]:
+    order = [axis for axis in range(rank) if axis != one]
+    return (*order[:to], one, *order[to:])
+
+
+def ends(source: Float64, export: Array, depth: int, *, observed: str) -> Comparison | None:
+    """Compare an output of the export with that of the source, behind `depth` layers.
+
+    Its size is that of the largest element: what it is a sum of nobody says. None as for `compared`.
+    """
+    values = aligned(export, source.shape, source)
+    if values is None:
+        return None
+    with np.errstate(all="ignore"):
+        largest = float(np.abs(source).max(initial=0.0))
+    bound = np.full(source.shape, min(PER_LAYER * (depth + _ENDS), _MOST) * U * largest + 1e-30)
+    axis = max(source.ndim - 1, 0)
+    return measuring.measured(values, source, bound, observed=observed, reference=measuring.SOURCE, axis=axis)
+
+
+def compared(
+    source: Float64, export: Array, size: Float64, depth: int, *, axis: int, dtype: str = "float32"
+) -> Comparison | None:
+    """Compare a tensor of the export with that of the source.
+
+    Args:
+        source: what the source's runtime returned, activated as the export does it.
+        export: what the export's runtime returned, of any order of axes.
+        size: largest |a*x| + |mean*a| + |beta| of each channel, shape (C,).
+        depth: number of layers up to this one, itself included.
+        axis: axis of `source` that the channels are along.
+        dtype: type to which the weights of the export were rounded.
+
+    Returns:
+        None if no order of the export's axes has the shape of the source.
+    """
+    values = aligned(export, source.shape, source)
+    if values is None:
+        return None
+    with np.errstate(all="ignore"):
+        allowed = min(PER_LAYER * depth * max(1.0, precision(dtype).unit / U / 64), _MOST) * U * size
+    # A channel that is dead has no size of its own, and may still get the rounding of the others.
+    allowed = np.maximum(allowed, U * float(allowed.max(initial=0.0)) + 1e-30)
+    shape = [-1 if one == axis else 1 for one in range(source.ndim)]
+    bound = np.broadcast_to(allowed.reshape(shape), source.shape)
+    return measuring.measured(values, source, bound, observed=measuring.OUTPUT, reference=measuring.SOURCE, axis=axis)

@@ -1,0 +1,231 @@
+"""The task of the framework's process for `--against`: a model and an export of it, to the verdict on every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bninspect import formats, rules, runtimes, summary, verifying, wire
+from bninspect.against import folding, outputs, pairing, source, verdicts
+from bninspect.against.source import Source
+from bninspect.against.verdicts import Seen
+from bninspect.errors import BninspectError, MissingPackage, RuntimeFailure, UsageError
+from bninspect.names import printable
+from bninspect.network import Network
+from bninspect.records import (
+    Array,
+    Checkpoint,
+    Comparison,
+    Counterpart,
+    Export,
+    Finding,
+    LayerReport,
+    LayerStatus,
+    Run,
+    Severity,
+    Verified,
+)
+from bninspect.runtimes import graph_run, inputs
+from bninspect.runtimes.graph_run import Session
+from bninspect.runtimes.tracing import Call
+from bninspect.settings import Settings
+
+
+def prepare() -> None:
+    """Import the framework while the files are still being read."""
+    verifying.prepare()
+
+
+def against(arguments: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None]) -> Verified:
+    """Hold the model of `arguments["checkpoint"]` against the export of `arguments["export"]`."""
+    checkpoint = wire.decode(Checkpoint, arguments["checkpoint"], arrays)
+    export = wire.decode(Checkpoint, arguments["export"], arrays)
+    settings = wire.decode(Settings, arguments["settings"])
+    return compare(checkpoint, export, settings, progress)
+
+
+def compare(
+    checkpoint: Checkpoint, export: Checkpoint, settings: Settings, progress: Callable[[str], None] = lambda _: None
+) -> Verified:
+    """Run a model and an export of it on the same input, and account for every batch norm of the model.
+
+    Raises:
+        UsageError: the export is of a format that holds no graph, or the two do not take the same input.
+        MissingPackage: no framework that could run the model is installed.
+        UnreadableFile: one of the files is no longer what was read.
+    """
+    network = formats.read_network(Path(export.path))
+    ran = _exported(export, network, settings)
+    found: list[Source] = []
+
+    def run(one: Checkpoint, how: runtimes.RunSettings, begin: runtimes.Begin) -> Run:
+        found.append(source.observed(one, how, tuple(ran.data.values()), begin))
+        return found[-1].run
+
+    verified = verifying.verify_checkpoint(checkpoint, settings, progress, run)
+    progress(f"{export.path}: looking for the batch norms of {checkpoint.path}")
+    held = _held(found[-1], network, ran, checkpoint)
+    own = verified.model.layers
+    layers = tuple(_joined(layer, held.counterparts.get(layer.name), found[-1], settings) for layer in own)
+    title, environment = (ran.session.title, ran.session.environment) if ran.session else (None, {})
+    one = Export(
+        path=export.path,
+        sha256=export.sha256,
+        bytes=export.bytes,
+        format=export.format,
+        writer=export.writer,
+        runtime=title,
+        same=held.same,
+        outputs=held.outputs,
+        notes=(*export.notes, *ran.notes, *held.notes),
+    )
+    findings = (*verified.model.findings, *rules.judged(tuple(_findings(one, layers)), "", settings))
+    status = summary.model_status(layers, findings, settings.fail_on)
+    model = replace(verified.model, layers=layers, findings=findings, against=one, status=status)
+    return Verified(model, {**verified.environment, **environment})
+
+
+@dataclass(frozen=True, eq=False)
+class _Ran:
+    """An export that is ready to be run, on input that it accepts."""
+
+    session: Session | None
+    data: Mapping[str, Array]
+    notes: tuple[str, ...] = ()
+    reason: str = ""
+    """Why it cannot be run."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """What the export holds of the model."""
+
+    counterparts: Mapping[str, Counterpart]
+    same: bool = True
+    outputs: tuple[Comparison, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _exported(export: Checkpoint, network: Network, settings: Settings) -> _Ran:
+    """Open the export in its runtime, if there is one, and choose the input for both."""
+    mine = replace(verifying.run_settings(settings), runtime=None)
+    try:
+        runtime = runtimes.choose(export)[0]
+        if runtime.open is None:
+            raise UsageError(
+                f"{export.path} cannot be held against a model",
+                why=f"nothing runs {export.format} and shows what its operations return",
+                hint="ONNX, TFLite and torch.export files can",
+            )
+        if export.code and not settings.trust:
+            raise RuntimeFailure("it is not run", why=f"{printable(export.code[0])} is code (run it with --trust)")
+        session = runtime.open(export, mine)
+        data, notes = graph_run.ready(session, mine)
+    except (MissingPackage, RuntimeFailure) as error:
+        # Its numbers can be held against the model all the same.
+        taken = tuple(graph_run.described(one.name, one.shape, one.dtype) for one in network.inputs)
+        data, _ = inputs.prepared(taken, mine, 0)
+        return _Ran(None, data, reason=f"{error}; {error.hint}" if error.hint else str(error))
+    return _Ran(session, data, notes)
+
+
+def _held(found: Source, network: Network, ran: _Ran, checkpoint: Checkpoint) -> _Held:
+    if found.network is None:
+        reason = found.reason or "its source shows only layers that run alone, and not what feeds them"
+        return _Held({layer.name: _unknown(reason) for layer in checkpoint.layers})
+    layers = {}
+    for layer in checkpoint.layers:
+        try:
+            folding.affine(layer)
+        except BninspectError:
+            continue
+        layers[layer.name] = layer
+    norms = pairing.norms(found.network, layers)
+    paired = pairing.pair(norms, found.network, network)
+    quantised = any(node.kernel is not None and node.kernel.weight_step is not None for node in network.nodes)
+    values, fast, notes = _values(ran, network, [match.node.outputs[0] for match in paired.matches.values()])
+    calls = dict(zip(norms, _calls(norms, found), strict=True))
+    seen = Seen({norm: call for norm, call in calls.items() if call is not None}, values, quantised, ran.reason)
+    judged, same = verdicts.judge(norms, paired, found.network, network, seen)
+    if quantised:
+        notes = (*notes, "its weights are quantised: they are held against half a step, its outputs are not compared")
+    extra = [node.name for node in paired.pairs]
+    if extra:
+        more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
+        notes = (*notes, f"it also holds {printable(extra[0])}{more}, which no batch norm of the model explains")
+    ends = () if quantised or not same or values is None else _ends(found, ran, values, fast, len(norms))
+    return _Held(verdicts.by_layer(judged), same, ends, notes)
+
+
+def _calls(norms: Sequence[pairing.Norm], found: Source) -> list[Call | None]:
+    """Return what each call of a batch norm returned, in the order in which both were seen."""
+    waiting: dict[str, list[Call]] = {}
+    for call in found.calls:
+        waiting.setdefault(call.layer, []).append(call)
+    return [waiting[norm.layer.name].pop(0) if waiting.get(norm.layer.name) else None for norm in norms]
+
+
+def _values(
+    ran: _Ran, network: Network, names: Sequence[str]
+) -> tuple[Mapping[str, Array] | None, Mapping[str, Array], tuple[str, ...]]:
+    """Return the named values of the export, its outputs with the runtime's own optimisation, and notes."""
+    if ran.session is None:
+        return None, {}, (f"it was not run: {ran.reason}",)
+    ends = [one.name for one in network.outputs]
+    values = ran.session.compute(ran.data, list(dict.fromkeys((*names, *ends))))
+    return values, ran.session.optimised(ran.data), ()
+
+
+def _ends(
+    found: Source, ran: _Ran, values: Mapping[str, Array], fast: Mapping[str, Array], depth: int
+) -> tuple[Comparison, ...]:
+    """Compare the outputs of the two models, in their order."""
+    assert ran.session is not None  # noqa: S101 - there are values
+    compared = []
+    for name, own in zip(ran.session.outputs, found.outputs, strict=False):
+        if own.dtype.kind != "f" or not own.size:
+            continue
+        for observed, every in (("model output", values), ("optimised output", fast)):
+            one = outputs.ends(own.astype(np.float64), every[name], depth, observed=observed)
+            if one is not None:
+                compared.append(one)
+    return tuple(compared)
+
+
+def _unknown(reason: str) -> Counterpart:
+    return Counterpart(LayerStatus.UNVERIFIED, None, "", sentence=reason)
+
+
+def _joined(layer: LayerReport, counterpart: Counterpart | None, found: Source, settings: Settings) -> LayerReport:
+    """Return a layer's own report with what became of it in the export."""
+    if counterpart is None:
+        counterpart = _unknown(f"it was not seen in its source: {layer.reason or found.reason or 'it never ran'}")
+    counterpart = replace(counterpart, own=layer.status)
+    findings = (*layer.findings, *rules.judged(verdicts.findings(counterpart), layer.name, settings))
+    order = (LayerStatus.MISMATCH, LayerStatus.UNVERIFIED, LayerStatus.VERIFIED)
+    status = min((layer.status or LayerStatus.UNVERIFIED, counterpart.status), key=order.index)
+    reason = layer.reason or (counterpart.sentence if status is LayerStatus.UNVERIFIED else "")
+    return replace(layer, status=status, reason=reason, findings=findings, counterpart=counterpart)
+
+
+def _findings(export: Export, layers: Sequence[LayerReport]) -> list[Finding]:
+    """Return what is to be said of the export as a whole: BN410 and BN411."""
+    if not export.same:
+        message = (
+            f"{printable(export.path)} is not the same model: none of the {len(layers)} batch norms is in it, and its "
+            "weights have nothing in common with what they should be"
+        )
+        return [Finding("BN410", Severity.ERROR, message, {}, "hold the model against an export of its own")]
+    wrong = [one for one in export.outputs if not one.agrees]
+    if not wrong:
+        return []
+    ratio = wrong[0].ratio
+    message = f"the {wrong[0].observed} of the export is not that of the model"
+    message += "" if ratio is None else f", {ratio:.3g} times what rounding allows"
+    right = all(one.counterpart is not None and one.counterpart.status is LayerStatus.VERIFIED for one in layers)
+    hint = "every batch norm is right: look at what comes behind the last one" if right else "see the layers"
+    return [Finding("BN411", Severity.ERROR, message, {"ratio": ratio}, hint)]
