@@ -10,20 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
 from bninspect.errors import RuntimeFailure
 from bninspect.formats.tensorflow import model as models
-from bninspect.formats.tensorflow.layers import Located, Searched, site_axis
+from bninspect.formats.tensorflow.layers import Located, Searched
 from bninspect.formats.tensorflow.ops import DRAWING
-from bninspect.formats.tensorflow.sites import Site
-from bninspect.formats.tensorflow.stored import per_channel
 from bninspect.names import printable
-from bninspect.records import Array, BatchNorm, Checkpoint, Evidence, Observation, Run, Statistics
-from bninspect.runtimes import capture, graph_inputs, graph_source, inputs, keras, loading, probe
+from bninspect.records import Array, BatchNorm, Checkpoint, Evidence, Run, Statistics
+from bninspect.runtimes import graph_inputs, graph_source, inputs, keras, loading
+from bninspect.runtimes.graph_calls import Call
 from bninspect.runtimes.graph_copy import Copy
 from bninspect.runtimes.graph_inputs import Feed
 from bninspect.runtimes.observing import surroundings
@@ -31,19 +29,10 @@ from bninspect.runtimes.runtime import Begin, RunSettings, Runtime, Sink
 
 GROUP_BYTES = 256_000_000
 """Of the arrays that one run fetches; a batch norm that is larger is fetched alone."""
-_SAME = 1e-3
-"""Outputs of the model and of its copy may differ by this much of the largest: they differ by rounding alone."""
-
+_SAME = {"float16": 1e-2, "bfloat16": 1e-1}
+"""How much of the largest output the model and its copy may differ by, 1e-3 for wider types: rounding, nothing else."""
 
 _Item = TypeVar("_Item", bound=Hashable)
-
-
-@dataclass(frozen=True, eq=False)
-class _Call:
-    """One place where one layer is called."""
-
-    layer: BatchNorm
-    site: Site
 
 
 def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
@@ -73,10 +62,10 @@ def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
 
 def _calls(
     located: Iterable[Located], asked: Sequence[BatchNorm], searched: Searched
-) -> tuple[tuple[_Call, ...], Mapping[str, str]]:
+) -> tuple[tuple[Call, ...], Mapping[str, str]]:
     """Return the calls to observe of the layers that are asked for, and why some layers have none."""
     names = {layer.name for layer in asked}
-    calls: list[_Call] = []
+    calls: list[Call] = []
     unobserved: dict[str, str] = {}
     for one in located:
         if one.layer.name not in names:
@@ -91,7 +80,7 @@ def _calls(
         elif hidden:
             unobserved[one.layer.name] = f"it is {hidden}"
         else:
-            calls += [_Call(one.layer, site) for site in sites]
+            calls += [Call(one.layer, site) for site in sites]
     return tuple(calls), unobserved
 
 
@@ -119,14 +108,14 @@ def _session() -> Iterator[Any]:
 class _Running:
     """A loaded graph, ready to be fetched from."""
 
-    def __init__(self, session: Any, model: models.Model, searched: Searched, calls: tuple[_Call, ...]) -> None:
+    def __init__(self, session: Any, model: models.Model, searched: Searched, calls: tuple[Call, ...]) -> None:
         self._session = session
         self._calls = calls
         self._signature = model.signatures.get(searched.signature)
         self._flat = searched.graph
         self._added = model.graph.added
         self._outputs = searched.graph.outputs if self._signature is not None else ()
-        wanted = [tensor for call in calls for tensor in (call.site.x, call.site.y, *_tensors(call).values())]
+        wanted = [tensor for call in calls for tensor in (call.site.x, call.site.y, *call.parameters.values())]
         with loading.failing_as("TensorFlow cannot take the model's graph apart"):
             self._copy = Copy(searched.graph, [*wanted, *self._outputs])
         self._feed: dict[Any, Array] = {}
@@ -142,7 +131,7 @@ class _Running:
             with loading.failing_as("TensorFlow cannot run the model"):
                 fetched = self._session.run([self._fetches(call) for call in group], self._feed)
             for call, values in zip(group, fetched, strict=True):
-                seen = _observation(call, "in-model", values)
+                seen = call.observation("in-model", values)
                 ranks.setdefault(call.layer.name, seen.x.ndim)
                 sink(seen)
             del fetched, values
@@ -191,17 +180,17 @@ class _Running:
         name, _, position = feed.tensor.partition(":")
         return self._copy.tensor((name, int(position or 0))) if name in self._flat.nodes else feed.tensor
 
-    def _fetches(self, call: _Call) -> dict[str, Any]:
-        tensors = {"x": call.site.x, "y": call.site.y, **_tensors(call)}
+    def _fetches(self, call: Call) -> dict[str, Any]:
+        tensors = {"x": call.site.x, "y": call.site.y, **call.parameters}
         return {name: self._copy.tensor(one) for name, one in tensors.items()}
 
     def _probe(self, ranks: Mapping[str, int], sink: Sink) -> tuple[str, ...]:
         """Run every layer's own operations on the input that tries each of its channels; return notes."""
         first = {call.layer.name: call for call in reversed(self._calls)}
         pairs = self._copy.alone({name: call.site for name, call in first.items()})
-        points = {name: _points(first[name], ranks[name], x) for name, (x, _) in pairs.items()}
+        points = {name: first[name].points(ranks[name], x.dtype.as_numpy_dtype) for name, (x, _) in pairs.items()}
         fetches = {
-            name: {"y": y, **{key: self._copy.tensor(one) for key, one in _tensors(first[name]).items()}}
+            name: {"y": y, **{key: self._copy.tensor(one) for key, one in first[name].parameters.items()}}
             for name, (_, y) in pairs.items()
         }
         feed = {x: points[name] for name, (x, _) in pairs.items()}
@@ -213,13 +202,8 @@ class _Running:
                 notes.append(f"{len(names)} layers do not run alone: {loading.reason(error)}")
                 continue
             for name, values in fetched.items():
-                sink(_observation(first[name], "probed", {"x": points[name], **values}))
+                sink(first[name].observation("probed", {"x": points[name], **values}))
         return tuple(notes)
-
-
-def _tensors(call: _Call) -> dict[str, Any]:
-    """Return where the layer's parameters are to be had; what only the operation asked for is not among them."""
-    return {name: leaf.tensor for name, leaf in call.site.parameters.items() if name in call.layer.arrays}
 
 
 def _together(items: Sequence[_Item], sizes: Mapping[_Item, int]) -> Iterator[list[_Item]]:
@@ -236,54 +220,17 @@ def _together(items: Sequence[_Item], sizes: Mapping[_Item, int]) -> Iterator[li
         yield group
 
 
-def _points(call: _Call, rank: int, x: Any) -> Array:
-    epsilon, axis = call.site.epsilon or 0.0, _axes(call, rank)
-    points: Array = probe.points(call.layer.arrays, epsilon, axis, rank, call.site.output).astype(
-        x.dtype.as_numpy_dtype
-    )
-    return points
-
-
-def _observation(call: _Call, observed: str, values: Mapping[str, Any]) -> Observation:
-    site, layer = call.site, call.layer
-    x, y = capture.array(values["x"]), capture.array(values["y"])
-    return Observation(
-        layer=layer.name,
-        observed=observed,
-        x=x,
-        y=y,
-        axis=_axes(call, x.ndim),
-        arithmetic=site.arithmetic,
-        output=site.output,
-        form=site.form,
-        epsilon=_epsilon(site, layer),
-        loaded={name: per_channel(capture.array(values[name])) for name in _tensors(call)},
-    )
-
-
-def _axes(call: _Call, rank: int) -> tuple[int, ...]:
-    arrays = call.layer.arrays
-    shaping = next((arrays[name] for name in ("moving_variance", "gamma", "beta") if name in arrays), None)
-    return tuple(one % rank for one in site_axis(call.site, shaping))
-
-
-def _epsilon(site: Site, layer: BatchNorm) -> float | None:
-    """Return the epsilon that the kernel adds; as the file states it, if that is the same number to the kernel."""
-    kernel = np.float64 if site.arithmetic == "float64" else np.float32
-    if site.epsilon is not None and layer.epsilon is not None and kernel(site.epsilon) == kernel(layer.epsilon):
-        return layer.epsilon
-    return site.epsilon
-
-
 def _agree(mine: Array, other: Array) -> bool:
     if mine.dtype != other.dtype or mine.shape != other.shape:
         return False
-    if mine.dtype.kind not in "fc" and mine.dtype.name != "bfloat16":
+    name = mine.dtype.name
+    if mine.dtype.kind not in "fc" and name != "bfloat16":
         return True  # Classes and texts follow from numbers that may be tied.
-    one, two = mine.astype(np.float64), other.astype(np.float64)
+    wide = np.complex128 if mine.dtype.kind == "c" else np.float64
+    one, two = mine.astype(wide), other.astype(wide)
     finite = np.isfinite(two)
-    largest = float(np.abs(two[finite]).max(initial=0.0))
-    return bool((np.isfinite(one) == finite).all() and (np.abs(one[finite] - two[finite]) <= _SAME * largest).all())
+    allowed = _SAME.get(name, 1e-3) * np.abs(two[finite]).max(initial=0.0)
+    return bool((np.isfinite(one) == finite).all() and (np.abs(one[finite] - two[finite]) <= allowed).all())
 
 
 def _numpy(feed: Feed) -> Any:
