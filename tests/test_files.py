@@ -35,7 +35,9 @@ def _writer(handle: BinaryIO) -> None:
     handle.write(b"one two")
 
 
-@pytest.mark.parametrize("data", [b"one two", [b"one ", b"two"], _parts(), _writer], ids=str)
+@pytest.mark.parametrize(
+    "data", [b"one two", [b"one ", b"two"], _parts(), _writer], ids=str, ids=["bytes", "parts", "generator", "function"]
+)
 def test_every_kind_of_data(tmp_path: Path, data: bytes) -> None:
     write_whole(tmp_path / "new", data, force=False)
     assert (tmp_path / "new").read_bytes() == b"one two"
