@@ -36,7 +36,7 @@ def _writer(handle: BinaryIO) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"one two", [b"one ", b"two"], _parts(), _writer], ids=str, ids=["bytes", "parts", "generator", "function"]
+    "data", [b"one two", [b"one ", b"two"], _parts(), _writer], ids=["bytes", "parts", "generator", "function"]
 )
 def test_every_kind_of_data(tmp_path: Path, data: bytes) -> None:
     write_whole(tmp_path / "new", data, force=False)
