@@ -66,7 +66,16 @@ def prestart(limits: Limits, task: str) -> None:
 
     A command calls this before it imports NumPy, so that child and parent do so at the same time.
     """
-    _spare[limits, task] = _spawn(limits, task)
+    if (limits, task) not in _spare:
+        _spare[limits, task] = _spawn(limits, task)
+
+
+def dismiss() -> None:
+    """End the children that were started and that no Worker has taken: the command ended before."""
+    while _spare:
+        _, process = _spare.popitem()
+        process.kill()
+        process.communicate()
 
 
 def _spawn(limits: Limits, task: str) -> subprocess.Popen[bytes]:

@@ -79,6 +79,9 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except Exception as error:  # noqa: BLE001 - a defect of ours must not show a traceback to a user
         return _defect(error, arguments)
+    finally:
+        if worker := sys.modules.get("bninspect.worker"):
+            worker.dismiss()
     return code if isinstance(code, int) else 0
 
 

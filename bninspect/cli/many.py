@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -115,7 +116,7 @@ def named(options: dict[str, Any]) -> tuple[str, ...]:
 
 def _listed(path: str, *, null: bool) -> list[str]:
     try:
-        data = sys.stdin.buffer.read() if path == "-" else open(path, "rb").read()  # noqa: PTH123, SIM115
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {printable(path)}", why=error.strerror or str(error)) from error
     if null:

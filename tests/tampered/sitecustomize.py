@@ -1,5 +1,7 @@
 """A framework that is wrong in one way, for tests: $TAMPER says which. Python imports this module at its start.
 
+With `by-name` the name of a layer says how it ends its process, so that one model among many does: `bn_hang`.
+
 What bninspect must find is thereby on the runtime's side, in a real run from the command line.
 """
 
@@ -29,19 +31,32 @@ def _flip_lowest_bit_on_loading(backend: Any, name: str, channel: int) -> None:
     backend.batch_set_value = batch_set_value
 
 
+def _misbehave(how: str) -> None:
+    if how == "abort":
+        os.abort()
+    if how == "hang":
+        import ctypes
+
+        ctypes.PyDLL(None).sleep(600)
+    if how == "devour":
+        import time
+
+        held = []
+        for _ in range(400):  # 20 GB, which no test lets it have
+            held.append(b"x" * 50_000_000)
+            time.sleep(0.02)
+
+
 def _compute_wrongly(module: Any, what: str, detail: str) -> None:
     base = module.BatchNormalizationBase
     call = base.call
 
     def wrong_call(self: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
-        if self.name != LAYER:
+        if what == "by-name":
+            _misbehave(str(self.name).rpartition("_")[2])
+        if self.name != LAYER or what == "by-name":
             return call(self, inputs, training=training, mask=mask)
-        if what == "abort":
-            os.abort()
-        if what == "hang":
-            import ctypes
-
-            ctypes.PyDLL(None).sleep(600)
+        _misbehave(what)
         stated = self.epsilon
         if what in {"epsilon", "hidden-epsilon"}:
             self.epsilon = float(detail)
