@@ -136,6 +136,14 @@ def test_a_mismatch_that_is_not_to_count_is_skipped_and_says_so() -> None:
     assert message.startswith("a mismatch in the baseline too: 60 of 60 values")
 
 
+def test_what_a_program_let_pass_is_no_failure_though_the_report_does_not_say_why() -> None:
+    passed = model(judged(wrong=True), fail_on="never")
+    found = outcomes(reported(passed))
+    assert {kind for case in found.values() for kind, _ in case} == {"Skipped"}
+    told = replace(passed, layers=(replace(judged(), findings=judged(wrong=True).findings),))
+    assert outcomes(reported(told))["bn: BN301"] == []
+
+
 def test_a_model_with_nothing_to_check_is_skipped() -> None:
     found = outcomes(reported(summary.broken("m.h5", NothingToCheck("no batch-norm layer"))))
     assert found == {"model": [("Skipped", "no batch-norm layer")]}

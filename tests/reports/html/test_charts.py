@@ -125,7 +125,7 @@ def test_a_histogram_has_bars_as_high_as_its_counts() -> None:
     assert heights == pytest.approx([whole, whole / 4, whole / 2], abs=0.2)
 
 
-@pytest.mark.parametrize("ratio", [0.5, 1.0, 1.5, 1e6])
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 1.02, 1.5, 1e6])
 def test_what_is_beyond_the_bound_is_of_another_colour_and_above_the_line(ratio: float) -> None:
     svg = charts.ratios((0.25, ratio, None), "probed", 3)
     assert svg is not None
