@@ -123,7 +123,9 @@ def test_a_finding_fails_is_ignored_or_only_told(
 
 
 def test_a_mismatch_that_is_not_to_count_is_skipped_and_says_so() -> None:
-    found = outcomes(reported(model(judged(wrong=True), fail_on="never"), fail_on="never"))
+    unreached = replace(judged(reached=False), name="other")
+    found = outcomes(reported(model(judged(wrong=True), unreached, fail_on="never"), fail_on="never"))
+    assert found["other: verified"][0][0] == "Error"
     ((kind, message),) = found["bn: probed"]
     assert kind == "Skipped"
     assert message.startswith("not counted because of --fail-on never: 60 of 60 values probed beyond")
