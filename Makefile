@@ -18,7 +18,7 @@ demo: setup  ## verify a trained model, and export its parameters
 	$(BIN)/bninspect inspect sample_models/keras2_digits.h5
 
 test: setup  ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: setup  ## lint, format and types
 	$(BIN)/ruff check .
