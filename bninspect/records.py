@@ -516,6 +516,12 @@ class ModelReport:
     against: Export | None = None
     """The export that the model was held against."""
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of it."""
+        from bninspect.reports.html import fragment
+
+        return fragment.of_model(self)
+
 
 @dataclass(frozen=True)
 class Verified:
@@ -573,3 +579,9 @@ class Report:
     models: tuple[ModelReport, ...]
     shard: Shard | None = None
     """None if the report is about all models that were named."""
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of it."""
+        from bninspect.reports.html import fragment
+
+        return fragment.of_report(self)
