@@ -42,9 +42,9 @@ def _misbehave(how: str) -> None:
         import time
 
         held = []
-        for _ in range(400):  # 20 GB, which no test lets it have
-            held.append(b"x" * 50_000_000)
-            time.sleep(0.02)
+        for _ in range(1000):  # 20 GB, which no test lets it have
+            held.append(b"x" * 20_000_000)
+            time.sleep(0.005)
 
 
 def _compute_wrongly(module: Any, what: str, detail: str) -> None:
