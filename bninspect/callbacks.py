@@ -26,6 +26,7 @@ from bninspect.errors import MissingPackage
 
 __all__ = ["BatchNormMonitor", "BatchNormWarning", "Limits"]
 
+_OURS_AND_THEIRS = {"bninspect", "keras", "tf_keras", "tensorflow"}
 _NEEDED = ("moving_mean", "moving_variance", "epsilon", "momentum")
 
 
@@ -123,4 +124,12 @@ def _norms(model: Any) -> Mapping[str, Norm]:
 
 def _warn(messages: Iterable[str]) -> None:
     for message in messages:
-        warnings.warn(message, BatchNormWarning, stacklevel=2)
+        warnings.warn(message, BatchNormWarning, stacklevel=_level_of_caller())
+
+
+def _level_of_caller() -> int:
+    """Return the stack level of the line that called `fit`: it is that line which a warning is about."""
+    frame, level = sys._getframe(1), 1  # noqa: SLF001 - as the modules warnings and logging do
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS_AND_THEIRS:
+        frame, level = frame.f_back, level + 1
+    return level
