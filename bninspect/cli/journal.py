@@ -69,8 +69,8 @@ def is_ours(path: Path) -> bool:
     Anything else, a model for instance, is replaced only at the end and only if that is allowed then.
     """
     try:
-        if not path.exists():
-            return True
+        if not path.is_file():  # a pipe would have to be waited for
+            return not path.exists()
         with path.open("rb") as file:
             head = file.read(64)
     except OSError:

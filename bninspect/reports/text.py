@@ -53,9 +53,18 @@ def render(report: Report, looks: Looks) -> str:
             rows.extend(linted(model, looks))
         else:
             rows.extend(_inspected(model, looks))
+    if not report.models:
+        rows.append(_nothing(report))
     if len(report.models) > 1 and looks.verbosity >= 0:
         rows.append(_total(report))
     return shown(rows, looks)
+
+
+def _nothing(report: Report) -> Line:
+    part = report.shard
+    if part is not None and part.models:
+        return line(f"part {part.index} of {part.count} has none of the {plural(part.models, 'model')}")
+    return line(("EMPTY ", "bold yellow"), "no model was named")
 
 
 def _header(model: ModelReport) -> Line:

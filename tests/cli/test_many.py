@@ -120,6 +120,17 @@ def test_parts_and_merge_end_as_one_run(models: Path, capfd: pytest.CaptureFixtu
     assert "1 of 3 parts missing: 2" in capfd.readouterr().err
 
 
+def test_a_part_without_models_says_so_and_an_empty_list_is_nothing_to_check(
+    models: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    codes = [run(["lint", "models/good0.h5", "--shard", f"{index}/2"]) for index in (1, 2)]
+    assert codes == [0, 0]
+    assert "of 2 has none of the 1 model\n" in capfd.readouterr().out
+    Path("none").touch()
+    assert run(["lint", "--files-from", "none"]) == 5
+    assert capfd.readouterr().out == "EMPTY no model was named\n"
+
+
 def test_a_pattern_for_layers_is_judged_over_all_parts(models: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for index in (1, 2):
         assert run(
