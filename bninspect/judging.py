@@ -77,8 +77,7 @@ class Judge:
         if observation.training or _not_comparable(layer) or not _same_shapes(layer, observation):
             return
         comparison = compare.judge(observation, layer, tolerance=allowed)
-        # Once a call disagrees, those that agree count too: a cause must explain them as well.
-        if (not comparison.agrees or seen.samples) and comparison.ratio is not None and len(seen.samples) < _SAMPLES:
+        if not comparison.agrees and comparison.ratio is not None and len(seen.samples) < _SAMPLES:
             seen.samples.append(causes.sample(layer, observation))
         before = seen.comparisons.get(observation.observed)
         seen.comparisons[observation.observed] = compare.merge(before, comparison) if before else comparison

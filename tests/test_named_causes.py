@@ -70,5 +70,5 @@ def test_the_convention_that_a_layer_breaks_is_named(
     assert [cause["name"] for cause in layer["explanation"]["causes"]] == [CAUSES[name]]
     lines = verified.stdout.splitlines()
     (place,) = (i for i, line in enumerate(lines) if line.startswith(f"FAIL  {name}  "))
-    (cause,) = (line for line in lines[place + 1 : place + 4] if line.startswith("      cause"))
+    (cause,) = (line for line in lines[place + 1 : place + 5] if line.startswith("      cause"))
     assert cause.removeprefix("      cause").strip().startswith(SENTENCES[name])

@@ -86,7 +86,17 @@ def stored(name: str, layer: Any) -> BatchNorm:
     arrays = {one: _array(variable) for one, variable in variables.items() if variable is not None}
     axis = tuple(layer.axis) if isinstance(layer.axis, (list, tuple)) else (layer.axis,)
     gamma, beta, mean, variance = (arrays.get(one) for one in PARAMETERS)
-    return BatchNorm(name, gamma, beta, mean, variance, float(layer.epsilon), float(layer.momentum), axis)
+    return BatchNorm(
+        name,
+        gamma,
+        beta,
+        mean,
+        variance,
+        float(layer.epsilon),
+        float(layer.momentum),
+        axis,
+        class_name="BatchNormalization",
+    )
 
 
 def _array(variable: Any) -> Array:

@@ -53,7 +53,7 @@ def test_what_was_loaded_is_the_model_that_was_saved(shared_models: Path, name: 
     """The loaded model gives the output that the writer recorded."""
     checkpoint = _read(shared_models, f"writers/{name}")
     (runtime, *_) = runtimes.choose(checkpoint)
-    framework = (runtimes.keras if runtime.name == NEW else runtimes.tf_keras)._framework()
+    framework = (runtimes.keras if runtime.name == NEW else runtimes.tf_keras).framework()
     stem = Path(name).stem
     with np.load(shared_models / "writers" / Path(name).with_name(f"{stem}_io.npz")) as recorded:
         x, y = recorded["x"], recorded["y"]
