@@ -5,53 +5,34 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bninspect import baseline, describing, errors, gathering, names, rules, selection, shards, stations, summary
-from bninspect.records import Checkpoint, ModelReport, Option, Report, Status, Verified
-from bninspect.settings import READ_BYTES, RUN_SECONDS, Settings
+from bninspect import (
+    baseline,
+    describing,
+    errors,
+    gathering,
+    names,
+    processes,
+    rules,
+    selection,
+    shards,
+    stations,
+    summary,
+)
+from bninspect.records import Checkpoint, ModelReport, Report, Status, Verified
+from bninspect.settings import Settings
 from bninspect.stations import Station, Work
-from bninspect.worker import READ, Limits, Progress, Worker, machine_memory, reading_limits, silent
+from bninspect.surroundings import Surroundings
+from bninspect.worker import READ, Worker
 
 PathLike = str | Path
 
-_SEARCH = "bninspect.gathering:search"
 _VERIFY = "bninspect.verifying:verify"
 _AGAINST = "bninspect.comparing:against"
-
-
-def _ignored(_: Any) -> None:
-    """Take no notice."""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What is around a run: who is told of it, what is known from before. The defaults are silent and know nothing."""
-
-    progress: Progress = silent
-    """Is told in words what is going on, from any thread."""
-    complain: Progress = silent
-    """Gets the lines of the workers' standard error that are for the user, from any thread."""
-    began: Callable[[int], None] = _ignored
-    """Is told how many models there are."""
-    ended: Callable[[ModelReport], None] = _ignored
-    """Gets the report of each model as it ends."""
-    verbose: bool = False
-    brief: bool = False
-    """Whether an inspection leaves out what its screen does not show: digests, and all but the extremes of a parameter.
-    They take longer than reading."""
-    options: Mapping[str, Option] = field(default_factory=dict)
-    """Where each option came from."""
-    earlier: Mapping[str, ModelReport] = field(default_factory=dict)
-    """By path, reports of an earlier run with the same options: they stand if the file is the same."""
-    running: Mapping[str, Any] = field(default_factory=dict)
-    """What that run said of the environment of its framework."""
-    baseline: Report | None = None
-    """What fails is what is worse than in this report."""
-
 
 DEFAULTS = Settings()
 SILENT = Surroundings()
@@ -70,7 +51,7 @@ def load(path: PathLike, settings: Settings = DEFAULTS, around: Surroundings = S
         NothingToCheck: it holds no batch-norm layer.
         UsageError: `settings.layers` fits none of them.
     """
-    with _reader(settings, around) as reader:
+    with processes.reader(settings, around) as reader:
         checkpoint = selection.select(_read(reader, path), settings)
     _require_layers(checkpoint.layers, settings)
     return checkpoint
@@ -94,7 +75,7 @@ def inspect(
 
     @contextmanager
     def station() -> Iterator[Work]:
-        with _reader(settings, around) as reader:
+        with processes.reader(settings, around) as reader:
 
             def one(path: str) -> ModelReport:
                 checkpoint = selection.select(_read(reader, path, digest=not around.brief), settings)
@@ -127,7 +108,7 @@ def verify(
 
     @contextmanager
     def station() -> Iterator[Work]:
-        with _reader(settings, around) as reader, _runner(settings, around) as runner:
+        with processes.reader(settings, around) as reader, processes.runner(settings, around) as runner:
             if not around.earlier and not _is_of_other_runtimes(paths):
                 runner.start(_VERIFY)
 
@@ -170,7 +151,7 @@ def _report(
     environment: Mapping[str, Any] | None = None,
 ) -> Report:
     every = (paths,) if isinstance(paths, (str, Path)) else paths
-    gathered = gathering.gather(map(str, every), partial(_search, settings=settings, around=around))
+    gathered = gathering.gather(map(str, every), partial(processes.search, settings=settings, around=around))
     chosen, shard = shards.chosen(gathered.models, settings.shard)
     around.began(len(chosen))
     judged = partial(_judged, settings=settings, around=around)
@@ -195,12 +176,6 @@ def _report(
         running=environment or {},
         shard=shard,
     )
-
-
-def _search(folder: str, settings: Settings, around: Surroundings) -> tuple[str, ...]:
-    limits = Limits(settings.timeout or RUN_SECONDS, settings.max_memory or READ_BYTES)
-    with Worker(limits, verbose=around.verbose, show=around.complain if around.verbose else silent) as worker:
-        return worker.call(_SEARCH, gathering.Found, {"path": folder}, around.progress).models
 
 
 @contextmanager
@@ -257,19 +232,3 @@ def _require_layers(layers: Iterable[Any], settings: Settings) -> None:
             ),
             hint="bninspect inspect MODEL lists the names",
         )
-
-
-@contextmanager
-def _reader(settings: Settings, around: Surroundings) -> Iterator[Worker]:
-    limits = reading_limits(settings)
-    with Worker(limits, verbose=around.verbose, show=around.complain if around.verbose else silent) as worker:
-        worker.start(READ)
-        yield worker
-
-
-@contextmanager
-def _runner(settings: Settings, around: Surroundings) -> Iterator[Worker]:
-    memory = settings.max_memory or machine_memory() // settings.jobs
-    limits = Limits(settings.timeout or RUN_SECONDS, memory, watched=True)
-    with Worker(limits, verbose=around.verbose, show=around.complain) as worker:
-        yield worker

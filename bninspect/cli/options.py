@@ -16,7 +16,7 @@ from bninspect.settings import Settings
 
 if TYPE_CHECKING:
     from bninspect.cli.progress import Progress
-    from bninspect.pipeline import Surroundings
+    from bninspect.surroundings import Surroundings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -259,7 +259,7 @@ def prestart(options: dict[str, Any]) -> None:
 
 def surroundings(context: click.Context, progress: Progress, verbose: int) -> Surroundings:
     """Return where progress goes and where each option came from."""
-    from bninspect.pipeline import Surroundings
+    from bninspect.surroundings import Surroundings
 
     return Surroundings(
         progress=progress,

@@ -19,10 +19,10 @@ from bninspect.errors import UsageError
 from bninspect.names import printable
 
 if TYPE_CHECKING:
-    from bninspect.pipeline import Surroundings
     from bninspect.records import ModelReport, Report
     from bninspect.resuming import Earlier
     from bninspect.settings import Settings
+    from bninspect.surroundings import Surroundings
 
     Run = Callable[[tuple[str, ...], Settings, Surroundings], Report]
 

@@ -132,7 +132,7 @@ def _verified(model: ModelReport, looks: Looks, device: str) -> Iterator[Line]:
     if looks.verbosity >= 0:
         yield from _kept_variances(model)
     for layer in model.layers:
-        if layer.status is LayerStatus.MISMATCH and not layer.known:
+        if layer.status is LayerStatus.MISMATCH and (looks.verbosity >= 1 or not layer.known):
             yield from _mismatch(layer, looks)
     yield from _unverified(model)
     for layer in model.layers:
@@ -192,7 +192,8 @@ def _mismatch(layer: LayerReport, looks: Looks) -> Iterator[Line]:
         headline = _beyond(worst)
     elif stored:
         headline = f"a training step stores another {' and another '.join(stored)}"
-    yield line(("FAIL  ", "bold red"), (printable(layer.name), "bold"), f"   {headline}")
+    word = ("known ", "yellow") if layer.known else ("FAIL  ", "bold red")
+    yield line(word, (printable(layer.name), "bold"), f"   {headline}")
     if worst and worst.worst:
         yield from _by_hand(worst.worst)
         yield from worst_channels(worst)

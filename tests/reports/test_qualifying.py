@@ -45,6 +45,12 @@ def test_proof_alone_needs_no_words(form: str) -> None:
     assert "in the baseline" not in said
 
 
+def test_every_layer_shows_known_mismatches_too_and_no_failure() -> None:
+    said = REPORTS["text"](report(PLAIN, KNOWN), Looks(verbosity=1)).splitlines()
+    assert any(line.startswith("known old ") for line in said)
+    assert not any(line.startswith("FAIL") for line in said)
+
+
 def test_the_worst_share_of_the_bound_is_of_proved_layers_only() -> None:
     said = REPORTS["text"](report(TOLERATED), Looks())
     assert "of the rounding bound" not in said
