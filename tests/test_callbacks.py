@@ -167,6 +167,17 @@ def test_the_keras_at_hand_is_tf_keras_where_that_was_imported(monkeypatch: pyte
     assert not isinstance(BatchNormMonitor(), other.callbacks.Callback)
 
 
+def test_a_warning_is_about_the_line_that_called_fit(k: Any) -> None:
+    model = k.Sequential([k.layers.Input((3,)), k.layers.BatchNormalization(), k.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        line = sys._getframe().f_lineno + 1
+        model.fit(X, X[:, :1], verbose=0, callbacks=[BatchNormMonitor(k)])
+    (warning,) = (one for one in caught if one.category is BatchNormWarning)
+    assert (warning.filename, warning.lineno) == (__file__, line)
+
+
 def test_other_layers_with_moving_statistics_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     from bninspect.runtimes import matching
 
