@@ -8,8 +8,10 @@ a time limit, a memory limit and nothing to lose. Its death, of whatever kind, i
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -58,22 +60,36 @@ def reading_limits(settings: Settings) -> Limits:
     return Limits(settings.timeout or READ_SECONDS, settings.max_memory or READ_BYTES)
 
 
-_spare: dict[tuple[Limits, str], subprocess.Popen[bytes]] = {}
+Request = Mapping[str, Any]
+_spare: dict[tuple[Limits, str], tuple[subprocess.Popen[bytes], Request | None]] = {}
 
 
-def prestart(limits: Limits, task: str) -> None:
+def prestart(limits: Limits, task: str, first: Mapping[str, Any] | None = None) -> None:
     """Start a child for a Worker of the same limits and task that is still to be made.
 
-    A command calls this before it imports NumPy, so that child and parent do so at the same time.
+    A command calls this before it imports NumPy, so that child and parent do so at the same time. With the arguments
+    of the `first` call it works on that, too, before the Worker asks for it.
     """
-    if (limits, task) not in _spare:
-        _spare[limits, task] = _spawn(limits, task)
+    if (limits, task) in _spare:
+        return
+    process, request = _spawn(limits, task), None
+    if first is not None and process.stdin is not None:
+        request = _request(task, first, limits)
+        # As wire.write_frame, which would import NumPy: a request without arrays is a length and a JSON text.
+        text = json.dumps({"message": request, "arrays": []}).encode()
+        process.stdin.write(struct.pack(">Q", len(text)) + text)
+        process.stdin.flush()
+    _spare[limits, task] = process, request
+
+
+def _request(task: str, arguments: Mapping[str, Any], limits: Limits) -> Request:
+    return {"task": task, "arguments": dict(arguments), "seconds": limits.seconds}
 
 
 def dismiss() -> None:
     """End the children that were started and that no Worker has taken: the command ended before."""
     while _spare:
-        _, process = _spare.popitem()
+        _, (process, _) = _spare.popitem()
         process.kill()
         process.communicate()
 
@@ -108,6 +124,8 @@ class Worker:
         self._task = ""
         self._ready = False
         self._seconds = limits.seconds
+        self._sent: Request | None = None
+        """A request that the child has been sent already, before anybody asked for its answer."""
         self._killed_for = ""
         self._ended = False
 
@@ -133,7 +151,8 @@ class Worker:
             return
         self.close()
         self._ready = False
-        self._process = _spare.pop((self.limits, self._task), None) or _spawn(self.limits, self._task)
+        spare = _spare.pop((self.limits, self._task), None)
+        self._process, self._sent = spare or (_spawn(self.limits, self._task), None)
         assert self._process.stderr is not None  # noqa: S101 - narrows the type: PIPE was asked for
         self._stderr = Stderr(self._process.stderr, self._show, verbose=self._verbose)
 
@@ -146,13 +165,19 @@ class Worker:
             BninspectError: the task's own error, `LimitExceeded`, or `WorkerDied`.
         """
         self.start()
+        request = _request(task, arguments, self.limits)
+        if self._sent not in (None, request):  # what was foretold is not what is asked: its answer is of no use
+            self.close()
+            self.start()
         try:
             if not self._ready:
                 with self._watched(START_SECONDS):
                     self._receive(bool, progress)
                 self._ready = True
             with self._watched(self.limits.seconds):
-                self._send({"task": task, "arguments": arguments, "seconds": self.limits.seconds})
+                if self._sent is None:
+                    self._send(request)
+                self._sent = None
                 return self._receive(kind, progress)
         except BaseException as error:
             if not isinstance(error, errors.BninspectError) or isinstance(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bninspect import errors
+from bninspect import worker as supervision
 from bninspect.records import Option
 from bninspect.worker import Limits, Worker
 
@@ -118,3 +119,14 @@ def test_a_json_py_in_the_working_directory_is_never_imported(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     with Worker(GENEROUS) as worker:
         assert worker.call(f"{TASKS}:echo", Option, {"value": 1}).value == 1
+
+
+@pytest.mark.parametrize("asked", [1, 2])
+def test_a_call_that_was_foretold_is_answered_and_one_that_was_not_too(asked: int) -> None:
+    task = f"{TASKS}:echo"
+    supervision.prestart(GENEROUS, task, {"value": 1})
+    with Worker(GENEROUS) as worker:
+        worker.start(task)
+        assert worker.call(task, Option, {"value": asked}) == Option(asked, "echo")
+        assert worker.call(task, Option, {"value": 3}) == Option(3, "echo")
+    supervision.dismiss()

@@ -12,6 +12,10 @@ from bninspect.errors import DamagedFile
 from bninspect.records import Option
 
 
+def prepare() -> None:
+    """There is nothing to import before the first call."""
+
+
 def echo(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
     progress("half-way")
     return Option(arguments["value"], "echo")

@@ -24,8 +24,9 @@ def command(context: click.Context, /, **options: Any) -> int:
 
     Needs no framework and runs nothing that is in the file. With --layer, the distribution of each parameter is shown.
     """
-    shared.prestart(options)
+    table_alone = options["format"] == "text" and not (options["json"] or options["output"] or options["layer"])
+    first = {"path": options["models"][0], "digest": not table_alone} if options["models"] else None
+    shared.prestart(options, first)
     from bninspect import pipeline
 
-    table_alone = options["format"] == "text" and not options["layer"]
     return reporting.report(context, options, pipeline.inspect, brief=table_alone)

@@ -248,13 +248,16 @@ def settings(options: dict[str, Any]) -> Settings:
     return Settings(**known)
 
 
-def prestart(options: dict[str, Any]) -> None:
-    """Start the process that will read, before anything heavy is imported here: it imports at the same time."""
+def prestart(options: dict[str, Any], first: dict[str, Any] | None = None) -> None:
+    """Start the process that will read, before anything heavy is imported here: it imports at the same time.
+
+    `first` are the arguments of its first call, if they are known: then it reads at the same time, too.
+    """
     from bninspect import worker
 
     if options["verbose"] > 1:
         os.environ["BNINSPECT_VERBOSE"] = "1"
-    worker.prestart(worker.reading_limits(settings(options)), worker.READ)
+    worker.prestart(worker.reading_limits(settings(options)), worker.READ, first)
 
 
 def surroundings(context: click.Context, progress: Progress, verbose: int) -> Surroundings:
