@@ -14,6 +14,9 @@ home="$RUNNER_TEMP/bninspect"
 bin="$home/venv/bin"
 [[ -d "$bin" ]] || bin="$home/venv/Scripts" # Windows
 
+# What an earlier step has left here is not the result of this one.
+rm -f "$home"/annotations.txt "$home"/summary.md "$home"/report.*
+
 # One argument on each line: nothing in a line is split, expanded or evaluated.
 models=() options=()
 while IFS= read -r line; do [[ -z "$line" ]] || models+=("${line%$'\r'}"); done <<<"$ACTION_MODELS"

@@ -91,6 +91,16 @@ def test_a_failing_model_fails_the_job_with_annotation_summary_and_reports(
     assert all(Path(path).stat().st_size > 1000 for path in outputs.values())
 
 
+def test_reports_of_an_earlier_step_are_not_shown_again(
+    runner: dict[str, str], sample_models: Path, tmp_path: Path
+) -> None:
+    _run({**runner, "ACTION_MODELS": "broken_nan.h5"}, sample_models)
+    done = _run({**runner, "ACTION_MODELS": "broken_nan.h5", "ACTION_OPTIONS": "--no-such-option"}, sample_models)
+    assert done.returncode == 2
+    assert "::error" not in done.stdout
+    assert (tmp_path / "summary.md").read_text().count("FAIL: ") == 1
+
+
 def test_values_are_never_split_expanded_or_run(runner: dict[str, str], sample_models: Path, tmp_path: Path) -> None:
     named = tmp_path / "a b $(touch hacked); `touch hacked`"
     named.write_bytes((sample_models / "keras2_digits.h5").read_bytes())
