@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bninspect import npy
+from bninspect import npy, vectors
 from bninspect.errors import UsageError
 from bninspect.explained import Explained
 from bninspect.explaining import against
@@ -23,7 +23,8 @@ def explained(
 
     Args:
         layers: the layers to look at.
-        inputs: a .npy file for a single layer, or a .npz file with an array per layer, by its name.
+        inputs: a .npy file for a single layer, or a .npz file with an array per layer, by its name; test vectors as
+            `bninspect vectors` wrote them are one too.
         outputs: what some code computed for them, in the same form.
         axis: axes that the parameters run along, instead of those that the model states.
         others: all layers of the model, whose parameters may have been used by mistake.
@@ -32,7 +33,7 @@ def explained(
         UsageError: arrays and layers do not belong together.
         UnreadableFile: a file is not a NumPy file.
     """
-    x, y = npy.read(inputs), npy.read(outputs)
+    x, y = (vectors.of_layers(npy.read(path), name, layers) for path, name in ((inputs, "x"), (outputs, "y")))
     if len(layers) == 1 and len(x) == len(y) == 1:
         pairs = [(layers[0], next(iter(x.values())), next(iter(y.values())))]
     else:

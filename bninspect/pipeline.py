@@ -33,6 +33,7 @@ PathLike = str | Path
 
 _VERIFY = "bninspect.verifying:verify"
 _AGAINST = "bninspect.comparing:against"
+_RETURNED = "bninspect.returned:judge"
 
 DEFAULTS = Settings()
 SILENT = Surroundings()
@@ -122,6 +123,8 @@ def verify(
                     return earlier
                 arguments = {"checkpoint": checkpoint, "settings": settings}
                 task = _VERIFY
+                if settings.against is not None and _holds_arrays(Path(settings.against)):
+                    return reader.call(_RETURNED, Verified, {**arguments, "outputs": settings.against}).model
                 if settings.against is not None:
                     task, arguments["export"] = _AGAINST, _read(reader, settings.against)
                 verified = runner.call(task, Verified, arguments, around.progress)
@@ -140,6 +143,15 @@ def _is_of_other_runtimes(paths: PathLike | Iterable[PathLike]) -> bool:
     """Guess by its name that a single model needs no TensorFlow, whose import ahead of time would only take time."""
     every = [paths] if isinstance(paths, (str, Path)) else list(paths) if isinstance(paths, (list, tuple)) else []
     return len(every) == 1 and str(every[0]).endswith(_OTHER_RUNTIMES)
+
+
+def _holds_arrays(path: Path) -> bool:
+    """Return whether a file is a .npz: outputs of a runtime, not an export."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(30 + 0xFFFF)
+    return head.startswith(b"PK\x03\x04") and head[30 : 30 + int.from_bytes(head[26:28], "little")].endswith(b".npy")
 
 
 def _report(

@@ -19,6 +19,7 @@ _NOISE = re.compile(
     | To\ enable\ the\ following\ instructions:
     | I\d{4}\ [\d:.]+\s+\d+\                                     # absl, information
     | \d{4}-\d\d-\d\d\ [\d:.]+:\ I\                              # older TensorFlow, information
+    | INFO:\ Created\ TensorFlow\ Lite                            # and LiteRT, with every delegate
     | E\d{4}\ [\d:.]+\s+\d+\ util\.cc:\d+\]\ oneDNN\ supports\ DT_\w+\ only      # it falls back by itself
     | [EW]\d{4}\ [\d:.]+\s+\d+\ (cuda_\w+|computation_placer)\.cc
     | \d{4}-\d\d-\d\d\ [\d:.]+:\ [EW]\ .*(cuda_(dnn|fft|blas|driver)|computation_placer|dso_loader|cudart_stub|TF-TRT)

@@ -19,7 +19,7 @@ from bninspect.formula import Float64
 from bninspect.records import Array, Comparison
 
 PER_LAYER = 64.0
-"""Roundings that each layer may add to the difference. Measured on eight models: at most 6 (docs/against.md)."""
+"""Roundings that each layer may add to the difference. Measured on eight models: at most 6 (docs/how-to/exports.md)."""
 _ENDS = 16
 """Layers that may lie behind the last batch norm: dense layers, softmax."""
 _MOST = 65536.0

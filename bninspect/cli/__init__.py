@@ -16,7 +16,20 @@ from bninspect.cli.messages import show_error
 
 INTERRUPTED = 130
 
-COMMANDS = ("inspect", "verify", "lint", "diff", "explain", "export", "merge", "rule", "doctor", "schema", "completion")
+COMMANDS = (
+    "inspect",
+    "verify",
+    "lint",
+    "diff",
+    "explain",
+    "export",
+    "vectors",
+    "merge",
+    "rule",
+    "doctor",
+    "schema",
+    "completion",
+)
 
 
 class Commands(click.Group):

@@ -18,10 +18,10 @@ from bninspect.names import printable
 if TYPE_CHECKING:
     from bninspect.records import Checkpoint
 
-FORMATS = ("npz", "json", "csv", "safetensors")
+FORMATS = ("npz", "json", "csv", "safetensors", "torch", "torch-npz", "onnx", "tflite", "c")
 
 
-@click.command("export", cls=Configured, short_help="Write the parameters to npz, json, csv or safetensors.")
+@click.command("export", cls=Configured, short_help="Write the parameters to npz, json, safetensors, ONNX, C ...")
 @click.argument("model", type=ModelPath())
 @shared.selecting
 @click.option("-f", "--format", type=click.Choice(FORMATS), required=True, help="Format of the export.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from bninspect.exporters import csv_table, json_text, npz, safetensors
+from bninspect.exporters import c_header, csv_table, json_text, npz, onnx, safetensors, tflite, torch_names
 
 if TYPE_CHECKING:
     from bninspect.records import Checkpoint
@@ -33,4 +33,9 @@ EXPORTERS: tuple[Exporter, ...] = (
     Exporter("json", ".json", "JSON with exact numbers", json_text.encode),
     Exporter("csv", ".csv", "a table, one row per layer and channel", csv_table.encode),
     Exporter("safetensors", ".safetensors", "safetensors", safetensors.encode),
+    Exporter("torch", ".safetensors", "a PyTorch state_dict as safetensors", torch_names.encode),
+    Exporter("torch-npz", ".npz", "a PyTorch state_dict as NumPy arrays", torch_names.encode_npz),
+    Exporter("onnx", ".onnx", "ONNX, a BatchNormalization per layer", onnx.encode),
+    Exporter("tflite", ".tflite", "TFLite, scale and shift as MUL and ADD", tflite.encode),
+    Exporter("c", ".h", "a C header", c_header.encode),
 )

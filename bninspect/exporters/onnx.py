@@ -23,8 +23,9 @@ _PARAMETERS = ("gamma", "beta", "moving_mean", "moving_variance")
 def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
     """Return an ONNX model with the node `<layer>` from `<layer>/x` to `<layer>/y` for each layer.
 
-    ONNX has the channels along axis 1, wherever the model had them; epsilon is a float32. Layers of float16 and
-    bfloat16 are computed in float32. The metadata hold, as `bninspect`, JSON with everything else that is known.
+    Inputs are (N, C, H, W): ONNX has the channels along axis 1, wherever the model had them. Epsilon is a float32.
+    Layers of float16 and bfloat16 are computed in float32. The metadata hold, as `bninspect`, JSON with everything else
+    that is known.
 
     Raises:
         UsageError: folded, for which ONNX has no node; an unknown epsilon; statistics that are not the moving ones.
@@ -66,6 +67,7 @@ def encode_layers(
         taken: Iterable[str] = [f"{key}/{name}" for name in _PARAMETERS]
         momentum = layer.momentum
         nodes.append(building.batch_norm(f"{key}/x", taken, f"{key}/y", key, of.epsilon, momentum))
-        inputs.append(building.value(f"{key}/x", kind))
-        outputs.append(building.value(f"{key}/y", kind))
+        shape = ("N", layer.channels, "H", "W")
+        inputs.append(building.value(f"{key}/x", kind, shape))
+        outputs.append(building.value(f"{key}/y", kind, shape))
     return building.model(building.graph(nodes, tensors, inputs, outputs), __version__, notes)

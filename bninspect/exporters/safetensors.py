@@ -12,6 +12,8 @@ from bninspect.exporters.entries import entries
 from bninspect.formats.safetensors import DESCRIPTION, DIGEST, LENGTH, METADATA, TYPES, digest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bninspect.records import Array, Checkpoint
 
 _NAMES = {"bfloat16": "BF16", **{np.dtype(code).name: name for name, code in TYPES.items() if name != "BF16"}}
@@ -29,7 +31,16 @@ def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
     layers = entries(checkpoint, folded=folded)
     tensors = {name: _tensor(array, entry.dtype) for entry in layers for name, array in entry.named().items()}
     description = to_text(checkpoint, layers, folded=folded)
-    header: dict[str, object] = {METADATA: {DESCRIPTION: description, DIGEST: digest(description, tensors)}}
+    return _joined(tensors, {DESCRIPTION: description, DIGEST: digest(description, tensors)})
+
+
+def assembled(arrays: Mapping[str, tuple[Array, str]], metadata: Mapping[str, str]) -> bytes:
+    """Return a safetensors file of arrays, each with the name of the type that it stands for, and metadata."""
+    return _joined({name: _tensor(array, dtype) for name, (array, dtype) in arrays.items()}, metadata)
+
+
+def _joined(tensors: Mapping[str, tuple[str, tuple[int, ...], bytes]], metadata: Mapping[str, str]) -> bytes:
+    header: dict[str, object] = {METADATA: dict(metadata)}
     # Wide types first, as the safetensors library does: every tensor is then aligned to its own type.
     order = sorted(tensors, key=lambda name: -np.dtype(TYPES[tensors[name][0]]).itemsize)
     position = 0

@@ -10,6 +10,8 @@ from bninspect.records import BatchNorm
 if TYPE_CHECKING:
     from bninspect.records import Array
 
+EPSILON = "batch_norm_epsilon"
+"""Key of safetensors metadata under which our export keeps each layer's epsilon, as JSON."""
 NOTE = "a state_dict holds no epsilon, and does not tell InstanceNorm with running statistics from BatchNorm"
 _FIELDS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 AXIS = (1,)

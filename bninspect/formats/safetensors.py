@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from bninspect.records import Array
+    from bninspect.records import Array, BatchNorm
 
 NAME = "safetensors"
 LENGTH = struct.Struct("<Q")
@@ -89,7 +90,7 @@ def _read(path: Path) -> Checkpoint:
     if not isinstance(metadata, dict) or not all(isinstance(one, str) for one in metadata.values()):
         raise DamagedFile(f"{path} is damaged", why="its metadata are not texts")
     if DESCRIPTION not in metadata:
-        return _foreign(tensors, path)
+        return _foreign(tensors, metadata.get(running_statistics.EPSILON), path)
     ours = all(kind in TYPES for kind, _, _ in tensors.values())
     if not ours or metadata.get(DIGEST) != digest(metadata[DESCRIPTION], tensors):
         raise DamagedFile(
@@ -101,8 +102,11 @@ def _read(path: Path) -> Checkpoint:
     return from_text(metadata[DESCRIPTION], arrays, path, NAME)
 
 
-def _foreign(tensors: dict[str, Tensor], path: Path) -> Checkpoint:
-    """Return the batch norms of a file that another program wrote: what torch calls running_mean and running_var."""
+def _foreign(tensors: dict[str, Tensor], epsilons: str | None, path: Path) -> Checkpoint:
+    """Return the batch norms of a file that another program wrote: what torch calls running_mean and running_var.
+
+    An export of ours under torch's names keeps epsilon by layer in `epsilons`.
+    """
 
     def numbers(name: str) -> tuple[Array, str]:
         kind = tensors[name][0]
@@ -116,8 +120,18 @@ def _foreign(tensors: dict[str, Tensor], path: Path) -> Checkpoint:
         )
     known = [name for name, (kind, _, _) in tensors.items() if kind in TYPES]
     layers = running_statistics.layers(known, numbers)
+    if epsilons is not None:
+        values = strict_json(epsilons, path)
+        layers = tuple(_with_epsilon(layer, values.get(layer.name)) for layer in layers)
+        return Checkpoint(str(path), NAME, "bninspect", layers)
     note = running_statistics.NOTE if layers else "no name of a tensor ends in running_mean"
     return Checkpoint(str(path), NAME, "", layers, (note,))
+
+
+def _with_epsilon(layer: BatchNorm, epsilon: object) -> BatchNorm:
+    if not isinstance(epsilon, float) or not math.isfinite(epsilon):
+        return layer
+    return replace(layer, epsilon=epsilon, epsilon_source="file")
 
 
 def _header(data: bytes, path: Path) -> tuple[dict[str, Any], int]:

@@ -16,6 +16,7 @@ from bninspect.records import (
     ModelReport,
     Report,
     Severity,
+    Statistics,
     Status,
     Worst,
 )
@@ -149,7 +150,9 @@ def _verdict(model: ModelReport, statuses: Counter[LayerStatus | None], looks: L
     word, style = _VERDICTS[model.status]
     place = f"{printable(model.path)}: " if looks.verbosity < 0 else ""
     verified = statuses[LayerStatus.VERIFIED]
-    claim = "equal gamma*(x-mean)/sqrt(variance+epsilon)+beta" if verified else "verified"
+    folded = all(layer.statistics is Statistics.FOLDED for layer in model.layers)
+    formula = "gamma*x+beta" if folded else "gamma*(x-mean)/sqrt(variance+epsilon)+beta"
+    claim = f"equal {formula}" if verified else "verified"
     trained = any(one.reference == "output" for layer in model.layers for one in layer.comparisons)
     claim += ", also in a training step," if trained and verified else ""
     text = f"{place}{verified} of {len(model.layers)} layers {claim} in {printable(model.runtime or '')}{device}"

@@ -42,9 +42,10 @@ def tensor(name: str, array: Array) -> bytes:
     return shape + integer(2, NUMBERS[array.dtype.name]) + data(8, name) + data(9, little.tobytes())
 
 
-def value(name: str, dtype: str) -> bytes:
-    """Return a ValueInfoProto of any rank and shape."""
-    return data(1, name) + data(2, data(1, integer(1, NUMBERS[dtype])))
+def value(name: str, dtype: str, shape: Iterable[int | str]) -> bytes:
+    """Return a ValueInfoProto; a length that is a text is open, and called so."""
+    lengths = b"".join(data(1, integer(1, one) if isinstance(one, int) else data(2, one)) for one in shape)
+    return data(1, name) + data(2, data(1, integer(1, NUMBERS[dtype]) + data(2, lengths)))
 
 
 def batch_norm(x: str, parameters: Iterable[str], y: str, name: str, epsilon: float, momentum: float | None) -> bytes:

@@ -1,0 +1,159 @@
+"""What a runtime of the user's returned for the test vectors of a model: compared and explained, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bninspect import causes, compare, describing, npy, rules, selection, summary, vectors, wire
+from bninspect.against import outputs
+from bninspect.errors import UsageError
+from bninspect.formula import Parameters
+from bninspect.names import printable
+from bninspect.records import (
+    Array,
+    Checkpoint,
+    Comparison,
+    Evidence,
+    Explanation,
+    Finding,
+    Form,
+    LayerReport,
+    LayerStatus,
+    ModelReport,
+    Observation,
+    Severity,
+    Verified,
+)
+from bninspect.settings import Settings
+from bninspect.vectors import Vector
+
+_FORMS = (Form.CENTRED, Form.AFFINE, Form.FOLDED)
+RETURNED = "returned"
+
+
+def prepare() -> None:
+    """Import nothing ahead."""
+
+
+def judge(arguments: Mapping[str, Any], arrays: list[Any], _progress: Callable[[str], None]) -> Verified:
+    """Judge the outputs in `arguments["outputs"]` for the vectors of `arguments["checkpoint"]`."""
+    checkpoint = wire.decode(Checkpoint, arguments["checkpoint"], arrays)
+    settings = wire.decode(Settings, arguments["settings"])
+    return Verified(report(checkpoint, Path(arguments["outputs"]), settings), {})
+
+
+def report(checkpoint: Checkpoint, path: Path, settings: Settings) -> ModelReport:
+    """Compare what a runtime returned with the formula, for every layer of a model and for the probe.
+
+    Args:
+        checkpoint: of the model that the vectors were made from.
+        path: a .npz file with `<layer>/y` for each layer.
+        settings: what was asked for; the seed is that of the vectors.
+
+    Raises:
+        UsageError: the file holds outputs for other vectors, or none at all.
+        UnreadableFile: it is no NumPy file.
+    """
+    arrays = npy.read(path)
+    chosen = tuple(layer for layer in checkpoint.layers if selection.wanted(layer.name, settings))
+    every = vectors.vectors(replace(checkpoint, layers=chosen), settings.seed)
+    known = {f"{vector.key}/y" for vector in every}
+    if not known & arrays.keys():
+        raise UsageError(
+            f"{path} holds no outputs for this model",
+            why=f"it has {_listed(arrays)}, not {_listed(known)}",
+            hint="write what your runtime returned as <layer>/y with numpy.savez: bninspect vectors says for what",
+        )
+    layers = tuple(
+        _layer(vector, every, arrays, path, settings)
+        for vector in every
+        if vector.key != vectors.PROBE or f"{vector.key}/y" in arrays
+    )
+    return ModelReport(
+        path=checkpoint.path,
+        sha256=checkpoint.sha256,
+        bytes=checkpoint.bytes,
+        format=checkpoint.format,
+        writer=checkpoint.writer,
+        status=summary.model_status(layers, (), settings.fail_on),
+        runtime=printable(path.name),
+        evidence=Evidence.LAYER,
+        notes=checkpoint.notes,
+        layers=layers,
+    )
+
+
+def _layer(
+    vector: Vector, every: tuple[Vector, ...], arrays: Mapping[str, Array], path: Path, settings: Settings
+) -> LayerReport:
+    layer = vector.layer
+    found = rules.judged(rules.check(layer), layer.name, settings) if vector.key != vectors.PROBE else ()
+    returned = arrays.get(f"{vector.key}/y")
+    if returned is None:
+        reason = f"{printable(path.name)} holds no {printable(vector.key)}/y"
+        return describing.describe(layer, found, LayerStatus.UNVERIFIED, reason)
+    given = arrays.get(f"{vector.key}/x")
+    if given is not None and not np.array_equal(given, vector.x, equal_nan=True):
+        raise UsageError(
+            f"{printable(path.name)} holds outputs for other vectors",
+            why=f"its {printable(vector.key)}/x is not that of this model with seed {settings.seed}",
+            hint="make the vectors from this very model, and give --seed if they were made with one",
+        )
+    if returned.dtype.kind not in "fiu":
+        raise UsageError(f"{printable(vector.key)}/y holds {returned.dtype}", why="only numbers can be compared")
+    expected, _ = vectors.expected(vector)
+    y = outputs.aligned(returned, vector.x.shape, expected)
+    if y is None:
+        reason = f"its output has shape {returned.shape}, its input {vector.x.shape}"
+        return describing.describe(layer, found, LayerStatus.UNVERIFIED, reason)
+    observation = _observation(vector, y)
+    comparison = _compared(vector, observation, expected)
+    if comparison.agrees:
+        return describing.describe(layer, found, LayerStatus.VERIFIED, "", (comparison,))
+    others = [one.layer for one in every if one is not vector and one.layer.channels == layer.channels]
+    explanation = causes.explain(layer, [causes.sample(layer, observation, forms=_FORMS)], others)
+    wrong = rules.judged((_finding(comparison, explanation),), layer.name, settings)
+    described = describing.describe(layer, (*found, *wrong), LayerStatus.MISMATCH, "", (comparison,))
+    return replace(described, explanation=explanation)
+
+
+def _observation(vector: Vector, y: Array) -> Observation:
+    """Return the call; doubles that float32 holds, and whole numbers, are those of a float32 runtime."""
+    if y.dtype.kind != "f" or (y.dtype.itemsize == 8 and np.array_equal(y.astype(np.float32), y, equal_nan=True)):
+        y = y.astype(np.float32)
+    return Observation(vector.layer.name, RETURNED, vector.x, np.ascontiguousarray(y), vector.axis, output=y.dtype.name)
+
+
+def _compared(vector: Vector, observation: Observation, expected: Array) -> Comparison:
+    """Compare with the largest bound that any order of operations has: nobody knows that of the user's runtime."""
+    _, bound = vectors.expected(vector, output=observation.output)
+    return compare.compare(
+        expected,
+        observation.y,
+        bound,
+        x=vector.x,
+        parameters=Parameters.of(vector.layer),
+        axis=vector.axis,
+        output=observation.output,
+        observed=RETURNED,
+    )
+
+
+def _finding(comparison: Comparison, explanation: Explanation) -> Finding:
+    where = f", channel {comparison.worst.channel}" if comparison.worst else ""
+    counted = f"{comparison.violations} of {comparison.elements} values returned are"
+    evidence = {"violations": comparison.violations, "channels": list(comparison.channels), "ratio": comparison.ratio}
+    if comparison.ratio is None:
+        return Finding("BN202", Severity.ERROR, f"{counted} not finite on one side or on both{where}", evidence, "")
+    message = f"{counted} beyond the bound, worst {comparison.ratio:.3g} x bound{where}: {explanation.sentence}"
+    return Finding("BN301", Severity.ERROR, message, evidence, "")
+
+
+def _listed(names: Any) -> str:
+    shown = [printable(name) for name in sorted(names)[:3]]
+    return ", ".join(shown) + (" ..." if len(names) > 3 else "") if shown else "nothing"
