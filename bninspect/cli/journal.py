@@ -12,6 +12,7 @@ from typing import IO, Self
 import click
 
 from bninspect import files
+from bninspect.cli.messages import to_whoever_reads
 from bninspect.errors import BninspectError
 from bninspect.records import ModelReport, Report
 from bninspect.reports import json_lines
@@ -41,8 +42,7 @@ class Journal:
                 with contextlib.suppress(BninspectError, OSError):
                     files.write_whole(path, lines.encode(), force=True, inputs=inputs)
                     self._streams.append(self._open.enter_context(path.open("a", encoding="utf-8")))
-        if aloud:
-            click.echo(head, nl=False)
+        self._say(head)
 
     def __enter__(self) -> Self:
         return self
@@ -59,8 +59,12 @@ class Journal:
             with contextlib.suppress(OSError):
                 stream.write(line)
                 stream.flush()
+        self._say(line)
+
+    def _say(self, line: str) -> None:
         if self._aloud:
-            click.echo(line, nl=False)  # which flushes
+            with to_whoever_reads():
+                click.echo(line, nl=False)  # which flushes
 
 
 def is_ours(path: Path) -> bool:

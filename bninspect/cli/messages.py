@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import click
 
 from bninspect.names import printable
@@ -17,6 +22,19 @@ def show_error(what: str, why: str = "", hint: str = "") -> None:
         say(f"  why: {printable(why, LONGEST)}")
     if hint:
         say(f"  hint: {printable(hint, LONGEST)}")
+
+
+@contextmanager
+def to_whoever_reads() -> Iterator[None]:
+    """Write to standard output; if its reader has gone, as `| head` does, let it go nowhere from now on.
+
+    The command goes on to its end: its exit code is that of its findings, and other reports are still to be written.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(line: str) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bninspect.cli.messages import show_error
+from bninspect.cli.messages import show_error, to_whoever_reads
 from bninspect.cli.options import coloured
 
 if TYPE_CHECKING:
@@ -45,10 +43,8 @@ def emit(report: Report, options: dict[str, Any], *, streamed: bool = False) -> 
     failures = [_attempt(report, kind, Path(path), models) for kind, path in options["output"]]
     # Without color=True click would take the colours out that were asked for.
     text = json_lines.last(report) if streamed else reports.REPORTS[form](report, looks)
-    with contextlib.suppress(BrokenPipeError):
-        # Whoever stops reading, `| head` for instance, still gets the verdict as the exit code.
+    with to_whoever_reads():
         click.echo(text, nl=False, color=looks.colour or None)
-        sys.stdout.flush()
     for failure in filter(None, failures):
         show_error(failure.what, failure.why, failure.hint)
     return UNWRITTEN if any(failures) else report.summary.exit_code

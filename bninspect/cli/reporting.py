@@ -41,7 +41,8 @@ def report(context: click.Context, options: dict[str, Any], run: Run, *, brief: 
     settings = shared.settings(options)
     named = many.named(options)
     options = {**options, "models": named, "output": _outputs(options)}
-    streamed = not options["json"] and options["format"] == "jsonl"
+    # A baseline that is written changes the verdicts at the end: the lines then come all at once.
+    streamed = not options["json"] and options["format"] == "jsonl" and not options["write_baseline"]
     with Progress(quiet=options["quiet"] or streamed) as progress:
         around, now = _surroundings(context, options, progress)
         known = _known(options, now)
@@ -85,7 +86,8 @@ def _surroundings(context: click.Context, options: dict[str, Any], progress: Pro
     sources = dict(around.options)
     for name in ("input", "against", "baseline"):
         if options.get(name) and Path(options[name]).is_file():
-            digest = hashlib.sha256(Path(options[name]).read_bytes()).hexdigest()
+            with Path(options[name]).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
             sources[f"{name}_sha256"] = Option(digest, f"--{name}")
     baseline = _baseline(options, command)
     around = replace(around, began=progress.began, baseline=baseline, options=sources)

@@ -181,6 +181,18 @@ def test_a_closed_pipe_is_no_error(sample_models: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("form", ["text", "json", "jsonl"])
+def test_a_reader_that_has_gone_opens_no_gate(form: str, sample_models: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "bninspect", "lint", "broken_nan.h5", "-f", form]
+    command += ["-o", f"json={tmp_path / 'r.json'}"]
+    with subprocess.Popen(command, cwd=sample_models, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert (running.wait(60), running.stderr.read()) == (1, b"")
+    assert json.loads((tmp_path / "r.json").read_text())["summary"]["exit_code"] == 1
+
+
 def test_an_interrupt_ends_with_130_and_leaves_no_process(sample_models: Path) -> None:
     command = [sys.executable, "-P", "-m", "bninspect", "verify", str(sample_models / MODEL)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
