@@ -12,7 +12,7 @@ from layers import frozen, layer, observation
 from bninspect.describing import distribution, extremes
 from bninspect.judging import Judge
 from bninspect.records import BatchNorm, Evidence, LayerReport, LayerStatus, Observation, Run, Statistics
-from bninspect.settings import Settings
+from bninspect.settings import IgnoreRule, Settings, ToleranceRule
 
 MODEL = Run("keras 3", Evidence.MODEL)
 DEFAULTS = Settings()
@@ -237,3 +237,31 @@ def test_extremes_are_those_of_the_distribution(values: list[Any]) -> None:
     array = np.array(values, np.float32)
     brief, whole = extremes(array), distribution(array)
     assert (brief.minimum, brief.maximum, brief.nonfinite) == (whole.minimum, whole.maximum, whole.nonfinite)
+
+
+@pytest.mark.parametrize(("layers", "status"), [("b*", LayerStatus.VERIFIED), ("other", LayerStatus.MISMATCH)])
+def test_a_tolerance_is_for_its_layers_and_stands_in_the_report(layers: str, status: LayerStatus) -> None:
+    seen = [observation(layer(), how) for how in ("in-model", "probed")]
+    seen = [replace(one, y=(one.y + np.float32(0.01))) for one in seen]
+    report = verdict(layer(), *seen, settings=Settings(tolerances=(ToleranceRule(layers, 0.0, 0.02, reason="known"),)))
+    assert report.status is status
+    assert (report.tolerance is not None) is (status is LayerStatus.VERIFIED)
+    if report.tolerance:
+        assert (report.tolerance.rtol, report.tolerance.atol, report.tolerance.reason) == (0.0, 0.02, "known")
+
+
+def test_a_tolerance_lets_neither_nan_nor_more_than_it_says_pass() -> None:
+    settings = Settings(tolerances=(ToleranceRule("*", 0.0, 0.02),))
+    for wrong in (np.float32(0.03), np.float32("nan")):
+        seen = [replace(one, y=one.y + wrong) for one in both(layer())]
+        assert verdict(layer(), *seen, settings=settings).status is LayerStatus.MISMATCH
+
+
+def test_an_ignored_finding_says_why_and_a_mismatch_stays_one() -> None:
+    swapped = layer(gamma=layer().beta, beta=layer().gamma)
+    rules = (IgnoreRule("BN113", "small", layers="b*", until="2027-01-31"), IgnoreRule("BN3", "never mind"))
+    report = verdict(layer(), *both(swapped), settings=Settings(ignores=rules))
+    reasons = {finding.rule: finding.ignored for finding in report.findings}
+    assert reasons["BN113"] == "small (until 2027-01-31)"
+    assert reasons["BN301"] == "never mind"
+    assert report.status is LayerStatus.MISMATCH

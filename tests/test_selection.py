@@ -6,9 +6,9 @@ import pytest
 from layers import layer
 
 from bninspect import errors
-from bninspect.records import Checkpoint
-from bninspect.selection import select
-from bninspect.settings import EpsilonRule, Settings
+from bninspect.records import Checkpoint, Tolerance
+from bninspect.selection import for_model, select, tolerance
+from bninspect.settings import EpsilonRule, IgnoreRule, Settings, ToleranceRule
 
 MODEL = Checkpoint("m", "f", "", (layer("stem/bn"), layer("head/bn", epsilon=None, epsilon_source=None), layer("last")))
 
@@ -38,3 +38,25 @@ def test_epsilon_stays_unknown_without_a_rule_that_fits() -> None:
 def test_a_model_without_batch_norm_is_nothing_to_check() -> None:
     with pytest.raises(errors.NothingToCheck):
         select(Checkpoint("m", "keras-h5", "", ()), Settings())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits"),
+    [("*", True), ("m.h5", True), ("*.h5", True), ("v2/*.h5", True), ("v1/*.h5", False), ("n.h5", False), ("m", False)],
+)
+def test_rules_of_other_models_and_those_that_are_over_are_left_out(pattern: str, fits: bool) -> None:
+    rules = Settings(
+        tolerances=(ToleranceRule("*", 1.0, 1.0, models=pattern),),
+        ignores=(IgnoreRule("BN1", "r", models=pattern), IgnoreRule("BN2", "r", models=pattern, expired=True)),
+    )
+    mine = for_model(rules, "models/v2/m.h5")
+    assert (len(mine.tolerances), [rule.rule for rule in mine.ignores]) == ((1, ["BN1"]) if fits else (0, []))
+
+
+def test_the_first_tolerance_that_fits_counts_and_then_that_of_all_layers() -> None:
+    rules = (ToleranceRule("head*", 0.1, 0.2, reason="r"), ToleranceRule("*bn", 0.3, 0.4))
+    chosen = Settings(tolerances=rules, rtol=0.5, atol=0.6)
+    assert tolerance("head/bn", chosen) == Tolerance(0.1, 0.2, "r")
+    assert tolerance("stem/bn", chosen) == Tolerance(0.3, 0.4)
+    assert tolerance("last", chosen) == Tolerance(0.5, 0.6)
+    assert tolerance("last", Settings(tolerances=rules)) is None
