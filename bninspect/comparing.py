@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from bninspect import formats, rules, runtimes, summary, verifying, wire
 from bninspect.against import folding, outputs, pairing, source, verdicts
 from bninspect.against.source import Source
 from bninspect.against.verdicts import Seen
-from bninspect.errors import BninspectError, MissingPackage, RuntimeFailure, UsageError
+from bninspect.errors import BninspectError, MissingPackage, RuntimeFailure, UnreadableFile, UsageError
 from bninspect.names import printable
 from bninspect.network import Network
 from bninspect.records import (
@@ -58,12 +59,12 @@ def compare(
         MissingPackage: no framework that could run the model is installed.
         UnreadableFile: one of the files is no longer what was read.
     """
-    network = formats.read_network(Path(export.path))
-    ran = _exported(export, network, settings)
+    ran = _exported(export, settings)
+    network = ran.network
     found: list[Source] = []
 
     def run(one: Checkpoint, how: runtimes.RunSettings, begin: runtimes.Begin) -> Run:
-        found.append(source.observed(one, how, tuple(ran.data.values()), begin))
+        found.append(source.observed(one, how, ran.data, begin))
         return found[-1].run
 
     verified = verifying.verify_checkpoint(checkpoint, settings, progress, run)
@@ -94,6 +95,7 @@ class _Ran:
     """An export that is ready to be run, on input that it accepts."""
 
     session: Session | None
+    network: Network
     data: Mapping[str, Array]
     notes: tuple[str, ...] = ()
     reason: str = ""
@@ -110,7 +112,7 @@ class _Held:
     notes: tuple[str, ...] = ()
 
 
-def _exported(export: Checkpoint, network: Network, settings: Settings) -> _Ran:
+def _exported(export: Checkpoint, settings: Settings) -> _Ran:
     """Open the export in its runtime, if there is one, and choose the input for both."""
     mine = replace(verifying.run_settings(settings), runtime=None)
     try:
@@ -119,18 +121,26 @@ def _exported(export: Checkpoint, network: Network, settings: Settings) -> _Ran:
             raise UsageError(
                 f"{export.path} cannot be held against a model",
                 why=f"nothing runs {export.format} and shows what its operations return",
-                hint="ONNX, TFLite and torch.export files can",
+                hint="ONNX, TFLite, TorchScript and torch.export files can",
             )
         if export.code and not settings.trust:
             raise RuntimeFailure("it is not run", why=f"{printable(export.code[0])} is code (run it with --trust)")
         session = runtime.open(export, mine)
         data, notes = graph_run.ready(session, mine)
     except (MissingPackage, RuntimeFailure) as error:
-        # Its numbers can be held against the model all the same.
-        taken = tuple(graph_run.described(one.name, one.shape, one.dtype) for one in network.inputs)
-        data, _ = inputs.prepared(taken, mine, 0)
-        return _Ran(None, data, reason=f"{error}; {error.hint}" if error.hint else str(error))
-    return _Ran(session, data, notes)
+        # Its numbers can be held against the model all the same, if they can be read without it.
+        with contextlib.suppress(UnreadableFile):
+            return _unrun(export, mine, error)
+        raise
+    return _Ran(session, session.network or formats.read_network(Path(export.path)), data, notes)
+
+
+def _unrun(export: Checkpoint, settings: runtimes.RunSettings, error: BninspectError) -> _Ran:
+    """Return an export that nothing here can run, with input of the kind that it says it takes."""
+    network = formats.read_network(Path(export.path))
+    taken = tuple(graph_run.described(one.name, one.shape, one.dtype) for one in network.inputs)
+    data, _ = inputs.prepared(taken, settings, 0)
+    return _Ran(None, network, data, reason=f"{error}; {error.hint}" if error.hint else str(error))
 
 
 def _held(found: Source, network: Network, ran: _Ran, checkpoint: Checkpoint) -> _Held:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -36,13 +37,14 @@ class Source:
     """What the model returned; empty if nobody could see it."""
 
 
-def observed(checkpoint: Checkpoint, settings: RunSettings, data: Sequence[Array], begin: Begin) -> Source:
+def observed(checkpoint: Checkpoint, settings: RunSettings, data: Mapping[str, Array], begin: Begin) -> Source:
     """Run a source on the given input, and see what feeds what.
 
     Args:
         checkpoint: of the source.
         settings: how to run it.
-        data: the input that the export gets; the source may want its channels at the other end.
+        data: the input that the export gets, by the names that it has there. Inputs of the source that are called the
+            same get the same, else they go by their order; the source may want its channels at the other end.
         begin: starts an attempt, as for `runtimes.run`.
 
     Raises:
@@ -51,23 +53,31 @@ def observed(checkpoint: Checkpoint, settings: RunSettings, data: Sequence[Array
     """
     refused: list[UsageError] = []
     with tempfile.TemporaryDirectory(prefix="bninspect-") as folder:
-        for arrays in _layouts(data):
+        for named in _layouts(data):
             path = Path(folder) / "input.npz"
-            np.savez(path, *arrays)
+            np.savez(path, allow_pickle=False, **named)
             try:
+                arrays = tuple(named.values())
                 return _observed(checkpoint, replace(settings, input_path=path, input_shapes={}), arrays, begin)
             except UsageError as error:
                 refused.append(error)
-    raise refused[0]
+    raise refused[-1]
 
 
-def _layouts(data: Sequence[Array]) -> Iterator[list[Array]]:
-    """Yield the input as it is, with its channels moved to the end, and moved to the front."""
-    yield list(data)
-    for source, target in ((1, -1), (-1, 1)):
-        moved = [np.moveaxis(one, source, target) if one.ndim > 2 else one for one in data]
-        if any(one.shape != before.shape for one, before in zip(moved, data, strict=True)):
-            yield moved
+def _layouts(data: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+    """Yield the input by name and by position: as it is, with its channels moved to the end, and to the front."""
+    for source, target in ((1, 1), (1, -1), (-1, 1)):
+        moved = [np.moveaxis(one, source, target) if one.ndim > 2 else one for one in data.values()]
+        shapes = [one.shape for one in moved]
+        if source == target or shapes != [one.shape for one in data.values()]:
+            if len(moved) > 1:
+                yield {_plain(name): one for name, one in zip(data, moved, strict=True)}
+            yield {f"arr_{place}": one for place, one in enumerate(moved)}
+
+
+def _plain(name: str) -> str:
+    """Return what the user called an input: converters put things around it, `0:serving_default_image:0`."""
+    return re.sub(r"^(\d+:)?(serving_default_)?|:\d+$", "", name)
 
 
 def _observed(checkpoint: Checkpoint, settings: RunSettings, arrays: Sequence[Array], begin: Begin) -> Source:
@@ -124,7 +134,8 @@ def _read_network(runtime: Runtime, checkpoint: Checkpoint, settings: RunSetting
         from bninspect.formats.tensorflow import operations
 
         return operations.read_network(path, settings.signature, settings.tag)
-    return formats.read_network(path)
+    session = runtime.open(checkpoint, settings) if runtime.open is not None else None
+    return session.network if session is not None and session.network is not None else formats.read_network(path)
 
 
 def _outputs(
@@ -133,7 +144,8 @@ def _outputs(
     """Return what the source returns, if its runtime can be asked; nothing if not."""
     if runtime.open is not None:
         session = runtime.open(checkpoint, settings)
-        data = {one.name: array for one, array in zip(session.inputs, arrays, strict=True)}
+        names = [one.name for one in session.inputs] or [""]
+        data = dict(zip(names, arrays, strict=True))
         values = session.compute(data, session.outputs)
         return tuple(values[name] for name in session.outputs)
     return _of_saved_model(checkpoint, settings, arrays) if len(arrays) == 1 else ()

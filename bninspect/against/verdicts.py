@@ -52,6 +52,7 @@ def judge(
     found: Sequence[Norm], pairing: Pairing, source: Network, export: Network, seen: Seen
 ) -> tuple[tuple[Judged, ...], bool]:
     """Return the verdict on each call, and whether the export is one of this model at all."""
+    pairing = replace(pairing, matches=_by_outputs(pairing.matches, seen))
     others = {norm.layer.name: norm.layer for norm in found}
     diagnoses = {
         norm: diagnosis.diagnose(norm, pairing, [one for one in others.values() if one is not norm.layer])
@@ -65,6 +66,29 @@ def judge(
         for place, norm in enumerate(found)
     ]
     return tuple(_with_origins(first, source)), same
+
+
+def _by_outputs(matches: Mapping[Norm, Match], seen: Seen) -> Mapping[Norm, Match]:
+    """Return the matches, those of a layer that is called several times in the order that their outputs tell.
+
+    A layer that is shared has the same weights at each of its places: which call is which only its numbers say.
+    """
+    by_layer: dict[str, list[Norm]] = {}
+    for norm in matches:
+        by_layer.setdefault(norm.layer.name, []).append(norm)
+    found = dict(matches)
+    for norms in by_layer.values():
+        left = [matches[norm] for norm in norms]
+        for norm in norms if len(norms) > 1 else ():
+            best = min(left, key=lambda one: _distance(replace(one, norm=norm), seen))
+            left.remove(best)
+            found[norm] = replace(best, norm=norm)
+    return found
+
+
+def _distance(match: Match, seen: Seen) -> float:
+    output, _ = _output(match, 0, seen)
+    return float("inf") if output is None or output.ratio is None else output.ratio
 
 
 def _matched(match: Match, pairing: Pairing, export: Network, place: int, seen: Seen) -> Judged:

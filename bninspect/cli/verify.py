@@ -18,7 +18,8 @@ from bninspect.cli.configured import Configured
     "--against",
     type=click.Path(exists=True),
     metavar="FILE",
-    help="An export of the model (ONNX, TFLite, torch.export): where is each batch norm, and are its numbers right?",
+    help="An export of the model (TFLite, ONNX, torch): where is each batch norm, and is it right? "
+    "Or what a runtime of your own returned for `bninspect vectors`.",
 )
 @shared.running
 @shared.reporting
@@ -31,6 +32,8 @@ def command(context: click.Context, /, **options: Any) -> int:
     The framework loads the file itself. Each layer is compared twice: as it runs in the model, and alone on inputs
     that reach 8 deviations either side of its mean. Every element must lie within the proven rounding bound.
     """
+    if options["against"] is not None and len(options["models"]) > 1:
+        raise click.UsageError("--against takes one MODEL: an export is of one")
     shared.prestart(options)
     from bninspect import pipeline
 

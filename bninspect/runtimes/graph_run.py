@@ -10,6 +10,7 @@ import numpy as np
 
 from bninspect.errors import RuntimeFailure
 from bninspect.names import printable
+from bninspect.network import Network
 from bninspect.records import Array, BatchNorm, Checkpoint, Evidence, Form, Observation, Run, Statistics
 from bninspect.runtimes import inputs, probe
 from bninspect.runtimes.inputs import Input
@@ -52,6 +53,8 @@ class Session:
     alone: Callable[[BatchNorm, Array], Array] | None = None
     """Run the runtime's own operation on stored parameters; the axis of the channels is 1. None if it has none."""
     environment: Mapping[str, Any] = field(default_factory=dict)
+    network: Network | None = None
+    """What the file computes, where only the runtime can tell; None where our reader can."""
 
 
 def observe(

@@ -41,8 +41,10 @@ def observe_layers(checkpoint: Checkpoint, _settings: RunSettings, begin: Begin)
 
 
 def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
-    """Load an exported program. Raises as `observe`."""
+    """Load an exported program or TorchScript. Raises as `observe`."""
     torch = _torch()
+    if checkpoint.format == script.NAME:
+        return torch_script.load(_title(), _alone, checkpoint).session
     with loading.failing_as(f"{_title()} cannot load the file"), loading.quiet():
         program = torch.export.load(checkpoint.path)
     network = container.read_network(Path(checkpoint.path))

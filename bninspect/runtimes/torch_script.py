@@ -1,4 +1,4 @@
-"""TorchScript in torch: the graph with every module inlined, what goes in and out of `aten::batch_norm` made outputs.
+"""TorchScript in torch: the graph with every module inlined, and any of its values made an output.
 
 There is no public way to see inside a TorchScript module. Freezing inlines it and makes its parameters constants; its
 optimisation of numbers is off, for it folds batch norms into convolutions.
@@ -7,6 +7,7 @@ optimisation of numbers is off, for it folds batch norms into convolutions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,21 @@ import numpy as np
 from bninspect.errors import RuntimeFailure
 from bninspect.names import printable
 from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistics
-from bninspect.runtimes import graph_run, loading
+from bninspect.runtimes import graph_run, loading, torch_network
 from bninspect.runtimes.graph_run import Call, Session
 from bninspect.runtimes.runtime import Begin, RunSettings
 
 _INPUTS = {"gamma": 1, "beta": 2, "moving_mean": 3, "moving_variance": 4}
 """Places of the parameters among the inputs of aten::batch_norm."""
-_OUTPUT = "output"
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A TorchScript file that torch has loaded."""
+
+    session: Session
+    calls: tuple[Call, ...]
+    unobserved: Mapping[str, str]
 
 
 def observe(
@@ -31,33 +40,40 @@ def observe(
     begin: Begin,
 ) -> Run:
     """Observe every batch norm in the graph of a TorchScript file. Raises as `torch.observe`."""
+    loaded = load(title, alone, checkpoint)
+    return graph_run.observe(loaded.session, loaded.calls, loaded.unobserved, checkpoint, settings, begin)
+
+
+def load(title: str, alone: Callable[[BatchNorm, Array], Array], checkpoint: Checkpoint) -> Loaded:
+    """Load a TorchScript file. Raises as `torch.observe`."""
     import torch
 
     with loading.failing_as(f"{title} cannot load the file"), loading.quiet():
         frozen = torch.jit.freeze(torch.jit.load(checkpoint.path, map_location="cpu").eval(), optimize_numerics=False)
         graph = frozen.graph.copy()
         nodes = graph.findAllNodes("aten::batch_norm")
-        taken = list(graph.inputs())
-    if len(taken) > 2:
-        raise RuntimeFailure(f"{title} was not given an input", why=f"the module takes {len(taken) - 1}, not one")
-    values = {f"{place}:{name}": value for place, node in enumerate(nodes) for name, value in _values(node).items()}
+        taken = len(list(graph.inputs())) - 1
+    if taken != 1:
+        raise RuntimeFailure(f"{title} was not given an input", why=f"the module takes {taken}, not one")
     calls, unobserved = _calls(nodes, checkpoint.layers)
+    outputs = tuple(one.debugName() for one in graph.outputs() if one.type().kind() == "TensorType")
 
     def compute(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
         with loading.failing_as(f"{title} cannot run the model"), torch.no_grad(), loading.quiet():
-            return _run(torch, frozen, graph, values, data, names)
+            return _run(torch, frozen, graph, data, names)
 
     session = Session(
         title=title,
         inputs=(),
-        outputs=(_OUTPUT,),
+        outputs=outputs,
         compute=compute,
-        optimised=lambda data: compute(data, (_OUTPUT,)),
+        optimised=lambda data: compute(data, outputs),
         form=Form.UNKNOWN,
         alone=alone,
         environment={"torch": torch.__version__, "device": "CPU"},
+        network=torch_network.of_graph(graph, {call.y: call.layer for call in calls}),
     )
-    return graph_run.observe(session, calls, unobserved, checkpoint, settings, begin)
+    return Loaded(session, calls, unobserved)
 
 
 def _values(node: Any) -> dict[str, Any]:
@@ -68,14 +84,14 @@ def _values(node: Any) -> dict[str, Any]:
 def _calls(nodes: Sequence[Any], layers: Sequence[BatchNorm]) -> tuple[tuple[Call, ...], Mapping[str, str]]:
     by_path = {layer.location: layer for layer in layers}
     calls = []
-    for place, node in enumerate(nodes):
+    for node in nodes:
         found = _values(node)
         # A constant is called `self.<path of the module>.running_mean`; a frozen file has lost those names.
         path = found["moving_mean"].debugName().removeprefix("self.").removesuffix(".running_mean")
         layer = by_path.get(path) or _equal(found, layers)
         if layer is not None:
-            loaded = {name: f"{place}:{name}" for name in _INPUTS if found[name].type().kind() != "NoneType"}
-            calls.append(Call(layer, f"{place}:x", f"{place}:y", loaded))
+            loaded = {name: found[name].debugName() for name in _INPUTS if found[name].type().kind() != "NoneType"}
+            calls.append(Call(layer, found["x"].debugName(), found["y"].debugName(), loaded))
     unobserved = {
         layer.name: f"it normalises by the statistics of each {layer.statistics}"
         for layer in layers
@@ -98,40 +114,21 @@ def _equal(found: Mapping[str, Any], layers: Sequence[BatchNorm]) -> BatchNorm |
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _run(
-    torch: Any,
-    frozen: Any,
-    graph: Any,
-    values: Mapping[str, Any],
-    data: Mapping[str, Array],
-    names: Sequence[str],
-) -> Mapping[str, Array]:
-    x = torch.from_numpy(np.array(next(iter(data.values()))))
-    kept: dict[str, Array] = {}
-    outside = {}
-    for name in names:
-        if name != _OUTPUT and values[name].node().kind() == "prim::Constant":
-            kept[name] = values[name].toIValue().detach().numpy()
-        elif name != _OUTPUT:
-            outside[name] = values[name]
+def _run(torch: Any, frozen: Any, graph: Any, data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+    """Return the named values: constants as they are, others made outputs of a copy of the graph."""
     copy = graph.copy()
-    own = {value.debugName(): value for node in copy.nodes() for value in node.outputs()}
-    own |= {value.debugName(): value for value in copy.inputs()}
-    missing = [name for name, value in outside.items() if value.debugName() not in own]
+    known = {value.debugName(): value for node in copy.nodes() for value in node.outputs()}
+    known |= {value.debugName(): value for value in copy.inputs()}
+    missing = [name for name in names if name not in known]
     if missing:
         raise RuntimeFailure("a batch norm is inside a branch or a loop", why=printable(missing[0]))
-    for value in outside.values():
-        copy.registerOutput(own[value.debugName()])
-    if outside:
-        copy.makeMultiOutputIntoTuple()
+    constants = {name: known[name].toIValue() for name in names if known[name].node().kind() == "prim::Constant"}
+    moving = [name for name in dict.fromkeys(names) if name not in constants]
+    for name in moving:
+        copy.registerOutput(known[name])
+    copy.makeMultiOutputIntoTuple()
+    x = torch.from_numpy(np.array(next(iter(data.values()))))
     results = torch._C._create_function_from_graph("forward", copy)(frozen, x)  # noqa: SLF001 - there is no public way
-    results = list(results) if outside else [results]
-    if _OUTPUT in names:
-        kept[_OUTPUT] = _array(results[0])
-    kept.update(zip(outside, map(_array, results[1:]), strict=True))
-    return kept
-
-
-def _array(value: Any) -> Any:
-    first = value[0] if isinstance(value, (tuple, list)) else value
-    return first.detach().numpy()
+    # What the module returns itself comes first.
+    found = dict(zip(moving, list(results)[-len(moving) :] if moving else (), strict=True))
+    return {name: value.detach().numpy() for name, value in {**constants, **found}.items()}

@@ -60,7 +60,9 @@ def test_models_of_keras(tmp_path: Path, name: str, count: int, form: str) -> No
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("sample", ["keras3_digits.keras", "keras2_digits.h5", "keras3_nested.keras"])
+@pytest.mark.parametrize(
+    "sample", ["keras3_digits.keras", "keras2_digits.h5", "keras3_nested.keras", "keras2_shared.h5"]
+)
 def test_sample_models(sample_models: Path, tmp_path: Path, sample: str, form: str) -> None:
     import keras
     import tf_keras
@@ -106,6 +108,21 @@ def test_every_place(tmp_path: Path, package: str, form: str) -> None:
     model = held(save(built, tmp_path / f"m{ending}"), _converted(built, tmp_path, form))
     assert statuses(model) == dict.fromkeys(statuses(model), LayerStatus.VERIFIED)
     assert len(statuses(model)) == 8
+
+
+@pytest.mark.parametrize("form", ["tflite"])
+def test_inputs_go_by_their_names(tmp_path: Path, form: str) -> None:
+    """Two inputs of one shape, named so that a converter that sorts them swaps them."""
+    import keras
+
+    layers = keras.layers
+    one, two = layers.Input((6, 6, 3), name="zebra"), layers.Input((6, 6, 3), name="aardvark")
+    x = layers.ReLU()(layers.BatchNormalization(name="of_zebra")(layers.Conv2D(4, 3)(one)))
+    y = layers.ReLU()(layers.BatchNormalization(name="of_aardvark")(layers.Conv2D(4, 3)(two)))
+    built = randomise(keras.Model([one, two], layers.GlobalAveragePooling2D()(layers.Subtract()([x, y]))))
+    model = held(save(built, tmp_path / "m.keras"), _converted(built, tmp_path, form))
+    assert set(statuses(model).values()) == ALL
+    assert model.status is Status.PASS
 
 
 @ONNX

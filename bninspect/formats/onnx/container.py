@@ -35,7 +35,7 @@ def _read(path: Path) -> Checkpoint:
     if hidden:
         notes.append(f"{hidden} BatchNormalization in functions, which are not read")
     if not found:
-        notes.append("no BatchNormalization and no Mul and Add per channel: they are folded, or there were none")
+        notes.append("no BatchNormalization, nor Mul and Add per channel: --against finds folded ones")
     return Checkpoint(str(path), NAME, stored.writer, tuple(one.layer for one in found), tuple(notes))
 
 

@@ -25,7 +25,7 @@ def _read(path: Path) -> Checkpoint:
     layers = tuple(affine.layer(name) for name, affine in operations.affine_maps(graph))
     notes = []
     if not layers:
-        notes.append("no MUL and ADD per channel: its batch norms are folded into other weights, or there were none")
+        notes.append("no MUL and ADD per channel: its batch norms may be folded, which --against finds")
     if graph.others:
         notes.append(f"{graph.others} further graphs, of loops or conditions, are not read")
     code = tuple(f"custom operator {printable(name)}" for name in graph.custom)
