@@ -127,7 +127,11 @@ def verify(
                     return reader.call(_RETURNED, Verified, {**arguments, "outputs": settings.against}).model
                 if settings.against is not None:
                     task, arguments["export"] = _AGAINST, _read(reader, settings.against)
-                verified = runner.call(task, Verified, arguments, around.progress)
+                try:
+                    verified = runner.call(task, Verified, arguments, around.progress)
+                except errors.LimitExceeded as error:
+                    # Of which file that is known: a later run need not wait for the same again.
+                    return replace(_described(checkpoint), status=Status.ERROR, error=summary.problem(error))
                 environment.update(verified.environment)
                 return verified.model
 

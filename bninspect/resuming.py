@@ -14,8 +14,9 @@ from bninspect.names import printable
 from bninspect.records import ModelReport, Report
 from bninspect.reports import json_lines
 
-_HARMLESS = frozenset({"jobs", "timeout", "max_memory", "allow_empty"})
-"""Options that no result depends on."""
+_LIMITS = ("jobs", "timeout", "max_memory")
+_HARMLESS = frozenset({*_LIMITS, "allow_empty"})
+"""Options that no result depends on, except whether there is one: several jobs share the memory."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Earlier:
     """What can be taken over."""
 
     models: Mapping[str, ModelReport] = field(default_factory=dict)
-    """By path, what was found out of models; their errors are tried again, and so is what has no digest."""
+    """By path, what was found out of models with a digest. That one has not ended within the limits is known, too, as
+    long as they are the same; other errors are tried again."""
     running: Mapping[str, Any] = field(default_factory=dict)
     """What the framework's process said of its environment, if that run came to its end."""
     stale: str = ""
@@ -57,8 +59,11 @@ def earlier(path: Path, now: Report) -> Earlier:
             )
     if changed := _changed(head, now):
         return Earlier(stale=changed)
-    models = [one for one in json_lines.models(text) if one.error is None and one.sha256 is not None]
-    return Earlier({model.path: model for model in models}, _running(text, now))
+    same = all(_value(head["options"], name) == _value(wire.encode(now.options), name) for name in _LIMITS)
+    kept = (None, "LimitExceeded") if same else (None,)
+    models = {model.path: model for model in json_lines.models(text)}
+    found = {path: one for path, one in models.items() if one.sha256 and (one.error and one.error.kind) in kept}
+    return Earlier(found, _running(text, now))
 
 
 def _head(text: str, label: str) -> dict[str, Any]:

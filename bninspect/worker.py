@@ -274,7 +274,7 @@ class Worker:
         last = self._stderr.last_words()
         if self._killed_for == "time" or (code == -getattr(signal, "SIGXCPU", 0) != 0):
             if not self._ready:
-                return errors.LimitExceeded(
+                return errors.WorkerDied(
                     f"the worker process did not start within {self._seconds:g} s",
                     why="importing what it needs takes seconds on an idle machine",
                     hint="run it again with -vv to see all that it printed",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_reports import layer, model, report
@@ -21,6 +22,25 @@ def written(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "r.jsonl"
     path.write_text(text)
     return path
+
+
+@pytest.mark.parametrize(
+    ("limits", "kept"), [({}, True), ({"timeout": 600.0}, False), ({"max_memory": 8}, False), ({"jobs": 1}, False)]
+)
+def test_a_model_that_took_too_long_is_waited_for_again_only_with_other_limits(
+    limits: dict[str, Any], kept: bool, tmp_path: Path
+) -> None:
+    before: dict[str, Any] = {"timeout": 20.0, "max_memory": None, "jobs": 2}
+    slow = replace(model("slow.h5"), error=summary.problem(errors.LimitExceeded("not finished within 20 s")))
+    path = written(tmp_path, json_lines.render(report(GOOD, slow, **before)))
+    known = resuming.earlier(path, report(**{**before, **limits})).models
+    assert known == ({"good.h5": GOOD, "slow.h5": slow} if kept else {"good.h5": GOOD})
+
+
+def test_an_error_comes_after_an_older_result(tmp_path: Path) -> None:
+    later = summary.broken("good.h5", errors.DamagedFile("truncated"))
+    text = json_lines.first(report()) + json_lines.line(GOOD) + json_lines.line(later)
+    assert resuming.earlier(written(tmp_path, text), report()).models == {}
 
 
 def test_results_are_taken_over_and_errors_are_tried_again(tmp_path: Path) -> None:

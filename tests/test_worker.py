@@ -75,7 +75,7 @@ def test_a_process_that_never_starts_is_ended(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("bninspect.worker.START_SECONDS", 1.0)
     with Worker(GENEROUS) as worker:
         worker.start("slow_to_start:echo")
-        with pytest.raises(errors.LimitExceeded, match="did not start within 1 s"):
+        with pytest.raises(errors.WorkerDied, match="did not start within 1 s"):
             worker.call("slow_to_start:echo", Option, {"value": 1})
 
 
