@@ -20,6 +20,10 @@ ALIKE = 0.9
 """Correlation of weights from which on two operations are taken for the same one, however wrong its numbers."""
 
 
+_TRIED = 3
+"""Places that are tried for one batch norm: of another model there may be fifty of its shape."""
+
+
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
     """Where a batch norm should be, how far the numbers there are off, and what would explain them."""
@@ -73,10 +77,10 @@ def diagnose(norm: Norm, pairing: Pairing, others: Sequence[BatchNorm]) -> Diagn
     """Look for the place of a batch norm that no operation of the export holds, and for what was done to it."""
     found: list[Diagnosis] = []
     if norm.kernel is not None and norm.kernel not in pairing.plain:
-        found += [_folded(norm, node, others) for node in pairing.kernels if same_shape(norm.kernel, node)]
+        found += [_folded(norm, node, others) for node in _nearest(norm, norm.kernel, pairing.kernels)]
     channels = norm.affine.scale.size
     pairs = [node for node in pairing.pairs if node.kernel is not None and node.kernel.outputs == channels]
-    found += [_paired(norm, node, others) for node in pairs]
+    found += [_paired(norm, node, others) for node in pairs[:_TRIED]]
     explained = [one for one in found if one.found]
     if explained:
         return explained[0]
@@ -84,6 +88,19 @@ def diagnose(norm: Norm, pairing: Pairing, others: Sequence[BatchNorm]) -> Diagn
         sentence = "it is missing: the operation before it is a plain copy, and no scale and shift follow"
         return Diagnosis(pairing.plain[norm.kernel], found=(Cause("left-out", sentence, 0.0),), likeness=1.0)
     return max(found, key=lambda one: one.likeness, default=Diagnosis(None))
+
+
+def _nearest(norm: Norm, operation: Node, kernels: Sequence[Node]) -> list[Node]:
+    """Return the operations of the export that are most like one of the source, folded or not: few, the best first."""
+    assert operation.kernel is not None  # noqa: S101 - narrows the type
+    plain = folding.plain(operation.kernel)
+    right = folding.behind(plain, norm.affine)
+
+    def likeness(node: Node) -> float:
+        assert node.kernel is not None  # noqa: S101 - narrows the type
+        return max(_likeness(one.weights, node.kernel.weights) for one in (right, plain))
+
+    return sorted((node for node in kernels if same_shape(operation, node)), key=likeness, reverse=True)[:_TRIED]
 
 
 def _folded(norm: Norm, node: Node, others: Sequence[BatchNorm]) -> Diagnosis:
