@@ -125,11 +125,11 @@ def conventions() -> str:
 
 def report() -> str:
     """Return the page of the report: every record that it is made of."""
-    from bninspect import records
+    from bninspect.records import compared, observed, reported, stored, words
     from bninspect.reports import schema
 
-    tree = ast.parse(inspect.getsource(records))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    trees = [ast.parse(inspect.getsource(module)) for module in (words, stored, observed, compared, reported)]
+    classes = {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
     parts = [
         "# The report",
         _NOTE,

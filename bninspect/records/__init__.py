@@ -1,0 +1,83 @@
+"""The records that every part of bninspect exchanges. Frozen, plain, NumPy only.
+
+What a file says:        Checkpoint -> BatchNorm
+What a runtime did:      Run, Observation
+What came out:           Report -> ModelReport -> LayerReport -> Comparison, Finding
+
+The JSON document is `Report`, field by field (`wire.py` turns one into the other).
+"""
+
+from __future__ import annotations
+
+from bninspect.records.compared import (
+    Cause,
+    Channel,
+    Comparison,
+    Counterpart,
+    Explanation,
+    Export,
+    Finding,
+    Tolerance,
+    Worst,
+)
+from bninspect.records.observed import Observation, Replay, Run
+from bninspect.records.reported import (
+    Distribution,
+    LayerReport,
+    ModelReport,
+    Option,
+    Problem,
+    Report,
+    Shard,
+    Strip,
+    Summary,
+    Verified,
+)
+from bninspect.records.stored import BatchNorm, Checkpoint
+from bninspect.records.words import (
+    PARAMETERS,
+    Array,
+    Estimator,
+    Evidence,
+    Form,
+    LayerStatus,
+    Severity,
+    Statistics,
+    Status,
+)
+
+__all__ = [
+    "PARAMETERS",
+    "Array",
+    "BatchNorm",
+    "Cause",
+    "Channel",
+    "Checkpoint",
+    "Comparison",
+    "Counterpart",
+    "Distribution",
+    "Estimator",
+    "Evidence",
+    "Explanation",
+    "Export",
+    "Finding",
+    "Form",
+    "LayerReport",
+    "LayerStatus",
+    "ModelReport",
+    "Observation",
+    "Option",
+    "Problem",
+    "Replay",
+    "Report",
+    "Run",
+    "Severity",
+    "Shard",
+    "Statistics",
+    "Status",
+    "Strip",
+    "Summary",
+    "Tolerance",
+    "Verified",
+    "Worst",
+]

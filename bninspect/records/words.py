@@ -1,0 +1,84 @@
+"""The words that records use: names of parameters, verdicts, kinds of evidence."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+
+PARAMETERS = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+class Severity(StrEnum):
+    """How much a finding matters; `--fail-on` names the least that fails."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+class LayerStatus(StrEnum):
+    """What is known of a layer after `verify`."""
+
+    VERIFIED = "verified"
+    MISMATCH = "mismatch"
+    UNVERIFIED = "unverified"
+
+
+class Status(StrEnum):
+    """The verdict on a model or on a whole report."""
+
+    PASS = "pass"  # noqa: S105 - a verdict
+    FAIL = "fail"
+    ERROR = "error"
+    EMPTY = "empty"
+
+
+class Evidence(StrEnum):
+    """How the numbers of the runtime came about.
+
+    MODEL: the framework loaded the file itself with its own loader and ran it.
+    LAYER: the framework's batch-norm layer was run on the parameters that we read.
+    """
+
+    MODEL = "model"
+    LAYER = "layer"
+
+
+class Statistics(StrEnum):
+    """Which mean and variance a layer normalises with at inference."""
+
+    MOVING = "moving"
+    BATCH = "batch"
+    SAMPLE = "sample"
+    FOLDED = "folded"
+    """None any more: a converter left gamma * x + beta, with mean, variance and epsilon already in gamma and beta."""
+
+
+class Estimator(StrEnum):
+    """How the variance of a batch is estimated that goes into the moving variance."""
+
+    BIASED = "biased"
+    """Sum of squares divided by n."""
+    UNBIASED = "unbiased"
+    """Divided by n - 1."""
+    OVERCORRECTED = "overcorrected"
+    """Divided by n - (1 + epsilon)."""
+
+
+class Form(StrEnum):
+    """The order of operations of a kernel; it decides the rounding bound (bounds.py), never the verdict.
+
+    CENTRED: (x - mean) * scale + beta.
+    AFFINE: x * scale + shift, scale and shift from one rounded 1/sqrt.
+    FOLDED: x * scale + shift, both rounded on their own, for instance by a converter.
+    UNKNOWN: whichever of CENTRED and AFFINE allows more.
+    """
+
+    CENTRED = "centred"
+    AFFINE = "affine"
+    FOLDED = "folded"
+    UNKNOWN = "unknown"
