@@ -20,8 +20,6 @@ from typing import Any, BinaryIO
 
 from bninspect import errors, wire
 
-VERBOSE = "BNINSPECT_VERBOSE"
-
 
 def _limit_memory(memory: int) -> None:
     try:
@@ -64,7 +62,7 @@ def _answer(message: Mapping[str, Any], arrays: list[Any], progress: Callable[[s
             )
         }
     except Exception as error:  # noqa: BLE001 - a defect of ours is one model's error, never a traceback on a terminal
-        return {"error": describe(_defect(error))}
+        return {"error": describe(_defect(error, verbose=bool(message["verbose"])))}
 
 
 def describe(error: errors.BninspectError) -> Mapping[str, str]:
@@ -77,8 +75,8 @@ def _allowance() -> str:
     return f"the limit for this step is {limit / 1e9:.3g} GB" if limit else "this machine has no more"
 
 
-def _defect(error: Exception) -> errors.WorkerDied:
-    if os.environ.get(VERBOSE):
+def _defect(error: Exception, *, verbose: bool) -> errors.WorkerDied:
+    if verbose:
         traceback.print_exc()
     where = traceback.extract_tb(error.__traceback__)[-1]
     return errors.WorkerDied(

@@ -64,26 +64,29 @@ Request = Mapping[str, Any]
 _spare: dict[tuple[Limits, str], tuple[subprocess.Popen[bytes], Request | None]] = {}
 
 
-def prestart(limits: Limits, task: str, first: Mapping[str, Any] | None = None) -> None:
+def prestart(limits: Limits, task: str, first: Mapping[str, Any] | None = None, *, verbose: bool = False) -> None:
     """Start a child for a Worker of the same limits and task that is still to be made.
 
-    A command calls this before it imports NumPy, so that child and parent do so at the same time. With the arguments
-    of the `first` call it works on that, too, before the Worker asks for it.
+    This comes before the imports of the parent, so that child and parent import at the same time. With the arguments
+    of the `first` call the child works on that, too, before the Worker asks for it. One that was started for other
+    limits, before the options were known, is ended.
     """
-    if (limits, task) in _spare:
-        return
-    process, request = _spawn(limits, task), None
-    if first is not None and process.stdin is not None:
-        request = _request(task, first, limits)
+    if (limits, task) not in _spare:
+        dismiss()
+        _spare[limits, task] = _spawn(limits, task), None
+    process, request = _spare[limits, task]
+    if first is not None and request is None and process.stdin is not None:
+        request = _request(task, first, limits, verbose=verbose)
         # As wire.write_frame, which would import NumPy: a request without arrays is a length and a JSON text.
         text = json.dumps({"message": request, "arrays": []}).encode()
-        process.stdin.write(struct.pack(">Q", len(text)) + text)
-        process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it is dead already, as the Worker will see
+            process.stdin.write(struct.pack(">Q", len(text)) + text)
+            process.stdin.flush()
     _spare[limits, task] = process, request
 
 
-def _request(task: str, arguments: Mapping[str, Any], limits: Limits) -> Request:
-    return {"task": task, "arguments": dict(arguments), "seconds": limits.seconds}
+def _request(task: str, arguments: Mapping[str, Any], limits: Limits, *, verbose: bool) -> Request:
+    return {"task": task, "arguments": dict(arguments), "seconds": limits.seconds, "verbose": verbose}
 
 
 def dismiss() -> None:
@@ -165,7 +168,7 @@ class Worker:
             BninspectError: the task's own error, `LimitExceeded`, or `WorkerDied`.
         """
         self.start()
-        request = _request(task, arguments, self.limits)
+        request = _request(task, arguments, self.limits, verbose=self._verbose)
         if self._sent not in (None, request):  # what was foretold is not what is asked: its answer is of no use
             self.close()
             self.start()

@@ -28,7 +28,7 @@ def command(context: click.Context, /, **options: Any) -> int:
     the same is a layer that maps x alike: folded, or with another epsilon that no channel feels. Ends with 1 if a
     layer changed, was added or removed.
     """
-    shared.prestart(options)
+    shared.prestart(options, options["before"])
     from bninspect import diffing, pipeline
     from bninspect.reports import Looks, difference_text
 

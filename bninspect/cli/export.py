@@ -39,7 +39,7 @@ def command(context: click.Context, /, **options: Any) -> int:
 
     Arrays keep their stored type. The file is written whole or not at all.
     """
-    shared.prestart(options)
+    shared.prestart(options, options["model"])
     from bninspect import exporters, files, pipeline
 
     exporter = next(one for one in exporters.EXPORTERS if one.name == options["format"])

@@ -25,8 +25,7 @@ def command(context: click.Context, /, **options: Any) -> int:
     Needs no framework and runs nothing that is in the file. With --layer, the distribution of each parameter is shown.
     """
     table_alone = options["format"] == "text" and not (options["json"] or options["output"] or options["layer"])
-    first = {"path": options["models"][0], "digest": not table_alone} if options["models"] else None
-    shared.prestart(options, first)
+    shared.prestart(options, next(iter(options["models"]), None), digest=not table_alone)
     from bninspect import pipeline
 
     return reporting.report(context, options, pipeline.inspect, brief=table_alone)

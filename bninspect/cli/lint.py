@@ -24,7 +24,7 @@ def command(context: click.Context, /, **options: Any) -> int:
     Non-finite, negative or noise-level variances, statistics that were never updated, settings of another convention,
     and what will not survive float16, folding or int8. Needs no framework and runs nothing that is in the file.
     """
-    shared.prestart(options)
+    shared.prestart(options, next(iter(options["models"]), None))
     from bninspect import pipeline
 
     return reporting.report(context, options, pipeline.inspect)

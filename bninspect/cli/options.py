@@ -248,16 +248,16 @@ def settings(options: dict[str, Any]) -> Settings:
     return Settings(**known)
 
 
-def prestart(options: dict[str, Any], first: dict[str, Any] | None = None) -> None:
-    """Start the process that will read, before anything heavy is imported here: it imports at the same time.
+def prestart(options: dict[str, Any], path: str | None = None, *, digest: bool = True) -> None:
+    """Have the process that reads begin with the file at `path`, before anything heavy is imported here.
 
-    `first` are the arguments of its first call, if they are known: then it reads at the same time, too.
+    `digest`: whether the command wants that as well.
     """
     from bninspect import worker
 
-    if options["verbose"] > 1:
-        os.environ["BNINSPECT_VERBOSE"] = "1"
-    worker.prestart(worker.reading_limits(settings(options)), worker.READ, first)
+    first = None if path is None else {"path": path, "digest": digest}
+    limits = worker.reading_limits(settings(options))
+    worker.prestart(limits, worker.READ, first, verbose=options["verbose"] > 1)
 
 
 def surroundings(context: click.Context, progress: Progress, verbose: int) -> Surroundings:

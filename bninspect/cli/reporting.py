@@ -47,6 +47,8 @@ def report(context: click.Context, options: dict[str, Any], run: Run, *, brief: 
         around, now = _surroundings(context, options, progress)
         known = _known(options, now)
         lines = [Path(path) for kind, path in options["output"] if kind == "jsonl"]
+        if options["format"] == "text":
+            from bninspect.reports import text  # noqa: F401 - imported while the first file is being read
         with Journal(now, known.models.values(), lines, aloud=streamed, inputs=list(map(Path, named))) as journal:
 
             def ended(model: ModelReport) -> None:

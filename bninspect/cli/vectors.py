@@ -31,7 +31,7 @@ def command(context: click.Context, /, **options: Any) -> int:
     Run your own batch norm on <layer>/x, write what it returns as <layer>/y with numpy.savez, and ask
     `bninspect verify MODEL --against outputs.npz`. The file says the rest: numpy.load(FILE)["__readme__"].
     """
-    shared.prestart(options)
+    shared.prestart(options, options["model"])
     from bninspect import files, pipeline, vectors
 
     source, target = Path(options["model"]), Path(options["output"])

@@ -34,7 +34,7 @@ def command(context: click.Context, /, **options: Any) -> int:
     """
     if options["against"] is not None and len(options["models"]) > 1:
         raise click.UsageError("--against takes one MODEL: an export is of one")
-    shared.prestart(options)
+    shared.prestart(options, next(iter(options["models"]), None))
     from bninspect import pipeline
 
     return reporting.report(context, options, pipeline.verify)

@@ -150,7 +150,7 @@ class Group:
         return None if here is self else here
 
     def _child(self, name: str) -> Any:
-        from h5py import h5g, h5l, h5o
+        import h5py
 
         if name in self._groups:
             return self._groups[name]
@@ -159,22 +159,22 @@ class Group:
         if b"\0" in key or not self._handle.links.exists(key):
             return None
         path = f"{self.path.rstrip('/')}/{name}"
-        if self._handle.links.get_info(key).type != h5l.TYPE_HARD:
+        if self._handle.links.get_info(key).type != h5py.h5l.TYPE_HARD:
             why = f"{path} is a soft, external or user-defined link, which may lead to another file"
             raise UnsafeFile(f"{self.label} holds a link where a group or an array should be", why=why)
         if self._depth >= DEPTH:
             raise UnsafeFile(f"{self.label} is nested too deep", why=f"more than {DEPTH} levels at {path}")
-        handle = h5o.open(self._handle, key)
-        if not isinstance(handle, h5g.GroupID):
+        handle = h5py.h5o.open(self._handle, key)
+        if not isinstance(handle, h5py.h5g.GroupID):
             return handle
         self._groups[name] = Group(self._budget, handle, path, self._depth + 1)
         return self._groups[name]
 
     def _dataset(self, name: str) -> Any:
-        from h5py import h5d
+        import h5py
 
         found = self._find(name)
-        return found if isinstance(found, h5d.DatasetID) else None
+        return found if isinstance(found, h5py.h5d.DatasetID) else None
 
     def _stored_type(self, dataset: Any, kind: Any, where: str, opaque: str = "") -> str:
         if h5_array.is_opaque(kind):

@@ -32,12 +32,12 @@ def declared_bytes(dataset: Any, kind: Any, label: str, where: str) -> int:
         UnsafeFile: it is kept in another file, needs a plug-in, or declares far more than is stored.
         DamagedFile: it has no data.
     """
-    from h5py import h5d, h5s
+    import h5py
 
-    if dataset.get_space().get_simple_extent_type() == h5s.NULL:
+    if dataset.get_space().get_simple_extent_type() == h5py.h5s.NULL:
         raise DamagedFile(f"{label} is damaged", why=f"{where} has no data (null dataspace)")
     plan = dataset.get_create_plist()
-    if plan.get_external_count() or plan.get_layout() == h5d.VIRTUAL:
+    if plan.get_external_count() or plan.get_layout() == h5py.h5d.VIRTUAL:
         raise UnsafeFile(
             f"{label} keeps an array in another file", why=f"{where} is external storage or a virtual dataset"
         )
@@ -45,7 +45,7 @@ def declared_bytes(dataset: Any, kind: Any, label: str, where: str) -> int:
     if foreign:
         raise UnsafeFile(f"{label} needs a filter plug-in", why=f"{where} uses HDF5 filters {sorted(foreign)}")
     lengths = dataset.shape
-    if plan.get_layout() == h5d.CHUNKED and prod(lengths):
+    if plan.get_layout() == h5py.h5d.CHUNKED and prod(lengths):
         # Whole chunks are unpacked, however little of them the array uses.
         lengths = [-(-n // part) * part for n, part in zip(lengths, plan.get_chunk(), strict=True)]
     declared = int(prod(lengths) * kind.get_size())
@@ -62,9 +62,9 @@ def declared_bytes(dataset: Any, kind: Any, label: str, where: str) -> int:
 
 def is_opaque(kind: Any) -> bool:
     """Return whether a type is bytes without a meaning, as Keras stores bfloat16, which HDF5 lacks."""
-    from h5py import h5t
+    import h5py
 
-    return bool(kind.get_class() == h5t.OPAQUE)
+    return bool(kind.get_class() == h5py.h5t.OPAQUE)
 
 
 def stored_type(kind: Any, opaque: str, label: str, where: str) -> str:
@@ -80,9 +80,9 @@ def stored_type(kind: Any, opaque: str, label: str, where: str) -> str:
         UnsafeFile: texts, references, compounds or anything else that is not numbers.
         DamagedFile: a number type that NumPy lacks, so that its values cannot be taken as they are.
     """
-    from h5py import h5t
+    import h5py
 
-    if kind.get_class() not in {h5t.FLOAT, h5t.INTEGER, h5t.OPAQUE}:
+    if kind.get_class() not in {h5py.h5t.FLOAT, h5py.h5t.INTEGER, h5py.h5t.OPAQUE}:
         raise UnsafeFile(f"{label} holds something other than numbers where an array should be", why=where)
     found = kind.dtype
     if found.kind == "V" and found.itemsize == 2 and opaque == "bfloat16":
@@ -95,11 +95,11 @@ def stored_type(kind: Any, opaque: str, label: str, where: str) -> str:
 
 def read(dataset: Any, kind: Any, stored: str) -> Array:
     """Return `dataset`, read-only, in native byte order; bfloat16, which NumPy lacks, becomes float32."""
-    from h5py import h5s
+    import h5py
 
     array = np.empty(dataset.shape, kind.dtype.newbyteorder("="))
     if array.size:
-        dataset.read(h5s.ALL, h5s.ALL, array)
+        dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
     if stored == "bfloat16":
         array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     array.flags.writeable = False

@@ -40,18 +40,18 @@ def texts(handle: Any, name: str, budget: Budget, where: str) -> list[str] | Non
         DamagedFile: it is not of text.
         UnsafeFile: it is beyond the budget.
     """
-    from h5py import h5a, h5t
+    import h5py
 
-    if not h5a.exists(handle, name.encode()):
+    if not h5py.h5a.exists(handle, name.encode()):
         return None
-    attribute = h5a.open(handle, name.encode())
+    attribute = h5py.h5a.open(handle, name.encode())
     elements = attribute.get_space().get_simple_extent_npoints()
     # Keras stores an empty list as an array of float64 without elements.
     if not elements:
         return []
     where = f"attribute {name} of {where}"
     kind = attribute.get_type()
-    if kind.get_class() != h5t.STRING:
+    if kind.get_class() != h5py.h5t.STRING:
         raise DamagedFile(f"{budget.label} is damaged", why=f"{where} is not text")
     budget.spend("attribute_elements", elements, where)
     if not kind.is_variable_str() and elements * kind.get_size() > TEXT_BYTES:

@@ -25,11 +25,12 @@ def code_in(content: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_within(kept, "")))
 
 
-def _within(value: object, owner: str) -> Iterator[str]:
+def _within(value: list[Any] | dict[str, Any], owner: str) -> Iterator[str]:
     if isinstance(value, list):
         for item in value:
-            yield from _within(item, owner)
-    elif isinstance(value, dict):
+            if isinstance(item, (list, dict)):
+                yield from _within(item, owner)
+    else:
         if "class_name" in value:
             owner = _name(value) or owner
             found = _judged(value, owner)
@@ -41,7 +42,7 @@ def _within(value: object, owner: str) -> Iterator[str]:
             if isinstance(item, str):
                 if key.endswith("activation") and item not in allowed.ACTIVATIONS:
                     yield f"function {item!r} in {owner!r}"
-            else:
+            elif isinstance(item, (list, dict)):
                 yield from _within(item, owner)
 
 

@@ -139,7 +139,7 @@ def _node(entry: dict[str, Any], path: tuple[str, ...], attribute: str, outer: C
 def _objects_in(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the nearest named objects within `config`, however deep in lists and unnamed objects, with their key."""
     for key, value in config.items():
-        if key != "dtype":  # a policy has a name, and is no layer
+        if key != "dtype" and isinstance(value, (list, dict)):  # a policy has a name, and is no layer
             yield from ((key, inner) for inner in _objects_at(value))
 
 

@@ -56,6 +56,11 @@ def values(array: Array | None) -> Float64 | None:
     return None if array is None else np.asarray(array, np.float64).ravel()
 
 
+def where(found: Array) -> Array:
+    """Return the channels for which it is so: np.flatnonzero, which for arrays of this size takes thrice as long."""
+    return found.ravel().nonzero()[0]
+
+
 def counted(channels: Array) -> str:
     """Return `1 channel` or `3 channels`."""
     return "1 channel" if channels.size == 1 else f"{channels.size} channels"

@@ -7,7 +7,7 @@ import numpy as np
 from bninspect import conventions
 from bninspect.names import printable
 from bninspect.records import BatchNorm, Finding, Severity, Statistics
-from bninspect.rules.numbers import listed, values
+from bninspect.rules.numbers import listed, values, where
 
 VISIBLE, MATTERS = 1e-4, 0.01
 """Relative changes of a scale from which on a clamped epsilon is a note, and a warning."""
@@ -80,7 +80,7 @@ def clamped_epsilon(layer: BatchNorm) -> Finding | None:
         return None
     with np.errstate(all="ignore"):
         change = 1 - np.sqrt((variance + epsilon) / (variance + conventions.CLAMP))
-    channels = np.flatnonzero((change > VISIBLE) & (variance >= 0))
+    channels = where((change > VISIBLE) & (variance >= 0))
     if not channels.size:
         return None
     most = float(change[channels].max())

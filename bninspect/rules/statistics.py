@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bninspect.records import BatchNorm, Finding, Severity
-from bninspect.rules.numbers import counted, listed, numbers, values
+from bninspect.rules.numbers import counted, listed, numbers, values, where
 
 _UNIT = 2.0**-24
 _SMALLEST = float(np.finfo(np.float32).smallest_normal)
@@ -35,7 +35,7 @@ def zero_variance(layer: BatchNorm) -> Finding | None:
     variance = values(layer.moving_variance)
     if variance is None:
         return None
-    channels = np.flatnonzero((variance >= 0) & (variance < _SMALLEST))
+    channels = where((variance >= 0) & (variance < _SMALLEST))
     if not channels.size:
         return None
     return Finding(
@@ -117,7 +117,7 @@ def variance_below_epsilon(layer: BatchNorm) -> Finding | None:
     variance = values(layer.moving_variance)
     if variance is None or layer.epsilon is None:
         return None
-    channels = np.flatnonzero((variance >= 0) & (variance < layer.epsilon))
+    channels = where((variance >= 0) & (variance < layer.epsilon))
     if not channels.size:
         return None
     return Finding(
@@ -145,7 +145,7 @@ def few_updates(layer: BatchNorm) -> Finding | None:
     mean, variance, momentum = values(layer.moving_mean), values(layer.moving_variance), layer.momentum
     if mean is None or variance is None or momentum is None or mean.shape != variance.shape or not 0 < momentum < 1:
         return None
-    channels = np.flatnonzero((mean == 0) & (variance > _SMALLEST) & (variance < 1))
+    channels = where((mean == 0) & (variance > _SMALLEST) & (variance < 1))
     if not channels.size:
         return None
     exact = np.log(variance[channels]) / np.log(momentum)
@@ -184,7 +184,7 @@ def noise_variance(layer: BatchNorm) -> Finding | None:
     noise = _UNIT * np.square(found.mean)
     with np.errstate(all="ignore"):
         share = noise / np.square(found.root)
-    channels = np.flatnonzero((found.variance >= 0) & (found.variance < 64 * noise) & (share > LEAST_NOISE))
+    channels = where((found.variance >= 0) & (found.variance < 64 * noise) & (share > LEAST_NOISE))
     if not channels.size:
         return None
     worst = int(channels[share[channels].argmax()])
@@ -210,7 +210,7 @@ def dead_channels(layer: BatchNorm) -> Finding | None:
     gamma = values(layer.gamma)
     if gamma is None:
         return None
-    channels = np.flatnonzero(np.abs(gamma) < DEAD)
+    channels = where(np.abs(gamma) < DEAD)
     if not channels.size:
         return None
     return Finding(

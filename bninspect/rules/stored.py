@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bninspect.records import BatchNorm, Finding, Severity, Statistics
-from bninspect.rules.numbers import counted, listed, values
+from bninspect.rules.numbers import counted, listed, values, where
 
 
 def nonfinite_parameter(layer: BatchNorm) -> Finding | None:
@@ -18,7 +18,7 @@ def nonfinite_parameter(layer: BatchNorm) -> Finding | None:
 
     Severity: error.
     """
-    bad = {name: np.flatnonzero(~np.isfinite(array)) for name, array in layer.arrays.items()}
+    bad = {name: where(~np.isfinite(array)) for name, array in layer.arrays.items()}
     bad = {name: channels for name, channels in bad.items() if channels.size}
     if not bad:
         return None
@@ -47,7 +47,7 @@ def negative_variance(layer: BatchNorm) -> Finding | None:
     variance = values(layer.moving_variance)
     if variance is None:
         return None
-    channels = np.flatnonzero(variance < 0)
+    channels = where(variance < 0)
     if not channels.size:
         return None
     return Finding(
@@ -150,14 +150,14 @@ def no_denominator(layer: BatchNorm) -> Finding | None:
     if variance is None or layer.epsilon is None:
         return None
     smallest = float(np.finfo(np.float32).smallest_normal)
-    channels = np.flatnonzero((variance >= 0) & (variance + layer.epsilon < smallest))
+    channels = where((variance >= 0) & (variance + layer.epsilon < smallest))
     if not channels.size and layer.epsilon >= 0:
         return None
-    where = f"in {counted(channels)}" if channels.size else "in no channel yet, but epsilon is negative"
+    place = f"in {counted(channels)}" if channels.size else "in no channel yet, but epsilon is negative"
     return Finding(
         "BN106",
         Severity.ERROR,
-        f"variance + epsilon is not above zero {where}: epsilon is {layer.epsilon:g}",
+        f"variance + epsilon is not above zero {place}: epsilon is {layer.epsilon:g}",
         {"channels": listed(channels), "count": int(channels.size), "epsilon": layer.epsilon},
         "set the epsilon that the model was trained with",
     )
