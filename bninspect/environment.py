@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
@@ -31,6 +32,7 @@ def installed(module: str) -> str | None:
     return "unknown"
 
 
+@cache  # a report asks before its first model and after its last
 def describe() -> Mapping[str, str | None]:
     """Return the versions of Python, of the system and of every package that matters to a verdict."""
     return {

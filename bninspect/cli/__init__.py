@@ -68,6 +68,8 @@ def bninspect(**_: Any) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. Every error becomes a message; none a traceback, except under -vv."""
+    if sys.stdout is None:  # closed by whoever called
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - until the end of the process
     try:
         code = bninspect.main(list(arguments), prog_name="bninspect", standalone_mode=False)
         sys.stdout.flush()

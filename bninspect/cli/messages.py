@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import click
 
+from bninspect.errors import BninspectError
 from bninspect.names import printable
 
 LONGEST = 2000
@@ -35,6 +36,9 @@ def to_whoever_reads() -> Iterator[None]:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered
+        raise BninspectError("the result cannot be written to standard output", why=error.strerror or str(error)) from error
 
 
 def say(line: str) -> None:

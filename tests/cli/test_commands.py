@@ -175,6 +175,22 @@ def test_schema_and_doctor_and_version() -> None:
     assert bninspect("--version").stdout == "bninspect 0.1.0\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_is_said(sample_models: Path) -> None:
+    command = [sys.executable, "-m", "bninspect", "inspect", str(sample_models / "keras3_digits.keras"), "--json"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 3
+    assert "cannot be written" in done.stderr
+    assert "No space left" in done.stderr
+
+
+def test_a_closed_output_is_no_error(sample_models: Path) -> None:
+    command = [sys.executable, "-m", "bninspect", "inspect", str(sample_models / "keras3_digits.keras")]
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "-", *command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_closed_pipe_is_no_error(sample_models: Path) -> None:
     command = f"{sys.executable} -P -m bninspect inspect {MODEL} --json | head -c 10"
     done = subprocess.run(command, shell=True, cwd=sample_models, capture_output=True, text=True, check=True)
