@@ -16,6 +16,7 @@ ZIP_SIGNATURE = b"PK\x03\x04"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 BINARY = "binary data of an unknown kind"
+PICKLE = "a Python pickle, such as an old PyTorch checkpoint"
 _CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})\Z")
 
 _ZIP_END = struct.Struct("<4s4H2LH")
@@ -45,7 +46,7 @@ _PATTERNS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\s*<(!doctype html|html)", re.IGNORECASE), "a web page, such as a login or error page"),
     (re.compile(rb"\s*<(\?xml|Error)"), "XML text, such as a storage server's error"),
     (re.compile(rb".{8}\{\s*\"", re.DOTALL), "a safetensors file"),
-    (re.compile(rb"\x80[\x02-\x05]"), "a Python pickle, such as an old PyTorch checkpoint"),
+    (re.compile(rb"\x80[\x02-\x05]"), PICKLE),
     # Protocol buffers have no signature; these are the first fields that writers of the three kinds put out.
     (
         re.compile(rb"\x08\x01\x12[\x80-\xff]*.\x0a", re.DOTALL),
@@ -99,6 +100,8 @@ def hint(head: bytes) -> str:
     """Return what to do about a file that begins with `head`; empty where nothing better is known."""
     if head.startswith(LFS_POINTER):
         return "git lfs pull"
+    if describe(head) == PICKLE:
+        return "torch.save(torch.load('old.pt', weights_only=True), 'new.pt') makes of a checkpoint one that is read"
     if not head.strip(b"\0") or describe(head).startswith(("a web page", "XML")):
         return "download the file again"
     return ""

@@ -64,9 +64,9 @@ def missing_parameter(layer: BatchNorm) -> Finding | None:
 
     The configuration says that the layer has it, or every batch norm has it (moving_mean, moving_variance), but the
     data is not there: the file was half-written, or edited. Converters that fold mean and variance into gamma and beta
-    leave none out: there is nothing to miss.
+    leave none out: there is nothing to miss. An ONNX graph may take the parameters as inputs or compute them.
 
-    What to do: save the model again.
+    What to do: save the model again, in ONNX with the parameters as initializers.
 
     Severity: error.
     """
@@ -80,7 +80,7 @@ def missing_parameter(layer: BatchNorm) -> Finding | None:
         Severity.ERROR,
         f"the file does not hold {', '.join(missing)}",
         {"arrays": missing},
-        "save the model again: this file is half-written or was edited",
+        "save the model again: this file is half-written or edited, or its graph takes them from elsewhere",
     )
 
 

@@ -173,6 +173,9 @@ def _probe(session: Session, layers: Sequence[BatchNorm], sink: Sink) -> tuple[s
     for layer in dict.fromkeys(layers):
         if layer.statistics is not Statistics.MOVING or layer.epsilon is None or layer.moving_mean is None:
             continue
+        if layer.moving_mean.ndim != 1:
+            failed.append(f"{printable(layer.name)} does not run alone: it has a mean and variance for every element")
+            continue
         dtype = "float64" if layer.dtype == "float64" else "float32"
         x = probe.points(layer.arrays, layer.epsilon, (1,), 4, dtype).astype(dtype)
         try:
@@ -206,7 +209,9 @@ def _optimisation(session: Session, data: Mapping[str, Array]) -> Iterator[str]:
             continue
         with np.errstate(all="ignore"):
             largest = float(np.abs(before.astype(np.float64)).max())
-            change = float(np.abs(after.astype(np.float64) - before).max())
+            # What is not a number, or infinite, in both runs has not changed.
+            same = (before == after) | (np.isnan(before) & np.isnan(after))
+            change = float(np.where(same, 0.0, np.abs(after.astype(np.float64) - before)).max())
         relative = change / largest if largest > 0 else change
         if not relative <= worst:
             worst, where = relative, name

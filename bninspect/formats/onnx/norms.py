@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 EPSILON = float(np.float32(1e-5))
 MOMENTUM = float(np.float32(0.9))
+_ELSEWHERE = "is no constant: the graph computes it, or takes it as an input"
 _INPUTS = {"gamma": 1, "beta": 2, "moving_mean": 3, "moving_variance": 4}
 
 
@@ -71,7 +72,11 @@ def _renamed(found: list[Found]) -> Iterator[Found]:
 
 def _node(node: Node, opset: int, graph: Graph, constants: Constants) -> Found:
     stored = {field: constants.get(node.takes(place)) for field, place in _INPUTS.items()}
-    notes = [f"{field} is computed by the graph" for field, value in stored.items() if value is None]
+    notes = [
+        f"{field} is no constant: the graph computes it, or takes it as an input"
+        for field, value in stored.items()
+        if value is None
+    ]
     statistics, note = _statistics(node, opset)
     if note:
         notes.append(note)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bninspect.formats.torch.pickled import Global, Instance
+from bninspect.formats.torch.pickled import Global, Instance, plain_key
 
 STORAGES: Mapping[str, str] = {
     "DoubleStorage": "float64",
@@ -23,7 +23,10 @@ STORAGES: Mapping[str, str] = {
 }
 """Types of storage whose bytes are numbers, and the type of those."""
 
-UNREAD = ("QUInt8Storage", "QInt8Storage", "QInt32Storage", "ComplexFloatStorage", "ComplexDoubleStorage")
+UNREAD = (
+    *("QUInt8Storage", "QInt8Storage", "QInt32Storage", "QUInt4x2Storage", "QUInt2x4Storage"),
+    *("ComplexFloatStorage", "ComplexDoubleStorage"),
+)
 """Types of storage that are let pass unread: no batch norm has parameters of these."""
 
 
@@ -68,17 +71,30 @@ def _first(value: Any, *_rest: Any) -> Any:
     return value
 
 
+def _unread(*_arguments: Any) -> None:
+    """Stand for what no batch norm is made of."""
+
+
 def _mapping(items: Any = ()) -> dict[Any, Any]:
-    return dict(items)
+    return {plain_key(key): value for key, value in (items.items() if isinstance(items, dict) else items)}
 
 
+_BESIDE = """
+collections.Counter _codecs.encode builtins.set builtins.bytearray builtins.complex __builtin__.set
+__builtin__.bytearray __builtin__.complex torch.device torch.serialization._get_layout
+torch._utils._rebuild_tensor_v3 torch._utils._rebuild_sparse_tensor torch._utils._rebuild_qtensor
+torch._utils._rebuild_meta_tensor_no_storage
+"""
+"""What a training checkpoint may hold beside parameters and nothing here needs: with what follows, what torch.load
+takes with weights_only=True (torch/_weights_only_unpickler.py)."""
 _CALLED: Mapping[str, Callable[..., Any]] = {
+    **dict.fromkeys(_BESIDE.split(), _unread),
     "collections.OrderedDict": _mapping,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _first,
+    "torch._utils._rebuild_parameter_with_state": _first,
     "torch.Size": _first,
-    "torch.device": lambda *parts: ":".join(map(str, parts)),
     # How TorchScript writes lists whose type is known.
     "torch.jit._pickle.build_intlist": _first,
     "torch.jit._pickle.build_doublelist": _first,
@@ -86,10 +102,14 @@ _CALLED: Mapping[str, Callable[..., Any]] = {
     "torch.jit._pickle.build_tensorlist": _first,
     "torch.jit._pickle.restore_type_tag": _first,
 }
+_DTYPES = """
+float16 bfloat16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool complex32 complex64 complex128
+float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu float4_e2m1fn_x2 qint8 quint8 qint32
+per_tensor_affine per_tensor_symmetric per_channel_affine per_channel_symmetric per_channel_affine_float_qparams
+"""
 _MENTIONED = {
-    *(f"torch.{name}" for name in (*STORAGES, *UNREAD)),
+    *(f"torch.{name}" for name in (*STORAGES, *UNREAD, *_DTYPES.split())),
     *(f"torch.storage.{name}" for name in ("UntypedStorage", "TypedStorage")),
-    *(f"torch.{name}" for name in ("float16", "bfloat16", "float32", "float64", "int64", "int32", "uint8", "bool")),
 }
 
 

@@ -134,7 +134,7 @@ class _Machine:
     def update(self, items: list[Any]) -> None:
         target = self._expect(dict, self._stack[-1])
         for key, value in zip(items[::2], items[1::2], strict=True):
-            target[key] = value
+            target[plain_key(key)] = value
 
     def name(self, module: str, qualified: str) -> None:
         name = f"{module}.{qualified}"
@@ -186,8 +186,17 @@ class _Machine:
         return value
 
 
+def plain_key(value: Any) -> Any:
+    """Return the key of a mapping. What is nested could be so deep that hashing it ends the process: ValueError."""
+    for part in value if isinstance(value, tuple) else (value,):
+        if part is not None and not isinstance(part, (str, bytes, int, float)):
+            raise ValueError(f"a key of type {type(part).__name__}")
+    return value
+
+
 def _shown(value: object) -> str:
-    return printable(str(value), 80)
+    """Return a name or a message; of anything else only the type, since it may be nested without end."""
+    return printable(str(value), 80) if isinstance(value, (str, Exception)) else type(value).__name__
 
 
 def _constant(make: Callable[[], Any]) -> Callable[[_Machine], None]:

@@ -59,14 +59,15 @@ def _layers(tensors: Mapping[str, Tensor], storages: Storages) -> tuple[BatchNor
 
 
 def _mappings(value: Any, path: str, depth: int, seen: set[int]) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-    """Yield every mapping that holds tensors, with the keys that lead to it."""
-    if not isinstance(value, dict) or id(value) in seen:
+    """Yield every mapping that holds tensors, with the keys and places that lead to it."""
+    if not isinstance(value, (dict, list, tuple)) or id(value) in seen:
         return
     if depth > DEPTH:
         raise UnsafeFile("this checkpoint is beyond what a model needs", why=f"mappings over {DEPTH} deep")
     seen.add(id(value))
-    tensors = {key: one for key, one in value.items() if isinstance(key, str) and isinstance(one, Tensor)}
+    items = tuple(value.items() if isinstance(value, dict) else enumerate(value))
+    tensors = {key: one for key, one in items if isinstance(key, str) and isinstance(one, Tensor)}
     if tensors:
         yield path, tensors
-    for key, one in value.items():
+    for key, one in items:
         yield from _mappings(one, f"{path}.{key}" if path else str(key), depth + 1, seen)

@@ -87,7 +87,7 @@ def test_parameters_that_the_graph_computes_are_missing_and_said(tmp_path: Path)
     nodes = [build.node("Sqrt", ["v"], ["w"], "root"), build.node("BatchNormalization", (*INPUTS[:4], "w"), ["y"])]
     (layer,) = _read(tmp_path, build.model(build.graph(nodes, BN))).layers
     assert layer.moving_variance is None
-    assert layer.notes == ("moving_variance is computed by the graph",)
+    assert layer.notes == ("moving_variance is no constant: the graph computes it, or takes it as an input",)
     assert layer.name == "y"
 
 

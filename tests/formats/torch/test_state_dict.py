@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import subprocess
 import sys
 import zipfile
@@ -125,6 +126,31 @@ def test_against_torch(tmp_path: Path, dtype: str) -> None:
             expected = truth[f"{layer.name}.{fields[field]}"]
             wide = expected.float() if dtype == "bfloat16" else expected
             np.testing.assert_array_equal(array, wide.numpy(), strict=True)
+
+
+def test_whatever_torch_loads_with_weights_only_is_read(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    statistics = {"bn.running_mean": torch.tensor([1.0, 2.0]), "bn.running_var": torch.tensor([3.0, 4.0])}
+    saved = {
+        "epochs": {1, 2},
+        "counts": collections.Counter("abc"),
+        "complex": 1 + 2j,
+        "bytes": b"abc",
+        "array": bytearray(b"abc"),
+        "sparse": torch.eye(3).to_sparse(),
+        "unsigned": torch.zeros(2, dtype=torch.uint16),
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+        "device": torch.device("cpu"),
+        "dtype": torch.float8_e5m2,
+        "size": torch.Size((2, 3)),
+        "networks": [statistics, ({"other." + name: one * 2 for name, one in statistics.items()},)],
+    }
+    torch.save(saved, tmp_path / "m.pt")
+    assert torch.load(tmp_path / "m.pt", weights_only=True).keys() == saved.keys()
+    first, second = formats.read(tmp_path / "m.pt").layers
+    assert (first.name, second.name) == ("networks.0/bn", "networks.1.0/other.bn")
+    np.testing.assert_array_equal(first.arrays["moving_mean"], [1, 2])
+    np.testing.assert_array_equal(second.arrays["moving_variance"], [6, 8])
 
 
 def test_views_of_one_storage(tmp_path: Path) -> None:
