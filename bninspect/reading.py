@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ from bninspect.records import Checkpoint
 
 
 def prepare() -> None:
-    """Import what reading needs."""
-    import h5py  # noqa: F401
+    """Import nothing more: which format it will be, and so what its reader needs, the call tells."""
 
 
 def read(arguments: Mapping[str, Any], _arrays: list[Any], _progress: Callable[[str], None]) -> Checkpoint:
@@ -31,6 +29,8 @@ def read(arguments: Mapping[str, Any], _arrays: list[Any], _progress: Callable[[
         return formats.read(path)
     if not arguments["digest"]:
         return replace(checkpoint := formats.read(path), bytes=checkpoint.bytes or path.stat().st_size)
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(1) as pool:
         sha256 = pool.submit(digest, path)
         checkpoint = formats.read(path)

@@ -44,6 +44,7 @@ _FAMILIES = {
     HDF5_SIGNATURE: ("keras_h5", "keras_weights"),
     ZIP_SIGNATURE: ("keras_zip", "bninspect_npz", "torch.container"),
 }
+_FOLDERS = ("keras_zip", "tensorflow.saved_model", "tensorflow.checkpoint")
 
 
 @cache
@@ -58,9 +59,10 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _candidates(head: bytes) -> tuple[Format, ...]:
-    """Return the formats that a file with these first bytes may be of; a folder has none."""
-    homes = next((homes for start, homes in _FAMILIES.items() if head.startswith(start)), _HOMES)
+def _candidates(path: Path, head: bytes) -> tuple[Format, ...]:
+    """Return the formats that a folder, or a file with these first bytes, may be of."""
+    found = (homes for start, homes in _FAMILIES.items() if head.startswith(start))
+    homes = _FOLDERS if path.is_dir() else next(found, _HOMES)
     return tuple(_format(home) for home in homes)
 
 
@@ -99,7 +101,7 @@ def _known(path: Path) -> Format:
         two = path.is_file() and is_zip_behind(path, head)
     except OSError as error:
         raise UnreadableFile(f"{path} cannot be opened", why=error.strerror or str(error)) from error
-    claims = [known for known in _candidates(head) if known.matches(path, head)]
+    claims = [known for known in _candidates(path, head) if known.matches(path, head)]
     if not claims:
         raise UnknownFormat(
             f"{path} is of no format that bninspect reads",

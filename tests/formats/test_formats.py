@@ -50,6 +50,17 @@ def test_importing_the_readers_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "set()"
 
 
+def test_a_folder_is_of_no_format_that_is_not_tried_for_folders(tmp_path: Path, sample_models: Path) -> None:
+    shutil.unpack_archive(sample_models / "keras3_digits.keras", tmp_path / "unpacked", "zip")
+    for name in ("saved_model.pb", "checkpoint", "model.index", "model.onnx", "weights.safetensors"):
+        (tmp_path / f"of_{name}").mkdir()
+        (tmp_path / f"of_{name}" / name).write_bytes(b"")
+    claimed = {
+        home for home in formats._HOMES for folder in tmp_path.iterdir() if formats._format(home).matches(folder, b"")
+    }
+    assert claimed == set(formats._FOLDERS)
+
+
 def test_hdf5_is_opened_in_one_place() -> None:
     for module in PACKAGE.rglob("*.py"):
         if module.name not in {"h5.py", "h5_array.py", "h5_attribute.py"}:
@@ -138,7 +149,7 @@ def test_a_file_that_two_readers_claim_is_refused(tmp_path: Path, monkeypatch: p
     path = weights_file(tmp_path / "model.h5")
     double = next(known for known in formats.FORMATS if known.name == "keras-h5")
     other = replace(double, name="other", title="Something else")
-    monkeypatch.setattr(formats, "_candidates", lambda _head: (*formats.FORMATS, other))
+    monkeypatch.setattr(formats, "_candidates", lambda _path, _head: (*formats.FORMATS, other))
     with pytest.raises(UnsafeFile, match=r"several kinds at once; .* and Something else"):
         formats.read(path)
 
