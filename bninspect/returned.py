@@ -34,6 +34,8 @@ from bninspect.vectors import Vector
 
 _FORMS = (Form.CENTRED, Form.AFFINE, Form.FOLDED)
 RETURNED = "returned"
+_PROBED = f"the layer {vectors.PROBE} is that of the vectors, in which no two hypotheses agree"
+_UNPROBED = f"nothing was returned for {vectors.PROBE}: what this model's parameters cannot tell apart is not tested"
 
 
 def prepare() -> None:
@@ -56,7 +58,7 @@ def report(checkpoint: Checkpoint, path: Path, settings: Settings) -> ModelRepor
         settings: what was asked for; the seed is that of the vectors.
 
     Raises:
-        UsageError: the file holds outputs for other vectors, or none at all.
+        UsageError: the file holds outputs for other vectors, those that were expected, or none at all.
         UnreadableFile: it is no NumPy file.
     """
     arrays = npy.read(path)
@@ -70,7 +72,9 @@ def report(checkpoint: Checkpoint, path: Path, settings: Settings) -> ModelRepor
             hint="write what your runtime returned as <layer>/y with numpy.savez: bninspect vectors says for what",
         )
     layers = tuple(
-        _layer(vector, every, arrays, path, settings)
+        replace(
+            _layer(vector, every, arrays, path, settings), tolerance=selection.tolerance(vector.layer.name, settings)
+        )
         for vector in every
         if vector.key != vectors.PROBE or f"{vector.key}/y" in arrays
     )
@@ -83,7 +87,7 @@ def report(checkpoint: Checkpoint, path: Path, settings: Settings) -> ModelRepor
         status=summary.model_status(layers, (), settings.fail_on),
         runtime=printable(path.name),
         evidence=Evidence.LAYER,
-        notes=checkpoint.notes,
+        notes=(*checkpoint.notes, _PROBED if f"{vectors.PROBE}/y" in arrays else _UNPROBED),
         layers=layers,
     )
 
@@ -107,12 +111,18 @@ def _layer(
     if returned.dtype.kind not in "fiu":
         raise UsageError(f"{printable(vector.key)}/y holds {returned.dtype}", why="only numbers can be compared")
     expected, _ = vectors.expected(vector)
+    if f"{vector.key}/bound" in arrays and np.array_equal(returned, expected, equal_nan=True):
+        raise UsageError(
+            f"{printable(path.name)} holds the expected outputs themselves",
+            why=f"its {printable(vector.key)}/y is what the vectors say, to the last bit of float64",
+            hint="write what your runtime returns for <layer>/x as <layer>/y, to a file of its own",
+        )
     y = outputs.aligned(returned, vector.x.shape, expected)
     if y is None:
         reason = f"its output has shape {returned.shape}, its input {vector.x.shape}"
         return describing.describe(layer, found, LayerStatus.UNVERIFIED, reason)
     observation = _observation(vector, y)
-    comparison = _compared(vector, observation, expected)
+    comparison = _compared(vector, observation, expected, settings)
     if comparison.agrees:
         return describing.describe(layer, found, LayerStatus.VERIFIED, "", (comparison,))
     others = [one.layer for one in every if one is not vector and one.layer.channels == layer.channels]
@@ -129,8 +139,11 @@ def _observation(vector: Vector, y: Array) -> Observation:
     return Observation(vector.layer.name, RETURNED, vector.x, np.ascontiguousarray(y), vector.axis, output=y.dtype.name)
 
 
-def _compared(vector: Vector, observation: Observation, expected: Array) -> Comparison:
+def _compared(vector: Vector, observation: Observation, expected: Array, settings: Settings) -> Comparison:
     """Compare with the largest bound that any order of operations has: nobody knows that of the user's runtime."""
+    insisted = selection.tolerance(vector.layer.name, settings)
+    if insisted is not None:
+        return compare.judge(observation, vector.layer, tolerance=(insisted.rtol, insisted.atol))
     _, bound = vectors.expected(vector, output=observation.output)
     return compare.compare(
         expected,

@@ -65,13 +65,14 @@ class Vector:
 def vectors(checkpoint: Checkpoint, seed: int) -> tuple[Vector, ...]:
     """Return the inputs for every layer of a model, the probe last. The same model and seed give the same bytes.
 
+    Those of a layer are the same whichever others are chosen beside it.
+
     Raises:
         UsageError: a layer lacks what the formula needs, or uses other than its moving statistics.
         DamagedFile: an array is missing or of another shape.
     """
     pairs = _keyed(checkpoint.layers)
-    found = [_vector(layer, key, (seed, place)) for place, (layer, key) in enumerate(pairs)]
-    return (*found, _vector(probe(seed), PROBE, (seed, len(found))))
+    return tuple(_vector(layer, key, seed) for layer, key in (*pairs, (probe(seed), PROBE)))
 
 
 def expected(vector: Vector, output: str = "float32") -> tuple[Array, Array]:
@@ -102,7 +103,7 @@ def probe(seed: int) -> BatchNorm:
     )
 
 
-def _vector(layer: BatchNorm, key: str, seed: tuple[int, int]) -> Vector:
+def _vector(layer: BatchNorm, key: str, seed: int) -> Vector:
     if layer.statistics in {Statistics.BATCH, Statistics.SAMPLE}:
         raise UsageError(
             f"there are no vectors for layer '{printable(layer.name)}'",
@@ -116,10 +117,10 @@ def _vector(layer: BatchNorm, key: str, seed: tuple[int, int]) -> Vector:
     lengths = {one: of.mean.shape[one] if len(axis) > 1 else layer.channels for one in axis}
     free = chain(_LENGTHS, repeat(1))
     shape = tuple(lengths[place] if place in lengths else next(free) for place in range(rank))
-    return Vector(layer, key, axis, _inputs(of, shape, axis, seed))
+    return Vector(layer, key, axis, _inputs(of, shape, axis, (seed, *key.encode())))
 
 
-def _inputs(of: Parameters, shape: tuple[int, ...], axis: tuple[int, ...], seed: tuple[int, int]) -> Array:
+def _inputs(of: Parameters, shape: tuple[int, ...], axis: tuple[int, ...], seed: tuple[int, ...]) -> Array:
     """Return the values of x: per channel a shuffled grid with the mean in it, and random ones around."""
     generator = np.random.default_rng(seed)
     channels = of.mean.size

@@ -101,6 +101,40 @@ def test_what_is_in_the_file() -> None:
     assert "bninspect verify m.h5 --against outputs.npz" in str(found["__readme__"])
 
 
+def test_a_layer_has_the_same_vectors_whatever_is_chosen_beside_it(tmp_path: Path) -> None:
+    report = _report(_returned(tmp_path), layers=("several",))
+    statuses = [(one.name, one.status) for one in report.layers]
+    assert statuses == [("several", LayerStatus.VERIFIED), (vectors.PROBE, LayerStatus.VERIFIED)]
+    names = [vector.key for vector in vectors.vectors(CHECKPOINT, 0)]
+    assert len({vector.x.tobytes()[:64] for vector in vectors.vectors(CHECKPOINT, 0)}) == len(names)
+
+
+def test_the_expected_outputs_are_no_runtimes(tmp_path: Path) -> None:
+    (tmp_path / "v.npz").write_bytes(vectors.encode(CHECKPOINT, 0))
+    with pytest.raises(UsageError, match="the expected outputs themselves"):
+        _report(tmp_path / "v.npz")
+    # Outputs among the rest of the vectors are welcome: their inputs are then compared, too.
+    np.savez(tmp_path / "o.npz", **{**_loaded(), **np.load(_returned(tmp_path))})
+    assert _report(tmp_path / "o.npz").status is Status.PASS
+
+
+def test_a_tolerance_counts_instead_of_the_bound(tmp_path: Path) -> None:
+    path = _returned(tmp_path, lambda of, x, axis: _kernel(of, x, axis) * np.float32(1 + 1e-4))
+    assert _report(path).status is Status.FAIL
+    report = _report(path, rtol=2e-4, atol=1e-5)
+    assert report.status is Status.PASS
+    assert all(one.tolerance is not None and one.tolerance.rtol == 2e-4 for one in report.layers)
+    assert _report(path, rtol=1e-5, atol=1e-5).status is Status.FAIL
+
+
+def test_without_the_probe_it_is_said_what_is_not_tested(tmp_path: Path) -> None:
+    outputs = dict(np.load(_returned(tmp_path)))
+    assert "in which no two hypotheses agree" in _report(tmp_path / "outputs.npz").notes[-1]
+    del outputs["__probe__/y"]
+    np.savez(tmp_path / "outputs.npz", **outputs)
+    assert "is not tested" in _report(tmp_path / "outputs.npz").notes[-1]
+
+
 def test_every_channel_gets_its_mean_and_both_sides_of_it() -> None:
     for vector in vectors.vectors(CHECKPOINT, 0):
         of = vector.layer
