@@ -15,11 +15,12 @@ def main() -> NoReturn:
     """Run the command line and exit with its code."""
     arguments = sys.argv[1:]
     if arguments and arguments[0] in READING and not {"-h", "--help"}.intersection(arguments):
-        from bninspect import worker
+        from bninspect import starting
+        from bninspect.limits import reading_limits
         from bninspect.settings import Settings
 
         # With limits on the command line it is started for nothing, and replaced.
-        worker.prestart(worker.reading_limits(Settings()), worker.READ)
+        starting.prestart(reading_limits(Settings()), starting.READ)
     from bninspect.cli import run
 
     code = run(arguments)

@@ -25,9 +25,10 @@ from bninspect import (
 )
 from bninspect.records import Checkpoint, ModelReport, Report, Status, Verified
 from bninspect.settings import Settings
+from bninspect.starting import READ
 from bninspect.stations import Station, Work
 from bninspect.surroundings import Surroundings
-from bninspect.worker import READ, Worker
+from bninspect.worker import Worker
 
 PathLike = str | Path
 

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bninspect.gathering import Found
+from bninspect.limits import Limits, machine_memory, reading_limits
 from bninspect.settings import READ_BYTES, RUN_SECONDS, Settings
+from bninspect.starting import READ
 from bninspect.surroundings import Surroundings
-from bninspect.worker import READ, Limits, Worker, machine_memory, reading_limits, silent
+from bninspect.worker import Worker, silent
 
 _SEARCH = "bninspect.gathering:search"
 

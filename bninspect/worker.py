@@ -8,105 +8,26 @@ a time limit, a memory limit and nothing to lose. Its death, of whatever kind, i
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from bninspect import errors
-from bninspect.settings import READ_BYTES, READ_SECONDS, START_SECONDS, Settings
+from bninspect import errors, starting
+from bninspect.limits import Limits, resident
+from bninspect.settings import START_SECONDS
+from bninspect.starting import Request
 from bninspect.stderr import Stderr
 
 T = TypeVar("T")
 Progress = Callable[[str], None]
 
-_ENVIRONMENT = {
-    # No filter plugin is ever loaded because a file names it: hostile input may not choose what we execute.
-    "HDF5_PLUGIN_PRELOAD": "::",
-    "HDF5_USE_FILE_LOCKING": "FALSE",
-    "PYTHONSAFEPATH": "1",
-    "PYTHONUTF8": "1",
-}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one call may use: seconds of wall time, and bytes of memory (address space, or resident if `watched`)."""
-
-    seconds: float
-    memory: int
-    watched: bool = False
-    """Frameworks map far more than they use, so their resident memory is watched instead of their address space."""
-
 
 def silent(_: str) -> None:
     """Show no progress."""
-
-
-READ = "bninspect.reading:read"
-"""The task of reading one file."""
-
-
-def reading_limits(settings: Settings) -> Limits:
-    """Return the limits of a process that reads."""
-    return Limits(settings.timeout or READ_SECONDS, settings.max_memory or READ_BYTES)
-
-
-Request = Mapping[str, Any]
-_spare: dict[tuple[Limits, str], tuple[subprocess.Popen[bytes], Request | None]] = {}
-
-
-def prestart(limits: Limits, task: str, first: Mapping[str, Any] | None = None, *, verbose: bool = False) -> None:
-    """Start a child for a Worker of the same limits and task that is still to be made.
-
-    This comes before the imports of the parent, so that child and parent import at the same time. With the arguments
-    of the `first` call the child works on that, too, before the Worker asks for it. One that was started for other
-    limits, before the options were known, is ended.
-    """
-    if (limits, task) not in _spare:
-        dismiss()
-        _spare[limits, task] = _spawn(limits, task), None
-    process, request = _spare[limits, task]
-    if first is not None and request is None and process.stdin is not None:
-        request = _request(task, first, limits, verbose=verbose)
-        # As wire.write_frame, which would import NumPy: a request without arrays is a length and a JSON text.
-        text = json.dumps({"message": request, "arrays": []}).encode()
-        with contextlib.suppress(BrokenPipeError):  # it is dead already, as the Worker will see
-            process.stdin.write(struct.pack(">Q", len(text)) + text)
-            process.stdin.flush()
-    _spare[limits, task] = process, request
-
-
-def _request(task: str, arguments: Mapping[str, Any], limits: Limits, *, verbose: bool) -> Request:
-    return {"task": task, "arguments": dict(arguments), "seconds": limits.seconds, "verbose": verbose}
-
-
-def dismiss() -> None:
-    """End the children that were started and that no Worker has taken: the command ended before."""
-    while _spare:
-        _, (process, _) = _spare.popitem()
-        process.kill()
-        process.communicate()
-
-
-def _spawn(limits: Limits, task: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        # -P: a `json.py` in the working directory must never be imported.
-        [sys.executable, "-P", "-m", "bninspect.child", "0" if limits.watched else str(limits.memory), task],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, **_ENVIRONMENT, **({} if limits.watched else {"OPENBLAS_NUM_THREADS": "1"})},
-        start_new_session=True,
-    )
 
 
 class Worker:
@@ -154,8 +75,7 @@ class Worker:
             return
         self.close()
         self._ready = False
-        spare = _spare.pop((self.limits, self._task), None)
-        self._process, self._sent = spare or (_spawn(self.limits, self._task), None)
+        self._process, self._sent = starting.take(self.limits, self._task)
         assert self._process.stderr is not None  # noqa: S101 - narrows the type: PIPE was asked for
         self._stderr = Stderr(self._process.stderr, self._show, verbose=self._verbose)
 
@@ -168,7 +88,7 @@ class Worker:
             BninspectError: the task's own error, `LimitExceeded`, or `WorkerDied`.
         """
         self.start()
-        request = _request(task, arguments, self.limits, verbose=self._verbose)
+        request = starting.make_request(task, arguments, self.limits, verbose=self._verbose)
         if self._sent not in (None, request):  # what was foretold is not what is asked: its answer is of no use
             self.close()
             self.start()
@@ -253,7 +173,7 @@ class Worker:
             remaining -= step
             if remaining <= 0:
                 self._killed_for = "time"
-            elif self.limits.watched and _resident(process.pid) > self.limits.memory:
+            elif self.limits.watched and resident(process.pid) > self.limits.memory:
                 self._killed_for = "memory"
             if self._killed_for:
                 self._kill()
@@ -304,22 +224,3 @@ class Worker:
 def _error(data: Mapping[str, Any]) -> errors.BninspectError:
     """Return the error that a child reported as `{kind, what, why, hint}`."""
     return errors.by_name(str(data["kind"]))(str(data["what"]), why=str(data["why"]), hint=str(data["hint"]))
-
-
-def _resident(pid: int) -> int:
-    """Return the resident bytes of a process; 0 where the system does not tell."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
-def machine_memory() -> int:
-    """Return the bytes of memory that a framework may use: 80 % of this machine or of its control group."""
-    try:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        total = 16_000_000_000
-    with contextlib.suppress(OSError, ValueError):
-        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return total * 4 // 5

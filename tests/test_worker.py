@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bninspect import errors
-from bninspect import worker as supervision
+from bninspect import errors, starting
+from bninspect.limits import Limits
 from bninspect.records import Option
-from bninspect.worker import Limits, Worker
+from bninspect.worker import Worker
 
 TASKS = "worker_tasks"
 GENEROUS = Limits(30, 1_500_000_000)
@@ -124,9 +124,9 @@ def test_a_json_py_in_the_working_directory_is_never_imported(tmp_path: Path, mo
 @pytest.mark.parametrize("asked", [1, 2])
 def test_a_call_that_was_foretold_is_answered_and_one_that_was_not_too(asked: int) -> None:
     task = f"{TASKS}:echo"
-    supervision.prestart(GENEROUS, task, {"value": 1})
+    starting.prestart(GENEROUS, task, {"value": 1})
     with Worker(GENEROUS) as worker:
         worker.start(task)
         assert worker.call(task, Option, {"value": asked}) == Option(asked, "echo")
         assert worker.call(task, Option, {"value": 3}) == Option(3, "echo")
-    supervision.dismiss()
+    starting.dismiss()

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from bninspect import __version__, errors
+from bninspect import __version__, errors, starting
 from bninspect.cli.configured import asking
 from bninspect.cli.messages import show_error
 
@@ -95,8 +95,7 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - a defect of ours must not show a traceback to a user
         return _defect(error, arguments)
     finally:
-        if worker := sys.modules.get("bninspect.worker"):
-            worker.dismiss()
+        starting.dismiss()
     return code if isinstance(code, int) else 0
 
 

@@ -12,7 +12,7 @@ _GIGABYTE = 1e9
 @click.command("doctor", short_help="Say what works here, and how to install the rest.")
 def command() -> int:
     """Say what works here: formats, runtimes with their versions, limits, and how to install what is missing."""
-    from bninspect import __version__, environment, exporters, formats, runtimes, worker
+    from bninspect import __version__, environment, exporters, formats, limits, runtimes
 
     known = environment.describe()
     click.echo(f"bninspect {__version__}, Python {known['python']}, {known['platform']}")
@@ -34,5 +34,5 @@ def command() -> int:
         click.echo(f"  {runtime.name:<16}{runtime.title}  {state}")
     click.echo("\nlimits for one model")
     click.echo(f"  reading         {READ_SECONDS:g} s, {READ_BYTES / _GIGABYTE:g} GB of address space")
-    click.echo(f"  running         {RUN_SECONDS:g} s, {worker.machine_memory() / _GIGABYTE:.0f} GB of resident memory")
+    click.echo(f"  running         {RUN_SECONDS:g} s, {limits.machine_memory() / _GIGABYTE:.0f} GB of resident memory")
     return 0

@@ -38,7 +38,9 @@ def to_whoever_reads() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered
-        raise BninspectError("the result cannot be written to standard output", why=error.strerror or str(error)) from error
+        raise BninspectError(
+            "the result cannot be written to standard output", why=error.strerror or str(error)
+        ) from error
 
 
 def say(line: str) -> None:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bninspect import starting
 from bninspect.cli import completing
 from bninspect.cli.configured import where
 from bninspect.cli.kinds import Epsilon, Finite, Shape, Size, Target
+from bninspect.limits import reading_limits
 from bninspect.settings import Settings
 
 if TYPE_CHECKING:
@@ -253,11 +255,9 @@ def prestart(options: dict[str, Any], path: str | None = None, *, digest: bool =
 
     `digest`: whether the command wants that as well.
     """
-    from bninspect import worker
-
     first = None if path is None else {"path": path, "digest": digest}
-    limits = worker.reading_limits(settings(options))
-    worker.prestart(limits, worker.READ, first, verbose=options["verbose"] > 1)
+    limits = reading_limits(settings(options))
+    starting.prestart(limits, starting.READ, first, verbose=options["verbose"] > 1)
 
 
 def surroundings(context: click.Context, progress: Progress, verbose: int) -> Surroundings:
