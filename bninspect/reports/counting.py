@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bninspect import summary
 from bninspect.records import Comparison, Finding, LayerReport, LayerStatus, ModelReport, Report, Status
+from bninspect.reports import exports
 
 OUTPUTS = ("formula", "output")
 """References of comparisons of outputs; the others are of the moving statistics that a training step stores."""
@@ -43,6 +44,14 @@ def worst_comparison(layer: LayerReport) -> Comparison | None:
     return max(layer.comparisons, key=distance, default=None)
 
 
+def worst_of(model: ModelReport) -> Comparison | None:
+    """Return the comparison of a model that is the furthest off, in its own runtime or in its export."""
+    compared = [one for layer in model.layers for one in layer.comparisons]
+    compared += [one for layer in model.layers if layer.counterpart for one in layer.counterpart.comparisons]
+    compared += model.against.outputs if model.against else ()
+    return max(compared, key=distance, default=None)
+
+
 def worst_output(layer: LayerReport) -> Comparison | None:
     """Return the comparison of outputs that is the furthest off: its worst element has the formula's arithmetic."""
     return max((one for one in layer.comparisons if one.reference in OUTPUTS), key=distance, default=None)
@@ -65,11 +74,18 @@ def about(comparison: Comparison, layer: LayerReport) -> list[Finding]:
     ]
 
 
+def loaded_differently(layer: LayerReport, model: ModelReport, threshold: str) -> bool:
+    """Return whether a layer is a mismatch in its own runtime that counts; what does not lie in its outputs."""
+    return mismatch_counts(exports.layer_alone(layer), model, threshold)
+
+
 def reasons(layer: LayerReport, model: ModelReport, threshold: str) -> tuple[Comparison | None, list[Finding]]:
     """Return what counts against a layer: the outputs that are the furthest off, and findings that say more."""
     worst = worst_output(layer) if mismatch_counts(layer, model, threshold) else None
     comparison = None if worst is None or worst.agrees else worst
     findings = [finding for finding in layer.findings if finding_counts(finding, model, threshold)]
+    if model.against is not None and not model.against.same:  # said once, of the model
+        findings = [one for one in findings if not exports.about_export(one)]
     if comparison:
         findings = [one for one in findings if "observed" not in one.evidence or "array" in one.evidence]
     return comparison, findings

@@ -38,7 +38,7 @@ def _verdict(model: ModelReport, report: Report, threshold: str) -> Iterator[str
         if len(reasons) > _MOST_LINES:
             left = len(reasons) - _MOST_LINES + 1
             reasons[_MOST_LINES - 1 :] = [f"and {wording.plural(left, 'more reason')}"]
-        yield _command("error", model, title, [wording.verdict(model), *reasons])
+        yield _command("error", model, title, [*wording.verdicts(model), *reasons])
 
 
 def _reasons(model: ModelReport, threshold: str) -> Iterator[str]:
@@ -48,12 +48,12 @@ def _reasons(model: ModelReport, threshold: str) -> Iterator[str]:
             for word, text in (("why", model.error.why), ("hint", model.error.hint))
             if text
         )
-    yield from wording.unverified(model)
-    for layer in model.layers:
-        yield from _layer_reasons(layer, model, threshold)
     for finding in model.findings:
         if counting.finding_counts(finding, model, threshold):
             yield f"{printable(finding.rule)} {wording.message(finding.message)}"
+    yield from wording.unverified(model)
+    for layer in model.layers:
+        yield from _layer_reasons(layer, model, threshold)
 
 
 def _layer_reasons(layer: LayerReport, model: ModelReport, threshold: str) -> list[str]:
@@ -62,7 +62,7 @@ def _layer_reasons(layer: LayerReport, model: ModelReport, threshold: str) -> li
     if comparison and layer.explanation:
         said += [f"cause: {line}" for line in wording.causes(layer.explanation)[:1]]
     said += [f"{printable(finding.rule)} {wording.message(finding.message)}" for finding in findings]
-    if not said and counting.mismatch_counts(layer, model, threshold):
+    if not said and counting.loaded_differently(layer, model, threshold):
         said = [wording.LOADED_DIFFERENTLY]
     return [f"{printable(layer.name)}: {reason}" for reason in said]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 from bninspect.names import printable
-from bninspect.records import Comparison, Finding, LayerReport, LayerStatus, ModelReport, Report, Status
-from bninspect.reports import counting, wording
+from bninspect.records import Comparison, Counterpart, Finding, LayerReport, LayerStatus, ModelReport, Report, Status
+from bninspect.reports import counting, exports, wording
 
 _LONGEST_PATH = 1000
 
@@ -62,6 +62,9 @@ def _properties(suite: ET.Element, model: ModelReport) -> None:
         "sha256": model.sha256,
         "runtime": model.runtime,
         "evidence": model.evidence.value if model.evidence else None,
+        "against": model.against.path if model.against else None,
+        "against.sha256": model.against.sha256 if model.against else None,
+        "against.runtime": model.against.runtime if model.against else None,
     }
     properties = ET.SubElement(suite, "properties")
     for name, value in known.items():
@@ -102,6 +105,8 @@ def _without_layers(model: ModelReport) -> Case:
 
 def _layer_cases(layer: LayerReport, model: ModelReport, threshold: str) -> Iterator[Case]:
     name = printable(layer.name)
+    export = _export_case(name, layer, layer.counterpart, model, threshold) if layer.counterpart else None
+    layer = exports.layer_alone(layer)
     cases = [_comparison_case(name, layer, comparison, model, threshold) for comparison in layer.comparisons]
     cases += [_finding_case(name, finding, model, threshold) for finding in layer.findings if not _told(finding, layer)]
     fails = counting.mismatch_counts(layer, model, threshold)
@@ -114,6 +119,30 @@ def _layer_cases(layer: LayerReport, model: ModelReport, threshold: str) -> Iter
     if all(case.outcome == "skipped" for case in cases):
         yield Case(f"{name}: read")
     yield from cases
+    if export:
+        yield export
+
+
+def _export_case(name: str, layer: LayerReport, found: Counterpart, model: ModelReport, threshold: str) -> Case:
+    """Return the case of what became of a layer in the export."""
+    name = f"{name}: in the export"
+    about = [finding for finding in layer.findings if exports.about_export(finding)]
+    said = [wording.message(finding.message) for finding in about] or [wording.message(found.sentence)]
+    details = [f"place: {exports.where(found)}"] if found.place else []
+    for one in found.comparisons:
+        channel = f", channel {one.worst.channel}" if one.worst and one.violations else ""
+        details.append(f"{one.observed}: measured {wording.ratio(one)}, allowed 1 x bound{channel}")
+    details += [f"cause: {line}" for line in exports.reasons(found)]
+    details += [f"hint: {wording.message(finding.hint)}" for finding in about if finding.hint]
+    if found.status is LayerStatus.VERIFIED:
+        return Case(name, details=tuple(details))
+    if layer.known or (found.status is LayerStatus.MISMATCH and not counting.mismatch_counts(layer, model, threshold)):
+        why = wording.message(layer.known) or "not counted because of --fail-on never"
+        return Case(name, "skipped", message=f"{why}: {said[0]}")
+    if found.status is LayerStatus.UNVERIFIED:
+        return Case(name, "error", "unverified", said[0], tuple(details))
+    rules = " ".join(dict.fromkeys(printable(finding.rule) for finding in about))
+    return Case(name, "failure", rules or "mismatch", said[0], tuple(details))
 
 
 def _told(finding: Finding, layer: LayerReport) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from bninspect.names import printable
 from bninspect.records import Comparison, Finding, LayerReport, ModelReport, Report, Status
-from bninspect.reports import counting, qualifying, wording
+from bninspect.reports import counting, exports, qualifying, wording
 
 LIMIT = 900 << 10
 _RESERVE = 400
@@ -72,28 +72,32 @@ def _parts(report: Report) -> Iterator[str]:
 
 
 def _failure(model: ModelReport, threshold: str) -> Iterator[str]:
-    yield f"\n### {_WORDS[model.status]}: {code(model.path)}\n\n{escaped(wording.verdict(model))}\n\n"
+    yield f"\n### {_WORDS[model.status]}: {code(model.path)}\n\n{_verdicts(model)}\n\n"
     reasons = list(_reasons(model, threshold))
     yield from (f"- {reason}\n" for reason in reasons[:_MOST_REASONS])
     if len(reasons) > _MOST_REASONS:
         yield f"- and {wording.plural(len(reasons) - _MOST_REASONS, 'more reason')}\n"
 
 
+def _verdicts(model: ModelReport) -> str:
+    return "\n\n".join(map(escaped, wording.verdicts(model)))
+
+
 def _reasons(model: ModelReport, threshold: str) -> Iterator[str]:
     if model.error:
         texts = (("why", model.error.why), ("hint", model.error.hint))
         yield from (f"{word}: {escaped(wording.message(text))}" for word, text in texts if text)
+    yield from (_said(finding) for finding in model.findings if counting.finding_counts(finding, model, threshold))
     yield from map(escaped, wording.unverified(model))
     for layer in model.layers:
         yield from (f"{code(layer.name)}: {reason}" for reason in _layer_reasons(layer, model, threshold))
-    yield from (_said(finding) for finding in model.findings if counting.finding_counts(finding, model, threshold))
 
 
 def _layer_reasons(layer: LayerReport, model: ModelReport, threshold: str) -> list[str]:
     comparison, findings = counting.reasons(layer, model, threshold)
     said = ["\n  - ".join(_mismatch(layer, comparison))] if comparison else []
     said += map(_said, findings)
-    if not said and counting.mismatch_counts(layer, model, threshold):
+    if not said and counting.loaded_differently(layer, model, threshold):
         said = [wording.LOADED_DIFFERENTLY]
     return said
 
@@ -121,8 +125,7 @@ def _rule(finding: Finding) -> str:
 
 
 def _row(model: ModelReport) -> str:
-    ratios = [worst for layer in model.layers if (worst := counting.worst_comparison(layer))]
-    worst = max(ratios, key=counting.distance, default=None)
+    worst = counting.worst_of(model)
     cells = (
         _WORDS[model.status],
         code(model.path),
@@ -136,7 +139,7 @@ def _row(model: ModelReport) -> str:
 def _details(model: ModelReport) -> Iterator[str]:
     yield f"\n<details><summary>{_html_code(model.path)}: {wording.plural(len(model.layers), 'layer')}</summary>\n\n"
     yield "| layer | status | channels | epsilon | worst error | findings |\n|---|---|---:|---:|---:|---|\n"
-    for layer in model.layers:
+    for layer in map(exports.layer_alone, model.layers):
         worst = counting.worst_comparison(layer)
         rules = dict.fromkeys(finding.rule for finding in layer.findings if finding.ignored is None)
         cells = (
@@ -148,10 +151,23 @@ def _details(model: ModelReport) -> Iterator[str]:
             escaped(printable(" ".join(rules))) or "-",
         )
         yield f"| {' | '.join(cells)} |\n"
+    yield from _export(model)
     lines = list(_findings(model))
     yield "\n" if lines else ""
     yield from (f"- {line}\n" for line in lines)
     yield "\n</details>\n"
+
+
+def _export(model: ModelReport) -> Iterator[str]:
+    """Return what became of each layer in the export."""
+    if model.against is None:
+        return
+    yield f"\n{escaped(wording.verdicts(model)[-1])}\n\n"
+    yield "| layer | in the export | where, and errors over bounds |\n|---|---|---|\n"
+    for layer in model.layers:
+        if layer.counterpart is not None:
+            status, said = layer.counterpart.status.value, escaped(exports.said(layer.counterpart))
+            yield f"| {code(layer.name)} | {status} | {said or '-'} |\n"
 
 
 def _findings(model: ModelReport) -> Iterator[str]:

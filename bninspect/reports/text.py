@@ -20,7 +20,7 @@ from bninspect.records import (
     Status,
     Worst,
 )
-from bninspect.reports import Looks, against_text
+from bninspect.reports import Looks, against_text, exports
 from bninspect.reports.channels_text import bar, worst_channels
 from bninspect.reports.lines import Line, line, plural, shown
 from bninspect.reports.lint_text import linted
@@ -48,7 +48,7 @@ def render(report: Report, looks: Looks) -> str:
         if model.error:
             rows.extend(_broken(model))
         elif report.command == "verify":
-            rows.extend(_verified(against_text.alone(model), looks, _device(report)))
+            rows.extend(_verified(exports.alone(model), looks, _device(report)))
             rows.extend(against_text.lines(model, looks))
         elif report.command == "lint":
             rows.extend(linted(model, looks))

@@ -18,6 +18,7 @@ from bninspect.records import (
     Status,
     Worst,
 )
+from bninspect.reports import exports
 from bninspect.reports.qualifying import qualification
 
 LONGEST_MESSAGE = 500
@@ -56,12 +57,12 @@ def _listed(counts: dict[str, int] | dict[Status, int]) -> str:
 
 
 def verdict(model: ModelReport) -> str:
-    """Return what is known of a model, in one sentence without the verdict's word."""
+    """Return what is known of a model by itself, in one sentence without the verdict's word."""
     if model.error:
         return message(model.error.what)
     if not model.layers:
         return "no batch-norm layer was chosen"
-    statuses = Counter(layer.status for layer in model.layers)
+    statuses = Counter(layer.status for layer in exports.alone(model).layers)
     if statuses[None]:
         return f"{plural(len(model.layers), 'batch-norm layer')} read, {_finding_counts(model)}"
     verified = statuses[LayerStatus.VERIFIED]
@@ -70,6 +71,13 @@ def verdict(model: ModelReport) -> str:
     alone = ", each layer alone, outside its model" if model.evidence is Evidence.LAYER else ""
     told = f"{verified} of {plural(len(model.layers), 'layer')} {claim} in {printable(model.runtime or '')}{alone}"
     return told + qualification(model)
+
+
+def verdicts(model: ModelReport) -> list[str]:
+    """Return the verdict of a model, and that of the export it was held against."""
+    if model.against is None:
+        return [verdict(model)]
+    return [verdict(model), f"against {printable(model.against.path, LONGEST_MESSAGE)}: {exports.verdict(model)}"]
 
 
 def _finding_counts(model: ModelReport) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bninspect.names import printable
-from bninspect.records import LayerReport, ModelReport, Report, Status
+from bninspect.records import Finding, LayerReport, ModelReport, Report, Status
 from bninspect.reports import counting, qualifying, wording
 from bninspect.reports.html.element import Child, Markup, code, element, joined, table
 
@@ -38,11 +38,13 @@ def of_model(model: ModelReport) -> str:
 def _model(model: ModelReport, threshold: str) -> Markup:
     failing = [layer for layer in model.layers if counting.layer_counts(layer, model, threshold)]
     word = element("b", model.status.value.upper(), style=f"color: {_COLOURS[model.status]}")
-    sentence = f" {wording.verdict(model)}{qualifying.qualification(model)}"
+    first, *others = wording.verdicts(model)
     return element(
         "div",
-        element("p", word, " ", code(model.path, 500), ":", sentence),
+        element("p", word, " ", code(model.path, 500), f": {first}"),
+        [element("p", line) for line in others],
         _items(_problem(model)),
+        _items(_said(one) for one in model.findings if counting.finding_counts(one, model, threshold)),
         _items(wording.unverified(model)),
         [_failing(layer, model, threshold) for layer in failing[:_MOST_FAILING]],
         _items([*qualifying.explained(model), *map(wording.message, model.notes)]),
@@ -67,10 +69,13 @@ def _failing(layer: LayerReport, model: ModelReport, threshold: str) -> Markup |
             lines.append(f"by hand {wording.by_hand(worst.worst)}, runtime {wording.number(worst.worst.actual)}")
     if layer.explanation is not None:
         lines += [f"cause: {one}" for one in wording.causes(layer.explanation)]
-    for finding in findings:
-        hint = f" ({wording.message(finding.hint)})" if finding.hint else ""
-        lines.append(f"{finding.rule} {finding.severity.value}: {wording.message(finding.message)}{hint}")
+    lines += map(_said, findings)
     return element("div", code(layer.name), _items(lines)) if lines else None
+
+
+def _said(finding: Finding) -> str:
+    hint = f" ({wording.message(finding.hint)})" if finding.hint else ""
+    return f"{finding.rule} {finding.severity.value}: {wording.message(finding.message)}{hint}"
 
 
 def _layers(model: ModelReport, failing: list[LayerReport]) -> Markup | None:

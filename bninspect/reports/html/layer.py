@@ -16,8 +16,8 @@ from bninspect.records import (
     Tolerance,
     Worst,
 )
-from bninspect.reports import counting, wording
-from bninspect.reports.html import charts
+from bninspect.reports import counting, exports, wording
+from bninspect.reports.html import charts, export
 from bninspect.reports.html.element import Child, Markup, code, element, facts, joined, table
 
 _NUMBERS = ("min", "5 %", "25 %", "median", "75 %", "95 %", "max")
@@ -27,7 +27,14 @@ def details(layer: LayerReport, anchor: str, *, unfolded: bool) -> Markup:
     """Return everything that is known of a layer, to unfold."""
     worst = counting.worst_comparison(layer)
     margin = f" {wording.ratio(worst)}" if worst else None
-    heading = element("summary", element("h3", code(layer.name)), " ", badge(layer), margin)
+    heading = element(
+        "summary",
+        element("h3", code(layer.name)),
+        " ",
+        badge(exports.layer_alone(layer)),
+        margin,
+        (", in the export ", export.badge(layer.counterpart)) if layer.counterpart else None,
+    )
     body = element(
         "div",
         element("p", wording.message(layer.reason)) if layer.status is LayerStatus.UNVERIFIED else None,
@@ -36,6 +43,7 @@ def details(layer: LayerReport, anchor: str, *, unfolded: bool) -> Markup:
         findings(layer.findings),
         [element("p", wording.message(note), class_="note") for note in layer.notes],
         _comparisons(layer) if layer.comparisons else None,
+        export.details(layer.counterpart) if layer.counterpart else None,
         _parameters(layer) if layer.parameters else None,
         id=anchor,
     )
@@ -57,8 +65,15 @@ def findings(found: Iterable[Finding]) -> Markup | None:
     return element("ul", items, class_="findings") if items else None
 
 
-def finding_item(finding: Finding, where: str = "") -> Markup:
-    """Return what a finding says, and the layers in which it was made."""
+def cause_of(layer: LayerReport | None, finding: Finding) -> str | None:
+    """Return the likeliest cause of the difference that a finding is about; None if it is about none."""
+    if layer is None or layer.explanation is None or "observed" not in finding.evidence:
+        return None
+    return wording.causes(layer.explanation)[0]
+
+
+def finding_item(finding: Finding, where: str = "", cause: str | None = None) -> Markup:
+    """Return what a finding says, the layers in which it was made, and the cause of what it is about."""
     ignored = "" if finding.ignored is None else f" (ignored: {wording.message(finding.ignored)})"
     return element(
         "li",
@@ -67,6 +82,7 @@ def finding_item(finding: Finding, where: str = "") -> Markup:
         element("b", printable(finding.rule)),
         f" {where}: " if where else " ",
         f"{wording.message(finding.message)}{ignored}",
+        element("div", f"cause: {cause}") if cause else None,
         element("div", f"hint: {wording.message(finding.hint)}", class_="hint") if finding.hint else None,
         class_="ignored" if finding.ignored is not None else None,
     )

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 from bninspect.names import printable
 from bninspect.records import Finding, LayerReport, LayerStatus, ModelReport, Status
-from bninspect.reports import counting, qualifying, wording
-from bninspect.reports.html import charts, layer
+from bninspect.reports import counting, exports, qualifying, wording
+from bninspect.reports.html import charts, export, layer
 from bninspect.reports.html.element import Child, Markup, code, element, facts, joined, table
 
 COLOURS = {
@@ -30,13 +30,14 @@ def section(model: ModelReport, anchor: str, threshold: str, allowed: Allowed) -
     return element(
         "section",
         element("h2", badge(model.status), " ", code(model.path, 500)),
-        element("p", wording.verdict(model), class_="verdict"),
+        [element("p", line, class_="verdict") for line in wording.verdicts(model)],
         _error(model),
         facts(_facts(model)),
         [element("p", line, class_="note") for line in qualifying.explained(model)],
         [element("p", wording.message(note), class_="note") for note in model.notes],
         _findings(model),
-        _layers(model, anchor, set(detailed)) if model.layers else None,
+        _layers(exports.alone(model), anchor, set(detailed)) if model.layers else None,
+        export.section(model),
         [
             layer.details(model.layers[index], f"{anchor}-{index}", unfolded=id(model.layers[index]) in unfolded)
             for index in detailed
@@ -117,7 +118,8 @@ def _findings(model: ModelReport) -> Markup | None:
     items = []
     for pairs in list(found.values())[:_MOST_RULES]:
         layers = [each for each, _ in pairs if each is not None]
-        items.append(layer.finding_item(pairs[0][1], wording.some(layers) if layers else ""))
+        cause = layer.cause_of(*pairs[0]) if layers else None
+        items.append(layer.finding_item(pairs[0][1], wording.some(layers) if layers else "", cause))
     return joined(element("h3", "Findings"), element("ul", items, class_="findings"))
 
 

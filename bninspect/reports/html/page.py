@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import PurePath
 
 from bninspect.names import printable
-from bninspect.records import LayerReport, ModelReport, Report, Status
+from bninspect.records import ModelReport, Report, Status
 from bninspect.reports import counting, wording
 from bninspect.reports.html import model as model_part
 from bninspect.reports.html.element import Child, Markup, code, element, facts, joined, table
@@ -87,7 +87,7 @@ def _models(models: list[tuple[int, ModelReport]]) -> Markup:
             element("a", code(model.path, 500), href=f"#model-{index}"),
             model_part.badge(model.status),
             f"{len(model.layers):,}",
-            *((_worst(model.layers),) if was_run else ()),
+            *((_worst(model),) if was_run else ()),
             f"{model.seconds:.1f} s",
             printable((model.runtime if was_run else model.format) or "-"),
         )
@@ -99,9 +99,9 @@ def _models(models: list[tuple[int, ModelReport]]) -> Markup:
     return element("section", element("h2", "Models"), found)
 
 
-def _worst(layers: tuple[LayerReport, ...]) -> str:
-    worst = [one for layer in layers if (one := counting.worst_comparison(layer))]
-    return wording.ratio(max(worst, key=counting.distance)) if worst else "-"
+def _worst(model: ModelReport) -> str:
+    worst = counting.worst_of(model)
+    return wording.ratio(worst) if worst else "-"
 
 
 def _footer(report: Report) -> Iterator[Markup]:
@@ -123,4 +123,12 @@ def _footer(report: Report) -> Iterator[Markup]:
             element("code", wording.FORMULA),
             ", computed by hand from the parameters in the file. The error is given as a multiple of the rounding bound"
             " that is proven for the arithmetic of the runtime: up to 1 is rounding, beyond 1 is a mismatch.",
+        )
+        yield element(
+            "p",
+            element("b", "in-model"),
+            " is what each layer returned while the model ran. ",
+            element("b", "probed"),
+            " is each layer alone, on inputs far outside the usual: there outputs are large, and so are differences"
+            " that are rounding.",
         )

@@ -179,6 +179,18 @@ def test_all_is_unfolded_on_paper(browser: Chromium, page: Path) -> None:
         browser.call("Emulation.setEmulatedMedia", media="")
 
 
+def test_no_table_is_cut_on_paper(browser: Chromium, page: Path) -> None:
+    browser.look(width=718)  # A4 between the browser's margins
+    browser.open(page.as_uri())
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        wide = "[...document.querySelectorAll('table')].filter(one => one.scrollWidth > one.parentElement.clientWidth)"
+        assert browser.evaluate("document.querySelectorAll('table').length") > 50
+        assert browser.evaluate(f"{wide}.map(one => one.innerText)") == []
+    finally:
+        browser.call("Emulation.setEmulatedMedia", media="")
+
+
 def test_a_link_unfolds_its_layer(browser: Chromium, page: Path) -> None:
     browser.look()
     browser.open(page.as_uri())
