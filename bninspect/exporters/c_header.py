@@ -59,13 +59,13 @@ _APPLY_UNFOLDED = """\
 
 /* count is the number of values in x and y, a multiple of the channels; y may be x. */
 static inline void bn_apply(const bn_layer *layer, const bn_real *x, bn_real *y, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
+{{
+    for (size_t i = 0; i < count; i++) {{
         size_t c = i % layer->channels;
-        bn_real slope = layer->gamma[c] / (bn_real)sqrt(layer->moving_variance[c] + layer->epsilon);
+        bn_real slope = layer->gamma[c] / {sqrt}(layer->moving_variance[c] + layer->epsilon);
         y[i] = (x[i] - layer->moving_mean[c]) * slope + layer->beta[c];
-    }
-}
+    }}
+}}
 
 #endif
 """
@@ -116,13 +116,15 @@ def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
         names = {name: f"bn_{place}_{name}" for name in arrays}
         text += f"/* {_comment(entry.layer.name)} */\n"
         text += "".join(_array(names[name], array, real) for name, array in arrays.items())
-        epsilon = "" if folded else f", {_number(float(entry.layer.epsilon or 0.0), 'double')}"
+        epsilon = "" if folded else f", {_number(float(entry.layer.epsilon or 0.0), real)}"
         rows.append(
             f"    {{{_string(entry.layer.name)}, {entry.layer.channels}, {', '.join(names.values())}{epsilon}}},"
         )
     text += f"#define BN_LAYERS {len(listed)}\n"
     text += "static const bn_layer bn_layers[] = {\n" + "\n".join(rows) + "\n};\n"
-    return (text + (_APPLY_FOLDED if folded else _APPLY_UNFOLDED)).encode("ascii")
+    # No double anywhere in a float header: small processors compute it in software.
+    apply = _APPLY_FOLDED if folded else _APPLY_UNFOLDED.format(sqrt="sqrt" if real == "double" else "sqrtf")
+    return (text + apply).encode("ascii")
 
 
 def _unfolded(entry: Entry) -> dict[str, Array]:

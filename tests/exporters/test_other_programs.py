@@ -198,6 +198,25 @@ def test_c_header_of_hostile_names_compiles_and_keeps_them(tmp_path: Path) -> No
     assert said == [name.encode("utf-8", "surrogatepass").split(b"\0")[0].hex() for name in HOSTILE]
 
 
+STRICT = "-fsyntax-only -Wall -Wextra -Werror -pedantic -Wconversion -Wshadow"
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize(
+    ("compiler", "language"), [("gcc", "-std=c99"), ("gcc", "-std=c17"), ("g++", "-std=c++11"), ("g++", "-std=c++17")]
+)
+def test_c_header_passes_strict_compilers(tmp_path: Path, compiler: str, language: str, folded: bool) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"there is no {compiler} here")
+    (tmp_path / "main.cc").write_text('#include "batch_norms.h"\nint main() { return BN_LAYERS == 0; }\n')
+    (tmp_path / "main.c").write_text('#include "batch_norms.h"\nint main(void) { return BN_LAYERS == 0; }\n')
+    source = "main.cc" if compiler == "g++" else "main.c"
+    for layers, options in ((CHECKPOINT.layers[:1], ["-Wdouble-promotion"]), (CHECKPOINT.layers, [])):
+        data = c_header.encode(replace(CHECKPOINT, layers=layers), folded=folded)
+        (tmp_path / "batch_norms.h").write_bytes(data)
+        subprocess.run([compiler, language, *STRICT.split(), *options, source], cwd=tmp_path, check=True)
+
+
 @pytest.mark.parametrize("folded", [False, True])
 def test_c_numbers_are_exact(tmp_path: Path, folded: bool) -> None:
     values = np.array([1e-45, 3.4028235e38, 0.1, -0.0, 1, 16777216, 1e-3, 123456.79], np.float32)
