@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -44,5 +43,7 @@ def read(arguments: Mapping[str, Any], _arrays: list[Any], _progress: Callable[[
 
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits."""
+    import hashlib
+
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -27,6 +27,8 @@ _ENVIRONMENT = {
     "PYTHONUTF8": "1",
 }
 
+_MAIN = "import sys; from bninspect.child import main; sys.exit(main())"
+
 Request = Mapping[str, Any]
 """A call as it is sent: its task, arguments and limit."""
 _spare: dict[tuple[Limits, str], tuple[subprocess.Popen[bytes], Request | None]] = {}
@@ -73,8 +75,8 @@ def dismiss() -> None:
 
 def _spawn(limits: Limits, task: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        # -P: a `json.py` in the working directory must never be imported.
-        [sys.executable, "-P", "-m", "bninspect.child", "0" if limits.watched else str(limits.memory), task],
+        # -P: a `json.py` in the working directory must never be imported. As `-m bninspect.child`, without runpy.
+        [sys.executable, "-P", "-c", _MAIN, "0" if limits.watched else str(limits.memory), task],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

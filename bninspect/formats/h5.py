@@ -98,8 +98,9 @@ class Group:
         where = f"{self.path}: {name}"
         kind = dataset.get_type()
         stored = self._types[name] = self._stored_type(dataset, kind, where, opaque)
-        self._budget.spend("array_bytes", h5_array.declared_bytes(dataset, kind, self.label, where), where)
-        return h5_array.read(dataset, kind, stored)
+        shape, size = h5_array.declared(dataset, kind, self.label, where)
+        self._budget.spend("array_bytes", size, where)
+        return h5_array.read(dataset, kind, shape, stored)
 
     @_guarded
     def dtype(self, name: str) -> str:

@@ -25,8 +25,8 @@ EXPANSION = 200
 FILTERS = frozenset({1, 2, 3, 32000})
 
 
-def declared_bytes(dataset: Any, kind: Any, label: str, where: str) -> int:
-    """Return how many bytes reading `dataset` takes, having looked at where and how they are stored.
+def declared(dataset: Any, kind: Any, label: str, where: str) -> tuple[tuple[int, ...], int]:
+    """Return the shape of `dataset` and how many bytes reading it takes, having looked at where they are stored.
 
     Raises:
         UnsafeFile: it is kept in another file, needs a plug-in, or declares far more than is stored.
@@ -34,7 +34,8 @@ def declared_bytes(dataset: Any, kind: Any, label: str, where: str) -> int:
     """
     import h5py
 
-    if dataset.get_space().get_simple_extent_type() == h5py.h5s.NULL:
+    space = dataset.get_space()
+    if space.get_simple_extent_type() == h5py.h5s.NULL:
         raise DamagedFile(f"{label} is damaged", why=f"{where} has no data (null dataspace)")
     plan = dataset.get_create_plist()
     if plan.get_external_count() or plan.get_layout() == h5py.h5d.VIRTUAL:
@@ -44,20 +45,21 @@ def declared_bytes(dataset: Any, kind: Any, label: str, where: str) -> int:
     foreign = {plan.get_filter(index)[0] for index in range(plan.get_nfilters())} - FILTERS
     if foreign:
         raise UnsafeFile(f"{label} needs a filter plug-in", why=f"{where} uses HDF5 filters {sorted(foreign)}")
-    lengths = dataset.shape
-    if plan.get_layout() == h5py.h5d.CHUNKED and prod(lengths):
+    shape = space.get_simple_extent_dims()
+    lengths = shape
+    if plan.get_layout() == h5py.h5d.CHUNKED and prod(shape):
         # Whole chunks are unpacked, however little of them the array uses.
-        lengths = [-(-n // part) * part for n, part in zip(lengths, plan.get_chunk(), strict=True)]
-    declared = int(prod(lengths) * kind.get_size())
+        lengths = [-(-n // part) * part for n, part in zip(shape, plan.get_chunk(), strict=True)]
+    size = int(prod(lengths) * kind.get_size())
     stored = dataset.get_storage_size()
-    if declared > ARRAY_BYTES or declared > max(SMALL, EXPANSION * stored):
+    if size > ARRAY_BYTES or size > max(SMALL, EXPANSION * stored):
         raise UnsafeFile(
             f"{label} declares an array out of proportion",
-            why=f"{where} unpacks to {declared} bytes of which the file stores {stored}",
+            why=f"{where} unpacks to {size} bytes of which the file stores {stored}",
         )
-    if declared and not stored:
+    if size and not stored:
         raise DamagedFile(f"{label} is half-written", why=f"{where} was declared but never written")
-    return declared
+    return shape, size
 
 
 def is_opaque(kind: Any) -> bool:
@@ -93,11 +95,11 @@ def stored_type(kind: Any, opaque: str, label: str, where: str) -> str:
     return str(found.name)
 
 
-def read(dataset: Any, kind: Any, stored: str) -> Array:
-    """Return `dataset`, read-only, in native byte order; bfloat16, which NumPy lacks, becomes float32."""
+def read(dataset: Any, kind: Any, shape: tuple[int, ...], stored: str) -> Array:
+    """Return `dataset` of that shape, read-only, in native byte order; bfloat16, which NumPy lacks, becomes float32."""
     import h5py
 
-    array = np.empty(dataset.shape, kind.dtype.newbyteorder("="))
+    array = np.empty(shape, kind.dtype.newbyteorder("="))
     if array.size:
         dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
     if stored == "bfloat16":

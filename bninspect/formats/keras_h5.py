@@ -173,4 +173,5 @@ def _identical(one: Array, other: Array) -> bool:
 def _distinct(norms: Iterator[BatchNorm]) -> tuple[BatchNorm, ...]:
     layers = list(norms)
     names = distinct([layer.name for layer in layers])
-    return tuple(replace(layer, name=name) for layer, name in zip(layers, names, strict=True))
+    pairs = zip(layers, names, strict=True)
+    return tuple(layer if layer.name == name else replace(layer, name=name) for layer, name in pairs)
