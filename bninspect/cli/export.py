@@ -56,11 +56,11 @@ def command(context: click.Context, /, **options: Any) -> int:
     else:
         files.write_whole(Path(target), data, force=options["force"], inputs=(source,))
     if not options["quiet"]:
-        _tell(checkpoint, target)
+        _tell(checkpoint, target, exporter.lacks(checkpoint))
     return 0
 
 
-def _tell(checkpoint: Checkpoint, target: str) -> None:
+def _tell(checkpoint: Checkpoint, target: str, lacks: tuple[str, ...]) -> None:
     channels = sum(layer.channels for layer in checkpoint.layers)
     place = "standard output" if target == "-" else printable(target)
     count = len(checkpoint.layers)
@@ -70,5 +70,5 @@ def _tell(checkpoint: Checkpoint, target: str) -> None:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         say(f"note: epsilon is unknown for {printable(unknown[0])}{more}: the file does not hold it")
         say("  hint: --epsilon VALUE supplies it")
-    for note in checkpoint.notes:
+    for note in (*lacks, *checkpoint.notes):
         say(f"note: {printable(note, 500)}")
