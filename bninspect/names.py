@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 
 LONGEST = 200
+# GitHub takes `::` at the beginning of a line for a command, blanks before it or not; older runners of it `##[`, Azure
+# Pipelines `##vso[` and TeamCity `##teamcity[`, wherever in a line they stand.
+_COMMAND = re.compile(r"^( *):(?=:)|##(?=[a-z]*\[)", re.IGNORECASE)
 
 
 def printable(text: str, limit: int = LONGEST) -> str:
     r"""Return `text` with everything that is not printable as an escape, shortened in its middle to `limit` characters.
 
     Control characters, line ends, bidirectional marks and lone surrogates become `\xNN`, `\uNNNN` or `\UNNNNNNNN`, so
-    a name can neither move the cursor nor begin a line that a CI system takes for a command (CWE-117, CWE-150).
+    a name can neither move the cursor nor begin a line that a CI system takes for a command (CWE-117, CWE-150). Nor
+    can what is such a command itself, as `::error::` and `##vso[...]` are: one of its characters becomes an escape.
     """
     if len(text) > 4 * limit:
         text = text[: 2 * limit] + text[-2 * limit :]
     safe = "".join(character if character.isprintable() else _escape(character) for character in text)
+    safe = _COMMAND.sub(lambda found: "#\\x23" if found[0] == "##" else f"{found[1]}\\x3a", safe)
     if len(safe) <= limit:
         return safe
     head = (limit - 1) // 2

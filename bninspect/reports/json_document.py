@@ -10,7 +10,12 @@ from bninspect.records import Report
 
 def render(report: Report) -> str:
     """Return the report as JSON: ASCII, floats in their shortest exact form, no NaN and no Infinity."""
-    return json.dumps(wire.encode(report), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+    return inert(json.dumps(wire.encode(report), indent=2, ensure_ascii=True, allow_nan=False)) + "\n"
+
+
+def inert(document: str) -> str:
+    """Return the same JSON without `##`, which begins a command of Azure Pipelines (`##vso[`) wherever it stands."""
+    return document.replace("##", "#\\u0023")
 
 
 def parse(text: str) -> Report:

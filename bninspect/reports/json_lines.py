@@ -14,6 +14,7 @@ from typing import Any
 
 from bninspect import wire
 from bninspect.records import ModelReport, Report
+from bninspect.reports.json_document import inert
 
 _LAST = ("environment", "shard", "summary")
 """What is known at the end; of the environment the versions are known before."""
@@ -73,4 +74,4 @@ def _frame(report: Report) -> dict[str, Any]:
 
 
 def _line(members: Mapping[str, Any]) -> str:
-    return json.dumps(members, ensure_ascii=True, allow_nan=False, separators=(",", ":")) + "\n"
+    return inert(json.dumps(members, ensure_ascii=True, allow_nan=False, separators=(",", ":"))) + "\n"
