@@ -18,7 +18,12 @@ LAYER = "batch_normalization_2"
 
 
 def verify(*arguments: str | Path, tamper: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "TAMPER": tamper, "PYTHONPATH": str(Path(__file__).parent / "tampered")}
+    environment = {
+        **os.environ,
+        "TAMPERED": "one_way",
+        "TAMPER": tamper,
+        "PYTHONPATH": str(Path(__file__).parent / "tampered"),
+    }
     command = [sys.executable, "-P", "-m", "bninspect", "verify", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 

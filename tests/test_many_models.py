@@ -38,7 +38,12 @@ def models(tmp_path: Path, sample_models: Path) -> Path:
 
 
 def verify(folder: Path, *arguments: str, tamper: str = "") -> tuple[int, dict[str, Any]]:
-    environment = {**os.environ, "TAMPER": tamper, "PYTHONPATH": str(Path(__file__).parent / "tampered")}
+    environment = {
+        **os.environ,
+        "TAMPERED": "one_way",
+        "TAMPER": tamper,
+        "PYTHONPATH": str(Path(__file__).parent / "tampered"),
+    }
     limits = ("--jobs", "2", "--timeout", "12", "--max-memory", "1500MB")
     command = [sys.executable, "-P", "-m", "bninspect", "verify", "models", "--json", *limits, *arguments]
     done = subprocess.run(

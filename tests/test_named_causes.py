@@ -54,7 +54,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def verified(model: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "WRONG_FRAMEWORK": "1", "PYTHONPATH": str(Path(__file__).parent / "wrong_framework")}
+    environment = {**os.environ, "TAMPERED": "wrong_conventions", "PYTHONPATH": str(Path(__file__).parent / "tampered")}
     command = [sys.executable, "-P", "-m", "bninspect", "verify", str(model), "-o", f"json={model}.json"]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 

@@ -22,7 +22,7 @@ SWAPPED, UNBIASED, SKIPPED, MOVING = (f"batch_normalization{end}" for end in (""
 
 def verify(model: Path, target: Path, **environment: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """Run the command line; return what it printed, and its layers by name from the JSON that it wrote."""
-    path = str(Path(__file__).parent / "wrong_training")
+    path = str(Path(__file__).parent / "tampered")
     done = subprocess.run(
         [sys.executable, "-P", "-m", "bninspect", "verify", str(model), "--training", "-v", "-o", f"json={target}"],
         capture_output=True,
@@ -66,7 +66,7 @@ def test_a_right_framework_passes_and_every_layer_has_its_lines(sample_models: P
 
 
 def test_what_each_layer_does_wrong_is_named(sample_models: Path, tmp_path: Path) -> None:
-    done, layers = verify(sample_models / MODEL, tmp_path / "report.json", WRONG_TRAINING="1")
+    done, layers = verify(sample_models / MODEL, tmp_path / "report.json", TAMPERED="wrong_training")
     assert done.returncode == 1, done.stderr
     assert {layer["status"] for layer in layers.values()} == {"mismatch"}
     for layer in layers.values():

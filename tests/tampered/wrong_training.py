@@ -1,15 +1,13 @@
-"""A tf_keras that trains each batch norm of keras2_digits.h5 wrongly in its own way. Python imports this at its start.
+"""A tf_keras that trains each batch norm of keras2_digits.h5 wrongly in its own way.
 
 At inference it is right, so nothing but a training step shows it.
 """
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
-import os
-import sys
 from typing import Any
+
+MODULES = {"tf_keras.src.layers.normalization.batch_normalization"}
 
 
 def _swapped(layer: Any, call: Any) -> Any:
@@ -55,30 +53,14 @@ def _train(layer: Any, call: Any, x: Any) -> Any:
             return _by_moving_statistics(layer, call, x)
 
 
-class _Patcher(importlib.abc.MetaPathFinder):
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if name != "tf_keras.src.layers.normalization.batch_normalization":
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        execute = spec.loader.exec_module
+def patch(module: Any) -> None:
+    """Make each batch norm wrong, when it trains."""
+    base = module.BatchNormalizationBase
+    right = base.call
 
-        def patched(module: Any) -> None:
-            execute(module)
-            base = module.BatchNormalizationBase
-            right = base.call
+    def call(self: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        if not training:
+            return right(self, inputs, training=training, mask=mask)
+        return _train(self, lambda: right(self, inputs, training=training, mask=mask), inputs)
 
-            def call(self: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
-                if not training:
-                    return right(self, inputs, training=training, mask=mask)
-                return _train(self, lambda: right(self, inputs, training=training, mask=mask), inputs)
-
-            base.call = call
-
-        spec.loader.exec_module = patched  # type: ignore[method-assign]
-        return spec
-
-
-if os.environ.get("WRONG_TRAINING"):
-    sys.meta_path.insert(0, _Patcher())
+    base.call = call

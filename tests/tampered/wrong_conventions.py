@@ -1,12 +1,10 @@
-"""A tf_keras whose batch norms compute what their names say. Python imports this module at its start."""
+"""A tf_keras whose batch norms compute what their names say."""
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
-import os
-import sys
 from typing import Any
+
+MODULES = {"tf_keras.src.layers.normalization.batch_normalization"}
 
 
 def _compute(layer: Any, x: Any) -> Any:
@@ -31,22 +29,6 @@ def _compute(layer: Any, x: Any) -> Any:
     return tf.cast(y, tf.float32)
 
 
-class _Patcher(importlib.abc.MetaPathFinder):
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if name != "tf_keras.src.layers.normalization.batch_normalization":
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        execute = spec.loader.exec_module
-
-        def patched(module: Any) -> None:
-            execute(module)
-            module.BatchNormalizationBase.call = lambda layer, inputs, training=None, mask=None: _compute(layer, inputs)
-
-        spec.loader.exec_module = patched  # type: ignore[method-assign]
-        return spec
-
-
-if os.environ.get("WRONG_FRAMEWORK"):
-    sys.meta_path.insert(0, _Patcher())
+def patch(module: Any) -> None:
+    """Make each batch norm compute what its name says."""
+    module.BatchNormalizationBase.call = lambda layer, inputs, training=None, mask=None: _compute(layer, inputs)
