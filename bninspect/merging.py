@@ -10,7 +10,7 @@ from typing import Any
 from bninspect import summary
 from bninspect.errors import UsageError
 from bninspect.names import printable
-from bninspect.records import Report
+from bninspect.records import ModelReport, Report
 
 Named = tuple[str, Report]
 """A report and the file it came from."""
@@ -19,18 +19,19 @@ HARMLESS = frozenset({"jobs", "timeout", "max_memory", "shard"})
 
 
 def merge(reports: Sequence[Named]) -> Report:
-    """Return one report of the models of all, in the order of the parts, with one exit code.
+    """Return one report of the models of all, with one exit code: parts in the order of a run without them.
 
     Raises:
-        UsageError: they are not of the same command, version and options; a part is missing or there twice; or a
-            model is in two of them.
+        UsageError: they are not of the same command, version and options; a part is missing there twice or incomplete;
+            or a model is in two of them.
     """
     first_path, first = reports[0]
     for path, report in reports[1:]:
         _require_same(first_path, first, path, report)
     if any(report.shard for _, report in reports):
-        reports = _in_order(reports)
-    models = tuple(model for _, report in reports for model in report.models)
+        models = _as_one(_in_order(reports))
+    else:
+        models = tuple(model for _, report in reports for model in report.models)
     twice = [path for path, number in Counter(model.path for model in models).items() if number > 1]
     if twice:
         raise UsageError(
@@ -46,6 +47,23 @@ def merge(reports: Sequence[Named]) -> Report:
         summary=summary.count(models, allow_empty=bool(allowed and allowed.value)),
         shard=None,
     )
+
+
+def _as_one(parts: Sequence[Named]) -> tuple[ModelReport, ...]:
+    """Return the models of all parts as a run without them lists them. Raises UsageError if a part lacks some."""
+    placed: list[tuple[int, ModelReport]] = []
+    behind: list[ModelReport] = []
+    for path, report in parts:
+        places = report.shard.places if report.shard else ()
+        if len(report.models) < len(places):
+            raise UsageError(
+                f"{printable(path)} holds {len(report.models)} of its {len(places)} models",
+                why="nobody knows what the others are like",
+                hint="take the report as bninspect wrote it, or run this part again",
+            )
+        placed += zip(places, report.models, strict=False)
+        behind += report.models[len(places) :]
+    return (*(model for _, model in sorted(placed, key=lambda pair: pair[0])), *behind)
 
 
 def _require_same(first_path: str, first: Report, path: str, report: Report) -> None:

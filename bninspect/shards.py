@@ -23,8 +23,9 @@ def chosen(models: Sequence[str], part: Part | None) -> tuple[tuple[str, ...], S
         return tuple(models), None
     dealt = sorted(models, key=_digest)
     mine = set(dealt[part.index - 1 :: part.count])
+    places = tuple(place for place, path in enumerate(models) if path in mine)
     listing = _digest("\0".join(sorted(models)))
-    return tuple(path for path in models if path in mine), Shard(part.index, part.count, len(models), listing)
+    return tuple(models[place] for place in places), Shard(part.index, part.count, len(models), listing, places)
 
 
 def _digest(text: str) -> str:

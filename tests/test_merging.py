@@ -26,7 +26,7 @@ def test_parts_give_the_report_of_a_single_run_whatever_their_order() -> None:
     models = [model(f"m{number}.h5") for number in range(7)]
     merged = merging.merge(parts(3, *models, BAD)[::-1])
     alone = report(*models, BAD)
-    assert sorted(paths(merged.models)) == sorted(paths(alone.models))
+    assert paths(merged.models) == paths(alone.models)
     assert (merged.summary, merged.shard, merged.environment) == (alone.summary, None, alone.environment)
     assert merged.summary.exit_code == 1
     assert json_document.parse(json_document.render(merged)) == merged
@@ -51,6 +51,19 @@ def test_a_missing_part_is_refused(missing: int) -> None:
     with pytest.raises(UsageError, match=f"1 of 3 parts missing: {missing + 1}") as caught:
         merging.merge(some)
     assert f"--shard {missing + 1}/3" in caught.value.hint
+
+
+def test_a_part_that_lacks_a_model_is_refused() -> None:
+    (path, part), *others = parts(2, GOOD, BAD, model("other.h5"))
+    part = replace(part, models=part.models[:-1])
+    with pytest.raises(UsageError, match=f"{path} holds {len(part.models)} of its {len(part.models) + 1} models"):
+        merging.merge([(path, part), *others])
+
+
+def test_what_is_no_model_of_the_list_comes_last() -> None:
+    (path, part), *others = parts(2, GOOD, BAD, model("other.h5"))
+    part = replace(part, models=(*part.models, model("no such pattern")))
+    assert paths(merging.merge([(path, part), *others]).models)[-1] == "no such pattern"
 
 
 def test_a_part_that_is_there_twice_is_refused() -> None:

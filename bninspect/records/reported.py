@@ -144,6 +144,8 @@ class Shard:
     """Number of models in the whole list."""
     digest: str
     """SHA-256 of the whole list: parts belong together only if theirs is the same."""
+    places: tuple[int, ...]
+    """Where each model of this part is in the whole list, from 0; what else the report holds comes behind them."""
 
 
 @dataclass(frozen=True)
