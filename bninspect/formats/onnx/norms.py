@@ -7,6 +7,7 @@ momentum, 0.9, have never changed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,11 +62,13 @@ def find(model: Model, path: Path) -> tuple[Found, ...]:
 
 def _renamed(found: list[Found]) -> Iterator[Found]:
     taken: set[str] = set()
+    # Counted on, not anew for each: a hundred thousand nodes may have one name.
+    counts: Counter[str] = Counter()
     for one in found:
-        name, count = one.layer.name, 1
+        base = name = one.layer.name
         while name in taken:
-            count += 1
-            name = f"{one.layer.name}~{count}"
+            counts[base] += 1
+            name = f"{base}~{counts[base] + 1}"
         taken.add(name)
         yield one if name == one.layer.name else replace(one, layer=replace(one.layer, name=name))
 
@@ -126,6 +129,8 @@ class Affine:
     shift: Constant
     axis: int
     """Counted from the end."""
+    between: tuple[str, ...] = ()
+    """Label of the multiplication by another value that comes between the two, if there is one."""
 
     def found(self, graph: str) -> Found:
         """Return it as a batch norm whose statistics are folded."""
@@ -145,49 +150,83 @@ class Affine:
             statistics=Statistics.FOLDED,
         )
         values = {"gamma": self.scale.name, "beta": self.shift.name}
-        return Found(layer, self.x, self.last.outputs[0], graph, (self.first.label, self.last.label), values)
+        nodes = (self.first.label, *self.between, self.last.label)
+        return Found(layer, self.x, self.last.outputs[0], graph, nodes, values)
 
 
 def affine_maps(graph: Graph, constants: Constants) -> Iterator[Affine]:
     """Yield each Mul by one constant per channel, with the Add or Sub of another that alone reads its result."""
-    readers: dict[str, list[Node]] = {}
+    taken_by = readers(graph)
+    for node, x, scale in _scaled(graph, constants):
+        last, shift = _shifted(node.outputs[0], taken_by, constants)
+        axis = None if shift is None else _common_axis(scale, shift)
+        if last is not None and shift is not None and axis is not None:
+            yield Affine(node, last, x, scale, shift, axis)
+
+
+def further_maps(graph: Graph, constants: Constants) -> Iterator[Affine]:
+    """Yield what may be a batch norm and need not be one, which only its numbers can tell.
+
+    A batch norm of one channel is a Mul and an Add of single numbers. Of a product tf2onnx scales one of the factors:
+    `x * (y * scale) + shift`, which is what becomes of a batch norm behind silu.
+    """
+    taken_by = readers(graph)
+    for node, x, scale in _scaled(graph, constants):
+        value, between = node.outputs[0], tuple[str, ...]()
+        after = taken_by.get(value, [])
+        if len(after) == 1 and after[0].op == "Mul" and not any(one in constants for one in after[0].inputs):
+            value, between = after[0].outputs[0], (after[0].label,)
+        last, shift = _shifted(value, taken_by, constants)
+        axis = None if shift is None or not between else _common_axis(scale, shift)
+        if shift is not None and scale.values.size == shift.values.size == 1:
+            axis = -1
+        if last is not None and shift is not None and axis is not None:
+            yield Affine(node, last, x, scale, shift, axis, between)
+
+
+def readers(graph: Graph) -> Mapping[str, list[Node]]:
+    """Return the nodes that take each value; of one that leaves the graph nobody can say who does."""
+    found: dict[str, list[Node]] = {}
     for node in graph.nodes:
         for name in node.inputs:
-            readers.setdefault(name, []).append(node)
-    outputs = {value.name for value in graph.outputs}
+            found.setdefault(name, []).append(node)
+    return {**found, **{value.name: [] for value in graph.outputs}}
+
+
+def _scaled(graph: Graph, constants: Constants) -> Iterator[tuple[Node, str, Constant]]:
+    """Yield each Mul by a constant, with the value and the constant that it takes."""
     for node in graph.nodes:
-        taken = _taken(node, constants) if node.op == "Mul" else None
-        if taken is None:
+        if node.op != "Mul" or not node.outputs:
             continue
-        x, scale, axis = taken
-        result = node.outputs[0]
-        after = readers.get(result, [])
-        if len(after) == 1 and after[0].op in {"Add", "Sub"} and result not in outputs:
-            shift = _shift(after[0], result, scale.values.size, axis, constants)
-            if shift is not None and after[0].outputs:
-                yield Affine(node, after[0], x, scale, shift, axis)
+        for x, name in ((node.takes(0), node.takes(1)), (node.takes(1), node.takes(0))):
+            constant = constants.get(name) if name in constants and x not in constants else None
+            if constant is not None and constant.values.dtype.kind == "f":
+                yield node, x, constant
 
 
-def _taken(node: Node, constants: Constants) -> tuple[str, Constant, int] | None:
-    """Return the value that a Mul takes, the constant that it is multiplied by, and the axis of that."""
-    for x, name in ((node.takes(0), node.takes(1)), (node.takes(1), node.takes(0))):
-        if name in constants and x not in constants and node.outputs:
-            constant = constants.get(name)
-            axis = None if constant is None else channel_axis(constant.values.shape)
-            if constant is not None and axis is not None and constant.values.dtype.kind == "f":
-                return x, constant, axis
-    return None
+def _shifted(
+    value: str, taken_by: Mapping[str, list[Node]], constants: Constants
+) -> tuple[Node | None, Constant | None]:
+    """Return the Add or Sub of a constant that alone reads a value, and the constant; (None, None) if there is none."""
+    after = taken_by.get(value, [])
+    if len(after) != 1 or after[0].op not in {"Add", "Sub"} or not after[0].outputs:
+        return None, None
+    return after[0], _shift(after[0], value, constants)
 
 
-def _shift(node: Node, x: str, channels: int, axis: int, constants: Constants) -> Constant | None:
+def _shift(node: Node, x: str, constants: Constants) -> Constant | None:
+    """Return the constant that an Add or Sub gives to x; None if it takes something else."""
     places: Mapping[str, str] = {node.takes(0): node.takes(1)}
     if node.op == "Add":
         places = {**places, node.takes(1): node.takes(0)}
     name = places.get(x, "")
-    constant = constants.get(name) if name in constants else None
-    if constant is None or constant.values.size != channels or channel_axis(constant.values.shape) != axis:
-        return None
-    return constant
+    return constants.get(name) if name in constants else None
+
+
+def _common_axis(scale: Constant, shift: Constant) -> int | None:
+    """Return the axis along which both have a number per channel, counted from the end; None if there is none."""
+    axis = channel_axis(scale.values.shape)
+    return axis if axis == channel_axis(shift.values.shape) and scale.values.size == shift.values.size else None
 
 
 def channel_axis(shape: tuple[int, ...]) -> int | None:

@@ -125,8 +125,8 @@ def _described(class_name: str, sources: dict[str, str]) -> _Class:
     module, _, name = class_name.rpartition(".")
     text = sources.get(module, "")
     begins = [(match.start(), match[1]) for match in _CLASS.finditer(text)]
-    ends = [start for start, _ in begins[1:]] + [len(text)]
-    bodies = [text[start:end] for (start, own), end in zip(begins, ends, strict=True) if own == name]
+    starts = [*(start for start, _ in begins), len(text)]
+    bodies = [text[start : starts[place + 1]] for place, (start, own) in enumerate(begins) if own == name]
     if len(bodies) != 1:
         return _Class(None, None, None)
     calls = set(_CALL.findall(bodies[0]))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
+from bninspect.formats.archive import EXPANSION
 from bninspect.names import printable
 from bninspect.npy import LARGEST
 
@@ -67,6 +68,11 @@ class Storages:
             raise DamagedFile(
                 f"{self._archive.label} is damaged",
                 why=f"{printable(name)} needs {(last + 1) * kind.itemsize} bytes of {data.size} stored ones",
+            )
+        if count * kind.itemsize > max(1 << 20, EXPANSION * data.size):
+            raise UnsafeFile(
+                f"{self._archive.label} is beyond what a model needs",
+                why=f"{printable(name)} makes {count} numbers of {data.size} stored bytes",
             )
         numbers = data[: data.size // kind.itemsize * kind.itemsize].view(kind)
         steps = tuple(stride * kind.itemsize for stride in strides)

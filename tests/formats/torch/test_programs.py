@@ -62,6 +62,15 @@ def _saved(path: Path, kind: str, net: Any) -> Checkpoint:
     return formats.read(path / "m.pt2")
 
 
+def test_sources_that_describe_no_class_say_nothing(tmp_path: Path) -> None:
+    _saved(tmp_path, "traced", _net())
+    with zipfile.ZipFile(tmp_path / "m.pt2") as source, zipfile.ZipFile(tmp_path / "bare.pt", "w") as target:
+        for name in source.namelist():
+            target.writestr(name, b"pass\n" if name.endswith(".py") else source.read(name))
+    layers = formats.read(tmp_path / "bare.pt").layers
+    assert [(layer.name, layer.epsilon) for layer in layers] == [("bn1", None), ("bn2", None), ("bn3", None)]
+
+
 @pytest.mark.parametrize("kind", ["exported", "scripted", "traced"])
 def test_parameters_epsilon_and_momentum(tmp_path: Path, kind: str) -> None:
     net = _net()

@@ -80,6 +80,15 @@ def test_impossible_shapes(tmp_path: Path, numbers: tuple[int, ...]) -> None:
         _read(tmp_path, torch_files.zipped(changed, ARRAYS))
 
 
+def test_a_tensor_that_repeats_a_number_without_end(tmp_path: Path) -> None:
+    program = torch_files.pickle_of(ARRAYS)
+    before = torch_files.integers((2,)) + torch_files.integers((1,))
+    changed = program.replace(before, torch_files.integers((2**20,)) + torch_files.integers((0,)), 1)
+    assert changed != program
+    with pytest.raises(UnsafeFile, match="1048576 numbers of 8 stored bytes"):
+        _read(tmp_path, torch_files.zipped(changed, ARRAYS))
+
+
 def test_a_pickled_module_is_refused_by_name(shared_models: Path) -> None:
     with pytest.raises(UnsafeFile, match=r"__main__\.Net"):
         formats.read(shared_models / "torch" / "whole.pt")
