@@ -44,7 +44,9 @@ class Affine:
     @property
     def shifts(self) -> Array:
         """What is added."""
-        return self.sign * self.shift.values.reshape(-1)
+        values = self.shift.values.reshape(-1)
+        # A change of sign is no arithmetic, and warns of no NaN.
+        return np.negative(values) if self.sign < 0 else values
 
     def layer(self, name: str) -> BatchNorm:
         """Return it as a batch norm whose statistics are folded."""

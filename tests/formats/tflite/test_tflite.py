@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from bninspect import formats, network
 from bninspect.errors import BninspectError, DamagedFile
+from bninspect.exporters import tflite as exporter
 from bninspect.formats.tflite import container, flatbuffer, model
 from bninspect.network import Network
-from bninspect.records import Statistics
+from bninspect.records import BatchNorm, Checkpoint, Statistics
 
 pytestmark = pytest.mark.tensorflow
 
@@ -78,6 +79,15 @@ def test_surviving_batch_norm_is_scale_and_shift(converted: tuple[Any, Path]) ->
     np.testing.assert_allclose(layer.arrays["gamma"], scale, rtol=3e-7)
     np.testing.assert_allclose(layer.arrays["beta"], beta - mean * scale, rtol=0, atol=1e-6)
     assert (layer.moving_mean, layer.moving_variance, layer.epsilon) == (None, None, None)
+
+
+def test_a_signalling_nan_is_read_as_it_is(tmp_path: Path) -> None:
+    two = np.array([1, 2], np.float32)
+    layer = BatchNorm("bn", two, np.array([0.5, 12345], np.float32), two * 0, two, epsilon=0.0, axis=(-1,))
+    data = exporter.encode(Checkpoint("m.h5", "keras-h5", "", (layer,)), folded=False)
+    (tmp_path / "m.tflite").write_bytes(data.replace(np.float32(12345).tobytes(), b"\x01\x00\xa0\x7f"))
+    (found,) = formats.read(tmp_path / "m.tflite").layers
+    assert found.arrays["beta"].tobytes() == np.float32(0.5).tobytes() + b"\x01\x00\xa0\x7f"
 
 
 def test_weights_in_our_order(converted: tuple[Any, Path]) -> None:
