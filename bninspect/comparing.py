@@ -14,6 +14,7 @@ from bninspect import formats, rules, runtimes, summary, verifying, wire
 from bninspect.against import folding, outputs, pairing, source, verdicts
 from bninspect.against.source import Source
 from bninspect.against.verdicts import Seen
+from bninspect.bounds import precision
 from bninspect.errors import BninspectError, MissingPackage, RuntimeFailure, UnreadableFile, UsageError
 from bninspect.names import printable
 from bninspect.network import Network
@@ -81,10 +82,10 @@ def compare(
         writer=export.writer,
         runtime=title,
         same=held.same,
-        outputs=held.outputs,
+        outputs=held.ends.compared,
         notes=(*export.notes, *ran.notes, *held.notes),
     )
-    findings = (*verified.model.findings, *rules.judged(tuple(_findings(one, layers)), "", settings))
+    findings = (*verified.model.findings, *rules.judged(tuple(_findings(one, layers, held.ends.lost)), "", settings))
     status = summary.model_status(layers, findings, settings.fail_on)
     model = replace(verified.model, layers=layers, findings=findings, against=one, status=status)
     return Verified(model, {**verified.environment, **environment})
@@ -103,12 +104,22 @@ class _Ran:
 
 
 @dataclass(frozen=True, eq=False)
+class _Ends:
+    """What the outputs of the export say."""
+
+    compared: tuple[Comparison, ...] = ()
+    lost: tuple[str, ...] = ()
+    """Outputs of the model that no output of the export can be, by their shape."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class _Held:
     """What the export holds of the model."""
 
     counterparts: Mapping[str, Counterpart]
     same: bool = True
-    outputs: tuple[Comparison, ...] = ()
+    ends: _Ends = _Ends()
     notes: tuple[str, ...] = ()
 
 
@@ -159,16 +170,28 @@ def _held(found: Source, network: Network, ran: _Ran, checkpoint: Checkpoint) ->
     quantised = any(node.kernel is not None and node.kernel.weight_step is not None for node in network.nodes)
     values, fast, notes = _values(ran, network, [match.node.outputs[0] for match in paired.matches.values()])
     calls = dict(zip(norms, _calls(norms, found), strict=True))
-    seen = Seen({norm: call for norm, call in calls.items() if call is not None}, values, quantised, ran.reason)
+    dtype = _coarsest(network, found.calls)
+    ends = _Ends()
+    if values is not None and not quantised:
+        fast = {one.name: fast[one.name] for one in network.outputs if one.name in fast}
+        ends = _ends(found, values, fast, len(norms), dtype)
+    called = {norm: call for norm, call in calls.items() if call is not None}
+    seen = Seen(called, values, quantised, dtype, ends.compared, ran.reason)
     judged, same = verdicts.judge(norms, paired, found.network, network, seen)
     if quantised:
         notes = (*notes, "its weights are quantised: they are held against half a step, its outputs are not compared")
-    extra = [node.name for node in paired.pairs]
+    # One number to multiply with and one to add are what models do to their input, for instance.
+    extra = [node.name for node in paired.pairs if node.kernel is not None and node.kernel.outputs > 1]
     if extra:
-        more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
-        notes = (*notes, f"it also holds {printable(extra[0])}{more}, which no batch norm of the model explains")
-    ends = () if quantised or not same or values is None else _ends(found, ran, values, fast, len(norms))
-    return _Held(verdicts.by_layer(judged), same, ends, notes)
+        others = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
+        notes = (*notes, f"it also holds {printable(extra[0])}{others}, which no batch norm of the model explains")
+    return _Held(verdicts.by_layer(judged), same, ends if same else _Ends(), (*notes, *(ends.notes if same else ())))
+
+
+def _coarsest(network: Network, calls: Sequence[Call]) -> str:
+    """Return the coarsest type that the export's numbers, or what the source's layers return, are rounded to."""
+    kernels = {node.kernel.dtype for node in network.nodes if node.kernel is not None}
+    return max((*kernels, *(call.dtype for call in calls), "float32"), key=lambda one: precision(one).unit)
 
 
 def _calls(norms: Sequence[pairing.Norm], found: Source) -> list[Call | None]:
@@ -190,20 +213,25 @@ def _values(
     return values, ran.session.optimised(ran.data), ()
 
 
-def _ends(
-    found: Source, ran: _Ran, values: Mapping[str, Array], fast: Mapping[str, Array], depth: int
-) -> tuple[Comparison, ...]:
-    """Compare the outputs of the two models, in their order."""
-    assert ran.session is not None  # noqa: S101 - there are values
-    compared = []
-    for name, own in zip(ran.session.outputs, found.outputs, strict=False):
-        if own.dtype.kind != "f" or not own.size:
-            continue
+def _ends(found: Source, values: Mapping[str, Array], fast: Mapping[str, Array], depth: int, dtype: str) -> _Ends:
+    """Compare the outputs of the two models, as the runtime computes them for us and for everybody."""
+    own = [one for one in found.outputs if one.dtype.kind == "f" and one.size]
+    belong = outputs.paired(own, {name: values[name] for name in fast}, depth, dtype)
+    compared: list[Comparison] = []
+    for place, name in sorted(belong.items()):
         for observed, every in (("model output", values), ("optimised output", fast)):
-            one = outputs.ends(own.astype(np.float64), every[name], depth, observed=observed)
+            expected = own[place].astype(np.float64)
+            one = outputs.ends(expected, every[name], depth, observed=observed, dtype=dtype)
             if one is not None:
                 compared.append(one)
-    return tuple(compared)
+    lost = tuple(f"{place} of shape {one.shape}" for place, one in enumerate(own) if place not in belong)
+    notes: tuple[str, ...] = (
+        () if own else ("the outputs of the model were not compared: they cannot be seen as floats",)
+    )
+    order = [list(fast).index(belong[place]) for place in sorted(belong)]
+    if order != sorted(order):
+        notes = (*notes, f"it returns the outputs of the model in another order: {', '.join(map(str, order))}")
+    return _Ends(tuple(compared), lost, notes)
 
 
 def _unknown(reason: str) -> Counterpart:
@@ -222,7 +250,7 @@ def _joined(layer: LayerReport, counterpart: Counterpart | None, found: Source, 
     return replace(layer, status=status, reason=reason, findings=findings, counterpart=counterpart)
 
 
-def _findings(export: Export, layers: Sequence[LayerReport]) -> list[Finding]:
+def _findings(export: Export, layers: Sequence[LayerReport], lost: Sequence[str]) -> list[Finding]:
     """Return what is to be said of the export as a whole: BN410 and BN411."""
     if not export.same:
         message = (
@@ -230,6 +258,9 @@ def _findings(export: Export, layers: Sequence[LayerReport]) -> list[Finding]:
             "weights have nothing in common with what they should be"
         )
         return [Finding("BN410", Severity.ERROR, message, {}, "hold the model against an export of its own")]
+    if lost:
+        message = f"the export has no output that could be the model's output {' and '.join(lost)}"
+        return [Finding("BN411", Severity.ERROR, message, {}, "see the layers, and what comes behind the last one")]
     wrong = [one for one in export.outputs if not one.agrees]
     if not wrong:
         return []

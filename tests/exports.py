@@ -1,18 +1,26 @@
-"""Exports for tests: real models converted to TFLite, and files in which single numbers were changed."""
+"""Exports for tests: real models converted to TFLite and ONNX, and files in which single numbers were changed."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from bninspect import comparing, formats
 from bninspect.formats.tflite import model as tflite
 from bninspect.records import Array, Cause, Counterpart, LayerStatus, ModelReport
 from bninspect.settings import Settings
+
+ONNX = pytest.mark.skipif(
+    find_spec("tf2onnx") is None or find_spec("onnxruntime") is None,
+    reason="tf2onnx and onnxruntime are not installed: pip install tf2onnx 'bninspect[onnx]'",
+)
+FORMATS = [pytest.param("tflite"), pytest.param("onnx", marks=ONNX)]
 
 
 def convert(built: Any, path: Path, **options: Any) -> Path:
@@ -21,11 +29,30 @@ def convert(built: Any, path: Path, **options: Any) -> Path:
 
     converter = tf.lite.TFLiteConverter.from_keras_model(built)
     for name, value in options.items():
-        setattr(converter, name, value)
+        setattr(converter.target_spec if name == "supported_types" else converter, name, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path.write_bytes(converter.convert())
     return path
+
+
+def converted(built: Any, folder: Path, form: str, **options: Any) -> Path:
+    """Convert a Keras model with TensorFlow's TFLite converter or with tf2onnx, whose options may be given."""
+    if form == "tflite":
+        return convert(built, folder / "m.tflite")
+    import tensorflow as tf
+    import tf2onnx
+
+    taken = [
+        tf.TensorSpec((None, *one.shape[1:]), tf.float32, name=f"x{n}" if n else "x")
+        for n, one in enumerate(built.inputs)
+    ]
+    function = tf.function(lambda *x: built(x if len(x) > 1 else x[0], training=False), input_signature=taken)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        target = str(folder / "m.onnx")
+        tf2onnx.convert.from_function(function, input_signature=taken, opset=15, output_path=target, **options)
+    return folder / "m.onnx"
 
 
 def save(built: Any, path: Path) -> Path:

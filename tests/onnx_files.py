@@ -44,6 +44,8 @@ def node(op: str, inputs: Iterable[str], outputs: Iterable[str], name: str = "",
     for key, value in attributes.items():
         if isinstance(value, np.ndarray):
             content, kind = field(5, tensor("", value)), 4
+        elif isinstance(value, list):
+            content, kind = b"".join(field(8, one) for one in value), 7
         elif isinstance(value, bytes):
             content, kind = field(6, value), 5
         else:

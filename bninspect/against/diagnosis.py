@@ -10,12 +10,13 @@ import numpy as np
 from bninspect import causes, network
 from bninspect.against import folding, measuring
 from bninspect.against.hypotheses import hypotheses
-from bninspect.against.pairing import Match, Norm, Pairing, as_map, is_map, same_shape
+from bninspect.against.pairing import Match, Norm, Pairing, as_map, fed, is_map, same_shape
 from bninspect.errors import BninspectError
 from bninspect.formula import Float64, Parameters
 from bninspect.network import Kernel, Network, Node
 from bninspect.records import BatchNorm, Cause, Comparison, Form, Observation
 
+LEFT_OUT = "left-out"
 ALIKE = 0.9
 """Correlation of weights from which on two operations are taken for the same one, however wrong its numbers."""
 
@@ -77,7 +78,7 @@ def diagnose(norm: Norm, pairing: Pairing, others: Sequence[BatchNorm]) -> Diagn
     """Look for the place of a batch norm that no operation of the export holds, and for what was done to it."""
     found: list[Diagnosis] = []
     if norm.kernel is not None and norm.kernel not in pairing.plain:
-        found += [_folded(norm, node, others) for node in _nearest(norm, norm.kernel, pairing.kernels)]
+        found += [_folded(norm, node, others) for node in _nearest(norm, pairing.kernels)]
     channels = norm.affine.scale.size
     pairs = [node for node in pairing.pairs if node.kernel is not None and node.kernel.outputs == channels]
     found += [_paired(norm, node, others) for node in pairs[:_TRIED]]
@@ -86,14 +87,17 @@ def diagnose(norm: Norm, pairing: Pairing, others: Sequence[BatchNorm]) -> Diagn
         return explained[0]
     if norm.kernel is not None and norm.kernel in pairing.plain:
         sentence = "it is missing: the operation before it is a plain copy, and no scale and shift follow"
-        return Diagnosis(pairing.plain[norm.kernel], found=(Cause("left-out", sentence, 0.0),), likeness=1.0)
-    return max(found, key=lambda one: one.likeness, default=Diagnosis(None))
+        return Diagnosis(pairing.plain[norm.kernel], found=(Cause(LEFT_OUT, sentence, 0.0),), likeness=1.0)
+    sentence = "it is missing: no operation is left that could hold it"
+    nowhere = Diagnosis(None, found=(Cause(LEFT_OUT, sentence, 0.0),))
+    return max(found, key=lambda one: one.likeness, default=nowhere)
 
 
-def _nearest(norm: Norm, operation: Node, kernels: Sequence[Node]) -> list[Node]:
-    """Return the operations of the export that are most like one of the source, folded or not: few, the best first."""
-    assert operation.kernel is not None  # noqa: S101 - narrows the type
-    plain = folding.plain(operation.kernel)
+def _nearest(norm: Norm, kernels: Sequence[Node]) -> list[Node]:
+    """Return the operations of the export that are most like a batch norm's, folded or not: few, the best first."""
+    operation = norm.kernel
+    assert operation is not None  # noqa: S101 - narrows the type
+    plain = folding.plain(fed(norm))
     right = folding.behind(plain, norm.affine)
 
     def likeness(node: Node) -> float:
@@ -105,8 +109,8 @@ def _nearest(norm: Norm, operation: Node, kernels: Sequence[Node]) -> list[Node]
 
 def _folded(norm: Norm, node: Node, others: Sequence[BatchNorm]) -> Diagnosis:
     """Diagnose a batch norm that should be in the weights and bias of `node`."""
-    assert norm.kernel is not None and norm.kernel.kernel is not None and node.kernel is not None  # noqa: S101, PT018
-    kernel, stored = norm.kernel.kernel, node.kernel
+    assert node.kernel is not None  # noqa: S101 - narrows the type
+    kernel, stored = fed(norm), node.kernel
     right = folding.behind(folding.plain(kernel), norm.affine)
     comparisons = measuring.of_kernel(right, stored)
     tried, found = 0, list[Cause]()

@@ -112,9 +112,11 @@ def before(kernel: Folded, norm: Affine, groups: int) -> Folded:
 
 def as_stored(folded: Folded, export: Kernel) -> Folded:
     """Return `folded` with its bounds widened to the type and the quantisation of the export's numbers."""
-    rounding = precision(export.dtype).unit if export.dtype != "float32" else 0.0
-    weight = folded.weight_bound + rounding * np.abs(folded.weights)
-    bias = folded.bias_bound + rounding * np.abs(folded.bias)
+    weight, bias = folded.weight_bound, folded.bias_bound
+    if export.dtype != "float32":
+        kind = precision(export.dtype)
+        weight = weight + kind.unit * np.abs(folded.weights) + kind.tiny
+        bias = bias + kind.unit * np.abs(folded.bias) + kind.tiny
     if export.weight_step is not None:
         weight = weight + 0.5 * export.weight_step.astype(np.float64) * _SECOND
     if export.bias_step is not None:

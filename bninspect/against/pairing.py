@@ -37,6 +37,8 @@ class Norm:
     """Its position among the operations of the source."""
     kernel: Node | None = None
     """The linear operation whose result it takes, whatever else reads that."""
+    through: Norm | None = None
+    """The batch norm that comes between that operation and this one."""
     obstacle: str = ""
     """Why it cannot be folded into that operation: `activation` or `consumer`; empty if it can."""
     follower: Node | None = None
@@ -46,33 +48,45 @@ class Norm:
 def norms(source: Network, layers: Mapping[str, BatchNorm]) -> tuple[Norm, ...]:
     """Return the calls of the given layers in the order in which they are made."""
     producers, consumers = source.producers(), source.consumers()
-    found = []
+    found: dict[Node, Norm] = {}
     for place, node in enumerate(source.nodes):
         if node.operation != network.BATCH_NORM or node.layer not in layers:
             continue
-        kernel, obstacle = _fed_by(node, producers, consumers)
+        kernel, through, obstacle = _fed_by(node, found, producers, consumers)
         after = network.readers(node.outputs[0], consumers)
         follower = after[0] if len(after) == 1 and after[0].kernel is not None and not after[0].layer else None
         layer = layers[node.layer]
-        found.append(Norm(layer, folding.affine(layer), node, place, kernel, obstacle, follower))
-    return tuple(found)
+        found[node] = Norm(layer, folding.affine(layer), node, place, kernel, through, obstacle, follower)
+    return tuple(found.values())
 
 
 def _fed_by(
-    node: Node, producers: Mapping[str, Node], consumers: Mapping[str, tuple[Node, ...]]
-) -> tuple[Node | None, str]:
-    """Return the linear operation behind which a batch norm comes, and what stands between them."""
+    node: Node, found: Mapping[Node, Norm], producers: Mapping[str, Node], consumers: Mapping[str, tuple[Node, ...]]
+) -> tuple[Node | None, Norm | None, str]:
+    """Return the linear operation behind which a batch norm comes, and the batch norm and what else is between them."""
     origin = network.origin(node.inputs[0], producers)
     between = ""
     if origin is not None and origin.operation in ACTIVATIONS and len(origin.inputs) == 1:
         between, origin = "activation", network.origin(origin.inputs[0], producers)
-    if origin is None or origin.kernel is None or origin.layer:
-        return None, ""
+    if origin is None:
+        return None, None, ""
+    through = found.get(origin)
+    if through is None and (origin.kernel is None or origin.layer):
+        return None, None, ""
     if origin.activation:
         between = "activation"
     if not between and len(network.readers(origin.outputs[0], consumers)) > 1:
         between = "consumer"
-    return origin, between
+    return (origin, None, between) if through is None else (through.kernel, through, through.obstacle or between)
+
+
+def fed(norm: Norm) -> Kernel:
+    """Return the linear operation behind which a batch norm comes, with the batch norms between them folded into it."""
+    assert norm.kernel is not None  # noqa: S101 - narrows the type
+    if norm.through is None:
+        return _kernel(norm.kernel)
+    inner = folding.behind(folding.plain(fed(norm.through)), norm.through.affine)
+    return replace(_kernel(norm.kernel), weights=inner.weights, bias=inner.bias)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +99,8 @@ class Match:
     """What the weights and bias of `node` should be, or the scale and shift of a pair."""
     forward: bool = False
     """Whether it was taken into the operation behind it."""
+    hidden: bool = False
+    """Whether another batch norm is in the same operation behind it, so that what it returns is seen nowhere."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +134,8 @@ def pair(found: Sequence[Norm], source: Network, export: Network) -> Pairing:
         if not variant.inside:
             plain.setdefault(operation, node)
         for norm in variant.inside:
-            matches.setdefault(norm, Match(norm, node, variant.folded, norm is variant.front))
+            hidden = any(other.through is norm for other in variant.inside)
+            matches.setdefault(norm, Match(norm, node, variant.folded, norm is variant.front, hidden))
         if variant.moved is not None:
             moved.add(variant.moved)
     rest = [node for node in export.nodes if node.operation == network.BATCH_NORM]
@@ -178,13 +195,19 @@ class Variant:
 
 def variants(operation: Node, found: Sequence[Norm]) -> Iterator[Variant]:
     """Yield an operation with and without the batch norms next to it."""
-    kernel = _kernel(operation)
-    after = [norm for norm in found if norm.kernel is operation and norm.affine.scale.size == kernel.outputs]
     for base in _with_front(operation, found):
-        for norm in after:
-            folded = folding.behind(base.folded, norm.affine)
-            yield replace(base, folded=folded, inside=(norm, *base.inside))
+        yield from _with_behind(base, operation, None, found)
         yield base
+
+
+def _with_behind(base: Variant, operation: Node, last: Norm | None, found: Sequence[Norm]) -> Iterator[Variant]:
+    """Yield an operation with the batch norms behind it, all of several that follow each other first."""
+    for norm in found:
+        if norm.kernel is operation and norm.through is last and norm.affine.scale.size == base.folded.bias.size:
+            folded = folding.behind(base.folded, norm.affine)
+            one = replace(base, folded=folded, inside=(norm, *base.inside))
+            yield from _with_behind(one, operation, norm, found)
+            yield one
 
 
 def _with_front(operation: Node, found: Sequence[Norm]) -> Iterator[Variant]:
@@ -196,7 +219,12 @@ def _with_front(operation: Node, found: Sequence[Norm]) -> Iterator[Variant]:
     if front is None or front.affine.scale.size != kernel.weights.shape[1] * kernel.groups:
         return
     yield Variant(folding.before(base, front.affine, kernel.groups), (front,), front)
-    if front.kernel is not None and not front.obstacle and folding.zero_bias(_kernel(front.kernel)).any():
+    if (
+        front.kernel is not None
+        and not front.through
+        and not front.obstacle
+        and folding.zero_bias(_kernel(front.kernel)).any()
+    ):
         # TFLite moves a batch norm between two dense layers into the second, and takes the bias of the first along.
         further = front.affine.behind(folding.zero_bias(_kernel(front.kernel)))
         yield Variant(folding.before(base, further, kernel.groups), (front,), front, front.kernel)

@@ -34,6 +34,10 @@ class Seen:
     calls: Mapping[Norm, Call]
     values: Mapping[str, Array] | None
     quantised: bool = False
+    dtype: str = "float32"
+    """The coarsest type to which one of them rounds."""
+    ends: tuple[Comparison, ...] = ()
+    """The outputs of the two models."""
     reason: str = ""
     """Why the export was not run."""
 
@@ -58,14 +62,16 @@ def judge(
         norm: diagnosis.diagnose(norm, pairing, [one for one in others.values() if one is not norm.layer])
         for norm in pairing.missing
     }
-    same = bool(pairing.matches) or any(one.found or one.likeness >= ALIKE for one in diagnoses.values())
+    placed = [one for one in diagnoses.values() if one.node is not None]
+    same = bool(pairing.matches) or any(one.found or one.likeness >= ALIKE for one in placed)
     first = [
         _matched(pairing.matches[norm], pairing, export, place, seen)
         if norm in pairing.matches
         else _missing(norm, diagnoses[norm], same=same)
         for place, norm in enumerate(found)
     ]
-    return tuple(_with_origins(first, source)), same
+    upstream = _upstream(source, {norm.call for norm in found})
+    return tuple(_with_origins(list(_unless_in_doubt(first, upstream, seen)), upstream)), same
 
 
 def _by_outputs(matches: Mapping[Norm, Match], seen: Seen) -> Mapping[Norm, Match]:
@@ -87,22 +93,19 @@ def _by_outputs(matches: Mapping[Norm, Match], seen: Seen) -> Mapping[Norm, Matc
 
 
 def _distance(match: Match, seen: Seen) -> float:
-    output, _ = _output(match, 0, seen)
-    return float("inf") if output is None or output.ratio is None else output.ratio
+    compared = _output(match, 0, seen).compared
+    return float("inf") if compared is None or compared.ratio is None else compared.ratio
 
 
 def _matched(match: Match, pairing: Pairing, export: Network, place: int, seen: Seen) -> Judged:
     assert match.node.kernel is not None  # noqa: S101 - only such nodes are matched
     broken = diagnosis.broken(match, pairing, export)
-    output, reason = _output(match, place, seen)
+    output = _output(match, place, seen)
     numbers = measuring.of_kernel(match.expected, match.node.kernel)
-    comparisons = numbers if output is None else (*numbers, output)
-    status = LayerStatus.VERIFIED if output is None or output.agrees else LayerStatus.MISMATCH
-    sentence = "" if status is LayerStatus.VERIFIED else "its numbers are right, its output is not"
+    comparisons = numbers if output.compared is None else (*numbers, output.compared)
+    status, sentence = output.status, output.sentence
     if broken is not None:
         status, sentence = LayerStatus.MISMATCH, broken.sentence
-    elif output is None and reason:
-        status, sentence = LayerStatus.UNVERIFIED, reason
     explanation = _explanation([broken], 0, comparisons) if broken is not None else None
     place_name = f"{match.node.operation} '{match.node.name}'"
     counterpart = Counterpart(
@@ -119,43 +122,56 @@ def _how(match: Match) -> str:
     return PAIR if match.node.folded else NODE
 
 
-def _output(match: Match, place: int, seen: Seen) -> tuple[Comparison | None, str]:
-    """Return the comparison of a layer's output, or why it closes the gate that there is none."""
+@dataclass(frozen=True, eq=False)
+class _Output:
+    """What the output of a layer whose numbers are right says of it."""
+
+    status: LayerStatus
+    sentence: str = ""
+    compared: Comparison | None = None
+
+
+def _output(match: Match, place: int, seen: Seen) -> _Output:
+    """Compare a layer's output with that of the source, where both can be seen."""
     norm, call = match.norm, seen.calls.get(match.norm)
     if seen.values is None:
-        return None, f"its numbers are right, and the export was not run: {seen.reason}"
-    if seen.quantised or match.forward:
-        return None, ""
+        return _unseen(f"and the export was not run: {seen.reason}")
+    if match.forward or match.hidden:
+        return _Output(LayerStatus.VERIFIED)
     if call is None:
-        return None, "its numbers are right, and its source did not run"
+        return _unseen("and its source did not run")
     value = seen.values.get(match.node.outputs[0])
     y = outputs.activated(call.y.astype(np.float64), match.node.activation)
     if value is None or y is None:
-        return None, "its numbers are right, and its output in the export cannot be seen"
+        return _unseen("and its output in the export cannot be seen")
+    if value.size != y.size:
+        shapes = f"its output has shape {value.shape} in the export and {y.shape} in the source"
+        return _Output(LayerStatus.MISMATCH, f"its numbers are right, {shapes}")
+    if seen.quantised:
+        return _Output(LayerStatus.VERIFIED)
     affine = norm.affine
     with np.errstate(all="ignore"):
         size = np.abs(affine.scale) * call.largest + np.abs(affine.mean * affine.scale) + np.abs(affine.beta)
     axis = call.axis[0] if len(call.axis) == 1 else call.y.ndim - 1
-    compared = outputs.compared(y, value, size, place + 1, axis=axis, dtype=_dtype(match.node))
+    compared = outputs.compared(y, value, size, place + 1, axis=axis, dtype=seen.dtype)
     if compared is None:
-        return None, f"its output has shape {value.shape} in the export and {call.y.shape} in the source"
-    return compared, ""
+        return _unseen(f"and no order of its output of shape {value.shape} in the export is {y.shape}")
+    if compared.agrees:
+        return _Output(LayerStatus.VERIFIED, compared=compared)
+    return _Output(LayerStatus.MISMATCH, "its numbers are right, its output is not", compared)
 
 
-def _dtype(node: Node) -> str:
-    return node.kernel.dtype if node.kernel is not None else "float32"
+def _unseen(why: str) -> _Output:
+    return _Output(LayerStatus.UNVERIFIED, f"its numbers are right, {why}")
 
 
 def _missing(norm: Norm, found: Diagnosis, *, same: bool) -> Judged:
-    if found.node is None and same:
-        reason = "no operation of the export has the shape of what should hold it"
-        return Judged(norm, Counterpart(LayerStatus.UNVERIFIED, None, "", sentence=reason), wrong=True)
     place = "" if found.node is None else f"{found.node.operation} '{found.node.name}'"
     explanation = _explanation(found.found, found.tried, found.comparisons)
-    if found.found:
-        sentence = explanation.sentence
-    elif not same:
+    if not same:
         sentence = "the export is of another model"
+    elif found.found:
+        sentence = explanation.sentence
     elif found.likeness < ALIKE:
         sentence = f"the export holds other weights (correlation {found.likeness:.2f}): of another training, or layer"
     else:
@@ -177,10 +193,34 @@ def _explanation(found: Sequence[Cause], tried: int, comparisons: Sequence[Compa
     return Explanation(matches=False, causes=tuple(found), tried=tried, elements=elements)
 
 
-def _with_origins(judged: Sequence[Judged], source: Network) -> Iterator[Judged]:
+def _unless_in_doubt(
+    judged: Sequence[Judged], upstream: Mapping[Node, tuple[Node, ...]], seen: Seen
+) -> Iterator[Judged]:
+    """Yield the verdicts; that a batch norm was left out is known only if what comes behind it is wrong."""
+    by_call = {one.norm.call: one.counterpart for one in judged}
+    for one in judged:
+        explanation = one.counterpart.explanation
+        if explanation is None or diagnosis.LEFT_OUT not in {cause.name for cause in explanation.causes}:
+            yield one
+            continue
+        behind = [other.counterpart for other in judged if one.norm.call in upstream[other.norm.call]]
+        compared = [each for other in behind for each in other.comparisons if each.observed == measuring.OUTPUT]
+        compared += seen.ends
+        right = [by_call[call].status is LayerStatus.VERIFIED for call in upstream[one.norm.call]]
+        sentence = ""
+        if compared and all(each.agrees for each in compared):
+            sentence = "its numbers are nowhere in the export, though all that comes behind it is right"
+        elif not one.counterpart.place and not (compared and all(right)):
+            sentence = one.counterpart.sentence
+        if sentence:
+            yield replace(one, counterpart=Counterpart(LayerStatus.UNVERIFIED, None, "", sentence=sentence))
+        else:
+            yield one
+
+
+def _with_origins(judged: Sequence[Judged], upstream: Mapping[Node, tuple[Node, ...]]) -> Iterator[Judged]:
     """Yield the verdicts, those of outputs that differ only because of an earlier layer marked so."""
     by_call = {one.norm.call: one for one in judged}
-    upstream = _upstream(source, set(by_call))
     for one in judged:
         counterpart = one.counterpart
         failed = [
@@ -205,7 +245,8 @@ def _upstream(source: Network, norms: set[Node]) -> Mapping[Node, tuple[Node, ..
         if node in norms:
             found[node] = tuple(sorted(needed, key=lambda one: order[one]))
             needed |= {node}
-        before.update(dict.fromkeys(node.outputs, needed))
+        # The steps of a TimeDistributed have the same inputs and outputs.
+        before.update({value: needed | before.get(value, frozenset()) for value in node.outputs})
     return found
 
 

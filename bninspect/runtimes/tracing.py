@@ -36,13 +36,16 @@ class Call:
     axis: tuple[int, ...]
     largest: Array
     """Largest |x| of each channel."""
+    dtype: str = "float32"
+    """Type to which the framework rounded `y`."""
 
 
 def called(observation: Observation) -> Call:
     """Return what is kept of a call."""
     x, axis = observation.x, observation.axis
     others = tuple(one for one in range(x.ndim) if one not in axis)
-    return Call(observation.layer, observation.y, axis, np.abs(x).max(axis=others, initial=0).reshape(-1))
+    largest = np.abs(x).max(axis=others, initial=0).reshape(-1)
+    return Call(observation.layer, observation.y, axis, largest, observation.output)
 
 
 class Trace:
@@ -55,7 +58,7 @@ class Trace:
         self._held: list[Any] = []
         self._depth = 0
         self._called = 0
-        self._latest: Observation | None = None
+        self._latest: list[Observation] = []
         self.calls: list[Call] = []
         """What each batch norm returned, call by call."""
         self.inputs: tuple[Array, ...] = ()
@@ -68,7 +71,7 @@ class Trace:
 
     def see(self, observation: Observation) -> None:
         """Take note of an observation while its layer is still being called."""
-        self._latest = observation
+        self._latest.append(observation)
         if observation.observed == "in-model":
             self.calls.append(called(observation))
 
@@ -81,7 +84,7 @@ class Trace:
         taken = _tensors(arguments)
         before = len(self._nodes)
         self._depth += 1
-        self._latest = None
+        self._latest = []
         try:
             returned = compute()
         finally:
@@ -95,14 +98,17 @@ class Trace:
         return returned
 
     def _add(self, layer: Any, taken: list[Any], given: list[Any]) -> None:
-        observation, self._latest = self._latest, None
-        if observation is not None and observation.observed != "in-model":
+        observations, self._latest = self._latest, []
+        seen = [one.layer for one in observations if one.observed == "in-model"]
+        if observations and not seen:
             return
         inputs = tuple(self._label(one) for one in taken)
         outputs = tuple(self._label(one, new=True) for one in given if not any(one is each for each in taken))
         if not outputs:
             return
-        self._nodes += _nodes(layer, inputs, outputs, observation.layer if observation is not None else "")
+        # TimeDistributed calls its layer for each step, and shows only itself: one call is several of a batch norm.
+        for norm in seen or [""]:
+            self._nodes += _nodes(layer, inputs, outputs, norm)
 
     def _label(self, tensor: Any, *, new: bool = False) -> str:
         if new or id(tensor) not in self._labels:

@@ -3,65 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from exports import convert, counterparts, held, randomise, save, statuses
+from exports import FORMATS, ONNX, convert, converted, counterparts, held, randomise, save, statuses
 
 from bninspect.records import LayerStatus, Status
 
 pytestmark = pytest.mark.tensorflow
-ONNX = pytest.mark.skipif(
-    find_spec("tf2onnx") is None or find_spec("onnxruntime") is None,
-    reason="tf2onnx and onnxruntime are not installed: pip install tf2onnx 'bninspect[onnx]'",
-)
-FORMATS = [pytest.param("tflite"), pytest.param("onnx", marks=ONNX)]
 ALL = {LayerStatus.VERIFIED}
-
-
-def _converted(built: Any, path: Path, form: str, **options: Any) -> Path:
-    if form == "tflite":
-        return convert(built, path / "m.tflite")
-    import tensorflow as tf
-    import tf2onnx
-
-    specification = (tf.TensorSpec((None, *built.input_shape[1:]), tf.float32, name="x"),)
-    function = tf.function(lambda x: built(x, training=False), input_signature=specification)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        target = str(path / "m.onnx")
-        tf2onnx.convert.from_function(function, input_signature=specification, opset=15, output_path=target, **options)
-    return path / "m.onnx"
-
-
-@pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize(("name", "count"), [("MobileNetV2", 52), ("ResNet50", 53)])
-def test_models_of_keras(tmp_path: Path, name: str, count: int, form: str) -> None:
-    import keras
-
-    built = getattr(keras.applications, name)(weights=None, input_shape=(32, 32, 3), classes=3)
-    generator = np.random.default_rng(0)
-    for layer in built.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            channels = layer.get_weights()[0].size
-            spread = (
-                generator.uniform(low, high, channels) for low, high in ((0.5, 1.5), (-0.4, 0.4), (-0.4, 0.4), (0.3, 2))
-            )
-            layer.set_weights(list(spread))
-    model = held(save(built, tmp_path / "m.keras"), _converted(built, tmp_path, form))
-    assert len(counterparts(model)) == count
-    assert set(statuses(model).values()) == ALL
-    assert model.status is Status.PASS
-    assert model.against is not None
-    assert len(model.against.outputs) == 2
 
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize(
-    "sample", ["keras3_digits.keras", "keras2_digits.h5", "keras3_nested.keras", "keras2_shared.h5"]
+    "sample",
+    ["keras3_digits.keras", "keras2_digits.h5", "keras3_nested.keras", "keras2_shared.h5", "keras3_partial.keras"],
 )
 def test_sample_models(sample_models: Path, tmp_path: Path, sample: str, form: str) -> None:
     import keras
@@ -71,7 +29,7 @@ def test_sample_models(sample_models: Path, tmp_path: Path, sample: str, form: s
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         built = kind.models.load_model(sample_models / sample, compile=False)
-    model = held(sample_models / sample, _converted(built, tmp_path, form))
+    model = held(sample_models / sample, converted(built, tmp_path, form))
     assert set(statuses(model).values()) == ALL
     assert model.status is Status.PASS
 
@@ -105,7 +63,7 @@ def test_every_place(tmp_path: Path, package: str, form: str) -> None:
     kind = keras if package == "keras" else tf_keras
     built = randomise(_every_place(kind))
     ending = ".keras" if package == "keras" else ".h5"
-    model = held(save(built, tmp_path / f"m{ending}"), _converted(built, tmp_path, form))
+    model = held(save(built, tmp_path / f"m{ending}"), converted(built, tmp_path, form))
     assert statuses(model) == dict.fromkeys(statuses(model), LayerStatus.VERIFIED)
     assert len(statuses(model)) == 8
 
@@ -120,7 +78,94 @@ def test_inputs_go_by_their_names(tmp_path: Path, form: str) -> None:
     x = layers.ReLU()(layers.BatchNormalization(name="of_zebra")(layers.Conv2D(4, 3)(one)))
     y = layers.ReLU()(layers.BatchNormalization(name="of_aardvark")(layers.Conv2D(4, 3)(two)))
     built = randomise(keras.Model([one, two], layers.GlobalAveragePooling2D()(layers.Subtract()([x, y]))))
-    model = held(save(built, tmp_path / "m.keras"), _converted(built, tmp_path, form))
+    model = held(save(built, tmp_path / "m.keras"), converted(built, tmp_path, form))
+    assert set(statuses(model).values()) == ALL
+    assert model.status is Status.PASS
+
+
+@ONNX
+def test_each_step_of_a_sequence(sample_models: Path, tmp_path: Path) -> None:
+    """TimeDistributed calls one batch norm for each of eight steps, and the export holds it eight times."""
+    import keras
+
+    path = sample_models / "keras3_recurrent.keras"
+    model = held(path, converted(keras.models.load_model(path, compile=False), tmp_path, "onnx"))
+    assert set(statuses(model).values()) == ALL
+    assert model.status is Status.PASS
+    assert model.against is not None
+    assert not any("no batch norm of the model explains" in note for note in model.against.notes)
+
+
+@ONNX
+@pytest.mark.parametrize("sample", ["keras3_mixed_float16.keras", "keras2_digits.h5"])
+def test_exporter_that_does_not_optimise(
+    sample_models: Path, tmp_path: Path, sample: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Biases behind a Transpose; layers that round to float16."""
+    import keras
+    import tf_keras
+    from tf2onnx import optimizer
+
+    monkeypatch.setattr(optimizer, "optimize_graph", lambda graph, *_arguments, **_options: graph)
+    kind = keras if sample.startswith("keras3") else tf_keras
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        built = kind.models.load_model(sample_models / sample, compile=False)
+    model = held(sample_models / sample, converted(built, tmp_path, "onnx"))
+    assert set(statuses(model).values()) == ALL
+    assert model.status is Status.PASS
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_batch_norms_behind_one_another_and_behind_silu(tmp_path: Path, form: str) -> None:
+    """Both of two go into one operation; tf2onnx scales one factor of a product instead of the product."""
+    import keras
+
+    layers = keras.layers
+    x = inputs = layers.Input((8, 8, 3))
+    x = layers.BatchNormalization(name="first")(layers.Conv2D(4, 3)(x))
+    x = layers.ReLU()(layers.BatchNormalization(name="second")(x))
+    x = layers.BatchNormalization(name="behind_silu")(layers.Activation("silu")(layers.Conv2D(4, 3)(x)))
+    built = randomise(keras.Model(inputs, layers.Conv2D(2, 3, padding="same")(x)))
+    model = held(save(built, tmp_path / "m.keras"), converted(built, tmp_path, form))
+    assert statuses(model) == dict.fromkeys(("first", "second", "behind_silu"), LayerStatus.VERIFIED)
+    assert model.status is Status.PASS
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_outputs_go_by_their_numbers(tmp_path: Path, form: str) -> None:
+    """Converters sort outputs: which is which only their numbers say."""
+    import keras
+
+    layers = keras.layers
+    x = inputs = layers.Input((8, 8, 3))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3)(x)))
+    x = layers.GlobalAveragePooling2D()(x)
+    built = randomise(keras.Model(inputs, [layers.Dense(3, name="zebra")(x), layers.Dense(3, name="aardvark")(x)]))
+    source, export = save(built, tmp_path / "m.keras"), converted(built, tmp_path, form)
+    model = held(source, export)
+    assert model.status is Status.PASS
+    assert model.against is not None
+    assert len(model.against.outputs) == 4
+    lacking = keras.Model(inputs, built.outputs[1])
+    (tmp_path / "lacking").mkdir()
+    model = held(source, converted(lacking, tmp_path / "lacking", form))
+    assert model.status is Status.FAIL
+    assert "no output that could be" in next(one.message for one in model.findings if one.rule == "BN411")
+
+
+@pytest.mark.parametrize("sample", ["keras3_digits.keras", "keras2_digits.h5"])
+def test_float16_weights(sample_models: Path, tmp_path: Path, sample: str) -> None:
+    """Some of them are so small that float16 has few digits left for them."""
+    import keras
+    import tensorflow as tf
+    import tf_keras
+
+    kind = keras if sample.startswith("keras3") else tf_keras
+    built = kind.models.load_model(sample_models / sample, compile=False)
+    options = {"optimizations": [tf.lite.Optimize.DEFAULT]}
+    export = convert(built, tmp_path / "h.tflite", supported_types=[tf.float16], **options)
+    model = held(sample_models / sample, export)
     assert set(statuses(model).values()) == ALL
     assert model.status is Status.PASS
 
@@ -130,7 +175,7 @@ def test_channels_first_export_of_a_channels_last_model(tmp_path: Path) -> None:
     import keras
 
     built = randomise(_every_place(keras))
-    export = _converted(built, tmp_path, "onnx", inputs_as_nchw=["x"])
+    export = converted(built, tmp_path, "onnx", inputs_as_nchw=["x"])
     model = held(save(built, tmp_path / "m.keras"), export)
     assert set(statuses(model).values()) == ALL
     assert model.status is Status.PASS
@@ -162,6 +207,27 @@ def test_quantised_weights_within_half_a_step(tmp_path: Path) -> None:
         assert {each.observed for each in one.comparisons} == {"weights", "bias"}
         # Rounding to a step uses it up: a bound of half of one is no wider than it must be.
         assert max(each.ratio or 0 for each in one.comparisons if each.observed == "weights") > 0.5
+    other = save(randomise(keras.models.clone_model(built), seed=5), tmp_path / "other.keras")
+    assert held(other, export).status is Status.FAIL
+
+
+def test_quantised_scale_and_shift(tmp_path: Path) -> None:
+    import keras
+    import tensorflow as tf
+
+    layers = keras.layers
+    x = inputs = layers.Input((8, 8, 3))
+    x = layers.BatchNormalization(name="bn")(layers.MaxPooling2D()(x))
+    built = randomise(keras.Model(inputs, layers.ReLU()(x)))
+    generator = np.random.default_rng(0)
+
+    def samples() -> Any:
+        return ([generator.normal(size=(1, 8, 8, 3)).astype(np.float32)] for _ in range(8))
+
+    options = {"optimizations": [tf.lite.Optimize.DEFAULT], "representative_dataset": samples}
+    export = convert(built, tmp_path / "q.tflite", **options)
+    model = held(save(built, tmp_path / "m.keras"), export)
+    assert (counterparts(model)["bn"].how, model.status) == ("scale and shift", Status.PASS)
     other = save(randomise(keras.models.clone_model(built), seed=5), tmp_path / "other.keras")
     assert held(other, export).status is Status.FAIL
 

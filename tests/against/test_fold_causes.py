@@ -249,6 +249,48 @@ def test_folded_across_an_activation(tmp_path: Path) -> None:
     assert model.status is Status.FAIL
 
 
+def test_folded_across_an_activation_with_another_batch_norm(tmp_path: Path) -> None:
+    """The operation holds its own batch norm, and wrongly the one behind the activation as well."""
+
+    def right(layers: Any, x: Any) -> Any:
+        x = layers.ReLU()(layers.BatchNormalization(name="bn1")(layers.Conv2D(4, 3, name="conv")(x)))
+        return layers.BatchNormalization(name="bn2")(x)
+
+    source = randomise(_small(right))
+    wrong = _small(lambda layers, x: layers.ReLU()(layers.Conv2D(4, 3, name="conv")(x)))
+    scale, shift, *_ = _map(source, "bn2")
+    wrong.get_layer("conv").set_weights([one * scale for one in _folded_weights(source, "conv", "bn1")])
+    weights, bias = wrong.get_layer("conv").get_weights()
+    wrong.get_layer("conv").set_weights([weights, bias + shift])
+    path = save(source, tmp_path / "source.keras")
+    assert held(path, convert(source, tmp_path / "right.tflite")).status is Status.PASS
+    model = held(path, convert(wrong, tmp_path / "wrong.tflite"))
+    assert [one.name for one in causes(model, "bn2")] == ["folded-across-activation"]
+    assert statuses(model) == {"bn1": OK, "bn2": WRONG}
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_another_stride_shows_in_the_shape(tmp_path: Path, *, quantised: bool) -> None:
+    """All numbers are right, also within half a step; the first layer of another shape is the source."""
+    import tensorflow as tf
+
+    def build(layers: Any, x: Any, strides: int) -> Any:
+        x = layers.ReLU()(layers.BatchNormalization(name="bn1")(layers.Conv2D(4, 3, strides=strides)(x)))
+        x = layers.ReLU()(layers.BatchNormalization(name="bn2")(layers.Conv2D(4, 1)(x)))
+        return layers.GlobalAveragePooling2D()(x)
+
+    options: dict[str, Any] = {"optimizations": [tf.lite.Optimize.DEFAULT]} if quantised else {}
+    source = randomise(_small(partial(build, strides=1)))
+    wrong = randomise(_small(partial(build, strides=2)))
+    path = save(source, tmp_path / "source.keras")
+    assert held(path, convert(source, tmp_path / "right.tflite", **options)).status is Status.PASS
+    model = held(path, convert(wrong, tmp_path / "wrong.tflite", **options))
+    assert statuses(model) == {"bn1": WRONG, "bn2": WRONG}
+    assert "its numbers are right, its output has shape" in counterparts(model)["bn1"].sentence
+    assert counterparts(model)["bn2"].inherited == "bn1"
+    assert model.status is Status.FAIL
+
+
 def test_folded_past_a_second_consumer(tmp_path: Path) -> None:
     def right(layers: Any, x: Any) -> Any:
         x = layers.Conv2D(4, 3, name="conv")(x)

@@ -91,3 +91,24 @@ def test_outputs_of_the_models() -> None:
     off = outputs.ends(source, np.array([[1.0, -2.001]], np.float32), 3, observed="model output")
     assert off is not None
     assert not off.agrees
+
+
+def test_coarser_types_are_allowed_their_own_rounding() -> None:
+    source = np.zeros((1, 5, 2))
+    off = source + 3 * 2.0**-11
+    ones = np.ones(2)
+    found = [outputs.compared(source, off, ones, depth, axis=2, dtype="float16") for depth in (1, 2)]
+    assert [one is not None and one.ratio for one in found] == [3 / 4, 3 / 8]
+    # However deep, and however coarse: what can be seen with the eye is wrong.
+    seen = outputs.compared(source, source + 0.07, ones, 10_000, axis=2, dtype="bfloat16")
+    assert seen is not None
+    assert not seen.agrees
+
+
+def test_outputs_are_paired_by_their_numbers() -> None:
+    one, two, wide = GENERATOR.normal(size=(1, 4)), GENERATOR.normal(size=(1, 4)), GENERATOR.normal(size=(1, 5))
+    export = {"b": two, "c": wide, "a": one + 1e-6}
+    assert outputs.paired([one, two, wide], export, 1, "float32") == {0: "a", 1: "b", 2: "c"}
+    assert outputs.paired([one, two], {"b": two, "c": wide}, 1, "float32") == {1: "b"}
+    # Numbers that are not finite are paired with what is left, and fail there.
+    assert outputs.paired([one, two], {"x": np.full((1, 4), np.nan), "a": one}, 1, "float32") == {0: "a", 1: "x"}

@@ -15,6 +15,8 @@ from bninspect.network import Kernel, Network, Node
 from bninspect.records import Statistics
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from bninspect.formats.onnx.model import Graph, Model
     from bninspect.formats.onnx.model import Node as Stored
     from bninspect.records import Array
@@ -32,6 +34,7 @@ def read(model: Model, path: Path) -> Network:
     graph = model.graphs[0]
     constants = Constants((graph,), path)
     found = [one for one in norms.find(model, path) if not one.graph]
+    found += [one.found("") for one in norms.further_maps(graph, constants)]
     starts = {one.nodes[0]: one for one in found}
     inside = {label for one in found for label in one.nodes[1:]}
     nodes = []
@@ -128,24 +131,48 @@ def _quantised(node: Stored, constants: Constants) -> tuple[Kernel | None, str]:
 
 
 def _with_biases(nodes: list[Node], graph: Graph, constants: Constants) -> list[Node]:
-    """Join each dense node without bias with the Add of a constant that alone reads its result."""
-    takers: dict[str, int] = {}
-    for name in (name for one in graph.nodes for name in one.inputs):
-        takers[name] = takers.get(name, 0) + 1
-    ends = {value.name for value in graph.outputs}
-    adds = {one.label: one for one in graph.nodes if one.op == "Add"}
-    by_input = {node.inputs[0]: node for node in nodes if node.name in adds and len(node.inputs) == 1}
+    """Join each linear node without bias with the Add of a constant per channel that alone reads its result."""
+    readers = norms.readers(graph)
+    stored = {one.label: one for one in graph.nodes}
     joined: dict[str, Node] = {}
-    gone = set()
+    gone: set[str] = set()
     for node in nodes:
-        result = node.outputs[0] if node.outputs else ""
-        add = by_input.get(result)
-        if add is None or node.kernel is None or node.kernel.bias is not None or takers[result] > 1 or result in ends:
+        if node.kernel is None or node.layer or node.kernel.bias is not None or not node.outputs:
             continue
-        names = [name for name in adds[add.name].inputs if name in constants]
-        bias = constants.get(names[0]) if names else None
-        if bias is not None and bias.values.size == node.kernel.outputs == max(bias.values.shape, default=1):
-            kernel = replace(node.kernel, bias=bias.values.reshape(-1))
-            joined[node.name] = replace(node, kernel=kernel, outputs=add.outputs)
-            gone.add(add.name)
+        added = _added(stored[node.name], node.kernel.outputs, readers, constants)
+        if added is not None:
+            bias, passed = added
+            kernel = replace(node.kernel, bias=bias)
+            joined[node.name] = replace(node, kernel=kernel, outputs=tuple(passed[-1].outputs))
+            gone.update(one.label for one in passed)
     return [joined.get(node.name, node) for node in nodes if node.name not in gone]
+
+
+def _added(
+    linear: Stored, channels: int, readers: Mapping[str, Sequence[Stored]], constants: Constants
+) -> tuple[Array, list[Stored]] | None:
+    """Return what is added to the channels of a linear node's result, and the nodes up to that Add.
+
+    Exporters that do not optimise leave a Transpose back to the channels' own place between the two.
+    """
+    weights = constants.get(linear.takes(1))
+    convolved = weights is not None and linear.op in {"Conv", "ConvTranspose"}
+    axis = 1 - weights.values.ndim if weights is not None and convolved else -1
+    value = linear.outputs[0]
+    passed: list[Stored] = []
+    while len(after := readers.get(value, ())) == 1 and after[0].outputs:
+        (one,) = after
+        passed.append(one)
+        if one.op == "Add":
+            name = one.takes(0) if one.takes(0) in constants else one.takes(1)
+            bias = constants.get(name) if name in constants else None
+            if bias is None or bias.values.size != channels:
+                return None
+            along = norms.channel_axis(bias.values.shape)
+            return (bias.values.reshape(-1), passed) if along in {axis, None} else None
+        order = one.integers("perm")
+        if one.op != "Transpose" or not order or -axis > len(order):
+            return None
+        axis = order.index(axis % len(order)) - len(order)
+        value = one.outputs[0]
+    return None

@@ -6,8 +6,8 @@ Field numbers and codes: tensorflow/compiler/mlir/lite/schema/schema.fbs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -147,15 +147,29 @@ def parse(data: Buffer) -> Graph:
     buffers = model.tables(4)
     tensors = [_tensor(index, one, buffers, data) for index, one in enumerate(graphs[0].tables(0))]
     codes = model.tables(1)
-    operators = tuple(_operator(index, one, codes, tensors) for index, one in enumerate(graphs[0].tables(3)))
+    operators = [_operator(index, one, codes, tensors) for index, one in enumerate(graphs[0].tables(3))]
     return Graph(
         description=model.text(3),
         inputs=tuple(_at(tensors, index) for index in graphs[0].numbers(1, "i4")),
         outputs=tuple(_at(tensors, index) for index in graphs[0].numbers(2, "i4")),
-        operators=operators,
+        operators=tuple(_taking_constants(operators)),
         others=len(graphs) - 1,
         custom=tuple(dict.fromkeys(code.text(1) for code in codes if _code(code) == CUSTOM)),
     )
+
+
+def _taking_constants(operators: list[Operator]) -> Iterator[Operator]:
+    """Yield the operators, those that take a dequantised constant with the constant itself.
+
+    Models whose weights are float16 hold a DEQUANTIZE behind each of them.
+    """
+    constants: dict[int, Tensor] = {}
+    for one in operators:
+        taken = one.takes(0)
+        if one.operation == "dequantize" and taken is not None and taken.is_constant and one.outputs:
+            constants[one.outputs[0].index] = taken
+    for one in operators:
+        yield replace(one, inputs=tuple(each and constants.get(each.index, each) for each in one.inputs))
 
 
 def _at(tensors: list[Tensor], index: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -128,18 +128,13 @@ def read(graph: Graph) -> Network:
     pairs = dict(affine_maps(graph))
     starts = {affine.first.index: name for name, affine in pairs.items()}
     inside = {affine.last.index for affine in pairs.values()}
-    float16 = {
-        one.outputs[0].index: one.inputs[0]
-        for one in graph.operators
-        if one.operation == "dequantize" and one.inputs[0] is not None and one.inputs[0].is_constant
-    }
     nodes = []
     for operator in graph.operators:
         if operator.index in starts:
             name = starts[operator.index]
             nodes.append(_pair(name, pairs[name]))
         elif operator.index not in inside:
-            nodes.append(_node(operator, float16))
+            nodes.append(_node(operator))
     return Network(
         tuple(Value(one.label, one.signature, one.dtype) for one in graph.inputs),
         tuple(Value(one.label, one.signature, one.dtype) for one in graph.outputs),
@@ -158,17 +153,16 @@ def _pair(name: str, affine: Affine) -> Node:
         network.BATCH_NORM,
         (affine.x.label,),
         (affine.last.outputs[0].label,),
-        Kernel(scale, affine.shifts, scale.size, affine.scale.dtype, *steps),
+        Kernel(scale, affine.shifts, scale.size, _float_type(affine.scale), *steps),
         layer=name,
         activation=affine.last.activation,
         folded=True,
     )
 
 
-def _node(operator: Operator, float16: Mapping[int, Tensor]) -> Node:
-    inputs = [float16.get(one.index, one) if one is not None else None for one in operator.inputs]
-    kernel, kind, x = _kernel(operator, inputs)
-    taken = [x] if kernel is not None else [one for one in inputs if one is not None and not one.is_constant]
+def _node(operator: Operator) -> Node:
+    kernel, kind, x = _kernel(operator)
+    taken = [x] if kernel is not None else [one for one in operator.inputs if one is not None and not one.is_constant]
     return Node(
         f"operator {operator.index}",
         kind or _PASSING.get(operator.operation, operator.operation),
@@ -183,13 +177,12 @@ _LINEAR = {"conv": (0, 1, 2), "depthwise conv": (0, 1, 2), "fully connected": (0
 """Where input, weights and bias are among an operator's inputs."""
 
 
-def _kernel(operator: Operator, inputs: list[Tensor | None]) -> tuple[Kernel | None, str, Tensor | None]:
+def _kernel(operator: Operator) -> tuple[Kernel | None, str, Tensor | None]:
     """Return the constants of a linear operation, its kind and its input; no kernel and kind for everything else."""
     places = _LINEAR.get(operator.operation)
-    if places is None or len(inputs) <= max(places[:2]):
+    if places is None:
         return None, "", None
-    x, weights = inputs[places[0]], inputs[places[1]]
-    bias = inputs[places[2]] if len(inputs) > places[2] else None
+    x, weights, bias = (operator.takes(place) for place in places)
     if x is None or weights is None or not weights.is_constant or (bias is not None and not bias.is_constant):
         return None, "", None
     numbers, kind, groups = weights.values, network.CONVOLUTION, 1
@@ -214,7 +207,12 @@ def _assembled(numbers: Array, groups: int, weights: Tensor, bias: Tensor | None
         numbers,
         None if bias is None else bias.values.reshape(-1),
         max(groups, 1),
-        weights.dtype if not quantised else "float32",
+        _float_type(weights),
         step if quantised else None,
         np.broadcast_to(bias.scales, (outputs,)) if bias is not None and units else None,
     )
+
+
+def _float_type(tensor: Tensor) -> str:
+    """Return the type to which the numbers of a constant were rounded; that of quantised ones says their step."""
+    return tensor.dtype if tensor.stored.dtype.kind == "f" else "float32"
