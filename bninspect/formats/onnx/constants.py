@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bninspect.errors import DamagedFile
 from bninspect.formats.onnx import tensor
 from bninspect.formats.onnx.model import Graph, Node
+from bninspect.names import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,14 +88,22 @@ class Constants:
 
 
 def dequantised(values: Constant, step: Constant, zero: Constant | None, axis: int) -> Constant:
-    """Return `(values - zero) * step` in float64; `step` and `zero` run along `axis` unless they are single numbers."""
+    """Return `(values - zero) * step` in float64; `step` and `zero` run along `axis` unless they are single numbers.
+
+    Raises:
+        DamagedFile: there are several of them, but not one for each place along the axis.
+    """
     rank = values.values.ndim
     steps = step.values.astype(np.float64).reshape(-1)
     zeros = np.zeros(1) if zero is None else zero.values.astype(np.float64).reshape(-1)
     place = axis % rank if rank else 0
 
     def along(numbers: Array) -> Array:
+        if numbers.size != 1 and (not rank or values.values.shape[place] != numbers.size):
+            why = f"{printable(values.name)} of shape {values.values.shape} has {numbers.size} steps along axis {axis}"
+            raise DamagedFile("this model is damaged", why=why)
         return numbers.reshape([-1 if one == place else 1 for one in range(rank)]) if numbers.size > 1 else numbers
 
-    wide = (values.values.astype(np.float64) - along(zeros)) * along(steps)
+    with np.errstate(all="ignore"):
+        wide = (values.values.astype(np.float64) - along(zeros)) * along(steps)
     return Constant(wide, values.dtype, values.name, steps, place)

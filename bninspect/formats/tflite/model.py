@@ -96,13 +96,22 @@ class Tensor:
 
     @cached_property
     def values(self) -> Array:
-        """The numbers that the stored ones stand for: the same ones, or (stored - zero) * scale in float64."""
+        """The numbers that the stored ones stand for: the same ones, or (stored - zero) * scale in float64.
+
+        Raises DamagedFile as `stored`, or if there are several scales, but not one for each place along the axis.
+        """
         if self.stored.dtype.kind == "f" or not self.scales.size:
             return self.stored
-        rank = len(self.shape)
-        shape = [-1 if one == self.axis else 1 for one in range(rank)] if self.scales.size > 1 else [1] * rank
+        shape = [1] * len(self.shape)
+        if self.scales.size > 1:
+            if not 0 <= self.axis < len(shape) or self.shape[self.axis] != self.scales.size:
+                why = f"tensor {printable(self.name)} of shape {self.shape} has {self.scales.size} scales"
+                raise DamagedFile("this model is damaged", why=f"{why} along axis {self.axis}")
+            shape[self.axis] = -1
         zeros = self.zeros if self.zeros.size == self.scales.size else np.zeros(self.scales.size)
-        return (self.stored.astype(np.float64) - zeros.reshape(shape)) * self.scales.astype(np.float64).reshape(shape)
+        with np.errstate(all="ignore"):
+            centred = self.stored.astype(np.float64) - zeros.reshape(shape)
+            return centred * self.scales.astype(np.float64).reshape(shape)
 
 
 @dataclass(frozen=True, eq=False)

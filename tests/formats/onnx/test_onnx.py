@@ -278,6 +278,22 @@ def test_quantised_weights_are_multiples_of_their_step(tmp_path: Path) -> None:
     np.testing.assert_array_equal(node.kernel.weights[0], expected)
 
 
+@pytest.mark.parametrize(("steps", "axis"), [(5, 0), (4, 1), (1000, 2)])
+def test_steps_that_do_not_fit_are_not_repeated(tmp_path: Path, steps: int, axis: int) -> None:
+    arrays: dict[str, Array] = {
+        "q": np.ones((4, 3, 1, 1), np.int8),
+        "ws": np.ones(steps, np.float32),
+        "z": np.zeros(steps, np.int8),
+    }
+    nodes = [
+        build.node("DequantizeLinear", ["q", "ws", "z"], ["w"], "dq", axis=axis),
+        build.node("Conv", ["x", "w"], ["y"], "conv"),
+    ]
+    (tmp_path / "m.onnx").write_bytes(build.model(build.graph(nodes, arrays)))
+    with pytest.raises(DamagedFile, match=rf"has {steps} steps along axis {axis}"):
+        container.read_network(tmp_path / "m.onnx")
+
+
 def test_against_the_onnx_package(tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="onnx is not installed")
     import onnx.numpy_helper
