@@ -34,6 +34,7 @@ from bninspect.vectors import Vector
 
 _FORMS = (Form.CENTRED, Form.AFFINE, Form.FOLDED)
 RETURNED = "returned"
+_OTHERS = "write <layer>/x beside <layer>/y: that tells whether these are outputs for other vectors"
 _PROBED = f"the layer {vectors.PROBE} is that of the vectors, in which no two hypotheses agree"
 _UNPROBED = f"nothing was returned for {vectors.PROBE}: what this model's parameters cannot tell apart is not tested"
 
@@ -127,7 +128,8 @@ def _layer(
         return describing.describe(layer, found, LayerStatus.VERIFIED, "", (comparison,))
     others = [one.layer for one in every if one is not vector and one.layer.channels == layer.channels]
     explanation = causes.explain(layer, [causes.sample(layer, observation, forms=_FORMS)], others)
-    wrong = rules.judged((_finding(comparison, explanation),), layer.name, settings)
+    hint = _OTHERS if given is None and not explanation.causes else ""
+    wrong = rules.judged((_finding(comparison, explanation, hint),), layer.name, settings)
     described = describing.describe(layer, (*found, *wrong), LayerStatus.MISMATCH, "", (comparison,))
     return replace(described, explanation=explanation)
 
@@ -157,14 +159,14 @@ def _compared(vector: Vector, observation: Observation, expected: Array, setting
     )
 
 
-def _finding(comparison: Comparison, explanation: Explanation) -> Finding:
+def _finding(comparison: Comparison, explanation: Explanation, hint: str) -> Finding:
     where = f", channel {comparison.worst.channel}" if comparison.worst else ""
     counted = f"{comparison.violations} of {comparison.elements} values returned are"
     evidence = {"violations": comparison.violations, "channels": list(comparison.channels), "ratio": comparison.ratio}
     if comparison.ratio is None:
-        return Finding("BN202", Severity.ERROR, f"{counted} not finite on one side or on both{where}", evidence, "")
+        return Finding("BN202", Severity.ERROR, f"{counted} not finite on one side or on both{where}", evidence, hint)
     message = f"{counted} beyond the bound, worst {comparison.ratio:.3g} x bound{where}: {explanation.sentence}"
-    return Finding("BN301", Severity.ERROR, message, evidence, "")
+    return Finding("BN301", Severity.ERROR, message, evidence, hint)
 
 
 def _listed(names: Any) -> str:

@@ -9,6 +9,7 @@ hypotheses agree.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -65,7 +66,7 @@ class Vector:
 def vectors(checkpoint: Checkpoint, seed: int) -> tuple[Vector, ...]:
     """Return the inputs for every layer of a model, the probe last. The same model and seed give the same bytes.
 
-    Those of a layer are the same whichever others are chosen beside it.
+    Those of a layer are the same whichever others are chosen beside it, and others for any other parameter.
 
     Raises:
         UsageError: a layer lacks what the formula needs, or uses other than its moving statistics.
@@ -117,7 +118,18 @@ def _vector(layer: BatchNorm, key: str, seed: int) -> Vector:
     lengths = {one: of.mean.shape[one] if len(axis) > 1 else layer.channels for one in axis}
     free = chain(_LENGTHS, repeat(1))
     shape = tuple(lengths[place] if place in lengths else next(free) for place in range(rank))
-    return Vector(layer, key, axis, _inputs(of, shape, axis, (seed, *key.encode())))
+    return Vector(layer, key, axis, _inputs(of, shape, axis, (seed, *_identity(layer, key))))
+
+
+def _identity(layer: BatchNorm, key: str) -> bytes:
+    """Return a number that another layer, other parameters or another epsilon do not have.
+
+    The inputs lie so many deviations off the mean, so that what is right for them hardly depends on either: were they
+    in the same order for all, outputs for the vectors of another epsilon would be right here, too.
+    """
+    parts = [key.encode(), repr((layer.epsilon, layer.axis)).encode()]
+    parts += [name.encode() + np.ascontiguousarray(array).tobytes() for name, array in layer.arrays.items()]
+    return hashlib.sha256(b"\0".join(parts)).digest()
 
 
 def _inputs(of: Parameters, shape: tuple[int, ...], axis: tuple[int, ...], seed: tuple[int, ...]) -> Array:

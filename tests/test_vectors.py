@@ -109,6 +109,19 @@ def test_a_layer_has_the_same_vectors_whatever_is_chosen_beside_it(tmp_path: Pat
     assert len({vector.x.tobytes()[:64] for vector in vectors.vectors(CHECKPOINT, 0)}) == len(names)
 
 
+@pytest.mark.parametrize("changed", ["epsilon", "moving_mean", "moving_variance"])
+def test_outputs_for_the_vectors_of_another_model_are_wrong(tmp_path: Path, changed: str) -> None:
+    """The inputs are so many deviations off the mean: what is expected of them hardly depends on either."""
+    path = _returned(tmp_path)
+    first = CHECKPOINT.layers[0]
+    value = 1e-5 if changed == "epsilon" else frozen(first.arrays[changed] * 1.5)
+    checkpoint = replace(CHECKPOINT, layers=(replace(first, **{changed: value}), *CHECKPOINT.layers[1:]))  # type: ignore[arg-type]
+    wrong, *others = returned.report(checkpoint, path, Settings()).layers
+    assert wrong.status is LayerStatus.MISMATCH
+    assert all(one.status is LayerStatus.VERIFIED for one in others)
+    assert any("<layer>/x beside" in finding.hint for finding in wrong.findings)
+
+
 def test_the_expected_outputs_are_no_runtimes(tmp_path: Path) -> None:
     (tmp_path / "v.npz").write_bytes(vectors.encode(CHECKPOINT, 0))
     with pytest.raises(UsageError, match="the expected outputs themselves"):

@@ -18,4 +18,5 @@ for layer in json.loads(str(vectors["__vectors__"]))["layers"]:
     answer = subprocess.run([program, layer["name"]], input=inner.tobytes(), capture_output=True, check=True).stdout
     y = np.frombuffer(answer, np.float32).reshape(inner.shape)
     outputs[f"{layer['key']}/y"] = np.moveaxis(y, -1, axis)
+    outputs[f"{layer['key']}/x"] = x  # so that nobody takes them for the outputs of other vectors
 np.savez(target, **outputs)
