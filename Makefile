@@ -15,9 +15,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
 
-demo: setup  ## verify a trained model, and export its parameters
-	$(BIN)/bninspect verify sample_models/keras2_digits.h5
+demo: setup  ## what a trained model holds; verify it, and an export of it
 	$(BIN)/bninspect inspect sample_models/keras2_digits.h5
+	$(BIN)/bninspect verify sample_models/keras2_digits.h5 --against sample_models/keras2_digits.tflite
 
 test: setup  ## all tests
 	$(BIN)/python -m pytest -n auto --dist loadfile

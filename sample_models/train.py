@@ -119,6 +119,13 @@ class Manifest:
         entry |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "layers": layers}
         print(f"{name:40} {len(content):7} bytes  accuracy {entry['accuracy']}", flush=True)
 
+    def add_export(self, name: str, source: str, made: str) -> None:
+        """Note the file `name`, which was made from the model `source`."""
+        content = (FOLDER / name).read_bytes()
+        entry = self.content.setdefault("exports", {}).setdefault(name, {"verify": {}})
+        entry |= {"of": source, "made": made, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        print(f"{name:40} {len(content):7} bytes", flush=True)
+
     def save(self, versions: dict[str, str]) -> None:
         """Write the manifest with the versions that made the models."""
         self.content["versions"] = versions
@@ -206,6 +213,16 @@ def write_damaged(manifest: Manifest, gamma: bytes) -> None:
     manifest.add("broken_bit.keras", "keras3_digits.keras with one bit of a gamma flipped, CRC untouched")
 
 
+def write_exports(manifest: Manifest, tf: Any, api: Any) -> None:
+    """Write what TFLite's converter makes of a model, and what it makes of it with another epsilon."""
+    model = api.models.load_model(FOLDER / "keras2_digits.h5")
+    (FOLDER / "keras2_digits.tflite").write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    manifest.add_export("keras2_digits.tflite", "keras2_digits.h5", "by TFLite's converter")
+    model.get_layer("batch_normalization_1").epsilon = 1e-5
+    (FOLDER / "broken_epsilon.tflite").write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    manifest.add_export("broken_epsilon.tflite", "keras2_digits.h5", "with epsilon 1e-5 in batch_normalization_1")
+
+
 def main() -> None:
     """Train and write everything."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -218,6 +235,7 @@ def main() -> None:
     manifest, task = Manifest(FOLDER / "manifest.json"), digits()
     write_keras2(manifest, tf_keras, task)
     write_keras3(manifest, keras, task)
+    write_exports(manifest, tf, tf_keras)
     modules = (tf, tf_keras, keras, h5py, np)
     manifest.save({module.__name__: module.__version__ for module in modules})
 

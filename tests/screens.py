@@ -35,7 +35,8 @@ _NOISE = re.compile(
 # What depends on the processor, the clock or the installed framework, and is not what a screen is there to show.
 _VARYING = (
     (r"\d[\d.e+-]* of the (rounding )?bound( at \S+, channel \d+)?", "RATIO of the bound"),
-    (r"(tf-keras|keras|Keras|tensorflow|TensorFlow) \d+\.\d+\.\d+", r"\1 VERSION"),
+    (r"output [\d.e+-]+|output within [\d.e+-]+", "output NUMBER"),
+    (r"(LiteRT|tf-keras|keras|Keras|tensorflow|TensorFlow) \d+\.\d+\.\d+", r"\1 VERSION"),
     (r" \((CPU|GPU)[^)]*\)", ""),
     (r"bninspect \d+\.\d+\.\d+\S*", "bninspect VERSION"),
     (r"\b\d+(\.\d+)? ?s\b", "SECONDS"),

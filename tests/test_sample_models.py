@@ -19,7 +19,9 @@ import pytest
 from bninspect import formats
 
 FOLDER = Path(__file__).parents[1] / "sample_models"
-MODELS: dict[str, dict[str, Any]] = json.loads((FOLDER / "manifest.json").read_text())["models"]
+MANIFEST = json.loads((FOLDER / "manifest.json").read_text())
+MODELS: dict[str, dict[str, Any]] = MANIFEST["models"]
+EXPORTS: dict[str, dict[str, Any]] = MANIFEST["exports"]
 TRAINED = [name for name, entry in MODELS.items() if entry["layers"] is not None]
 CASES = [(name, case) for name, entry in MODELS.items() for case in entry["verify"]]
 EXIT_CODES = {"pass": 0, "fail": 1, "error": 3, "empty": 5}
@@ -103,6 +105,21 @@ def test_exit_code(name: str, code: int) -> None:
     assert json.loads(done.stdout)["summary"]["exit_code"] == code
 
 
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("name", EXPORTS)
+def test_export(name: str) -> None:
+    expected = EXPORTS[name]["verify"]
+    done = _verify(EXPORTS[name]["of"], "--against", name)
+    assert done.returncode == expected["exit_code"], done.stderr
+    layers = json.loads(done.stdout)["models"][0]["layers"]
+    assert _layers({"layers": layers}, "verified") == expected["verified"]
+    assert [one["name"] for one in layers if one["counterpart"]["inherited"]] == expected.get("inherited", [])
+    wrong = [one for one in layers if one["status"] == "mismatch" and not one["counterpart"]["inherited"]]
+    causes = [one["counterpart"]["explanation"]["causes"][0]["sentence"] for one in wrong]
+    assert len(causes) == ("says" in expected)
+    assert all(cause.startswith(expected["says"]) for cause in causes)
+
+
 @pytest.mark.parametrize("name", TRAINED)
 def test_read_is_what_the_framework_saved(name: str) -> None:
     checkpoint = formats.read(FOLDER / name)
@@ -122,10 +139,10 @@ def test_read_is_what_the_framework_saved(name: str) -> None:
 
 
 def test_manifest_lists_every_file_as_it_is() -> None:
-    files = {path.name for path in FOLDER.iterdir() if path.suffix in {".h5", ".keras"}}
-    assert files == set(MODELS)
+    files = {path.name for path in FOLDER.iterdir() if path.suffix in {".h5", ".keras", ".tflite"}}
+    assert files == {*MODELS, *EXPORTS}
     sizes = []
-    for name, entry in MODELS.items():
+    for name, entry in [*MODELS.items(), *EXPORTS.items()]:
         content = (FOLDER / name).read_bytes()
         assert hashlib.sha256(content).hexdigest() == entry["sha256"], name
         assert entry["verify"], name
