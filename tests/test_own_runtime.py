@@ -60,7 +60,9 @@ def test_right_program(example: Path, folded: tuple[str, ...]) -> None:
     assert code == 0
     (found,) = report["models"]
     layers = found["layers"]
-    assert len(layers) == len(np.load(example / "outputs.npz").files) > 1
+    returned = np.load(example / "outputs.npz").files
+    assert sorted(returned) == sorted(f"{layer['name']}/{which}" for layer in layers for which in "xy")
+    assert len(layers) > 1
     assert {layer["status"] for layer in layers} == {"verified"}
     assert all(layer["comparisons"][0]["elements"] == 105 * layer["channels"] for layer in layers)
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bninspect import network
+from bninspect.errors import DamagedFile
 from bninspect.formats.onnx import norms
 from bninspect.formats.onnx.constants import Constant, Constants, dequantised
+from bninspect.names import printable
 from bninspect.network import Kernel, Network, Node
 from bninspect.records import Statistics
 
@@ -106,12 +108,19 @@ def _assembled(numbers: Array, bias: Constant | None, groups: int, weights: Cons
         step = np.full(1, step.max())
     return Kernel(
         numbers,
-        None if bias is None else np.broadcast_to(bias.values.reshape(-1), (outputs,)),
+        None if bias is None else _per_output(bias.values.reshape(-1), outputs, bias.name),
         groups,
         weights.dtype if weights.step is None else "float32",
         None if step is None else np.broadcast_to(step, (outputs,)),
-        None if bias is None or bias.step is None else np.broadcast_to(bias.step, (outputs,)),
+        None if bias is None or bias.step is None else _per_output(bias.step, outputs, bias.name),
     )
+
+
+def _per_output(numbers: Array, outputs: int, name: str) -> Array:
+    """Return one number for each output. Raises DamagedFile if there are neither that many nor one for all."""
+    if numbers.size not in {1, outputs}:
+        raise DamagedFile("this model is damaged", why=f"{printable(name)} has {numbers.size} of {outputs} numbers")
+    return np.broadcast_to(numbers, (outputs,))
 
 
 def _quantised(node: Stored, constants: Constants) -> tuple[Kernel | None, str]:
@@ -123,6 +132,8 @@ def _quantised(node: Stored, constants: Constants) -> tuple[Kernel | None, str]:
     weights = dequantised(stored, step, zero, 0)
     groups = node.integer("group", 1)
     if bias is not None:
+        if scale.values.size != 1:
+            raise DamagedFile("this model is damaged", why=f"{printable(scale.name)} is not a single step")
         # The bias is in units of the product of both steps (onnx/defs/quantization).
         unit = Constant(scale.values.reshape(-1) * step.values.reshape(-1), "float32", step.name)
         bias = dequantised(bias, unit, None, 0)

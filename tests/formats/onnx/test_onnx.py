@@ -294,6 +294,15 @@ def test_steps_that_do_not_fit_are_not_repeated(tmp_path: Path, steps: int, axis
         container.read_network(tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize("length", [3, 5])
+def test_a_bias_of_another_length_is_damage(tmp_path: Path, length: int) -> None:
+    arrays = {"w": np.ones((4, 3, 1, 1), np.float32), "b": np.ones(length, np.float32)}
+    conv = build.node("Conv", ["x", "w", "b"], ["y"], "conv")
+    (tmp_path / "m.onnx").write_bytes(build.model(build.graph([conv], arrays)))
+    with pytest.raises(DamagedFile, match=f"b has {length} of 4 numbers"):
+        container.read_network(tmp_path / "m.onnx")
+
+
 def test_against_the_onnx_package(tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="onnx is not installed")
     import onnx.numpy_helper
