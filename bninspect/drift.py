@@ -131,7 +131,8 @@ class Watch:
         yield from self._once(
             "drift",
             moving,
-            f"the moving statistics are behind: within the steps that they average they move by {most:.2g} deviations",
+            f"the moving statistics are behind: within the steps that they average they move by {most:.2g} deviations: "
+            "lower the momentum, or train on at a lower learning rate",
         )
 
     def _leftover(self, names: list[str]) -> str:

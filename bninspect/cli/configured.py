@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ class Configured(click.Command):
             _check_names(found.table, ctx)
             ctx.default_map, rules = _defaults(self, ctx, found)
         rest = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:
+            _check_environment(self, ctx)
         if _reports(self):
             ctx.params.update(rules)
             _tell_expired(rules, ctx)
@@ -88,6 +91,16 @@ def _options(command: click.Command) -> dict[str, click.Option]:
 def _reports(command: click.Command) -> bool:
     """Return whether a command judges models: what is configured for all of them is for these."""
     return "fail_on" in _options(command)
+
+
+def _check_environment(command: click.Command, context: click.Context) -> None:
+    """Raise UsageError for an environment variable that looks like one of this command's options and is none."""
+    prefix = f"{context.auto_envvar_prefix}_"
+    options = _options(command).values()
+    known = {f"{prefix}{option.name}".upper() for option in options if option.allow_from_autoenv}
+    for name in os.environ:
+        if name.startswith(prefix) and name not in known:
+            raise unknown(name, "the environment", sorted(known), f"it takes {', '.join(sorted(known))}")
 
 
 def _check_names(table: Table, context: click.Context) -> None:
@@ -182,6 +195,6 @@ def _wanted(option: click.Option) -> tuple[tuple[type, ...], str]:
 
 def _tell_expired(rules: Mapping[str, Any], context: click.Context) -> None:
     for rule in rules.get("ignores", ()):
-        if rule.expired and not context.params["quiet"]:
+        if rule.expired:  # under --quiet too: it may be why the gate is closed
             about = f"{printable(rule.rule)} in {printable(rule.layers)}"
             say(f"note: the ignore of {about} ended on {rule.until}: it counts again ({where(context, 'ignores')})")

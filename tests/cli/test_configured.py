@@ -169,6 +169,18 @@ def test_a_typo_on_the_command_line_loosens_nothing_either(project: Path, capfd:
     assert "no rule begins with 'BN7'" in refused(capfd, "--select", "BN1,BN7")
 
 
+def test_a_typo_in_the_environment_loosens_nothing_either(
+    project: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BNINSPECT_VERIFY_FAILON", "note")  # of another command
+    assert lint(capfd)[0] == 1
+    monkeypatch.setenv("BNINSPECT_LINT_FAILON", "note")
+    said = refused(capfd)
+    assert "unknown key 'BNINSPECT_LINT_FAILON' in the environment" in said
+    assert "did you mean BNINSPECT_LINT_FAIL_ON?" in said
+    assert run(["lint", "--help"]) == 0
+
+
 def test_common_options_are_for_commands_that_judge(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     configure(project, 'layer = ["*_1"]\nformat = "junit"\n')
     assert run(["export", "keras3_digits.h5", "--format", "csv", "-o", "-"]) == 0
@@ -196,7 +208,7 @@ def test_an_ignore_has_its_reason_in_the_report_and_ends(project: Path, capfd: p
 
     def ignored(text: str) -> tuple[int, str | None, str]:
         configure(project, text)
-        code = run(["lint", FAILING, "--json"])
+        code = run(["lint", FAILING, "--json", "--quiet"])
         said = capfd.readouterr()
         (found,) = json.loads(said.out)["models"][0]["layers"][2]["findings"]
         return code, found["ignored"], said.err
