@@ -70,11 +70,11 @@ class Judge:
         if observation.x.shape != observation.y.shape:
             return
         if observation.replay is not None:
-            if not _not_comparable(layer) and _same_shapes(layer, observation):
+            if not not_comparable(layer) and _same_shapes(layer, observation):
                 seen.replayed.see(observation, observation.replay, layer, tolerance=allowed)
             return
         seen.training |= observation.training
-        if observation.training or _not_comparable(layer) or not _same_shapes(layer, observation):
+        if observation.training or not_comparable(layer) or not _same_shapes(layer, observation):
             return
         comparison = compare.judge(observation, layer, tolerance=allowed)
         if not comparison.agrees and comparison.ratio is not None and len(seen.samples) < _SAMPLES:
@@ -124,7 +124,7 @@ def _stranger(name: str) -> LayerReport:
     return describe(BatchNorm(name, None, None, None, None), (), LayerStatus.UNVERIFIED, reason)
 
 
-def _not_comparable(layer: BatchNorm) -> str:
+def not_comparable(layer: BatchNorm) -> str:
     """Return why the formula cannot be computed for a layer; empty if it can."""
     if layer.statistics is Statistics.FOLDED:
         return "" if layer.arrays else "the file does not hold its scale and shift"
@@ -140,7 +140,7 @@ def _not_comparable(layer: BatchNorm) -> str:
 
 
 def _status(layer: BatchNorm, seen: _Seen, run: Run, settings: Settings) -> tuple[LayerStatus, str]:
-    if why := _not_comparable(layer):
+    if why := not_comparable(layer):
         return LayerStatus.UNVERIFIED, why
     compared = (*seen.comparisons.values(), *seen.replayed.comparisons.values())
     if seen.findings or any(not comparison.agrees for comparison in compared):

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from bninspect import causes, compare, describing, npy, rules, selection, summary, vectors, wire
+from bninspect import causes, compare, describing, judging, npy, rules, selection, summary, vectors, wire
 from bninspect.against import outputs
 from bninspect.errors import UsageError
 from bninspect.formula import Parameters
 from bninspect.names import printable
 from bninspect.records import (
     Array,
+    BatchNorm,
     Checkpoint,
     Comparison,
     Evidence,
@@ -64,21 +65,22 @@ def report(checkpoint: Checkpoint, path: Path, settings: Settings) -> ModelRepor
     """
     arrays = npy.read(path)
     chosen = tuple(layer for layer in checkpoint.layers if selection.wanted(layer.name, settings))
-    every = vectors.vectors(replace(checkpoint, layers=chosen), settings.seed)
+    reasons = {layer.name: why for layer in chosen if (why := judging.not_comparable(layer))}
+    testable = tuple(layer for layer in chosen if layer.name not in reasons)
+    every = vectors.vectors(replace(checkpoint, layers=testable), settings.seed)
     known = {f"{vector.key}/y" for vector in every}
-    if not known & arrays.keys():
+    if testable and not known & arrays.keys():
         raise UsageError(
             f"{path} holds no outputs for this model",
             why=f"it has {_listed(arrays)}, not {_listed(known)}",
             hint="write what your runtime returned as <layer>/y with numpy.savez: bninspect vectors says for what",
         )
+    returned = f"{vectors.PROBE}/y" in arrays
+    judged = iter([_layer(vector, every, arrays, path, settings) for vector in every[: len(every) - (not returned)]])
     layers = tuple(
-        replace(
-            _layer(vector, every, arrays, path, settings), tolerance=selection.tolerance(vector.layer.name, settings)
-        )
-        for vector in every
-        if vector.key != vectors.PROBE or f"{vector.key}/y" in arrays
+        _untested(layer, reasons[layer.name], settings) if layer.name in reasons else next(judged) for layer in chosen
     )
+    layers += tuple(judged)  # the probe, the last of the vectors
     return ModelReport(
         path=checkpoint.path,
         sha256=checkpoint.sha256,
@@ -88,12 +90,24 @@ def report(checkpoint: Checkpoint, path: Path, settings: Settings) -> ModelRepor
         status=summary.model_status(layers, (), settings.fail_on),
         runtime=printable(path.name),
         evidence=Evidence.LAYER,
-        notes=(*checkpoint.notes, _PROBED if f"{vectors.PROBE}/y" in arrays else _UNPROBED),
+        notes=(*checkpoint.notes, _PROBED if returned else _UNPROBED),
         layers=layers,
     )
 
 
+def _untested(layer: BatchNorm, reason: str, settings: Settings) -> LayerReport:
+    found = rules.judged(rules.check(layer), layer.name, settings)
+    return describing.describe(layer, found, LayerStatus.UNVERIFIED, reason)
+
+
 def _layer(
+    vector: Vector, every: tuple[Vector, ...], arrays: Mapping[str, Array], path: Path, settings: Settings
+) -> LayerReport:
+    report = _judged(vector, every, arrays, path, settings)
+    return replace(report, tolerance=selection.tolerance(vector.layer.name, settings))
+
+
+def _judged(
     vector: Vector, every: tuple[Vector, ...], arrays: Mapping[str, Array], path: Path, settings: Settings
 ) -> LayerReport:
     layer = vector.layer
@@ -107,7 +121,7 @@ def _layer(
         raise UsageError(
             f"{printable(path.name)} holds outputs for other vectors",
             why=f"its {printable(vector.key)}/x is not that of this model with seed {settings.seed}",
-            hint="make the vectors from this very model, and give --seed if they were made with one",
+            hint="make the vectors from this very model, and give the same --seed and --epsilon to both commands",
         )
     if returned.dtype.kind not in "fiu":
         raise UsageError(f"{printable(vector.key)}/y holds {returned.dtype}", why="only numbers can be compared")

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,6 +121,24 @@ def test_outputs_for_the_vectors_of_another_model_are_wrong(tmp_path: Path, chan
     assert wrong.status is LayerStatus.MISMATCH
     assert all(one.status is LayerStatus.VERIFIED for one in others)
     assert any("<layer>/x beside" in finding.hint for finding in wrong.findings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"epsilon": None}, "does not state epsilon"), ({"statistics": Statistics.BATCH}, "statistics of each batch")],
+)
+def test_what_has_no_vectors_is_unverified(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    path = _returned(tmp_path)
+    first, second, third = CHECKPOINT.layers
+    checkpoint = replace(CHECKPOINT, layers=(first, replace(second, **changes), third))
+    report = returned.report(checkpoint, path, Settings())
+    assert [one.name for one in report.layers] == ["block/bn", "first", "several", "__probe__"]
+    assert report.layers[1].status is LayerStatus.UNVERIFIED
+    assert reason in report.layers[1].reason
+    assert report.status is Status.ERROR
+    # Nothing that could be tested is left: that is no wrong usage.
+    alone = returned.report(replace(checkpoint, layers=checkpoint.layers[1:2]), path, Settings())
+    assert alone.status is Status.ERROR
 
 
 def test_the_expected_outputs_are_no_runtimes(tmp_path: Path) -> None:
