@@ -86,7 +86,8 @@ def run(arguments: Sequence[str]) -> int:
         show_error(error.what, error.why, error.hint)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        show_error("interrupted")
+        resumed = any(argument.startswith("--resume") for argument in arguments)
+        show_error("interrupted", hint="the same command goes on where this one ended" if resumed else "")
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone, for instance `| head`; nothing more can be said to it.

@@ -226,16 +226,25 @@ def test_no_report_replaces_a_model_that_a_folder_holds(
     assert "it is the file that is being read" in capfd.readouterr().err
 
 
-def test_an_interrupt_with_several_jobs_leaves_no_process_and_no_traceback(models: Path) -> None:
+@pytest.mark.parametrize(
+    ("output", "hint"),
+    [
+        (("-o", "jsonl=r.jsonl"), ""),
+        (("--resume", "r.jsonl"), "\n  hint: the same command goes on where this one ended"),
+    ],
+)
+def test_an_interrupt_with_several_jobs_leaves_no_process_and_no_traceback(
+    models: Path, output: tuple[str, str], hint: str
+) -> None:
     for number in range(60):
         shutil.copy(models / "good0.h5", models / f"more{number}.h5")
-    command = [sys.executable, "-P", "-m", "bninspect", "lint", "models", "-j", "3", "-o", "jsonl=r.jsonl"]
+    command = [sys.executable, "-P", "-m", "bninspect", "lint", "models", "-j", "3", *output]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         while not Path("r.jsonl").exists() or Path("r.jsonl").read_text().count("\n") < 3:
             time.sleep(0.02)
         children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
         running.send_signal(2)
         _, said = running.communicate(timeout=60)
-    assert (running.returncode, said.strip()) == (130, "error: interrupted")
+    assert (running.returncode, said.strip()) == (130, f"error: interrupted{hint}")
     assert not any(Path(f"/proc/{child}").exists() for child in children)
     assert json_lines.models(Path("r.jsonl").read_text())
