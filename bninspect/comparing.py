@@ -101,6 +101,8 @@ class _Ran:
     notes: tuple[str, ...] = ()
     reason: str = ""
     """Why it cannot be run."""
+    loud: bool = False
+    """Whether the input is two samples, the second one loud."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,13 +139,34 @@ def _exported(export: Checkpoint, settings: Settings) -> _Ran:
         if export.code and not settings.trust:
             raise RuntimeFailure("it is not run", why=f"{printable(export.code[0])} is code (run it with --trust)")
         session = runtime.open(export, mine)
-        data, notes = graph_run.ready(session, mine)
+        data, notes, loud = _fed(session, mine)
     except (MissingPackage, RuntimeFailure) as error:
         # Its numbers can be held against the model all the same, if they can be read without it.
         with contextlib.suppress(UnreadableFile):
             return _unrun(export, mine, error)
         raise
-    return _Ran(session, session.network or formats.read_network(Path(export.path)), data, notes)
+    return _Ran(session, session.network or formats.read_network(Path(export.path)), data, notes, loud=loud)
+
+
+def _fed(session: Session, settings: runtimes.RunSettings) -> tuple[Mapping[str, Array], tuple[str, ...], bool]:
+    """Return input that the export accepts, notes, and whether it is two samples, the second one loud.
+
+    For numbers around 1 relu6 is relu: an export that has one for the other would be right.
+    """
+    many = bool(session.inputs) and all(one.shape[:1] == (None,) for one in session.inputs)
+    if many and settings.input_path is None and not settings.input_shapes:
+        with contextlib.suppress(RuntimeFailure):  # some graphs say that they take any number, and take one
+            data, notes = graph_run.ready(session, replace(settings, batch=2))
+            return {name: _with_loud_sample(values) for name, values in data.items()}, notes, True
+    return *graph_run.ready(session, settings), False
+
+
+def _with_loud_sample(values: Array) -> Array:
+    if values.dtype.kind != "f":
+        return values
+    louder = values.copy()
+    louder[1:] *= outputs.LOUD
+    return louder
 
 
 def _unrun(export: Checkpoint, settings: runtimes.RunSettings, error: BninspectError) -> _Ran:
@@ -174,9 +197,9 @@ def _held(found: Source, network: Network, ran: _Ran, checkpoint: Checkpoint) ->
     ends = _Ends()
     if values is not None and not quantised:
         fast = {one.name: fast[one.name] for one in network.outputs if one.name in fast}
-        ends = _ends(found, values, fast, len(norms), dtype)
+        ends = _ends(found, values, fast, len(norms), dtype, loud=ran.loud)
     called = {norm: call for norm, call in calls.items() if call is not None}
-    seen = Seen(called, values, quantised, dtype, ends.compared, ran.reason)
+    seen = Seen(called, values, quantised, dtype, ran.loud, ends.compared, ran.reason)
     judged, same = verdicts.judge(norms, paired, found.network, network, seen)
     if quantised:
         notes = (*notes, "its weights are quantised: they are held against half a step, its outputs are not compared")
@@ -213,15 +236,17 @@ def _values(
     return values, ran.session.optimised(ran.data), ()
 
 
-def _ends(found: Source, values: Mapping[str, Array], fast: Mapping[str, Array], depth: int, dtype: str) -> _Ends:
+def _ends(
+    found: Source, values: Mapping[str, Array], fast: Mapping[str, Array], depth: int, dtype: str, *, loud: bool
+) -> _Ends:
     """Compare the outputs of the two models, as the runtime computes them for us and for everybody."""
     own = [one for one in found.outputs if one.dtype.kind == "f" and one.size]
-    belong = outputs.paired(own, {name: values[name] for name in fast}, depth, dtype)
+    belong = outputs.paired(own, {name: values[name] for name in fast}, depth, dtype, loud=loud)
     compared: list[Comparison] = []
     for place, name in sorted(belong.items()):
         for observed, every in (("model output", values), ("optimised output", fast)):
             expected = own[place].astype(np.float64)
-            one = outputs.ends(expected, every[name], depth, observed=observed, dtype=dtype)
+            one = outputs.ends(expected, every[name], depth, observed=observed, dtype=dtype, loud=loud)
             if one is not None:
                 compared.append(one)
     lost = tuple(f"{place} of shape {one.shape}" for place, one in enumerate(own) if place not in belong)

@@ -45,6 +45,23 @@ def allowed(depth: int, dtype: str) -> float:
     return min(_PER_ROUGH_LAYER * depth * unit, _MOST_ROUGH)
 
 
+LOUD = 8
+"""How many times larger the second of two samples is: so large that relu6 is not relu."""
+
+
+def by_sample(depth: int, dtype: str, shape: tuple[int, ...], *, loud: bool) -> Float64:
+    """Return `allowed` for an array of `shape`, whose second sample is loud if `loud`.
+
+    What saturates makes small differences of large numbers: only large differences of a loud sample are errors.
+    """
+    part = allowed(depth, dtype)
+    if not loud:
+        return np.full((1,) * len(shape), part)
+    wide = min(LOUD**2 * part, _MOST_ROUGH)
+    parts = [part, wide] if shape[:1] == (2,) else [wide]
+    return np.array(parts).reshape(-1, *[1] * (len(shape) - 1))
+
+
 def activated(values: Float64, activation: str) -> Float64 | None:
     """Return what a fused activation makes of `values`; None for one that is not known."""
     match activation:
@@ -89,22 +106,29 @@ def _moved(rank: int, one: int, to: int) -> tuple[int, ...]:
     return (*order[:to], one, *order[to:])
 
 
-def ends(source: Float64, export: Array, depth: int, *, observed: str, dtype: str = "float32") -> Comparison | None:
+def ends(
+    source: Float64, export: Array, depth: int, *, observed: str, dtype: str = "float32", loud: bool = False
+) -> Comparison | None:
     """Compare an output of the export with that of the source, behind `depth` layers.
 
-    Its size is that of the largest element: what it is a sum of nobody says. None as for `compared`.
+    Its size is that of the largest element: what it is a sum of nobody says. Arguments and None as for `compared`.
     """
     values = aligned(export, source.shape, source)
     if values is None:
         return None
     with np.errstate(all="ignore"):
         largest = float(np.abs(source).max(initial=0.0))
-    bound = np.full(source.shape, allowed(depth + _ENDS, dtype) * largest + 1e-30)
+        # Kernels cut sigmoid off, ONNX Runtime's at -18: a probability is right to a rounding of 1, not of itself.
+        least = U if bool(((source >= 0) & (source <= 1)).all()) else 1e-30
+    parts = by_sample(depth + _ENDS, dtype, source.shape, loud=loud)
+    bound = np.broadcast_to(parts * largest + least, source.shape)
     axis = max(source.ndim - 1, 0)
     return measuring.measured(values, source, bound, observed=observed, reference=measuring.SOURCE, axis=axis)
 
 
-def paired(source: Sequence[Array], export: Mapping[str, Array], depth: int, dtype: str) -> Mapping[int, str]:
+def paired(
+    source: Sequence[Array], export: Mapping[str, Array], depth: int, dtype: str, *, loud: bool = False
+) -> Mapping[int, str]:
     """Return the output of the export that is each output of the source, by its place; what has none is not there.
 
     Converters sort outputs and give them names of their own. So the nearest ones of fitting shapes belong together.
@@ -112,7 +136,7 @@ def paired(source: Sequence[Array], export: Mapping[str, Array], depth: int, dty
     ratios: list[tuple[float, int, str]] = []
     for place, own in enumerate(source):
         for name, values in export.items():
-            one = ends(own.astype(np.float64), values, depth, observed="", dtype=dtype)
+            one = ends(own.astype(np.float64), values, depth, observed="", dtype=dtype, loud=loud)
             if one is not None:
                 ratios.append((float("inf") if one.ratio is None else one.ratio, place, name))
     found: dict[int, str] = {}
@@ -123,7 +147,7 @@ def paired(source: Sequence[Array], export: Mapping[str, Array], depth: int, dty
 
 
 def compared(
-    source: Float64, export: Array, size: Float64, depth: int, *, axis: int, dtype: str = "float32"
+    source: Float64, export: Array, size: Float64, depth: int, *, axis: int, dtype: str = "float32", loud: bool = False
 ) -> Comparison | None:
     """Compare a tensor of the export with that of the source.
 
@@ -134,6 +158,7 @@ def compared(
         depth: number of layers up to this one, itself included.
         axis: axis of `source` that the channels are along.
         dtype: the coarsest type to which numbers were rounded on the way.
+        loud: whether the second of two samples is `LOUD` times larger than the first.
 
     Returns:
         None if no order of the export's axes has the shape of the source.
@@ -141,10 +166,10 @@ def compared(
     values = aligned(export, source.shape, source)
     if values is None:
         return None
-    with np.errstate(all="ignore"):
-        bound = allowed(depth, dtype) * size
     # A channel that is dead has no size of its own, and may still get the rounding of the others.
-    bound = np.maximum(bound, U * float(bound.max(initial=0.0)) + 1e-30)
+    size = np.maximum(size, U * float(size.max(initial=0.0)))
     shape = [-1 if one == axis else 1 for one in range(source.ndim)]
-    wide = np.broadcast_to(bound.reshape(shape), source.shape)
+    with np.errstate(all="ignore"):
+        bound = by_sample(depth, dtype, source.shape, loud=loud) * size.reshape(shape) + 1e-30
+    wide = np.broadcast_to(bound, source.shape)
     return measuring.measured(values, source, wide, observed=measuring.OUTPUT, reference=measuring.SOURCE, axis=axis)

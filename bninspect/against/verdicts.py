@@ -36,6 +36,8 @@ class Seen:
     quantised: bool = False
     dtype: str = "float32"
     """The coarsest type to which one of them rounds."""
+    loud: bool = False
+    """Whether there are two samples, the second one loud."""
     ends: tuple[Comparison, ...] = ()
     """The outputs of the two models."""
     reason: str = ""
@@ -153,7 +155,7 @@ def _output(match: Match, place: int, seen: Seen) -> _Output:
     with np.errstate(all="ignore"):
         size = np.abs(affine.scale) * call.largest + np.abs(affine.mean * affine.scale) + np.abs(affine.beta)
     axis = call.axis[0] if len(call.axis) == 1 else call.y.ndim - 1
-    compared = outputs.compared(y, value, size, place + 1, axis=axis, dtype=seen.dtype)
+    compared = outputs.compared(y, value, size, place + 1, axis=axis, dtype=seen.dtype, loud=seen.loud)
     if compared is None:
         return _unseen(f"and no order of its output of shape {value.shape} in the export is {y.shape}")
     if compared.agrees:

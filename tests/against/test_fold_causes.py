@@ -360,6 +360,25 @@ def test_scale_and_shift_with_another_epsilon(tmp_path: Path) -> None:
     assert model.status is Status.FAIL
 
 
+def test_another_activation_that_only_large_numbers_show(tmp_path: Path) -> None:
+    def build(layers: Any, x: Any, most: float | None) -> Any:
+        x = layers.BatchNormalization(name="bn")(layers.Conv2D(4, 3)(x))
+        return layers.GlobalAveragePooling2D()(layers.ReLU(most)(x))
+
+    def calmed(built: Any) -> Any:
+        built = randomise(built)
+        built.get_layer("bn").set_weights([np.full(4, value) for value in (1.0, 0.0, 0.0, 4.0)])
+        return built
+
+    source, wrong = calmed(_small(partial(build, most=6.0))), calmed(_small(partial(build, most=None)))
+    path = save(source, tmp_path / "source.keras")
+    assert held(path, convert(source, tmp_path / "right.tflite")).status is Status.PASS
+    # The layer is right, and what comes behind it is not.
+    model = held(path, convert(wrong, tmp_path / "wrong.tflite"))
+    assert model.status is Status.FAIL
+    assert [one.rule for one in model.findings] == ["BN411"]
+
+
 def test_right_layers_and_another_preprocessing(tmp_path: Path) -> None:
     """All numbers are right and the input is not: the first layer is the source, the second inherits."""
 

@@ -112,3 +112,25 @@ def test_outputs_are_paired_by_their_numbers() -> None:
     assert outputs.paired([one, two], {"b": two, "c": wide}, 1, "float32") == {1: "b"}
     # Numbers that are not finite are paired with what is left, and fail there.
     assert outputs.paired([one, two], {"x": np.full((1, 4), np.nan), "a": one}, 1, "float32") == {0: "a", 1: "x"}
+
+
+def test_only_large_differences_of_a_loud_sample_are_errors() -> None:
+    source = np.zeros((2, 3, 2))
+    off = source + 100 * 2.0**-24
+    found = outputs.compared(source, off, np.ones(2), 1, axis=2, loud=True)
+    assert found is not None
+    assert (found.agrees, found.violations, found.ratio) == (False, 6, 100 / 64)
+    found = outputs.compared(
+        source, source + np.array([0.0, 0.1]).reshape(2, 1, 1), np.ones(2), 10_000, axis=2, dtype="float16", loud=True
+    )
+    assert found is not None
+    assert (found.agrees, found.violations) == (False, 6)
+
+
+def test_probabilities_are_right_to_a_rounding_of_one() -> None:
+    """ONNX Runtime's sigmoid of -30 is that of -18, 1.5e-8 and not 9e-14."""
+    source = np.full((1, 1), 9e-14)
+    assert (one := outputs.ends(source, source + 1.5e-8, 1, observed="")) is not None
+    assert one.agrees
+    assert (one := outputs.ends(source, source + 1e-6, 1, observed="")) is not None
+    assert not one.agrees
