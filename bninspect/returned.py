@@ -150,8 +150,12 @@ def _judged(
 
 def _observation(vector: Vector, y: Array) -> Observation:
     """Return the call; doubles that float32 holds, and whole numbers, are those of a float32 runtime."""
-    if y.dtype.kind != "f" or (y.dtype.itemsize == 8 and np.array_equal(y.astype(np.float32), y, equal_nan=True)):
-        y = y.astype(np.float32)
+    # Signalling NaNs become quiet ones: NumPy warns of the others wherever it widens them.
+    y = np.where(np.isnan(y), np.asarray(np.nan, y.dtype), y) if y.dtype.kind == "f" else y.astype(np.float32)
+    with np.errstate(over="ignore"):
+        single = y.astype(np.float32)
+    if y.dtype.itemsize == 8 and np.array_equal(single, y, equal_nan=True):
+        y = single
     return Observation(vector.layer.name, RETURNED, vector.x, np.ascontiguousarray(y), vector.axis, output=y.dtype.name)
 
 

@@ -141,6 +141,22 @@ def test_what_has_no_vectors_is_unverified(tmp_path: Path, changes: dict[str, An
     assert alone.status is Status.ERROR
 
 
+@pytest.mark.parametrize(
+    ("dtype", "bits"), [(np.float32, 0x7FA00001), (np.float64, 0x7FF4000000000001), (np.float64, 0x7FEFFFFFFFFFFFFF)]
+)
+def test_what_no_float32_runtime_returns_is_wrong(tmp_path: Path, dtype: type, bits: int) -> None:
+    """Signalling NaNs, and a double beyond all floats."""
+
+    def kernel(of: BatchNorm, x: Array, axis: tuple[int, ...]) -> Array:
+        y: Array = np.ascontiguousarray(_kernel(of, x, axis)).astype(dtype)
+        y.reshape(-1).view(f"u{y.itemsize}")[7] = bits
+        return y
+
+    report = _report(_returned(tmp_path, kernel))
+    assert {one.status for one in report.layers} == {LayerStatus.MISMATCH}
+    assert all(one.comparisons[0].violations >= 1 for one in report.layers)
+
+
 def test_the_expected_outputs_are_no_runtimes(tmp_path: Path) -> None:
     (tmp_path / "v.npz").write_bytes(vectors.encode(CHECKPOINT, 0))
     with pytest.raises(UsageError, match="the expected outputs themselves"):
