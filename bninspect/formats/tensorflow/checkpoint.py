@@ -180,7 +180,7 @@ def _read(path: Path) -> Checkpoint:
                 bytes=size,
             )
             if opened.model is None or opened.meta is None:
-                return replace(checkpoint, layers=tuple(_layers(opened.store)))
+                return replace(checkpoint, layers=tuple(_layers(opened.store)), notes=_better(path))
             return replace(
                 checkpoint,
                 writer=f"TensorFlow {opened.meta.version}" if opened.meta.version else "",
@@ -190,6 +190,14 @@ def _read(path: Path) -> Checkpoint:
             )
     except OSError as error:
         raise UnreadableFile(f"{printable(path.name)} cannot be read", why=error.strerror or "") from error
+
+
+def _better(path: Path) -> tuple[str, ...]:
+    """Return where the graph is that uses these variables, if they are those of a SavedModel."""
+    folder = place_of(path).prefix.parent
+    if folder.name != "variables" or not (folder.parent / "saved_model.pb").is_file():
+        return ()
+    return (f"the variables alone of a SavedModel, whose graph says what they are: name {printable(str(folder.parent))}",)
 
 
 def _layers(store: Store) -> Iterator[BatchNorm]:

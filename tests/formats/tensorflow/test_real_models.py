@@ -136,3 +136,12 @@ def test_reading_does_without_tensorflow(shared_models: Path) -> None:
     root = Path(formats.__file__).parents[2]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(root)})
     assert done.stdout.strip() == "[9, 7, 1, 2]"
+
+
+@pytest.mark.parametrize("name", ["k3_noscale", "tfk_noscale"])
+def test_the_variables_of_a_saved_model_say_where_its_graph_is(shared_models: Path, name: str) -> None:
+    folder = shared_models / "saved-model" / name
+    for path in (folder / "variables", folder / "variables" / "variables.index"):
+        (note,) = formats.read(path).notes
+        assert note.endswith(f"name {folder}")
+    assert not formats.read(shared_models / "checkpoint" / "tfk_w.index").notes
