@@ -197,7 +197,8 @@ def _better(path: Path) -> tuple[str, ...]:
     folder = place_of(path).prefix.parent
     if folder.name != "variables" or not (folder.parent / "saved_model.pb").is_file():
         return ()
-    return (f"the variables alone of a SavedModel, whose graph says what they are: name {printable(str(folder.parent))}",)
+    whole = printable(str(folder.parent))
+    return (f"the variables alone of a SavedModel, whose graph says what they are: name {whole}",)
 
 
 def _layers(store: Store) -> Iterator[BatchNorm]:
