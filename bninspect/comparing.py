@@ -130,11 +130,11 @@ def _exported(export: Checkpoint, settings: Settings) -> _Ran:
     mine = replace(verifying.run_settings(settings), runtime=None)
     try:
         runtime = runtimes.choose(export)[0]
-        if runtime.open is None:
+        if runtime.open is None or export.format not in runtime.formats:
             raise UsageError(
                 f"{export.path} cannot be held against a model",
                 why=f"nothing runs {export.format} and shows what its operations return",
-                hint="ONNX, TFLite, TorchScript and torch.export files can",
+                hint="ONNX, TFLite, TorchScript and torch.export files can; bninspect diff compares stored parameters",
             )
         if export.code and not settings.trust:
             raise RuntimeFailure("it is not run", why=f"{printable(export.code[0])} is code (run it with --trust)")

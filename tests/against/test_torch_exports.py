@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from exports import causes, counterparts, held, statuses
 
+from bninspect.errors import UsageError
 from bninspect.records import LayerStatus, Status
 
 if TYPE_CHECKING:
@@ -140,3 +141,13 @@ def test_another_model(net: Any, tmp_path: Path) -> None:
     assert model.status is Status.FAIL
     assert model.against is not None
     assert model.against.same is False
+
+
+def test_parameters_without_a_graph_cannot_be_held_against(net: Any, tmp_path: Path) -> None:
+    """A state_dict does not say what feeds what: that is said, and what compares stored parameters."""
+    import torch
+
+    torch.save(net.state_dict(), tmp_path / "parameters.pt")
+    with pytest.raises(UsageError, match="cannot be held against a model") as error:
+        held(_program(net, tmp_path / "m.pt2"), tmp_path / "parameters.pt")
+    assert "bninspect diff" in error.value.hint
