@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,7 @@ def read(arguments: Mapping[str, Any], _arrays: list[Any], _progress: Callable[[
     """
     path = Path(arguments["path"])
     if path.is_dir():
-        sizes = [entry.stat().st_size for entry in path.rglob("*") if entry.is_file()]
-        return replace(formats.read(path), bytes=sum(sizes))
+        return replace(formats.read(path), bytes=size(path))
     if not path.is_file():  # The prefix of a checkpoint; what there is of it, its reader counts.
         return formats.read(path)
     if not arguments["digest"]:
@@ -39,6 +40,16 @@ def read(arguments: Mapping[str, Any], _arrays: list[Any], _progress: Callable[[
             bytes=checkpoint.bytes or path.stat().st_size,
             sha256=checkpoint.sha256 or sha256.result(),
         )
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of all files in a folder; one that is gone meanwhile, or leads nowhere, has none."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.path.getsize(os.path.join(place, name))  # noqa: PTH118, PTH202 - as os.walk has them
+    return total
 
 
 def digest(path: Path) -> str:
