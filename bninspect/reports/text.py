@@ -9,7 +9,6 @@ from bninspect.names import printable
 from bninspect.records import (
     Comparison,
     Evidence,
-    Explanation,
     Finding,
     LayerReport,
     LayerStatus,
@@ -18,20 +17,15 @@ from bninspect.records import (
     Severity,
     Statistics,
     Status,
-    Worst,
 )
 from bninspect.reports import Looks, against_text, exports
-from bninspect.reports.channels_text import bar, worst_channels
 from bninspect.reports.lines import Line, line, plural, shown
 from bninspect.reports.lint_text import linted
+from bninspect.reports.mismatch_text import INDENT, OUTPUTS, mismatch
 from bninspect.reports.qualifying import explained, qualification
 from bninspect.reports.table import layer_table, parameter_details
 
-_INDENT = " " * 6
-_MOST_TIES = 4
 _SHOWN_AS_MISMATCH = ("BN202", "BN301", "BN311")
-_OUTPUTS = ("formula", "output")
-"""References of comparisons of outputs; those of moving statistics are explained by their findings."""
 _VERDICTS = {
     Status.PASS: ("PASS", "bold green"),
     Status.FAIL: ("FAIL", "bold red"),
@@ -93,9 +87,9 @@ def _broken(model: ModelReport) -> Iterator[Line]:
     word, style = _VERDICTS[model.status]
     yield line((f"{word:<6}", style), f"{printable(model.path)}: {printable(model.error.what, 500)}")
     if model.error.why:
-        yield line(f"{_INDENT}why: {printable(model.error.why, 500)}")
+        yield line(f"{INDENT}why: {printable(model.error.why, 500)}")
     if model.error.hint:
-        yield line(f"{_INDENT}hint: {printable(model.error.hint, 500)}")
+        yield line(f"{INDENT}hint: {printable(model.error.hint, 500)}")
 
 
 def _inspected(model: ModelReport, looks: Looks) -> Iterator[Line]:
@@ -107,7 +101,7 @@ def _inspected(model: ModelReport, looks: Looks) -> Iterator[Line]:
     for layer in model.layers:
         yield from _findings(layer, looks)
         for note in layer.notes:
-            yield line(f"{_INDENT}{printable(layer.name)}: {printable(note, 500)}")
+            yield line(f"{INDENT}{printable(layer.name)}: {printable(note, 500)}")
     yield from _notes(model)
 
 
@@ -134,7 +128,7 @@ def _verified(model: ModelReport, looks: Looks, device: str) -> Iterator[Line]:
         yield from _kept_variances(model)
     for layer in model.layers:
         if layer.status is LayerStatus.MISMATCH and (looks.verbosity >= 1 or not layer.known):
-            yield from _mismatch(layer, looks)
+            yield from mismatch(layer, looks)
     yield from _unverified(model)
     for layer in model.layers:
         yield from _findings(layer, looks, without=_SHOWN_AS_MISMATCH)
@@ -174,7 +168,7 @@ def _worst_ratio(model: ModelReport) -> Iterator[Line]:
         ratio, layer, comparison = max(judged, key=lambda one: one[0])
         elements = sum(one.elements for _, _, one in judged)
         where = f" at {printable(layer.name)}, channel {comparison.worst.channel}" if comparison.worst else ""
-        yield line(f"{_INDENT}worst {ratio:.2f} of the rounding bound{where}; {elements:,} values compared")
+        yield line(f"{INDENT}worst {ratio:.2f} of the rounding bound{where}; {elements:,} values compared")
 
 
 def _kept_variances(model: ModelReport) -> Iterator[Line]:
@@ -182,77 +176,7 @@ def _kept_variances(model: ModelReport) -> Iterator[Line]:
     counts = Counter(layer.estimator for layer in model.layers if layer.estimator is not None)
     if counts:
         said = ", ".join(f"the {one} variance in {plural(number, 'layer')}" for one, number in counts.most_common())
-        yield line(f"{_INDENT}a training step averages {said}")
-
-
-def _mismatch(layer: LayerReport, looks: Looks) -> Iterator[Line]:
-    """Return the rich diff of a layer: what was beyond the bound, and the arithmetic of the worst element."""
-    wrong = [one for one in layer.comparisons if not one.agrees and one.reference in _OUTPUTS]
-    stored = {one.reference: None for one in layer.comparisons if not one.agrees and one.reference not in _OUTPUTS}
-    worst = max(wrong, key=lambda one: one.ratio if one.ratio is not None else float("inf"), default=None)
-    headline = "the runtime holds something else than the file"
-    if worst:
-        headline = _beyond(worst)
-    elif stored:
-        headline = f"a training step stores another {' and another '.join(stored)}"
-    word = ("known ", "yellow") if layer.known else ("FAIL  ", "bold red")
-    yield line(word, (printable(layer.name), "bold"), f"   {headline}")
-    if worst and worst.worst:
-        yield from _by_hand(worst.worst)
-        yield from worst_channels(worst)
-        if looks.verbosity >= 1:
-            yield from bar(worst)
-    if layer.explanation is not None:
-        yield from _causes(layer.explanation)
-
-
-def _beyond(comparison: Comparison) -> str:
-    counted = f"{comparison.violations} of {comparison.elements} values {comparison.title}"
-    channel = f", channel {comparison.worst.channel}" if comparison.worst else ""
-    if comparison.ratio is None:
-        origin = " (nor is their input: an earlier layer is the cause)" if _input_is_not_finite(comparison) else ""
-        return f"{counted} are not finite{channel}{origin}"
-    return f"{counted} beyond the bound, worst {comparison.ratio:.2g} x bound{channel}"
-
-
-def _input_is_not_finite(comparison: Comparison) -> bool:
-    return comparison.worst is not None and comparison.worst.x is None
-
-
-def _by_hand(worst: Worst) -> Iterator[Line]:
-    numbers = (worst.gamma, worst.x, worst.moving_mean, worst.moving_variance, worst.epsilon, worst.beta)
-    gamma, x, mean, variance, epsilon, beta = (_number(number) for number in numbers)
-    arithmetic = f"{gamma} * ({x} - {mean}) / sqrt({variance} + {epsilon}) + {beta} = {_number(worst.expected)}"
-    yield line((f"{_INDENT}by hand    ", "dim"), arithmetic)
-    yield line((f"{_INDENT}runtime    ", "dim"), _number(worst.actual))
-
-
-def _causes(explanation: Explanation) -> Iterator[Line]:
-    """Return the convention that was broken, with all that fit as well, or that nothing fits."""
-    label = (f"{_INDENT}cause      ", "bold")
-    if not explanation.causes:
-        yield line(label, printable(explanation.sentence, 500))
-        for remark in explanation.remarks:
-            yield line(f"{_INDENT}           ", printable(remark, 500))
-        return
-    first, *others = explanation.causes
-    yield line(label, printable(first.sentence, 500), (f"   (explains {_share(first.explains)})", "dim"))
-    for other in others[:_MOST_TIES]:
-        yield line(f"{_INDENT}       or  ", printable(other.sentence, 500))
-        if other.separated_by:
-            yield line((f"{_INDENT}           told apart by: {printable(other.separated_by, 500)}", "dim"))
-    if len(others) > _MOST_TIES:
-        yield line(
-            f"{_INDENT}       or  {plural(len(others) - _MOST_TIES, 'other')} that fit as well (--json lists them)"
-        )
-
-
-def _share(explains: float) -> str:
-    return "every value" if explains == 1.0 else f"{explains:.1%} of the values"
-
-
-def _number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.6g}"
+        yield line(f"{INDENT}a training step averages {said}")
 
 
 def _unverified(model: ModelReport) -> Iterator[Line]:
@@ -276,7 +200,7 @@ def _findings(layer: LayerReport, looks: Looks, without: tuple[str, ...] = ()) -
                 f"{finding.rule} {printable(layer.name)}: {printable(finding.message, 500)}",
             )
             if finding.hint and finding.severity is not Severity.NOTE:
-                yield line(f"{_INDENT}  hint: {printable(finding.hint, 500)}")
+                yield line(f"{INDENT}  hint: {printable(finding.hint, 500)}")
 
 
 def _wanted(finding: Finding, looks: Looks) -> bool:
@@ -290,7 +214,7 @@ def _wanted(finding: Finding, looks: Looks) -> bool:
 
 def _notes(model: ModelReport) -> Iterator[Line]:
     for qualified in explained(model):
-        yield line((f"{_INDENT}notes: ", "cyan"), qualified)
+        yield line((f"{INDENT}notes: ", "cyan"), qualified)
     noted: dict[str, list[Finding]] = {}
     for layer in model.layers:
         for finding in layer.findings:
@@ -298,11 +222,11 @@ def _notes(model: ModelReport) -> Iterator[Line]:
                 noted.setdefault(finding.rule, []).append(finding)
     for rule, findings in noted.items():
         yield line(
-            (f"{_INDENT}notes: ", "cyan"),
+            (f"{INDENT}notes: ", "cyan"),
             f"{rule} in {plural(len(findings), 'layer')} ({printable(findings[0].message)})",
         )
     for note in model.notes:
-        yield line((f"{_INDENT}notes: ", "cyan"), printable(note, 500))
+        yield line((f"{INDENT}notes: ", "cyan"), printable(note, 500))
 
 
 def _every_layer(model: ModelReport) -> Iterator[Line]:
@@ -314,14 +238,14 @@ def _every_layer(model: ModelReport) -> Iterator[Line]:
             others = [one for one in layer.comparisons if one.reference != "formula"]
             for observed in dict.fromkeys(one.observed for one in others):
                 rest = ", ".join(_within(one) for one in others if one.observed == observed)
-                yield line(f"{_INDENT}{'':<{width}}  {rest}")
+                yield line(f"{INDENT}{'':<{width}}  {rest}")
             for note in layer.notes:
-                yield line(f"{_INDENT}{'':<{width}}  {printable(note, 500)}")
+                yield line(f"{INDENT}{'':<{width}}  {printable(note, 500)}")
 
 
 def _within(comparison: Comparison) -> str:
     ratio = 0.0 if comparison.ratio is None else comparison.ratio
-    if comparison.reference not in _OUTPUTS:
+    if comparison.reference not in OUTPUTS:
         return f"{comparison.reference} {ratio:.2f}"
     return f"{comparison.title} {ratio:.2f} of the bound over {comparison.elements:,} values"
 
