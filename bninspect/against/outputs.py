@@ -20,7 +20,7 @@ from bninspect.formula import Float64
 from bninspect.records import Array, Comparison
 
 PER_LAYER = 64.0
-"""Roundings that each layer may add to the difference. Measured on forty models: at most 18 (docs/how-to/exports.md)."""
+"""Roundings that each layer may add to the difference. Measured on forty models: at most 18."""
 _ENDS = 16
 """Layers that may lie behind the last batch norm: dense layers, softmax."""
 _MOST = 65536.0
