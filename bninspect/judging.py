@@ -140,7 +140,10 @@ def not_comparable(layer: BatchNorm) -> str:
 
 
 def _status(layer: BatchNorm, seen: _Seen, run: Run, settings: Settings) -> tuple[LayerStatus, str]:
+    accepted = Evidence.LAYER in settings.accept
     if why := not_comparable(layer):
+        if layer.epsilon is None and run.evidence is Evidence.LAYER and not accepted:
+            why += ", and --accept layer: there is no model to run it in"  # or it is asked for only the next time
         return LayerStatus.UNVERIFIED, why
     compared = (*seen.comparisons.values(), *seen.replayed.comparisons.values())
     if seen.findings or any(not comparison.agrees for comparison in compared):
@@ -152,7 +155,6 @@ def _status(layer: BatchNorm, seen: _Seen, run: Run, settings: Settings) -> tupl
         )
     if not seen.comparisons:
         return LayerStatus.UNVERIFIED, run.unobserved.get(layer.name) or run.reason or "the runtime never ran it"
-    accepted = Evidence.LAYER in settings.accept
     if run.evidence is not Evidence.MODEL and not accepted:
         return (
             LayerStatus.UNVERIFIED,

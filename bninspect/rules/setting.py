@@ -57,7 +57,7 @@ def unknown_epsilon(layer: BatchNorm) -> Finding | None:
         Severity.NOTE,
         "the file does not state epsilon",
         {},
-        f"--epsilon '{printable(layer.name)}=0.001' if it was built with the default of Keras",
+        f"--epsilon '{printable(layer.name)}=VALUE': the default of Keras is 0.001, of PyTorch, ONNX and Flax 1e-05",
     )
 
 

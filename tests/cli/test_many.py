@@ -241,6 +241,7 @@ def test_an_interrupt_with_several_jobs_leaves_no_process_and_no_traceback(
     command = [sys.executable, "-P", "-m", "bninspect", "lint", "models", "-j", "3", *output]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         while not Path("r.jsonl").exists() or Path("r.jsonl").read_text().count("\n") < 3:
+            assert running.poll() is None
             time.sleep(0.02)
         children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
         running.send_signal(2)

@@ -186,7 +186,7 @@ def test_momentum_says_how_much_the_last_batch_weighs() -> None:
 
 
 def test_unknown_epsilon() -> None:
-    assert fires("BN121", name="block/bn", epsilon=None).hint.startswith("--epsilon 'block/bn=0.001'")
+    assert fires("BN121", name="block/bn", epsilon=None).hint.startswith("--epsilon 'block/bn=VALUE'")
     assert found("BN121") is None
 
 

@@ -160,7 +160,8 @@ def test_state_dict_layer_by_layer(tmp_path: Path) -> None:
     torch.save(net.state_dict(), tmp_path / "m.pt")
     model = _verified(tmp_path / "m.pt")
     assert {layer.reason for layer in model.layers} == {
-        "the file does not state epsilon: supply it with --epsilon [GLOB=]VALUE"
+        "the file does not state epsilon: supply it with --epsilon [GLOB=]VALUE, "
+        "and --accept layer: there is no model to run it in"
     }
     rules = (EpsilonRule("bn1", 1e-3), EpsilonRule("bn2", 1e-5), EpsilonRule("bn3", 1e-7))
     from bninspect import selection
