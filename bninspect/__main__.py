@@ -14,6 +14,7 @@ READING = ("inspect", "verify", "lint", "diff", "export", "vectors")
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     arguments = sys.argv[1:]
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in starting.py
     if arguments and arguments[0] in READING and not {"-h", "--help"}.intersection(arguments):
         from bninspect import starting
         from bninspect.limits import reading_limits

@@ -23,6 +23,8 @@ _ENVIRONMENT = {
     # No filter plugin is ever loaded because a file names it: hostile input may not choose what we execute.
     "HDF5_PLUGIN_PRELOAD": "::",
     "HDF5_USE_FILE_LOCKING": "FALSE",
+    # NumPy's BLAS starts a thread for each core when it is imported. No matrix is multiplied here.
+    "OPENBLAS_NUM_THREADS": "1",
     "PYTHONSAFEPATH": "1",
     "PYTHONUTF8": "1",
 }
@@ -80,6 +82,6 @@ def _spawn(limits: Limits, task: str) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, **_ENVIRONMENT, **({} if limits.watched else {"OPENBLAS_NUM_THREADS": "1"})},
+        env={**os.environ, **_ENVIRONMENT},
         start_new_session=True,
     )
