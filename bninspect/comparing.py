@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bninspect import formats, rules, runtimes, summary, verifying, wire
-from bninspect.against import folding, outputs, pairing, source, verdicts
+from bninspect import rules, runtimes, summary, verifying, wire
+from bninspect.against import folding, outputs, pairing, running, source, verdicts
 from bninspect.against.source import Source
 from bninspect.against.verdicts import Seen
 from bninspect.bounds import precision
-from bninspect.errors import BninspectError, MissingPackage, RuntimeFailure, UnreadableFile, UsageError
+from bninspect.errors import BninspectError
 from bninspect.names import printable
 from bninspect.network import Network
 from bninspect.records import (
@@ -31,8 +29,6 @@ from bninspect.records import (
     Severity,
     Verified,
 )
-from bninspect.runtimes import graph_run, inputs
-from bninspect.runtimes.graph_run import Session
 from bninspect.runtimes.tracing import Call
 from bninspect.settings import Settings
 
@@ -60,7 +56,7 @@ def compare(
         MissingPackage: no framework that could run the model is installed.
         UnreadableFile: one of the files is no longer what was read.
     """
-    ran = _exported(export, settings)
+    ran = running.exported(export, settings)
     network = ran.network
     found: list[Source] = []
 
@@ -92,20 +88,6 @@ def compare(
 
 
 @dataclass(frozen=True, eq=False)
-class _Ran:
-    """An export that is ready to be run, on input that it accepts."""
-
-    session: Session | None
-    network: Network
-    data: Mapping[str, Array]
-    notes: tuple[str, ...] = ()
-    reason: str = ""
-    """Why it cannot be run."""
-    loud: bool = False
-    """Whether the input is two samples, the second one loud."""
-
-
-@dataclass(frozen=True, eq=False)
 class _Ends:
     """What the outputs of the export say."""
 
@@ -125,59 +107,7 @@ class _Held:
     notes: tuple[str, ...] = ()
 
 
-def _exported(export: Checkpoint, settings: Settings) -> _Ran:
-    """Open the export in its runtime, if there is one, and choose the input for both."""
-    mine = replace(verifying.run_settings(settings), runtime=None)
-    try:
-        runtime = runtimes.choose(export)[0]
-        if runtime.open is None or export.format not in runtime.formats:
-            raise UsageError(
-                f"{export.path} cannot be held against a model",
-                why=f"nothing runs {export.format} and shows what its operations return",
-                hint="ONNX, TFLite, TorchScript and torch.export files can; bninspect diff compares stored parameters",
-            )
-        if export.code and not settings.trust:
-            raise RuntimeFailure("it is not run", why=f"{printable(export.code[0])} is code (run it with --trust)")
-        session = runtime.open(export, mine)
-        data, notes, loud = _fed(session, mine)
-    except (MissingPackage, RuntimeFailure) as error:
-        # Its numbers can be held against the model all the same, if they can be read without it.
-        with contextlib.suppress(UnreadableFile):
-            return _unrun(export, mine, error)
-        raise
-    return _Ran(session, session.network or formats.read_network(Path(export.path)), data, notes, loud=loud)
-
-
-def _fed(session: Session, settings: runtimes.RunSettings) -> tuple[Mapping[str, Array], tuple[str, ...], bool]:
-    """Return input that the export accepts, notes, and whether it is two samples, the second one loud.
-
-    For numbers around 1 relu6 is relu: an export that has one for the other would be right.
-    """
-    many = bool(session.inputs) and all(one.shape[:1] == (None,) for one in session.inputs)
-    if many and settings.input_path is None and not settings.input_shapes:
-        with contextlib.suppress(RuntimeFailure):  # some graphs say that they take any number, and take one
-            data, notes = graph_run.ready(session, replace(settings, batch=2))
-            return {name: _with_loud_sample(values) for name, values in data.items()}, notes, True
-    return *graph_run.ready(session, settings), False
-
-
-def _with_loud_sample(values: Array) -> Array:
-    if values.dtype.kind != "f":
-        return values
-    louder = values.copy()
-    louder[1:] *= outputs.LOUD
-    return louder
-
-
-def _unrun(export: Checkpoint, settings: runtimes.RunSettings, error: BninspectError) -> _Ran:
-    """Return an export that nothing here can run, with input of the kind that it says it takes."""
-    network = formats.read_network(Path(export.path))
-    taken = tuple(graph_run.described(one.name, one.shape, one.dtype) for one in network.inputs)
-    data, _ = inputs.prepared(taken, settings, 0)
-    return _Ran(None, network, data, reason=f"{error}; {error.hint}" if error.hint else str(error))
-
-
-def _held(found: Source, network: Network, ran: _Ran, checkpoint: Checkpoint) -> _Held:
+def _held(found: Source, network: Network, ran: running.Ran, checkpoint: Checkpoint) -> _Held:
     if found.network is None:
         reason = found.reason or "its source shows only layers that run alone, and not what feeds them"
         return _Held({layer.name: _unknown(reason) for layer in checkpoint.layers})
@@ -191,7 +121,7 @@ def _held(found: Source, network: Network, ran: _Ran, checkpoint: Checkpoint) ->
     norms = pairing.norms(found.network, layers)
     paired = pairing.pair(norms, found.network, network)
     quantised = any(node.kernel is not None and node.kernel.weight_step is not None for node in network.nodes)
-    values, fast, notes = _values(ran, network, [match.node.outputs[0] for match in paired.matches.values()])
+    values, fast, notes = running.values(ran, network, [match.node.outputs[0] for match in paired.matches.values()])
     calls = dict(zip(norms, _calls(norms, found), strict=True))
     dtype = _coarsest(network, found.calls)
     ends = _Ends()
@@ -223,17 +153,6 @@ def _calls(norms: Sequence[pairing.Norm], found: Source) -> list[Call | None]:
     for call in found.calls:
         waiting.setdefault(call.layer, []).append(call)
     return [waiting[norm.layer.name].pop(0) if waiting.get(norm.layer.name) else None for norm in norms]
-
-
-def _values(
-    ran: _Ran, network: Network, names: Sequence[str]
-) -> tuple[Mapping[str, Array] | None, Mapping[str, Array], tuple[str, ...]]:
-    """Return the named values of the export, its outputs with the runtime's own optimisation, and notes."""
-    if ran.session is None:
-        return None, {}, (f"it was not run: {ran.reason}",)
-    ends = [one.name for one in network.outputs]
-    values = ran.session.compute(ran.data, list(dict.fromkeys((*names, *ends))))
-    return values, ran.session.optimised(ran.data), ()
 
 
 def _ends(

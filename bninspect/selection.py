@@ -19,7 +19,7 @@ def complete(checkpoint: Checkpoint, settings: Settings) -> Checkpoint:
     if not checkpoint.layers:
         raise errors.NothingToCheck(
             "no batch-norm layer in this file",
-            why=checkpoint.notes[0] if checkpoint.notes else f"read completely as {checkpoint.format}",
+            why=checkpoint.empty or next(iter(checkpoint.notes), f"read completely as {checkpoint.format}"),
             hint="--allow-empty makes this a success",
         )
     return replace(checkpoint, layers=tuple(_with_epsilon(layer, settings) for layer in checkpoint.layers))

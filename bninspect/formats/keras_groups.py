@@ -80,13 +80,14 @@ class Saved:
         Raises:
             DamagedFile: an array is not of floating-point numbers.
         """
-        kinds = self.kinds[: len(roles)]
+        arrays = {role: self.array(number) for number, role in enumerate(roles)}
+        kinds = self.kinds[: len(roles)]  # known now, without opening each array once more
         if not FLOATS.issuperset(kinds):
             label = self.homes["0"].label
             raise DamagedFile(f"{label} is damaged", why=f"{self.location} holds {' and '.join(kinds)}")
         return {
             **dict.fromkeys(PARAMETERS),
-            **{role: self.array(number) for number, role in enumerate(roles)},
+            **arrays,
             "dtype": "+".join(dict.fromkeys(kinds)),
             "location": self.location,
         }

@@ -74,3 +74,5 @@ class Checkpoint:
     """What in the configuration is, or may run, code: `Lambda 'lambda_1'`. A runtime refuses it without `--trust`."""
     sha256: str | None = None
     bytes: int = 0
+    empty: str = ""
+    """What it may mean that there is no layer, where the format can tell."""

@@ -76,7 +76,9 @@ def worst(model: ModelReport) -> str:
         parts.append(f"weights and biases within {ratio:.2f} of the folded bound, worst at {printable(name)}")
     ends = [one.ratio for one in model.against.outputs if one.ratio is not None] if model.against else []
     if ends:
-        parts.append(f"the model's output within {max(ends):.2g} of what rounding allows")
+        most = max(ends)
+        how = f"within {most:.2g} of" if most <= 1 else f"off by {most:.2g} times"
+        parts.append(f"the model's output {how} what rounding allows")
     return "; ".join(parts)
 
 

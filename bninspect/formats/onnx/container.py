@@ -13,6 +13,7 @@ from bninspect.npy import LARGEST
 from bninspect.records import Checkpoint
 
 NAME = "onnx"
+_EMPTY = "no BatchNormalization, nor Mul and Add per channel: verify MODEL --against finds those that are folded"
 
 # Writers put the IR version first, then one of the other fields of ModelProto. Version 1 was never released.
 _BEGINNING = re.compile(rb"\x08[\x02-\x1f](?:[\x12\x1a\x22\x32\x3a\x42\x72\xca]|\x28[\x00-\xff])", re.DOTALL)
@@ -34,9 +35,8 @@ def _read(path: Path) -> Checkpoint:
     hidden = sum(node.op == "BatchNormalization" for node in stored.functions)
     if hidden:
         notes.append(f"{hidden} BatchNormalization in functions, which are not read")
-    if not found:
-        notes.append("no BatchNormalization, nor Mul and Add per channel: --against finds folded ones")
-    return Checkpoint(str(path), NAME, stored.writer, tuple(one.layer for one in found), tuple(notes))
+    layers = tuple(one.layer for one in found)
+    return Checkpoint(str(path), NAME, stored.writer, layers, tuple(notes), empty=_EMPTY)
 
 
 def read_network(path: Path) -> Network:

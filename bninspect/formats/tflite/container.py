@@ -14,6 +14,7 @@ from bninspect.npy import LARGEST
 from bninspect.records import Checkpoint
 
 NAME = "tflite"
+_EMPTY = "no MUL and ADD per channel: its batch norms may be folded, which verify MODEL --against finds"
 
 
 def _matches(_path: Path, head: bytes) -> bool:
@@ -24,12 +25,10 @@ def _read(path: Path) -> Checkpoint:
     graph = parsed(path)
     layers = tuple(affine.layer(name) for name, affine in operations.affine_maps(graph))
     notes = []
-    if not layers:
-        notes.append("no MUL and ADD per channel: its batch norms may be folded, which --against finds")
     if graph.others:
         notes.append(f"{graph.others} further graphs, of loops or conditions, are not read")
     code = tuple(f"custom operator {printable(name)}" for name in graph.custom)
-    return Checkpoint(str(path), NAME, graph.description, layers, tuple(notes), code=code)
+    return Checkpoint(str(path), NAME, graph.description, layers, tuple(notes), code=code, empty=_EMPTY)
 
 
 def read_network(path: Path) -> Network:
