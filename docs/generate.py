@@ -36,15 +36,13 @@ def commands() -> str:
 
     from bninspect.cli import COMMANDS, bninspect
 
-    whole = click.Context(bninspect, info_name="bninspect", terminal_width=_WIDTH, max_content_width=_WIDTH)
+    how: dict[str, Any] = {"terminal_width": _WIDTH, "max_content_width": _WIDTH, **bninspect.context_settings}
+    whole = click.Context(bninspect, info_name="bninspect", **how)
     parts = ["# Commands", _NOTE, _help(bninspect, whole)]
     for name in COMMANDS:
         command = bninspect.get_command(whole, name)
         assert command is not None, name
-        context = click.Context(
-            command, whole, name, terminal_width=_WIDTH, max_content_width=_WIDTH, **bninspect.context_settings
-        )
-        parts += [f"## `bninspect {name}`", _help(command, context)]
+        parts += [f"## `bninspect {name}`", _help(command, click.Context(command, whole, name, **how))]
     return _page(parts)
 
 

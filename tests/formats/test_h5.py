@@ -514,7 +514,7 @@ def test_damage_inside_is_one_of_our_errors(file: Path) -> None:
         (b"<!DOCTYPE html><html>", "a web page", "download the file again"),
         (b"\0" * 4096, "nothing but zero bytes", "download the file again"),
         (b"PK\x03\x04" + bytes(26) + b"config.json", "a zip archive", ""),
-        (b"\x80\x04\x95", "a Python pickle", ""),
+        (b"\x80\x04\x95", "a Python pickle", "torch.save(torch.load("),
         (b"\0" * 512 + b"\x89HDF\r\n\x1a\n", "", ""),
     ],
 )
@@ -527,7 +527,8 @@ def test_what_is_not_hdf5_is_called_what_it_is(file: Path, content: bytes, words
     ):
         pass
     assert words in caught.value.why
-    assert caught.value.hint == hint
+    assert caught.value.hint.startswith(hint)
+    assert bool(caught.value.hint) == bool(hint)
 
 
 def test_a_file_that_cannot_be_opened_is_one_of_our_errors(tmp_path: Path) -> None:
