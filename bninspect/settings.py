@@ -83,6 +83,10 @@ class Settings:
     """A .npy or .npz file with the model's input; seeded random numbers without it."""
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Shape by name of the model's input, batch included; the name `""` is the only input."""
+    signature: str | None = None
+    """Signature of a SavedModel to run; the default one without it."""
+    tag: str | None = None
+    """Tag of the graph to run of a SavedModel that holds several; `serve` without it."""
     training: bool = False
     """Whether to replay one training step as well."""
     against: str | None = None

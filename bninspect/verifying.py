@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from bninspect import runtimes, selection, summary, wire
-from bninspect.errors import MissingPackage
+from bninspect.errors import MissingPackage, UsageError
 from bninspect.judging import Judge
+from bninspect.names import printable
 from bninspect.records import Checkpoint, ModelReport, Run, Verified
 from bninspect.settings import Settings
 
@@ -46,8 +47,11 @@ def verify_checkpoint(
     Raises:
         MissingPackage: no framework that could run it is installed.
         RuntimeFailure: the framework failed in a way that says nothing about the layers.
-        UsageError: the given input does not fit the model.
+        UsageError: the given input, signature or tag does not fit the model.
     """
+    if (settings.signature or settings.tag) and checkpoint.format != "saved-model":
+        why = f"{printable(checkpoint.path)} is {checkpoint.format}"
+        raise UsageError("--signature and --tag are for SavedModels", why=why)
     settings = selection.for_model(settings, checkpoint.path)
     judge = Judge(checkpoint.layers, settings)
 
@@ -82,6 +86,9 @@ def run_settings(settings: Settings) -> runtimes.RunSettings:
         seed=settings.seed,
         input_path=Path(settings.input) if settings.input else None,
         input_shapes=settings.input_shapes,
+        signature=settings.signature,
+        tag=settings.tag,
+        memory=settings.max_memory,
         training=settings.training,
         trust=settings.trust,
         modules=settings.modules,

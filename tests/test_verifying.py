@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bninspect import formats
+from bninspect.errors import UsageError
 from bninspect.records import Evidence, LayerStatus, Status
 from bninspect.settings import Settings
 from bninspect.verifying import verify_checkpoint
@@ -44,3 +45,9 @@ def test_stored_values_that_are_not_the_files_are_a_mismatch(sample_models: Path
     assert model.status is Status.FAIL
     assert [one.name for one in model.layers if one.status is LayerStatus.MISMATCH] == [first.name]
     assert {finding.rule for finding in model.layers[0].findings} >= {"BN301", "BN304"}
+
+
+def test_a_signature_of_what_has_none_is_wrong_usage(sample_models: Path) -> None:
+    checkpoint = formats.read(sample_models / "keras2_digits.h5")
+    with pytest.raises(UsageError, match="are for SavedModels"):
+        verify_checkpoint(checkpoint, Settings(signature="serving_default"))

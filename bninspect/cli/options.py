@@ -12,7 +12,7 @@ import click
 from bninspect import starting
 from bninspect.cli import completing
 from bninspect.cli.configured import where
-from bninspect.cli.kinds import Epsilon, Finite, Shape, Size, Target
+from bninspect.cli.kinds import Epsilon, Finite, Size, Target
 from bninspect.limits import reading_limits
 from bninspect.settings import Settings
 
@@ -25,7 +25,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 FORMATS = ("text", "json", "jsonl", "junit", "markdown", "github", "html")
 # Options that may be given several times: Settings calls them by the plural.
 _FIELDS = {"layer": "layers", "exclude_layer": "exclude_layers", "input_shape": "input_shapes", "import": "modules"}
-_TOLERANCE = Finite(min=0)
 _LONGEST = 1e7  # seconds; what the system's timers can hold is not much longer
 
 
@@ -138,7 +137,9 @@ _SPEAKING = (
 )
 
 
-def _apply(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
+def apply(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
+    """Return a decorator that adds options to a command, in this order."""
+
     def decorate(function: F) -> F:
         for option in reversed(options):
             function = option(function)
@@ -149,86 +150,27 @@ def _apply(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
 
 def selecting(function: F) -> F:
     """Add options that choose and complete layers."""
-    return _apply(_SELECTING)(function)
+    return apply(_SELECTING)(function)
 
 
 def limiting(function: F) -> F:
     """Add the limits of the workers."""
-    return _apply(_LIMITING)(function)
+    return apply(_LIMITING)(function)
 
 
 def reporting(function: F) -> F:
     """Add options of what is reported, and where."""
-    return _apply((*_WRITING, *_JUDGING))(function)
+    return apply((*_WRITING, *_JUDGING))(function)
 
 
 def writing(function: F) -> F:
     """Add options of where reports go."""
-    return _apply(_WRITING)(function)
+    return apply(_WRITING)(function)
 
 
 def speaking(function: F) -> F:
     """Add options of how much is said."""
-    return _apply(_SPEAKING)(function)
-
-
-def running(function: F) -> F:
-    """Add options of how a framework runs the model."""
-    return _apply(
-        (
-            click.option(
-                "--runtime",
-                metavar="NAME",
-                shell_complete=completing.runtimes,
-                help="Run the model in this runtime only: keras or tf-keras.",
-            ),
-            click.option(
-                "--input",
-                "input",
-                type=click.Path(exists=True, dir_okay=False),
-                metavar="FILE",
-                help="The model's input, .npy or .npz; seeded random numbers without it.",
-            ),
-            click.option(
-                "--input-shape",
-                type=Shape(),
-                multiple=True,
-                metavar="[NAME=]DIMS",
-                help="Shape of an input, batch first: 1,224,224,3; repeatable.",
-            ),
-            click.option("--rtol", type=_TOLERANCE, help="With --atol: judge by these instead of the derived bound."),
-            click.option("--atol", type=_TOLERANCE, help="With --rtol: judge by these instead of the derived bound."),
-            click.option(
-                "--seed",
-                type=click.IntRange(min=0),
-                default=0,
-                show_default=True,
-                help="Seed of the random input.",
-            ),
-            click.option(
-                "--training",
-                is_flag=True,
-                help="Also replay one training step: batch moments, output, and both moving updates.",
-            ),
-            click.option(
-                "--trust",
-                is_flag=True,
-                help="Run a model that holds code (Lambda, custom classes): only if you know where it comes from.",
-            ),
-            click.option(
-                "--import",
-                metavar="MODULE",
-                multiple=True,
-                help="With --trust: import this module, which registers the model's custom classes; repeatable.",
-            ),
-            click.option(
-                "--accept",
-                type=click.Choice(("layer",)),
-                multiple=True,
-                help="Count a layer as verified that agrees alone, outside its model.",
-            ),
-        )
-    )(function)
+    return apply(_SPEAKING)(function)
 
 
 def settings(options: dict[str, Any]) -> Settings:

@@ -9,6 +9,7 @@ import click
 from bninspect.cli import many, reporting
 from bninspect.cli import options as shared
 from bninspect.cli.configured import Configured
+from bninspect.cli.running import running
 
 
 @click.command("verify", cls=Configured, short_help="Recompute by hand and compare with the framework.")
@@ -21,7 +22,7 @@ from bninspect.cli.configured import Configured
     help="An export of the model (TFLite, ONNX, torch): where is each batch norm, and is it right? "
     "Or what a runtime of your own returned for `bninspect vectors`.",
 )
-@shared.running
+@running
 @shared.reporting
 @shared.limiting
 @shared.speaking

@@ -37,6 +37,8 @@ class RunSettings:
     """Signature of a SavedModel to run; the default one without it."""
     tag: str | None = None
     """Tag of the graph to take from a SavedModel that holds several; `serve` without it."""
+    memory: int | None = None
+    """Bytes that the process may have, if the user has set a limit."""
     training: bool = False
     """Whether to replay one training step as well."""
     trust: bool = False

@@ -29,6 +29,8 @@ from bninspect.runtimes.runtime import Begin, RunSettings, Runtime, Sink
 
 GROUP_BYTES = 256_000_000
 """Of the arrays that one run fetches; a batch norm that is larger is fetched alone."""
+_SHARE = 1 / 16
+"""Of a limit on memory, the part that they may take: the graph, its variables and TensorFlow need the rest."""
 _SAME = {"float16": 1e-2, "bfloat16": 1e-1}
 """How much of the largest output the model and its copy may differ by, 1e-3 for wider types: rounding, nothing else."""
 
@@ -126,7 +128,7 @@ class _Running:
         sizes, notes = self._sized(taken, off, settings)
         sink = begin()
         ranks: dict[str, int] = {}
-        for numbers in _together(range(len(self._calls)), sizes):
+        for numbers in _together(range(len(self._calls)), sizes, settings.memory):
             group = [self._calls[number] for number in numbers]
             with loading.failing_as("TensorFlow cannot run the model"):
                 fetched = self._session.run([self._fetches(call) for call in group], self._feed)
@@ -135,7 +137,7 @@ class _Running:
                 ranks.setdefault(call.layer.name, seen.x.ndim)
                 sink(seen)
             del fetched, values
-        return (*notes, *self._probe(ranks, sink))
+        return (*notes, *self._probe(ranks, settings.memory, sink))
 
     def difference(self) -> str:
         """Return how the outputs of the model differ from those of its copy; empty if they are the same."""
@@ -184,7 +186,7 @@ class _Running:
         tensors = {"x": call.site.x, "y": call.site.y, **call.parameters}
         return {name: self._copy.tensor(one) for name, one in tensors.items()}
 
-    def _probe(self, ranks: Mapping[str, int], sink: Sink) -> tuple[str, ...]:
+    def _probe(self, ranks: Mapping[str, int], memory: int | None, sink: Sink) -> tuple[str, ...]:
         """Run every layer's own operations on the input that tries each of its channels; return notes."""
         first = {call.layer.name: call for call in reversed(self._calls)}
         pairs = self._copy.alone({name: call.site for name, call in first.items()})
@@ -195,7 +197,7 @@ class _Running:
         }
         feed = {x: points[name] for name, (x, _) in pairs.items()}
         notes = []
-        for names in _together(list(pairs), {name: points[name].nbytes for name in pairs}):
+        for names in _together(list(pairs), {name: points[name].nbytes for name in pairs}, memory):
             try:
                 fetched = self._session.run({name: fetches[name] for name in names}, feed)
             except Exception as error:  # noqa: BLE001 - whatever a kernel raises: the model itself did run
@@ -206,12 +208,13 @@ class _Running:
         return tuple(notes)
 
 
-def _together(items: Sequence[_Item], sizes: Mapping[_Item, int]) -> Iterator[list[_Item]]:
+def _together(items: Sequence[_Item], sizes: Mapping[_Item, int], memory: int | None) -> Iterator[list[_Item]]:
     """Yield items in groups that are fetched together, by the bytes of x; y is as large."""
+    most = GROUP_BYTES if memory is None else min(GROUP_BYTES, memory * _SHARE)
     group: list[_Item] = []
     held = 0
     for item in items:
-        if group and held + 2 * sizes[item] > GROUP_BYTES:
+        if group and held + 2 * sizes[item] > most:
             yield group
             group, held = [], 0
         group.append(item)

@@ -6,6 +6,8 @@ The truth is what the framework held when it saved; nothing here compares bninsp
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -331,6 +333,16 @@ def test_signatures_are_chosen_by_name(two_signatures: Path) -> None:
         observed(two_signatures, RunSettings(signature="predict"))
 
 
+@pytest.mark.parametrize(
+    ("options", "code"), [(["infer"], 0), (["train"], 3), (["infer", "--tag", "serve"], 0), (["x"], 2)]
+)
+def test_the_command_line_chooses_too(two_signatures: Path, options: list[str], code: int) -> None:
+    command = [sys.executable, "-P", "-m", "bninspect", "verify", str(two_signatures), "-q", "--exclude-layer", "spare"]
+    command += ["--signature", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+
+
 def test_tags_are_chosen_by_name(two_signatures: Path) -> None:
     assert observed(two_signatures, RunSettings(tag="serve"))[1]
     with pytest.raises(UsageError, match="no graph tagged 'gpu'"):
@@ -348,11 +360,12 @@ def test_a_frozen_function_of_tensorflow_2(two_signatures: Path, tmp_path: Path)
     assert_verified(path, 1)
 
 
-def test_one_layer_at_a_time_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_little_memory_has_one_layer_run_at_a_time_and_gives_the_same(tmp_path: Path) -> None:
     saved = tf1(tmp_path, models.public_resnet).saved_model
     _, together = observed(saved, RunSettings())
-    monkeypatch.setattr(savedmodel, "GROUP_BYTES", 1)
-    _, singly = observed(saved, RunSettings())
+    assert [len(one) for one in savedmodel._together("abc", dict.fromkeys("abc", 8), None)] == [3]
+    assert [len(one) for one in savedmodel._together("abc", dict.fromkeys("abc", 8), 1)] == [1, 1, 1]
+    _, singly = observed(saved, RunSettings(memory=1))
     assert [(one.layer, one.observed) for one in singly] == [(one.layer, one.observed) for one in together]
     for one, other in zip(singly, together, strict=True):
         assert one.x.tobytes() == other.x.tobytes()
