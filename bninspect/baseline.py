@@ -7,7 +7,8 @@ error whatever the baseline says: nothing is known of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
@@ -43,7 +44,8 @@ def judged(model: ModelReport, earlier: Report, settings: Settings) -> ModelRepo
     old = {layer.name: layer for layer in before.layers if selection.wanted(layer.name, settings)}
     layers = [_layer(layer, old.pop(layer.name)) if layer.name in old else layer for layer in model.layers]
     layers.extend(map(_gone, old.values()))
-    findings = _known(model.findings, before.findings)
+    worse = _any_worse(_outputs(model), _outputs(before))
+    findings = model.findings if worse else _known(model.findings, before.findings)
     status = summary.model_status(layers, findings, settings.fail_on)
     return replace(model, layers=tuple(layers), findings=findings, status=status)
 
@@ -93,9 +95,30 @@ def _layer(layer: LayerReport, before: LayerReport) -> LayerReport:
 
 
 def _worse(layer: LayerReport, before: LayerReport) -> bool:
-    old = {(one.observed, one.reference): one for one in before.comparisons}
-    wrong = (one for one in layer.comparisons if not one.agrees)
-    return any(_further(one, old.get((one.observed, one.reference))) for one in wrong)
+    """Return whether a layer is further off than it was, in its own runtime or in the export of its model."""
+    return _any_worse(layer.comparisons, before.comparisons) or _any_worse(_in_export(layer), _in_export(before))
+
+
+def _in_export(layer: LayerReport) -> tuple[Comparison, ...]:
+    return layer.counterpart.comparisons if layer.counterpart else ()
+
+
+def _outputs(model: ModelReport) -> tuple[Comparison, ...]:
+    return model.against.outputs if model.against else ()
+
+
+def _any_worse(now: Sequence[Comparison], before: Sequence[Comparison]) -> bool:
+    old = dict(_numbered(before))
+    return any(_further(one, old.get(key)) for key, one in _numbered(now) if not one.agrees)
+
+
+def _numbered(comparisons: Iterable[Comparison]) -> Iterator[tuple[tuple[str, str, int], Comparison]]:
+    """Yield comparisons with what tells them apart: several outputs of a model are called the same."""
+    count: Counter[tuple[str, str]] = Counter()
+    for one in comparisons:
+        key = (one.observed, one.reference)
+        yield (*key, count[key]), one
+        count[key] += 1
 
 
 def _further(now: Comparison, before: Comparison | None) -> bool:
@@ -122,6 +145,8 @@ def _covers(old: Finding, new: Finding) -> bool:
     # Which channels a comparison lists depends on the input; how far they are off is judged by the comparison itself.
     if "observed" in new.evidence:
         return bool(old.evidence.get("observed") == new.evidence["observed"])
+    if old.evidence.get("outputs") != new.evidence.get("outputs"):
+        return False
     listed, count = _channels(new)
     known, most = _channels(old)
     return count <= most and all(channel in known for channel in listed)

@@ -204,7 +204,8 @@ def _findings(export: Export, layers: Sequence[LayerReport], lost: Sequence[str]
         return [Finding("BN410", Severity.ERROR, message, {}, "hold the model against an export of its own")]
     if lost:
         message = f"the export has no output that could be the model's output {' and '.join(lost)}"
-        return [Finding("BN411", Severity.ERROR, message, {}, "see the layers, and what comes behind the last one")]
+        hint = "see the layers, and what comes behind the last one"
+        return [Finding("BN411", Severity.ERROR, message, {"outputs": list(lost)}, hint)]
     wrong = [one for one in export.outputs if not one.agrees]
     if not wrong:
         return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from made_reports import comparison, finding, layer, model, report, unverified
 
 from bninspect import baseline, errors, summary
-from bninspect.records import Finding, LayerReport, LayerStatus, ModelReport, Severity, Status
+from bninspect.records import Counterpart, Export, Finding, LayerReport, LayerStatus, ModelReport, Severity, Status
 from bninspect.settings import Settings
 
 DEFAULTS = Settings()
@@ -80,6 +81,51 @@ def test_a_mismatch_is_known_until_it_is_much_further_off(
     assert one.status is LayerStatus.MISMATCH  # it says what it is, whatever it counts
     assert bool(one.known) is passes
     assert [found.ignored for found in one.findings] == [baseline.KNOWN if passes else None]
+
+
+def in_export(ratio: float) -> LayerReport:
+    """Return a layer whose weights in an export are off by this much."""
+    weights = replace(comparison(ratio, "weights"), reference="folded")
+    found = finding("BN401", place="convolution 'c'", causes=[], weights=ratio)
+    counterpart = Counterpart(LayerStatus.MISMATCH, LayerStatus.VERIFIED, "folded", comparisons=(weights,))
+    return replace(layer("bn", 0.5, found), status=LayerStatus.MISMATCH, counterpart=counterpart)
+
+
+def held(layer: LayerReport, *outputs: float, **evidence: Any) -> ModelReport:
+    """Return the report of a model whose export returns outputs that are off by this much."""
+    compared = tuple(replace(comparison(one, "model output"), reference="source") for one in outputs)
+    export = Export("m.tflite", None, 1, "tflite", "", None, same=True, outputs=compared)
+    wrong = bool(evidence) or any(not one.agrees for one in compared)
+    findings = (finding("BN411", **evidence),) if wrong else ()
+    return replace(model("m.h5", layer), against=export, findings=findings)
+
+
+@pytest.mark.parametrize(("before", "now", "passes"), [(50.0, 99.0, True), (50.0, 101.0, False)])
+def test_a_mismatch_in_an_export_is_known_until_it_is_much_further_off(before: float, now: float, passes: bool) -> None:
+    judged = status(held(in_export(now)), held(in_export(before)))
+    assert judged is (Status.PASS if passes else Status.FAIL)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "passes"),
+    [
+        ((0.5, 50.0), (0.5, 99.0), True),
+        ((0.5, 50.0), (0.5, 101.0), False),
+        ((0.5, 50.0), (50.0, 0.5), False),  # another output
+        ((50.0,), (50.0, 50.0), False),
+    ],
+)
+def test_outputs_of_an_export_are_known_until_they_are_much_further_off(
+    before: tuple[float, ...], now: tuple[float, ...], passes: bool
+) -> None:
+    judged = status(held(layer(), *now), held(layer(), *before))
+    assert judged is (Status.PASS if passes else Status.FAIL)
+
+
+def test_an_output_that_an_export_has_lost_is_known_by_its_name() -> None:
+    off, lost = held(layer(), 50.0), held(layer(), 0.5, outputs=["1 of shape (1, 3)"])
+    assert status(lost, lost) is Status.PASS
+    assert status(lost, off) is Status.FAIL
 
 
 def test_a_mismatch_where_there_was_none_fails_although_another_is_known() -> None:
