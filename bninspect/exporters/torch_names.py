@@ -32,7 +32,8 @@ def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
     ones or zeros where the other is there. The metadata hold epsilon, which a state_dict does not, as JSON by layer.
 
     Raises:
-        UsageError: folded, for which torch has no names; statistics that are not the moving ones.
+        UsageError: folded, for which torch has no names; statistics that are not the moving ones; two names that are
+            one in torch.
     """
     tensors = {name: (array, dtype) for name, array, dtype in _tensors(checkpoint, folded=folded)}
     return assembled(tensors, {"format": "pt", EPSILON: json.dumps(_epsilons(checkpoint))})
@@ -50,8 +51,8 @@ def encode_npz(checkpoint: Checkpoint, *, folded: bool) -> bytes:
 def _tensors(checkpoint: Checkpoint, *, folded: bool) -> Iterator[tuple[str, Array, str]]:
     if folded:
         raise UsageError("torch has no folded batch norm", hint="-f safetensors --folded writes scale and shift")
-    for entry in entries(checkpoint, folded=False):
-        layer, name = entry.layer, _name(entry)
+    for name, entry in _named(checkpoint):
+        layer = entry.layer
         if layer.statistics is not Statistics.MOVING or layer.undecided is not None:
             raise UsageError(
                 f"layer '{printable(layer.name)}' has no form in torch",
@@ -67,13 +68,20 @@ def _tensors(checkpoint: Checkpoint, *, folded: bool) -> Iterator[tuple[str, Arr
         yield f"{name}.{_BATCHES}", np.array(0, np.int64), "int64"
 
 
-def _name(entry: Entry) -> str:
-    return entry.key.replace("/", ".")
+def _named(checkpoint: Checkpoint) -> Iterator[tuple[str, Entry]]:
+    """Yield the layers with their names in torch. Raises UsageError if two have the same: `a/b` and `a.b`."""
+    taken: set[str] = set()
+    for entry in entries(checkpoint, folded=False):
+        name = entry.key.replace("/", ".")
+        if name in taken:
+            raise UsageError(
+                f"two layers would be called {printable(name)!r} in torch",
+                why="a slash in a layer's name becomes a dot",
+                hint=f"--exclude-layer '{printable(entry.layer.name)}'",
+            )
+        taken.add(name)
+        yield name, entry
 
 
 def _epsilons(checkpoint: Checkpoint) -> dict[str, float]:
-    return {
-        _name(entry): entry.layer.epsilon
-        for entry in entries(checkpoint, folded=False)
-        if entry.layer.epsilon is not None
-    }
+    return {name: entry.layer.epsilon for name, entry in _named(checkpoint) if entry.layer.epsilon is not None}

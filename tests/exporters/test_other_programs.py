@@ -248,6 +248,10 @@ def test_what_has_no_form_is_refused() -> None:
     for encode in (onnx.encode, torch_names.encode, torch_names.encode_npz):
         with pytest.raises(UsageError):
             encode(CHECKPOINT, folded=True)
+    twins = replace(CHECKPOINT, layers=(_layer("a/b", 0), _layer("a.b", 0)))
+    for encode in (torch_names.encode, torch_names.encode_npz):
+        with pytest.raises(UsageError, match=r"two layers would be called 'a\.b'"):
+            encode(twins, folded=False)
     # A state_dict holds no epsilon, so that an unknown one is no hindrance.
     tensors = safetensors.numpy.load(torch_names.encode(unknown, folded=False))
     assert set(tensors) == {
