@@ -17,12 +17,12 @@ def fold(layer: BatchNorm) -> tuple[dict[str, Array], str]:
     one that holds all of them where a layer mixes types. bfloat16 is a float32 array here, as in `BatchNorm`.
 
     Raises:
-        UsageError: epsilon is unknown, or the layer does not use its moving statistics.
+        UsageError: epsilon is unknown, or the layer normalises by the statistics of its input.
         DamagedFile: an array that the formula needs is missing or of another shape.
         BninspectError: a scale or shift is not a number, or beyond the largest one of the stored type.
     """
     subject = f"layer '{printable(layer.name)}' cannot be folded"
-    if layer.statistics is not Statistics.MOVING:
+    if layer.statistics in {Statistics.BATCH, Statistics.SAMPLE}:
         raise UsageError(
             subject,
             why=f"it normalises with the statistics of each {layer.statistics}, so it has no fixed scale",

@@ -182,6 +182,8 @@ def _unobserved(
 
 def _alone(framework: Framework, stored: BatchNorm) -> Any:
     """Return the framework's own layer with the parameters that a file holds. Raises RuntimeFailure if it cannot be."""
+    if stored.statistics is Statistics.FOLDED:
+        raise RuntimeFailure("its mean and variance are folded into gamma and beta, which Keras has no layer for")
     if stored.statistics is not Statistics.MOVING:
         raise RuntimeFailure(f"it normalises by the statistics of each {stored.statistics}")
     if stored.moving_mean is None or stored.moving_variance is None:

@@ -145,6 +145,15 @@ def test_absent_gamma_and_beta_are_one_and_zero() -> None:
     np.testing.assert_array_equal(folded["shift"], [-2.5, 0.25])
 
 
+def test_what_a_converter_folded_is_folded_already() -> None:
+    there = {"moving_mean": None, "moving_variance": None, "epsilon": None, "statistics": Statistics.FOLDED}
+    folded, _ = fold(_layer(**there))
+    np.testing.assert_array_equal(folded["scale"], [3, 1])
+    np.testing.assert_array_equal(folded["shift"], [1, 0])
+    for exporter in FOLDING:
+        assert exporter.encode(Checkpoint("m.tflite", "tflite", "", (_layer(**there),)), folded=True)
+
+
 def test_shape_of_several_axes_stays() -> None:
     arrays = {
         name: getattr(_layer(), name).reshape(1, 2, 1, 1)
