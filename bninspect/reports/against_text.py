@@ -23,7 +23,7 @@ _VERDICTS = {
 }
 
 
-def lines(model: ModelReport, looks: Looks) -> Iterator[Line]:
+def lines(model: ModelReport, looks: Looks, fail_on: str) -> Iterator[Line]:
     """Return the lines about the export: verdict, one line for each batch norm, causes."""
     export = model.against
     if export is None:
@@ -31,7 +31,8 @@ def lines(model: ModelReport, looks: Looks) -> Iterator[Line]:
     if looks.verbosity >= 0:
         writer = printable(export.writer) or "unknown writer"
         yield line("against ", (printable(export.path), "bold"), f"  {writer}, {export.format}")
-    yield _verdict(model)
+    word, style = _VERDICTS[exports.status(model, fail_on)]
+    yield line((word, style), exports.verdict(model))
     if not export.same:
         for finding in model.findings:
             if finding.rule == "BN410" and finding.ignored is None:
@@ -47,11 +48,6 @@ def lines(model: ModelReport, looks: Looks) -> Iterator[Line]:
     if looks.verbosity >= 0:
         for note in export.notes:
             yield line((f"{_INDENT}notes: ", "cyan"), printable(note, 500))
-
-
-def _verdict(model: ModelReport) -> Line:
-    word, style = _VERDICTS[model.status]
-    return line((word, style), exports.verdict(model))
 
 
 def _each(layers: tuple[LayerReport, ...], looks: Looks) -> Iterator[Line]:

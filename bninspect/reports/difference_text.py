@@ -10,7 +10,8 @@ from bninspect import __version__, wire
 from bninspect.differences import Verdict
 from bninspect.names import printable
 from bninspect.reports import Looks
-from bninspect.reports.lines import Line, line, plural, shown
+from bninspect.reports.lines import Line, line, shown
+from bninspect.reports.wording import plural
 
 if TYPE_CHECKING:
     from bninspect.differences import LayerDifference

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from bninspect import __version__, wire
 from bninspect.names import printable
 from bninspect.reports import Looks
-from bninspect.reports.lines import Line, line, plural, shown
+from bninspect.reports.lines import Line, line, shown
+from bninspect.reports.wording import plural
 
 if TYPE_CHECKING:
     from bninspect.causes import Explanation

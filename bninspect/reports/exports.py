@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+from bninspect import summary
 from bninspect.names import printable
 from bninspect.records import Comparison, Counterpart, Finding, LayerReport, LayerStatus, ModelReport, Status
 
@@ -12,19 +13,27 @@ RULES = ("BN401", "BN402", "BN403", "BN404", "BN410", "BN411")
 _MOST_TIES = 4
 
 
-def alone(model: ModelReport) -> ModelReport:
-    """Return the report of a model as if it had not been held against anything."""
+def alone(model: ModelReport, fail_on: str) -> ModelReport:
+    """Return the report of a model as if it had not been held against anything; `fail_on` is that of the command."""
     if model.against is None:
         return model
     layers = tuple(map(layer_alone, model.layers))
-    statuses = {layer.status for layer in layers}
-    status = Status.PASS
-    if LayerStatus.UNVERIFIED in statuses:
-        status = Status.ERROR
-    elif LayerStatus.MISMATCH in statuses:
-        status = Status.FAIL
     findings = tuple(one for one in model.findings if not about_export(one))
+    status = summary.model_status(layers, findings, fail_on)
     return replace(model, layers=layers, status=status, findings=findings, against=None)
+
+
+def status(model: ModelReport, fail_on: str) -> Status:
+    """Return the verdict on the export alone, whatever its model is like."""
+    layers = [
+        replace(
+            layer,
+            status=layer.counterpart.status if layer.counterpart else LayerStatus.UNVERIFIED,
+            findings=tuple(filter(about_export, layer.findings)),
+        )
+        for layer in model.layers
+    ]
+    return summary.model_status(layers, filter(about_export, model.findings), fail_on)
 
 
 def layer_alone(layer: LayerReport) -> LayerReport:

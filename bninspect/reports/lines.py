@@ -45,8 +45,3 @@ def shown(lines: Iterable[Line], looks: Looks) -> str:
     for one in lines:
         console.print(one, soft_wrap=whole)
     return sink.getvalue()
-
-
-def plural(count: int, noun: str) -> str:
-    """Return `3 layers`, `1 layer`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

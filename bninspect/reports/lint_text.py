@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from bninspect.names import printable
 from bninspect.records import Finding, LayerReport, ModelReport, Severity
 from bninspect.reports import Looks
-from bninspect.reports.lines import Line, line, plural
+from bninspect.reports.lines import Line, line
+from bninspect.reports.wording import plural
 
 _STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 _INDENT = " " * 8

@@ -8,11 +8,11 @@ from bninspect.names import printable
 from bninspect.records import Comparison, Explanation, LayerReport, Worst
 from bninspect.reports import Looks
 from bninspect.reports.channels_text import bar, worst_channels
-from bninspect.reports.lines import Line, line, plural
+from bninspect.reports.counting import OUTPUTS
+from bninspect.reports.lines import Line, line
+from bninspect.reports.wording import plural
 
 INDENT = " " * 6
-OUTPUTS = ("formula", "output")
-"""References of comparisons of outputs; those of moving statistics are explained by their findings."""
 _MOST_TIES = 4
 
 

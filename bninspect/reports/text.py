@@ -8,22 +8,21 @@ from collections.abc import Iterator
 from bninspect.names import printable
 from bninspect.records import (
     Comparison,
-    Evidence,
     Finding,
     LayerReport,
     LayerStatus,
     ModelReport,
     Report,
     Severity,
-    Statistics,
     Status,
 )
-from bninspect.reports import Looks, against_text, exports
-from bninspect.reports.lines import Line, line, plural, shown
+from bninspect.reports import Looks, against_text, counting, exports, wording
+from bninspect.reports.lines import Line, line, shown
 from bninspect.reports.lint_text import linted
-from bninspect.reports.mismatch_text import INDENT, OUTPUTS, mismatch
-from bninspect.reports.qualifying import explained, qualification
+from bninspect.reports.mismatch_text import INDENT, mismatch
+from bninspect.reports.qualifying import explained
 from bninspect.reports.table import layer_table, parameter_details
+from bninspect.reports.wording import plural
 
 _SHOWN_AS_MISMATCH = ("BN202", "BN301", "BN311")
 _VERDICTS = {
@@ -38,12 +37,13 @@ _SEVERITIES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE:
 def render(report: Report, looks: Looks) -> str:
     """Return the report as text, with colours if `looks` wants them."""
     rows: list[Line] = []
+    threshold = counting.fail_on(report)
     for model in report.models:
         if model.error:
             rows.extend(_broken(model))
         elif report.command == "verify":
-            rows.extend(_verified(exports.alone(model), looks, _device(report)))
-            rows.extend(against_text.lines(model, looks))
+            rows.extend(_verified(exports.alone(model, threshold), looks, _device(report)))
+            rows.extend(against_text.lines(model, looks, threshold))
         elif report.command == "lint":
             rows.extend(linted(model, looks))
         else:
@@ -144,15 +144,8 @@ def _verdict(model: ModelReport, statuses: Counter[LayerStatus | None], looks: L
     word, style = _VERDICTS[model.status]
     place = f"{printable(model.path)}: " if looks.verbosity < 0 else ""
     verified = statuses[LayerStatus.VERIFIED]
-    folded = all(layer.statistics is Statistics.FOLDED for layer in model.layers)
-    formula = "gamma*x+beta" if folded else "gamma*(x-mean)/sqrt(variance+epsilon)+beta"
-    claim = f"equal {formula}" if verified else "verified"
-    trained = any(one.reference == "output" for layer in model.layers for one in layer.comparisons)
-    claim += ", also in a training step," if trained and verified else ""
-    text = f"{place}{verified} of {len(model.layers)} layers {claim} in {printable(model.runtime or '')}{device}"
-    if model.evidence is Evidence.LAYER and any(layer.comparisons for layer in model.layers):
-        text += ", each layer alone, outside its model"
-    text += qualification(model)
+    text = f"{place}{verified} of {len(model.layers)} layers {wording.claim(model, verified)} in "
+    text += f"{printable(model.runtime or '')}{device}{wording.reserve(model)}"
     return line((f"{word:<6}", style), text)
 
 
@@ -245,7 +238,7 @@ def _every_layer(model: ModelReport) -> Iterator[Line]:
 
 def _within(comparison: Comparison) -> str:
     ratio = 0.0 if comparison.ratio is None else comparison.ratio
-    if comparison.reference not in OUTPUTS:
+    if comparison.reference not in counting.OUTPUTS:
         return f"{comparison.reference} {ratio:.2f}"
     return f"{comparison.title} {ratio:.2f} of the bound over {comparison.elements:,} values"
 

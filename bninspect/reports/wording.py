@@ -15,6 +15,7 @@ from bninspect.records import (
     ModelReport,
     Report,
     Severity,
+    Statistics,
     Status,
     Worst,
 )
@@ -26,6 +27,7 @@ LOADED_DIFFERENTLY = "the runtime holds something else than the file"
 _MOST_TIES = 4
 SEVERITIES = tuple(Severity)
 FORMULA = "gamma*(x-mean)/sqrt(variance+epsilon)+beta"
+_FOLDED_FORMULA = "gamma*x+beta"
 
 
 def plural(count: int, noun: str) -> str:
@@ -62,15 +64,27 @@ def verdict(model: ModelReport) -> str:
         return message(model.error.what)
     if not model.layers:
         return "no batch-norm layer was chosen"
-    statuses = Counter(layer.status for layer in exports.alone(model).layers)
+    statuses = Counter(layer.status for layer in map(exports.layer_alone, model.layers))
     if statuses[None]:
         return f"{plural(len(model.layers), 'batch-norm layer')} read, {_finding_counts(model)}"
     verified = statuses[LayerStatus.VERIFIED]
+    told = f"{verified} of {plural(len(model.layers), 'layer')} {claim(model, verified)} in "
+    return told + printable(model.runtime or "") + reserve(model)
+
+
+def claim(model: ModelReport, verified: int) -> str:
+    """Return what is known of the `verified` layers of a model."""
+    if not verified:
+        return "verified"
+    folded = all(layer.statistics is Statistics.FOLDED for layer in model.layers)
     trained = any(one.reference == "output" for layer in model.layers for one in layer.comparisons)
-    claim = f"equal {FORMULA}{', also in a training step,' if trained else ''}" if verified else "verified"
-    alone = ", each layer alone, outside its model" if model.evidence is Evidence.LAYER else ""
-    told = f"{verified} of {plural(len(model.layers), 'layer')} {claim} in {printable(model.runtime or '')}{alone}"
-    return told + qualification(model)
+    return f"equal {_FOLDED_FORMULA if folded else FORMULA}{', also in a training step,' if trained else ''}"
+
+
+def reserve(model: ModelReport) -> str:
+    """Return what must stand behind a claim: that no model was run, tolerances, a baseline; empty if nothing must."""
+    alone = model.evidence is Evidence.LAYER and any(layer.comparisons for layer in model.layers)
+    return (", each layer alone, outside its model" if alone else "") + qualification(model)
 
 
 def verdicts(model: ModelReport) -> list[str]:

@@ -9,8 +9,8 @@ import made_reports
 import pytest
 
 from bninspect import summary
-from bninspect.records import Comparison, Counterpart, Export, Finding, LayerStatus, Report, Severity
-from bninspect.reports import github, html, junit, markdown
+from bninspect.records import Comparison, Counterpart, Export, Finding, LayerStatus, Report, Severity, Status
+from bninspect.reports import Looks, github, html, junit, markdown, text
 from bninspect.reports.html import fragment
 
 junitparser = pytest.importorskip("junitparser")
@@ -73,6 +73,26 @@ def test_the_model_is_not_blamed_for_its_export(name: str) -> None:
     assert "2 of 2 layers equal gamma*(x-mean)/sqrt(variance+epsilon)+beta in keras 3" in said
     assert "against export.tflite: 1 of 2 batch norms are in the export with the right numbers" in said
     assert "epsilon was left out" in said
+
+
+def _verdicts(report: Report) -> list[str]:
+    shown = text.render(report, Looks()).splitlines()
+    return [line.split()[0] for line in shown if "of 1 " in line and line.startswith(("PASS", "FAIL", "ERROR"))]
+
+
+def test_the_screen_has_a_verdict_on_each_of_the_two() -> None:
+    assert _verdicts(held(right())) == ["PASS", "PASS"]
+    assert _verdicts(held(wrong())) == ["PASS", "FAIL"]
+    assert _verdicts(held(missing())) == ["PASS", "ERROR"]
+
+
+def test_the_export_is_not_blamed_for_its_model() -> None:
+    found = made_reports.finding("BN102")
+    (model,) = held(right()).models
+    (layer,) = model.layers
+    failing = replace(model, layers=(replace(layer, findings=(found,)),), status=Status.FAIL)
+    assert _verdicts(made_reports.report(failing)) == ["FAIL", "PASS"]
+    assert _verdicts(made_reports.report(replace(failing, status=Status.PASS), fail_on="never")) == ["PASS", "PASS"]
 
 
 @pytest.mark.parametrize("name", FORMATS)

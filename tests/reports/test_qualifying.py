@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bninspect import summary
-from bninspect.records import LayerReport, LayerStatus, ModelReport, Report, Status, Tolerance
+from bninspect.records import LayerReport, LayerStatus, ModelReport, Report, Statistics, Status, Tolerance
 from bninspect.reports import REPORTS, Looks
 
 PLAIN = LayerReport("bn", "", 1, -1, 1e-3, "file", 0.9, "float32", True, True, status=LayerStatus.VERIFIED)
@@ -54,3 +54,13 @@ def test_every_layer_shows_known_mismatches_too_and_no_failure() -> None:
 def test_the_worst_share_of_the_bound_is_of_proved_layers_only() -> None:
     said = REPORTS["text"](report(TOLERATED), Looks())
     assert "of the rounding bound" not in said
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "github", "html"])
+def test_the_verdict_on_folded_layers_names_their_formula(form: str) -> None:
+    failing = replace(PLAIN, name="second", statistics=Statistics.FOLDED, status=LayerStatus.MISMATCH)
+    one = report(replace(PLAIN, statistics=Statistics.FOLDED), failing)
+    one = replace(one, models=tuple(replace(model, status=Status.FAIL) for model in one.models))
+    said = REPORTS[form](one, Looks()).replace("&#42;", "*")
+    assert "1 of 2 layers equal gamma*x+beta in keras 3" in said
+    assert "statistics of each" not in said

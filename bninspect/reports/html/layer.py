@@ -98,7 +98,7 @@ def _facts(layer: LayerReport) -> Iterator[tuple[str, Child]]:
     without = [name for name, there in (("gamma", layer.scale), ("beta", layer.center)) if not there]
     if without:
         yield "without", ", ".join(without)
-    if layer.statistics is not Statistics.MOVING:
+    if layer.statistics in {Statistics.BATCH, Statistics.SAMPLE}:
         yield "normalises by", f"statistics of each {layer.statistics.value}"
     if layer.tolerance is not None:
         yield "judged by", f"rtol {layer.tolerance.rtol:g}, atol {layer.tolerance.atol:g}{_because(layer.tolerance)}"

@@ -36,7 +36,7 @@ def section(model: ModelReport, anchor: str, threshold: str, allowed: Allowed) -
         [element("p", line, class_="note") for line in qualifying.explained(model)],
         [element("p", wording.message(note), class_="note") for note in model.notes],
         _findings(model),
-        _layers(exports.alone(model), anchor, set(detailed)) if model.layers else None,
+        _layers(exports.alone(model, threshold), anchor, set(detailed)) if model.layers else None,
         export.section(model),
         [
             layer.details(model.layers[index], f"{anchor}-{index}", unfolded=id(model.layers[index]) in unfolded)
