@@ -5,9 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from numpy.typing import NDArray
+import numpy as np
 
-Array: TypeAlias = NDArray[Any]
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+"""Not NDArray: from NumPy 2.5 and Python 3.12 on that is no class at run time, which wire.py needs."""
 
 PARAMETERS = ("gamma", "beta", "moving_mean", "moving_variance")
 
