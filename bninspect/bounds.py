@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from bninspect.records import Array
 
 RSQRT = 4.0
+EVERY_FORM = (Form.CENTRED, Form.AFFINE, Form.FOLDED)
+"""Of a kernel that nobody knows: whatever order of operations it has is right."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bninspect import strips
-from bninspect.bounds import Allowance, allowances, precision
+from bninspect.bounds import EVERY_FORM, Allowance, allowances, precision
 from bninspect.errors import BninspectError
 from bninspect.formula import Parameters
 from bninspect.pieces import tally_in_pieces
@@ -94,6 +94,23 @@ def judge(observation: Observation, layer: BatchNorm, *, tolerance: tuple[float,
     else:
         allowed = (Allowance.fixed(parameters, rtol=tolerance[0], atol=tolerance[1]),)
     return with_parameters(observation, parameters, allowed)
+
+
+def judge_unknown(observation: Observation, layer: BatchNorm) -> Comparison:
+    """Compare one call of code that nobody knows: with the largest bound that any order of operations has.
+
+    Args:
+        observation: the call; its `form` is not looked at.
+        layer: the stored layer.
+
+    Raises:
+        BninspectError: as `judge`.
+    """
+    arithmetic, output = observation.arithmetic, observation.output
+    parameters = Parameters.of(layer, arithmetic)
+    return with_parameters(
+        observation, parameters, [Allowance.of(parameters, form, arithmetic, output) for form in EVERY_FORM]
+    )
 
 
 def with_parameters(

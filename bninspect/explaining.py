@@ -7,18 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from bninspect import bounds, causes, compare
+from bninspect import causes, compare
+from bninspect.bounds import EVERY_FORM
 from bninspect.causes.judgement import mark, predicted
 from bninspect.causes.reading import View
 from bninspect.errors import UsageError
 from bninspect.explained import Arithmetic, Explained, Folded
-from bninspect.formula import Float64, Parameters, normalise
+from bninspect.formula import Float64, Parameters
 from bninspect.names import printable
-from bninspect.records import Array, BatchNorm, Comparison, Form, Observation
+from bninspect.records import Array, BatchNorm, Observation
 from bninspect.typed import Typed
-
-ANY_FORM = (Form.CENTRED, Form.AFFINE, Form.FOLDED)
-"""Nothing is known of the kernel, so whatever order of operations it has is right."""
 
 SHOWN = 8
 """Channels or elements whose arithmetic is shown."""
@@ -104,7 +102,7 @@ def typed_inputs(
     digits = {**(half_digits or {}), "x": x.half_digits}
     if y is not None:
         digits["y"] = y.half_digits
-    sample = replace(causes.sample(layer, observation, forms=ANY_FORM), half_digits=digits)
+    sample = replace(causes.sample(layer, observation, forms=EVERY_FORM), half_digits=digits)
     return Explained(
         layer.name,
         channels,
@@ -216,9 +214,9 @@ def against(layer: BatchNorm, x: Array, y: Array, axis: tuple[int, ...], others:
             why=f"axis {', '.join(map(str, axis))} of the input has {lengths}",
             hint="--axis says along which axis of the input the channels are",
         )
-    observation = _observation(layer, x, y, axis)
-    sample = causes.sample(layer, observation, forms=ANY_FORM)
-    comparison = None if layer.epsilon is None else _compared(layer, observation)
+    observation = observed(layer.name, x, y, axis)
+    sample = causes.sample(layer, observation, forms=EVERY_FORM)
+    comparison = None if layer.epsilon is None else compare.judge_unknown(observation, layer)
     return Explained(
         layer.name,
         layer.channels,
@@ -230,28 +228,20 @@ def against(layer: BatchNorm, x: Array, y: Array, axis: tuple[int, ...], others:
     )
 
 
-def _observation(layer: BatchNorm, x: Array, y: Array, axis: tuple[int, ...]) -> Observation:
-    """Return the call; outputs that float32 holds are those of a float32 kernel, whatever the file calls them."""
-    if y.dtype.kind != "f" or (y.dtype.itemsize == 8 and np.array_equal(y.astype(np.float32), y, equal_nan=True)):
-        y = y.astype(np.float32)
-    return Observation(layer.name, "given", x, y, axis, output=y.dtype.name)
+def observed(name: str, x: Array, y: Array, axis: tuple[int, ...], how: str = "given") -> Observation:
+    """Return a call of code that nobody knows; doubles that float32 holds, and whole numbers, are those of float32.
 
-
-def _compared(layer: BatchNorm, observation: Observation) -> Comparison:
-    """Compare all elements, with the largest bound that any order of operations has."""
-    x, axis = observation.x, observation.axis
-    parameters = Parameters.of(layer)
-    expected = normalise(parameters, x, axis=axis)
-    allowed = [
-        bounds.bound(parameters, x, expected, form=form, axis=axis, output=observation.output) for form in ANY_FORM
-    ]
-    return compare.compare(
-        expected,
-        observation.y,
-        np.maximum.reduce(allowed),
-        x=x,
-        parameters=parameters,
-        axis=axis,
-        output=observation.output,
-        observed="given",
-    )
+    Args:
+        name: of the stored layer.
+        x: its inputs, any shape.
+        y: its outputs, floats or whole numbers, of the same shape.
+        axis: axes of x that the parameters run along, each 0 <= axis < x.ndim.
+        how: what the observation is called.
+    """
+    # Signalling NaNs become quiet ones: NumPy warns of the others wherever it widens them.
+    y = np.where(np.isnan(y), np.asarray(np.nan, y.dtype), y) if y.dtype.kind == "f" else y.astype(np.float32)
+    with np.errstate(over="ignore"):
+        single = y.astype(np.float32)
+    if y.dtype.itemsize == 8 and np.array_equal(single, y, equal_nan=True):
+        y = single
+    return Observation(name, how, x, np.ascontiguousarray(y), axis, output=y.dtype.name)

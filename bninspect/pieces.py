@@ -48,9 +48,9 @@ def tally_in_pieces(
     for start, shape, (mean, slope, beta, *rest) in _pieces(x.size, layout.inner, table):
         size = shape[0] * shape[1]
         wide, actual, expected, p, magnitude, bound, second, scratch = (b[:size].reshape(shape) for b in buffers)
-        np.copyto(wide, flat_x[start : start + size].reshape(shape))
-        np.copyto(actual, flat_y[start : start + size].reshape(shape))
         with np.errstate(all="ignore"):
+            np.copyto(wide, flat_x[start : start + size].reshape(shape))
+            np.copyto(actual, flat_y[start : start + size].reshape(shape))
             np.multiply(np.subtract(wide, mean, out=p), slope, out=p)
             np.abs(np.add(p, beta, out=expected), out=magnitude)
             np.abs(p, out=p)

@@ -25,7 +25,7 @@ from bninspect.errors import UsageError
 from bninspect.exporters.keys import keys
 from bninspect.formula import Parameters, normalise
 from bninspect.names import printable
-from bninspect.records import Array, BatchNorm, Checkpoint, Form, Statistics
+from bninspect.records import Array, BatchNorm, Checkpoint, Statistics
 
 SCHEMA = "bninspect-vectors"
 VERSION = 1
@@ -34,7 +34,6 @@ README = "__readme__"
 PROBE = "__probe__"
 _LENGTHS = (3, 5, 7)
 """Samples, height and width: all different, so that a wrong axis cannot fit."""
-_FORMS = (Form.CENTRED, Form.AFFINE, Form.FOLDED)
 
 TEXT = """\
 Test vectors of bninspect {version} for {file}.
@@ -76,14 +75,14 @@ def vectors(checkpoint: Checkpoint, seed: int) -> tuple[Vector, ...]:
     return tuple(_vector(layer, key, seed) for layer, key in (*pairs, (probe(seed), PROBE)))
 
 
-def expected(vector: Vector, output: str = "float32") -> tuple[Array, Array]:
+def expected(vector: Vector) -> tuple[Array, Array]:
     """Return what a right runtime returns for a vector, and by how much one may be off that computes in float32.
 
-    Both are float64. `output` is the type to which the runtime rounds its result.
+    Both are float64.
     """
     parameters = Parameters.of(vector.layer)
     y = normalise(parameters, vector.x, axis=vector.axis)
-    allowed = [bounds.bound(parameters, vector.x, y, form=form, axis=vector.axis, output=output) for form in _FORMS]
+    allowed = [bounds.bound(parameters, vector.x, y, form=form, axis=vector.axis) for form in bounds.EVERY_FORM]
     return y, np.maximum.reduce(allowed)
 
 

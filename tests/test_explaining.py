@@ -271,3 +271,18 @@ def test_the_answer_as_json() -> None:
     assert cause["name"] == "epsilon-outside"
     del document["tool"]
     assert wire.decode(explained.Answer, document) == answer
+
+
+@pytest.mark.parametrize("odd", [1e300, "signalling"])
+def test_numbers_that_float32_has_not_are_judged_without_warnings(odd: float | str) -> None:
+    x, y = call()
+    if isinstance(odd, float):
+        y = y.astype(np.float64)
+        y.flat[0] = odd
+    else:
+        y = y.astype(np.float32)
+        y.reshape(-1).view(np.uint32)[0] = 0x7F800001
+    found = explaining.against(layer(), x, y, (2,))
+    assert not found.agrees
+    assert found.comparison is not None
+    assert found.comparison.violations == 1

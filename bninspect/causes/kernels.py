@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bninspect.bounds import EVERY_FORM
 from bninspect.causes.deviation import Deviation
 from bninspect.causes.reading import ROLES, Around, Reading, narrowed
 from bninspect.formula import Float64
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from bninspect.causes.samples import Sample
 
 _LEVELS = 256
-_FORMS = (Form.CENTRED, Form.AFFINE, Form.FOLDED)
 
 
 def kernels(samples: Sequence[Sample]) -> Iterator[Deviation]:
@@ -82,7 +82,7 @@ def _precisions(samples: Sequence[Sample]) -> Iterator[Deviation]:
         yield _rounded(
             "scale-and-shift",
             "scale and shift computed first: x * scale + shift loses digits where the mean is large",
-            lambda r: replace(r, forms=_FORMS),
+            lambda r: replace(r, forms=EVERY_FORM),
         )
     if all(sample.arithmetic == "float64" for sample in samples):
         yield _rounded("arithmetic=float32", "computed in float32", partial(_throughout, "float32"), affine=False)
@@ -119,7 +119,7 @@ def _throughout(kind: str, reading: Reading) -> Reading:
     """Hold every number in a narrow type; in which order a kernel works is open."""
     rounded = _input(kind, _parameters(kind, reading))
     output = reading.output if kind == "float32" else kind
-    return replace(rounded, arithmetic=kind, output=output, forms=_FORMS)
+    return replace(rounded, arithmetic=kind, output=output, forms=EVERY_FORM)
 
 
 def _has_type(y: Float64, kind: str) -> bool:
