@@ -169,9 +169,12 @@ def _ends(
             if one is not None:
                 compared.append(one)
     lost = tuple(f"{place} of shape {one.shape}" for place, one in enumerate(own) if place not in belong)
-    notes: tuple[str, ...] = (
-        () if own else ("the outputs of the model were not compared: they cannot be seen as floats",)
-    )
+    notes: tuple[str, ...] = ()
+    if not own:
+        notes = ("the outputs of the model were not compared: they cannot be seen as floats",)
+    elif len(own) < len(found.outputs):
+        counted = f"{len(found.outputs) - len(own)} of {len(found.outputs)}"
+        notes = (f"{counted} outputs of the model were not compared: they hold no floats",)
     order = [list(fast).index(belong[place]) for place in sorted(belong)]
     if order != sorted(order):
         notes = (*notes, f"it returns the outputs of the model in another order: {', '.join(map(str, order))}")

@@ -154,6 +154,19 @@ def test_outputs_go_by_their_numbers(tmp_path: Path, form: str) -> None:
     assert "no output that could be" in next(one.message for one in model.findings if one.rule == "BN411")
 
 
+def test_outputs_that_hold_no_floats_are_said_to_be_left_out(tmp_path: Path) -> None:
+    import keras
+
+    inputs = keras.layers.Input((8, 8, 3))
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(inputs))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    built = randomise(keras.Model(inputs, [x, keras.ops.cast(8 * x, "int32")]))
+    model = held(save(built, tmp_path / "m.keras"), convert(built, tmp_path / "m.tflite"))
+    assert model.status is Status.PASS
+    assert model.against is not None
+    assert "1 of 2 outputs of the model were not compared: they hold no floats" in model.against.notes
+
+
 @pytest.mark.parametrize("sample", ["keras3_digits.keras", "keras2_digits.h5"])
 def test_float16_weights(sample_models: Path, tmp_path: Path, sample: str) -> None:
     """Some of them are so small that float16 has few digits left for them."""
