@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bninspect.errors import RuntimeFailure, UnreadableFile
+from bninspect.errors import RuntimeFailure
 from bninspect.formats.tensorflow import checkpoint as checkpoints
 from bninspect.formats.tensorflow import files, frozen, saved_model
 from bninspect.formats.tensorflow.model import Model
 from bninspect.names import printable
 from bninspect.records import Checkpoint
+from bninspect.runtimes import loading
 from bninspect.runtimes.runtime import RunSettings
 
 FORMATS = (saved_model.NAME, frozen.NAME, checkpoints.NAME)
@@ -39,14 +40,14 @@ def opened(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[Source]:
     """
     path = Path(checkpoint.path)
     if checkpoint.format == saved_model.NAME:
-        _require_same(checkpoint, files.digest(saved_model.parts(path)))
+        loading.require_digest(checkpoint, files.digest(saved_model.parts(path)))
         with saved_model.open_saved_model(path, settings.tag) as saved:
             yield Source(saved.model, lambda session: _load_saved(session, path, saved.meta.tags))
     elif checkpoint.format == frozen.NAME:
-        _require_same(checkpoint, files.digest_of(path))
+        loading.require_digest(checkpoint, files.digest_of(path))
         yield Source(frozen.open_frozen(path), lambda _: _load_frozen(path))
     else:
-        _require_same(checkpoint, files.digest(checkpoints.parts(path)))
+        loading.require_digest(checkpoint, files.digest(checkpoints.parts(path)))
         with checkpoints.open_checkpoint(path) as opened:
             place = checkpoints.place_of(path)
             if opened.model is None:
@@ -54,15 +55,6 @@ def opened(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[Source]:
                     "the file holds only variables", why=f"there is no {printable(place.graph.name)} beside it"
                 )
             yield Source(opened.model, lambda session: _load_meta(session, place))
-
-
-def _require_same(checkpoint: Checkpoint, digest: str) -> None:
-    if checkpoint.sha256 not in (None, digest):
-        raise UnreadableFile(
-            "the file changed while it was being checked",
-            why=f"SHA-256 is {digest[:12]}, it was {str(checkpoint.sha256)[:12]} when it was read",
-            hint="run it again when nothing writes to the file any more",
-        )
 
 
 def _load_saved(session: Any, path: Path, tags: frozenset[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bninspect.environment import installed
-from bninspect.errors import MissingPackage, UnreadableFile
+from bninspect.errors import MissingPackage
 from bninspect.formats.tflite import container, operations
 from bninspect.records import Array, Checkpoint, Evidence, Form, Run
 from bninspect.runtimes import graph_run, loading
@@ -63,9 +62,7 @@ def observe_layers(
 def opened(load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint, _settings: RunSettings) -> Session:
     """Load a file. Raises as `observe`."""
     title, module = load()
-    content = Path(checkpoint.path).read_bytes()
-    if checkpoint.sha256 is not None and hashlib.sha256(content).hexdigest() != checkpoint.sha256:
-        raise UnreadableFile("the file changed while it was being checked", why="its SHA-256 is another one")
+    content = loading.content(checkpoint)
     graph = container.parsed(Path(checkpoint.path))
     outputs = tuple(one.label for one in graph.outputs)
 

@@ -75,17 +75,36 @@ def same_bytes(checkpoint: Checkpoint) -> None:
     """Raise UnreadableFile unless the file is still what our reader accepted."""
     if checkpoint.sha256 is None:
         return
-    try:
-        with Path(checkpoint.path).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UnreadableFile("the file went away while it was being checked", why=str(error.strerror)) from error
-    if digest != checkpoint.sha256:
+    with _still_there(), Path(checkpoint.path).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    require_digest(checkpoint, digest)
+
+
+def content(checkpoint: Checkpoint) -> bytes:
+    """Return the bytes of the file. Raises as `same_bytes`."""
+    with _still_there():
+        stored = Path(checkpoint.path).read_bytes()
+    if checkpoint.sha256 is not None:
+        require_digest(checkpoint, hashlib.sha256(stored).hexdigest())
+    return stored
+
+
+def require_digest(checkpoint: Checkpoint, digest: str) -> None:
+    """Raise UnreadableFile unless this is the digest of what our reader accepted, as far as that is known."""
+    if checkpoint.sha256 is not None and digest != checkpoint.sha256:
         raise UnreadableFile(
             "the file changed while it was being checked",
             why=f"SHA-256 is {digest[:12]}, it was {checkpoint.sha256[:12]} when it was read",
             hint="run it again when nothing writes to the file any more",
         )
+
+
+@contextmanager
+def _still_there() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UnreadableFile("the file went away while it was being checked", why=str(error.strerror)) from error
 
 
 @contextmanager

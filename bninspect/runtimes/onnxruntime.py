@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bninspect.errors import MissingPackage, RuntimeFailure, UnreadableFile
+from bninspect.errors import MissingPackage, RuntimeFailure
 from bninspect.exporters.onnx import encode_layers
 from bninspect.formats.onnx import building, container, norms
 from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistics
@@ -43,10 +42,7 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
     """Load a file. Raises as `observe`."""
     ort = _runtime()
     path = Path(checkpoint.path)
-    stored = path.read_bytes()
-    if checkpoint.sha256 is not None and hashlib.sha256(stored).hexdigest() != checkpoint.sha256:
-        loading.same_bytes(checkpoint)
-        raise UnreadableFile("the file changed while it was being checked", why="its SHA-256 is another one")
+    stored = loading.content(checkpoint)
     plain = _session(stored, path, optimise=False)
     outputs = tuple(one.name for one in plain.get_outputs())
 

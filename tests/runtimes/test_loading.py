@@ -21,13 +21,16 @@ def test_changed_bytes_are_not_run(tmp_path: Path) -> None:
     path.write_bytes(b"one" * 1_000_000)
     checkpoint = _checkpoint(path, hashlib.sha256(b"one" * 1_000_000).hexdigest())
     loading.same_bytes(checkpoint)
+    assert loading.content(checkpoint) == path.read_bytes()
     path.write_bytes(b"one" * 999_999 + b"two")
-    with pytest.raises(UnreadableFile, match="changed"):
-        loading.same_bytes(checkpoint)
+    for check in (loading.same_bytes, loading.content):
+        with pytest.raises(UnreadableFile, match="changed"):
+            check(checkpoint)
     loading.same_bytes(_checkpoint(path, None))
     path.unlink()
-    with pytest.raises(UnreadableFile, match="went away"):
-        loading.same_bytes(checkpoint)
+    for check in (loading.same_bytes, loading.content):
+        with pytest.raises(UnreadableFile, match="went away"):
+            check(checkpoint)
 
 
 @pytest.mark.parametrize(
