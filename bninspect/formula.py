@@ -176,16 +176,15 @@ def normalise(
         return np.asarray((x.astype(np.float64) - mean) * slope + beta)
 
 
-def affine(source: BatchNorm | Parameters, arithmetic: str = "float64") -> tuple[Float64, Float64]:
+def affine(source: BatchNorm | Parameters) -> tuple[Float64, Float64]:
     """Return (scale, shift) with `y = scale * x + shift`, in float64 and in the shape of the parameters.
 
-    By default epsilon is used as the file states it, as an export wants it; `arithmetic="float32"` rounds it
-    as a float32 kernel does.
+    Epsilon is used as the file states it, not rounded as a kernel would: so an export wants it.
 
     Raises:
         BninspectError: the parameters are incomplete (see `Parameters.of`).
     """
-    of = Parameters.of(source, arithmetic)
+    of = Parameters.of(source, "float64")
     return of.slope, of.intercept
 
 

@@ -8,7 +8,7 @@ a batch norm multiplies is always the last axis.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -40,11 +40,6 @@ class Kernel:
     def outputs(self) -> int:
         """Number of output channels."""
         return int(self.weights.shape[2])
-
-    @property
-    def fan_in(self) -> int:
-        """Number of products that are summed for one output."""
-        return int(self.weights.shape[0] * self.weights.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +79,6 @@ class Network:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     nodes: tuple[Node, ...]
-    notes: tuple[str, ...] = field(default=())
 
     def producers(self) -> Mapping[str, Node]:
         """Return the node that makes each value."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-GIGABYTE = 1_000_000_000
-
 READ_SECONDS = 20.0
 RUN_SECONDS = 600.0
 START_SECONDS = 120.0

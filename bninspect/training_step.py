@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bninspect.conventions import CONVENTIONS, Estimator
+from bninspect.conventions import CONVENTIONS
 from bninspect.errors import UsageError
 from bninspect.formula import Float64, batch_moments, moving_update, unbiased
-from bninspect.records import Array
+from bninspect.records import Array, Estimator
 
 SHOWN = 8
 """Channels that are shown."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -190,8 +190,3 @@ def _likeness(expected: Float64, actual: Float64) -> float:
     with np.errstate(all="ignore"):
         found = float(np.corrcoef(one, other)[0, 1])
     return abs(found) if np.isfinite(found) else 0.0
-
-
-def strangers(found: Mapping[Norm, Diagnosis]) -> Iterator[Norm]:
-    """Yield the batch norms whose numbers have nothing in common with those of any place in the export."""
-    return (norm for norm, one in found.items() if not one.found and one.likeness < ALIKE)

@@ -26,7 +26,6 @@ class Hypothesis:
     folded: Folded
 
 
-_RIGHT = ""
 _BIASES = {
     "bias-dropped": "the bias of the operation before it was dropped: bias = beta - mean*a",
     "bias-not-scaled": "the bias of the operation before it was added without being scaled: bias = b + beta - mean*a",

@@ -83,7 +83,7 @@ def _plain(name: str) -> str:
 def _observed(checkpoint: Checkpoint, settings: RunSettings, arrays: Sequence[Array], begin: Begin) -> Source:
     chosen = runtimes.choose(checkpoint, settings.runtime)
     packages = [_KERASES[one.name] for one in chosen if one.name in _KERASES]
-    if packages and chosen[0].name in _KERASES:
+    if chosen[0].name in _KERASES:
         return _traced(packages, checkpoint, settings, begin)
     kept: list[Call] = []
     run = runtimes.run(checkpoint, settings, lambda: _keeping(kept, begin()))

@@ -57,7 +57,6 @@ class Sample:
     """By what they are taken over: `batch`, `instance`, `position`, `layer`, `group 2` ..."""
     loaded: Mapping[str, Array] = field(default_factory=dict)
     """The parameters as the runtime loaded them."""
-    loaded_epsilon: float | None = None
     half_digits: Mapping[str, Float64] = field(default_factory=dict)
     """By how much numbers may be off because they were typed with so many digits: `x` and `y` of each element, and
     `gamma`, `beta`, `mean`, `variance` of each channel."""
@@ -117,7 +116,6 @@ def sample(layer: BatchNorm, observation: Observation, *, forms: tuple[Form, ...
         output=observation.output,
         moments=_all_moments(x, axis, where),
         loaded=observation.loaded,
-        loaded_epsilon=observation.epsilon,
     )
 
 

@@ -13,13 +13,12 @@ from bninspect.errors import UsageError
 from bninspect.exporters.entries import entries
 from bninspect.formula import Parameters
 from bninspect.names import printable
-from bninspect.records import Statistics
+from bninspect.records import PARAMETERS, Statistics
 
 if TYPE_CHECKING:
     from bninspect.exported import Entry
     from bninspect.records import Array, Checkpoint
 
-_PARAMETERS = ("gamma", "beta", "moving_mean", "moving_variance")
 _PER_LINE = 6
 
 _HEAD = """\
@@ -135,7 +134,7 @@ def _unfolded(entry: Entry) -> dict[str, Array]:
             hint="--folded, or --exclude-layer for one that uses other statistics",
         )
     of = Parameters.of(layer)
-    arrays = zip(_PARAMETERS, (of.gamma, of.beta, of.mean, of.variance), strict=True)
+    arrays = zip(PARAMETERS, (of.gamma, of.beta, of.mean, of.variance), strict=True)
     return {name: array.reshape(-1) for name, array in arrays}
 
 

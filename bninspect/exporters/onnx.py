@@ -12,12 +12,10 @@ from bninspect.exporters.entries import entries
 from bninspect.formats.onnx import building
 from bninspect.formula import Parameters
 from bninspect.names import printable
-from bninspect.records import Statistics
+from bninspect.records import PARAMETERS, Statistics
 
 if TYPE_CHECKING:
     from bninspect.records import BatchNorm, Checkpoint
-
-_PARAMETERS = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
@@ -62,9 +60,9 @@ def encode_layers(
     for layer, key in zip(layers, keys, strict=True):
         kind = dtype or ("float64" if layer.dtype == "float64" else "float32")
         of = Parameters.of(layer, "float64")
-        arrays = zip(_PARAMETERS, (of.gamma, of.beta, of.mean, of.variance), strict=True)
+        arrays = zip(PARAMETERS, (of.gamma, of.beta, of.mean, of.variance), strict=True)
         tensors += [building.tensor(f"{key}/{name}", array.reshape(-1).astype(kind)) for name, array in arrays]
-        taken: Iterable[str] = [f"{key}/{name}" for name in _PARAMETERS]
+        taken: Iterable[str] = [f"{key}/{name}" for name in PARAMETERS]
         momentum = layer.momentum
         nodes.append(building.batch_norm(f"{key}/x", taken, f"{key}/y", key, of.epsilon, momentum))
         shape = ("N", layer.channels, "H", "W")

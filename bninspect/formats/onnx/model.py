@@ -38,7 +38,6 @@ class Node:
         self.outputs = message.texts(2)
         self.name = message.text(3)
         self.op = message.text(4)
-        self.domain = message.text(7)
         self._message = message
 
     @property

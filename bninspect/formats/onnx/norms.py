@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 EPSILON = float(np.float32(1e-5))
 MOMENTUM = float(np.float32(0.9))
-_ELSEWHERE = "is no constant: the graph computes it, or takes it as an input"
 _INPUTS = {"gamma": 1, "beta": 2, "moving_mean": 3, "moving_variance": 4}
 
 

@@ -25,13 +25,12 @@ _BITS = {"bfloat16": "uint16", "bool": "uint8"}
 _AS_INT32 = ("uint8", "int8", "uint16", "int16", "int32", "bool", "float16", "bfloat16")
 
 
-def array(tensor: Message, model: Path, *, least_rank: int = 0) -> tuple[Array, str]:
+def array(tensor: Message, model: Path) -> tuple[Array, str]:
     """Return a constant as a read-only array, bfloat16 widened to float32, and the name of its stored type.
 
     Args:
         tensor: a TensorProto.
         model: path of the model, beside which external data lies.
-        least_rank: rank below which it is not worth reading; an empty array is returned then.
 
     Raises:
         DamagedFile: its bytes are not those of its shape and type.
@@ -45,8 +44,6 @@ def array(tensor: Message, model: Path, *, least_rank: int = 0) -> tuple[Array, 
     kind = np.dtype(_BITS.get(dtype, dtype)).newbyteorder("<")
     if min(shape, default=0) < 0 or math.prod(shape) * kind.itemsize > MOST_BYTES:
         raise UnsafeFile(f"{model} is beyond what a model needs", why=f"constant {printable(name)} of shape {shape}")
-    if len(shape) < least_rank:
-        return np.empty(0, np.float32), dtype
     size = math.prod(shape) * kind.itemsize
     data = _external(tensor, model, size) if tensor.integer(14) == _EXTERNAL else _inside(tensor, dtype, kind)
     if len(data) != size:

@@ -217,8 +217,6 @@ class MetaGraph:
     """Tensor that tells that operation where the checkpoint is."""
     initialisers: tuple[str, ...]
     """Operations that TensorFlow runs after loading."""
-    assets: tuple[str, ...]
-    """Files of the folder `assets` that it hands to them."""
     objects: Message
     """SavedObjectGraph."""
 
@@ -240,7 +238,6 @@ class MetaGraph:
             restore=saver.text(3),
             filename=saver.text(1),
             initialisers=initialisers,
-            assets=tuple(asset.text(2) for asset in message.messages(6)),
             objects=message.message(7),
         )
 

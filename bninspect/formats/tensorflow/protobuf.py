@@ -79,10 +79,10 @@ class Message:
         single = b"".join(_view(value) for value in self._values(number, _FIXED64))
         return single + b"".join(self._parts(number))
 
-    def unsigned32(self, number: int, default: int = 0) -> int:
-        """Return a fixed32."""
+    def unsigned32(self, number: int) -> int:
+        """Return a fixed32; 0 if there is none."""
         values = self._values(number, _FIXED32)
-        return int.from_bytes(_view(values[-1]), "little") if values else default
+        return int.from_bytes(_view(values[-1]), "little") if values else 0
 
     def text(self, number: int) -> str:
         """Return a string."""

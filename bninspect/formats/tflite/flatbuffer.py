@@ -22,15 +22,15 @@ MOST_TABLES = 2_000_000
 
 @dataclass(frozen=True)
 class Table:
-    """A table at a place of a buffer. Fields go by their number in the schema; a missing one has its default."""
+    """A table at a place of a buffer. Fields go by their number in the schema; a missing number is 0."""
 
     data: Buffer
     position: int
 
-    def number(self, field: int, form: str, default: Any = 0) -> Any:
+    def number(self, field: int, form: str) -> Any:
         """Return a number of `struct`'s format `form`."""
         place = self._place(field)
-        return default if place == 0 else _unpack(self.data, place, form)
+        return 0 if place == 0 else _unpack(self.data, place, form)
 
     def table(self, field: int) -> Table | None:
         """Return a table; None if there is none."""
