@@ -1,7 +1,7 @@
 """Judgements on stored parameters alone. One function per rule; its docstring is its manual page.
 
 A rule takes one layer and returns its finding, or None. It never raises, whatever the file holds. A new rule is one
-function and one line in `RULES`: stored.py (what the file holds), statistics.py (what training left), settings.py
+function and one line in `RULES`: stored.py (what the file holds), statistics.py (what training left), setting.py
 (epsilon, momentum, training), deployment.py (what will not survive float16, folding or int8).
 """
 
