@@ -7,6 +7,7 @@ infinity of the right sign, and the number plus its bound is beyond the output t
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -198,23 +199,31 @@ def _require_pair(actual: Array, shape: tuple[int, ...], output: str) -> None:
         )
 
 
-def _comparison(tally: Tally, x: Array, parameters: Parameters, observed: str, reference: str) -> Comparison:
-    peaks = tally.peaks() if x.size else np.zeros(0)
+def counted(tally: Tally, observed: str, reference: str) -> Comparison:
+    """Return what a tally has counted, without its worst element."""
+    elements = math.prod(tally.layout.shape)
+    peaks = tally.peaks() if elements else np.zeros(0)
     order = np.argsort(-peaks, kind="stable")[:MOST_CHANNELS]
     return Comparison(
         observed=observed,
         reference=reference,
-        elements=x.size,
+        elements=elements,
         violations=tally.violations,
         ratio=None if tally.unmeasured else tally.ratio,
         max_abs=tally.max_abs,
         max_ulp=tally.max_ulp,
         nonfinite=tally.nonfinite,
-        worst=_worst(tally, x, parameters),
+        worst=None,
         channels=tuple(order[peaks[order] > 1].tolist()),
         channel_ratios=strips.peaks(peaks),
-        worst_channels=_detailed(order[:_MOST_DETAILED], peaks, parameters),
     )
+
+
+def _comparison(tally: Tally, x: Array, parameters: Parameters, observed: str, reference: str) -> Comparison:
+    peaks = tally.peaks() if x.size else np.zeros(0)
+    order = np.argsort(-peaks, kind="stable")[:_MOST_DETAILED]
+    worst, detailed = _worst(tally, x, parameters), _detailed(order, peaks, parameters)
+    return replace(counted(tally, observed, reference), worst=worst, worst_channels=detailed)
 
 
 def _detailed(channels: NDArray[np.int64], peaks: Float64, parameters: Parameters) -> tuple[Channel, ...]:

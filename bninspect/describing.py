@@ -1,15 +1,39 @@
-"""A stored layer as a report shows it: its settings, and the distribution of each parameter."""
+"""What a file says, as a report shows it: of a layer its settings, and the distribution of each parameter."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from bninspect import strips
-from bninspect.records import Array, BatchNorm, Comparison, Distribution, Finding, LayerReport, LayerStatus
+from bninspect.records import (
+    Array,
+    BatchNorm,
+    Checkpoint,
+    Comparison,
+    Distribution,
+    Finding,
+    LayerReport,
+    LayerStatus,
+    ModelReport,
+    Status,
+)
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _BINS = 24
 _HALF_OF_ALL = float(np.finfo(np.float64).max) / 2
+
+
+def model(checkpoint: Checkpoint) -> ModelReport:
+    """Return the report of a file in which no layer has been looked at yet."""
+    return ModelReport(
+        path=checkpoint.path,
+        sha256=checkpoint.sha256,
+        bytes=checkpoint.bytes,
+        format=checkpoint.format,
+        writer=checkpoint.writer,
+        status=Status.EMPTY,
+        notes=checkpoint.notes,
+    )
 
 
 def describe(

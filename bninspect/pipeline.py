@@ -87,7 +87,7 @@ def inspect(
                     for layer in checkpoint.layers
                 )
                 return replace(
-                    _described(checkpoint),
+                    describing.model(checkpoint),
                     layers=layers,
                     status=summary.model_status(layers, (), settings.fail_on),
                 )
@@ -118,7 +118,7 @@ def verify(
                 # All layers go along, chosen or not: a batch norm that the reader has not found must be noticed.
                 checkpoint = selection.complete(_read(reader, path), settings)
                 if not any(selection.wanted(layer.name, settings) for layer in checkpoint.layers):
-                    return _described(checkpoint)
+                    return describing.model(checkpoint)
                 earlier = around.earlier.get(checkpoint.path)
                 if settings.against is None and earlier is not None and earlier.sha256 == checkpoint.sha256 is not None:
                     return earlier
@@ -132,7 +132,7 @@ def verify(
                     verified = runner.call(task, Verified, arguments, around.progress)
                 except errors.LimitExceeded as error:
                     # Of which file that is known: a later run need not wait for the same again.
-                    return replace(_described(checkpoint), status=Status.ERROR, error=summary.problem(error))
+                    return replace(describing.model(checkpoint), status=Status.ERROR, error=summary.problem(error))
                 environment.update(verified.environment)
                 return verified.model
 
@@ -223,18 +223,6 @@ def _judged(model: ModelReport, settings: Settings, around: Surroundings) -> Mod
 
 def _read(reader: Worker, path: PathLike, *, digest: bool = True) -> Checkpoint:
     return reader.call(READ, Checkpoint, {"path": str(path), "digest": digest})
-
-
-def _described(checkpoint: Checkpoint) -> ModelReport:
-    return ModelReport(
-        path=checkpoint.path,
-        sha256=checkpoint.sha256,
-        bytes=checkpoint.bytes,
-        format=checkpoint.format,
-        writer=checkpoint.writer,
-        status=Status.EMPTY,
-        notes=checkpoint.notes,
-    )
 
 
 def _require_layers(layers: Iterable[Any], settings: Settings) -> None:

@@ -79,12 +79,8 @@ def report(checkpoint: Checkpoint, path: Path, settings: Settings) -> ModelRepor
         _untested(layer, reasons[layer.name], settings) if layer.name in reasons else next(judged) for layer in chosen
     )
     layers += tuple(judged)  # the probe, the last of the vectors
-    return ModelReport(
-        path=checkpoint.path,
-        sha256=checkpoint.sha256,
-        bytes=checkpoint.bytes,
-        format=checkpoint.format,
-        writer=checkpoint.writer,
+    return replace(
+        describing.model(checkpoint),
         status=summary.model_status(layers, (), settings.fail_on),
         runtime=printable(path.name),
         evidence=Evidence.LAYER,

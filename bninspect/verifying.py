@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bninspect import runtimes, selection, summary, wire
+from bninspect import describing, runtimes, selection, summary, wire
 from bninspect.errors import MissingPackage, UsageError
 from bninspect.judging import Judge
 from bninspect.names import printable
-from bninspect.records import Checkpoint, ModelReport, Run, Verified
+from bninspect.records import Checkpoint, Run, Verified
 from bninspect.settings import Settings
 
 RunModel: TypeAlias = Callable[[Checkpoint, runtimes.RunSettings, runtimes.Begin], Run]
@@ -64,12 +65,8 @@ def verify_checkpoint(
     progress(f"{checkpoint.path}: running the model")
     how = run(checkpoint, run_settings(settings), begin)
     layers = judge.reports(how)
-    model = ModelReport(
-        path=checkpoint.path,
-        sha256=checkpoint.sha256,
-        bytes=checkpoint.bytes,
-        format=checkpoint.format,
-        writer=checkpoint.writer,
+    model = replace(
+        describing.model(checkpoint),
         status=summary.model_status(layers, (), settings.fail_on),
         runtime=how.runtime,
         evidence=how.evidence,

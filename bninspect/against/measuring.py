@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from bninspect import strips
 from bninspect.against.folding import Folded, as_stored, zero_bias
-from bninspect.compare import MOST_CHANNELS, merge
+from bninspect.compare import counted, merge
 from bninspect.formula import Float64
 from bninspect.network import Kernel
 from bninspect.records import Array, Comparison, Worst
@@ -25,21 +26,7 @@ def measured(
     allowed = np.broadcast_to(bound, expected.shape)
     wide = [np.ascontiguousarray(each, np.float64).reshape(1, -1) for each in (expected, actual, allowed)]
     tally.add(0, wide[0], wide[1], wide[2])
-    peaks = tally.peaks()
-    order = np.argsort(-peaks, kind="stable")[:MOST_CHANNELS]
-    return Comparison(
-        observed=observed,
-        reference=reference,
-        elements=expected.size,
-        violations=tally.violations,
-        ratio=None if tally.unmeasured else tally.ratio,
-        max_abs=tally.max_abs,
-        max_ulp=tally.max_ulp,
-        nonfinite=tally.nonfinite,
-        worst=_worst(tally, expected.shape),
-        channels=tuple(order[peaks[order] > 1].tolist()),
-        channel_ratios=strips.peaks(peaks),
-    )
+    return replace(counted(tally, observed, reference), worst=_worst(tally, expected.shape))
 
 
 def _worst(tally: Tally, shape: tuple[int, ...]) -> Worst | None:
