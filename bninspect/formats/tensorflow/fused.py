@@ -9,7 +9,7 @@ from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.expressions import Expressions
 from bninspect.formats.tensorflow.flatten import FlatNode
 from bninspect.formats.tensorflow.sites import Site, shortest
-from bninspect.records import Form, Statistics
+from bninspect.records import PARAMETERS, Form, Statistics
 
 # Operation -> positions of x, gamma, beta, mean, variance; the attribute for epsilon and the operation's own default.
 _FUSED: Mapping[str, tuple[tuple[int, ...], str, float]] = {
@@ -18,19 +18,19 @@ _FUSED: Mapping[str, tuple[tuple[int, ...], str, float]] = {
     "FusedBatchNormV3": ((0, 1, 2, 3, 4), "epsilon", 1e-4),
     "BatchNormWithGlobalNormalization": ((0, 4, 3, 1, 2), "variance_epsilon", 0.0),
 }
-_NAMES = ("gamma", "beta", "moving_mean", "moving_variance")
 # What Grappler makes of a convolution and a batch norm: x, filter, then gamma, beta, mean, variance.
 _MERGED = re.compile(r"_Fused(Conv|Depthwise|BatchNormEx|MatMul)|_Mkl.*BatchNorm")
 
 
 def fused(node: FlatNode, expressions: Expressions) -> Site | None:
+    """Return the call that one operation is by itself; None if it is no batch norm, or not known to be one."""
     if _MERGED.match(node.op):
         return _merged(node, expressions)
     if node.op not in _FUSED or len(node.inputs) < 5:
         return None
     order, attribute, default = _FUSED[node.op]
     x, *rest = (node.inputs[position] for position in order)
-    leaves = {name: expressions.leaf(one) for name, one in zip(_NAMES, rest, strict=True)}
+    leaves = {name: expressions.leaf(one) for name, one in zip(PARAMETERS, rest, strict=True)}
     if node.op == "BatchNormWithGlobalNormalization" and not node.node.flag("scale_after_normalization", default=False):
         leaves["gamma"] = None
     trains = node.op != "BatchNormWithGlobalNormalization" and node.node.flag("is_training", default=True)
@@ -69,7 +69,7 @@ def _merged(node: FlatNode, expressions: Expressions) -> Site | None:
         nodes=(node.name,),
         x=node.inputs[0],
         y=(node.name, 0),
-        parameters={name: leaf for name, leaf in zip(_NAMES, leaves, strict=False) if leaf is not None},
+        parameters={name: leaf for name, leaf in zip(PARAMETERS, leaves, strict=False) if leaf is not None},
         epsilon=shortest(node.node.real("epsilon", 1e-4)),
         axis=(1,) if node.node.text("data_format", "NHWC").startswith("NC") else (-1,),
         hidden=f"merged with its neighbours in one operation, {node.op}",
