@@ -140,8 +140,10 @@ class Watch:
             return ""
         name = max(names, key=lambda one: self.states[one][-1].left)
         state, momentum = self.states[name][-1], self._known[name].before.momentum
-        enough = math.ceil(state.updates + math.log(self.limits.left / state.left) / math.log(momentum))
         text = f"{state.share:.2g} of the initial statistics is left, {momentum:g}**{state.updates}"
+        if not (math.isfinite(state.left) and 0 < momentum < 1):  # a variance + epsilon of 0, or no momentum at all
+            return text
+        enough = math.ceil(state.updates + math.log(self.limits.left / state.left) / math.log(momentum))
         if state.left > 2 * state.share:
             text += f", and with epsilon it makes {state.left:.1%} of a denominator"
         return f"{text}: train for {enough} steps in all, or lower the momentum"

@@ -48,6 +48,16 @@ def test_a_small_variance_keeps_more_of_the_initial_one_than_the_share() -> None
     assert "and with epsilon it makes 68.6% of a denominator" in message
 
 
+@pytest.mark.parametrize(
+    ("after", "share"), [(Norm(np.ones(2), np.zeros(2), 0.0, 0.9, True), "1.3e-05"), (_norm(1, 2, momentum=-2.0), "")]
+)
+def test_a_denominator_of_zero_and_a_momentum_beyond_all_do_not_end_the_training(after: Norm, share: str) -> None:
+    watch, _ = _watched(after, steps=107 if share else 4)
+    (message,) = watch.end()
+    assert message.startswith(f"bn: {share}")
+    assert "of the initial statistics is left" in message
+
+
 def test_enough_steps_are_no_warning() -> None:
     watch, said = _watched(*[_norm(1, 0.9)] * 5, _norm(1.01, 0.9))
     # Of the epochs in which nothing moved it was said, once.
