@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bninspect import rules, runtimes, summary, verifying, wire
+from bninspect import rules, runtimes, selection, summary, verifying, wire
 from bninspect.against import folding, outputs, pairing, running, source, verdicts
 from bninspect.against.source import Source
 from bninspect.against.verdicts import Seen
@@ -56,6 +56,7 @@ def compare(
         MissingPackage: no framework that could run the model is installed.
         UnreadableFile: one of the files is no longer what was read.
     """
+    settings = selection.for_model(settings, checkpoint.path)
     ran = running.exported(export, settings)
     network = ran.network
     found: list[Source] = []
@@ -81,7 +82,9 @@ def compare(
         outputs=held.ends.compared,
         notes=(*export.notes, *ran.notes, *held.notes),
     )
-    findings = (*verified.model.findings, *rules.judged(tuple(_findings(one, layers, held.ends.lost)), "", settings))
+    # The outputs have no status but this finding: to choose some rules, --select, is not to do without them.
+    counted = replace(settings, select=())
+    findings = (*verified.model.findings, *rules.judged(tuple(_findings(one, layers, held.ends.lost)), "", counted))
     status = summary.model_status(layers, findings, settings.fail_on)
     model = replace(verified.model, layers=layers, findings=findings, against=one, status=status)
     return Verified(model, {**verified.environment, **environment})

@@ -61,6 +61,7 @@ def report(checkpoint: Checkpoint, path: Path, settings: Settings) -> ModelRepor
         UsageError: the file holds outputs for other vectors, those that were expected, or none at all.
         UnreadableFile: it is no NumPy file.
     """
+    settings = selection.for_model(settings, checkpoint.path)
     arrays = npy.read(path)
     chosen = tuple(layer for layer in checkpoint.layers if selection.wanted(layer.name, settings))
     reasons = {layer.name: why for layer in chosen if (why := judging.not_comparable(layer))}

@@ -16,7 +16,7 @@ from layers import frozen, layer
 from bninspect import returned, vectors
 from bninspect.errors import UsageError
 from bninspect.records import Array, BatchNorm, Checkpoint, LayerStatus, ModelReport, Statistics, Status
-from bninspect.settings import Settings
+from bninspect.settings import IgnoreRule, Settings, ToleranceRule
 
 GENERATOR = np.random.default_rng(11)
 
@@ -164,6 +164,17 @@ def test_the_expected_outputs_are_no_runtimes(tmp_path: Path) -> None:
     # Outputs among the rest of the vectors are welcome: their inputs are then compared, too.
     np.savez(tmp_path / "o.npz", **{**_loaded(), **np.load(_returned(tmp_path))})
     assert _report(tmp_path / "o.npz").status is Status.PASS
+
+
+def test_what_a_configuration_says_of_other_models_counts_for_those(tmp_path: Path) -> None:
+    path = _returned(tmp_path, lambda of, x, axis: _kernel(of, x, axis) * np.float32(1.0001))
+    of_another = ToleranceRule("*", rtol=1.0, atol=1.0, models="other.h5")
+    report = _report(path, tolerances=(of_another,), ignores=(IgnoreRule("BN3", "was known", expired=True),))
+    assert report.status is Status.FAIL
+    for one in report.layers:
+        assert (one.status, one.tolerance) == (LayerStatus.MISMATCH, None)
+        assert not any(found.ignored for found in one.findings)
+    assert _report(path, tolerances=(replace(of_another, models="m.h5"),)).status is Status.PASS
 
 
 def test_a_tolerance_counts_instead_of_the_bound(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from exports import FORMATS, ONNX, convert, converted, counterparts, held, randomise, save, statuses
 
 from bninspect.records import LayerStatus, Status
+from bninspect.settings import IgnoreRule
 
 pytestmark = pytest.mark.tensorflow
 ALL = {LayerStatus.VERIFIED}
@@ -149,8 +150,11 @@ def test_outputs_go_by_their_numbers(tmp_path: Path, form: str) -> None:
     assert len(model.against.outputs) == 4
     lacking = keras.Model(inputs, built.outputs[1])
     (tmp_path / "lacking").mkdir()
-    model = held(source, converted(lacking, tmp_path / "lacking", form))
-    assert model.status is Status.FAIL
+    export = converted(lacking, tmp_path / "lacking", form)
+    model = held(source, export)
+    assert model.status is held(source, export, select=("BN1",)).status is Status.FAIL
+    others = (IgnoreRule("BN4", "of another model", models="other.keras"), IgnoreRule("BN4", "was known", expired=True))
+    assert held(source, export, ignores=others).status is Status.FAIL
     assert "no output that could be" in next(one.message for one in model.findings if one.rule == "BN411")
 
 
