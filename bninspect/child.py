@@ -1,8 +1,7 @@
 """The inside of a worker process: limits itself, then answers calls on standard input until that ends.
 
-    python -P -m bninspect.child BYTES TASK
-
-BYTES limits the address space (0 does not). TASK, if it is not empty, says what to import before the first call.
+starting.py starts it with the arguments BYTES and TASK. BYTES limits the address space (0 does not). TASK, if it is not
+empty, says what to import before the first call.
 
 Answers go to the original standard output; whatever else writes there (a library's print, say) reaches standard error.
 """
@@ -105,7 +104,3 @@ def main() -> int:
         answer = _answer(message, arrays, lambda text: wire.write_frame(output, {"progress": text}))
         wire.write_frame(output, answer)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

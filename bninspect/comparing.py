@@ -194,8 +194,7 @@ def _joined(layer: LayerReport, counterpart: Counterpart | None, found: Source, 
         counterpart = _unknown(f"it was not seen in its source: {layer.reason or found.reason or 'it never ran'}")
     counterpart = replace(counterpart, own=layer.status)
     findings = (*layer.findings, *rules.judged(verdicts.findings(counterpart), layer.name, settings))
-    order = (LayerStatus.MISMATCH, LayerStatus.UNVERIFIED, LayerStatus.VERIFIED)
-    status = min((layer.status or LayerStatus.UNVERIFIED, counterpart.status), key=order.index)
+    status = min((layer.status or LayerStatus.UNVERIFIED, counterpart.status), key=verdicts.WORST_FIRST.index)
     reason = layer.reason or (counterpart.sentence if status is LayerStatus.UNVERIFIED else "")
     return replace(layer, status=status, reason=reason, findings=findings, counterpart=counterpart)
 

@@ -77,7 +77,7 @@ def dismiss() -> None:
 
 def _spawn(limits: Limits, task: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        # -P: a `json.py` in the working directory must never be imported. As `-m bninspect.child`, without runpy.
+        # -P: a `json.py` in the working directory must never be imported. Not `-m`, which would import runpy.
         [sys.executable, "-P", "-c", _MAIN, "0" if limits.watched else str(limits.memory), task],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

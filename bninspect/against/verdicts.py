@@ -25,6 +25,8 @@ from bninspect.records import (
 from bninspect.runtimes.tracing import Call
 
 FOLDED, FORWARD, PAIR, NODE = "folded", "folded forward", "scale and shift", "batch norm"
+WORST_FIRST = (LayerStatus.MISMATCH, LayerStatus.UNVERIFIED, LayerStatus.VERIFIED)
+"""What counts of two: that something is known to be wrong comes before that nothing is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +256,6 @@ def _upstream(source: Network, norms: set[Node]) -> Mapping[Node, tuple[Node, ..
 
 def by_layer(judged: Sequence[Judged]) -> Mapping[str, Counterpart]:
     """Return one verdict per layer: the worst of its calls, with the comparisons of all."""
-    order = (LayerStatus.MISMATCH, LayerStatus.UNVERIFIED, LayerStatus.VERIFIED)
     found: dict[str, Counterpart] = {}
     for one in judged:
         name, counterpart = one.norm.layer.name, one.counterpart
@@ -262,7 +263,7 @@ def by_layer(judged: Sequence[Judged]) -> Mapping[str, Counterpart]:
         if before is None:
             found[name] = counterpart
             continue
-        worse, other = sorted((before, counterpart), key=lambda each: order.index(each.status))
+        worse, other = sorted((before, counterpart), key=lambda each: WORST_FIRST.index(each.status))
         joined = measuring.joined((*worse.comparisons, *other.comparisons))
         found[name] = replace(worse, comparisons=joined)
     return found

@@ -40,7 +40,8 @@ class Observation:
     layer: str
     """Name of the stored layer (`BatchNorm.name`)."""
     observed: str
-    """`in-model` or `probed`, and of a training step `training` or `training-probed`."""
+    """`in-model` or `probed`, of a training step `training` or `training-probed`; of code that nobody knows `given` or
+    `returned`."""
     x: Array
     """Input as the kernel saw it, (any shape); float16/32/64. bfloat16 is widened to float32."""
     y: Array
