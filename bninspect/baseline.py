@@ -96,7 +96,16 @@ def _layer(layer: LayerReport, before: LayerReport) -> LayerReport:
 
 def _worse(layer: LayerReport, before: LayerReport) -> bool:
     """Return whether a layer is further off than it was, in its own runtime or in the export of its model."""
+    statuses = zip(_statuses(layer), _statuses(before), strict=True)
+    if any(now is not LayerStatus.VERIFIED and now is not then for now, then in statuses):
+        return True
     return _any_worse(layer.comparisons, before.comparisons) or _any_worse(_in_export(layer), _in_export(before))
+
+
+def _statuses(layer: LayerReport) -> tuple[LayerStatus | None, LayerStatus | None]:
+    """Return the status of a layer in its own runtime, and in the export; without one it is verified there."""
+    found = layer.counterpart
+    return (layer.status, LayerStatus.VERIFIED) if found is None else (found.own, found.status)
 
 
 def _in_export(layer: LayerReport) -> tuple[Comparison, ...]:
