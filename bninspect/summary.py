@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from bninspect import __version__, environment
@@ -38,12 +38,19 @@ def model_status(layers: Iterable[LayerReport], findings: Iterable[Finding], fai
     layers = tuple(layers)
     if not layers:
         return Status.EMPTY
-    statuses = {layer.status for layer in layers if not layer.known}
+    statuses = {status for layer in layers if not layer.known for status in _statuses(layer)}
     if LayerStatus.UNVERIFIED in statuses:
         return Status.ERROR
     every = [*findings, *(finding for layer in layers for finding in layer.findings)]
     failed = fail_on != "never" and (LayerStatus.MISMATCH in statuses or any(fails(one, fail_on) for one in every))
     return Status.FAIL if failed else Status.PASS
+
+
+def _statuses(layer: LayerReport) -> Iterator[LayerStatus | None]:
+    """Yield the status of a layer, and those that it is the worst of: in its own runtime and in an export."""
+    yield layer.status
+    if layer.counterpart is not None:
+        yield from (layer.counterpart.own, layer.counterpart.status)
 
 
 def problem(error: BninspectError) -> Problem:

@@ -107,20 +107,20 @@ def test_a_mismatch_in_an_export_is_known_until_it_is_much_further_off(before: f
 
 
 @pytest.mark.parametrize(
-    ("own", "status_there", "passes"),
+    ("own", "status_there", "verdict"),
     [
-        (LayerStatus.VERIFIED, LayerStatus.MISMATCH, True),
-        (LayerStatus.UNVERIFIED, LayerStatus.MISMATCH, False),
-        (LayerStatus.MISMATCH, LayerStatus.UNVERIFIED, False),
+        (LayerStatus.VERIFIED, LayerStatus.MISMATCH, Status.PASS),
+        (LayerStatus.UNVERIFIED, LayerStatus.MISMATCH, Status.ERROR),
+        (LayerStatus.MISMATCH, LayerStatus.UNVERIFIED, Status.ERROR),
     ],
 )
 def test_a_mismatch_does_not_excuse_what_was_not_checked_beside_it(
-    own: LayerStatus, status_there: LayerStatus, passes: bool
+    own: LayerStatus, status_there: LayerStatus, verdict: Status
 ) -> None:
     before = in_export(50.0)
     assert before.counterpart is not None
     now = replace(before, counterpart=replace(before.counterpart, own=own, status=status_there))
-    assert status(held(now), held(before)) is (Status.PASS if passes else Status.FAIL)
+    assert status(held(now), held(before)) is verdict
 
 
 @pytest.mark.parametrize(

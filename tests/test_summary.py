@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from bninspect import errors, summary
-from bninspect.records import Finding, LayerReport, LayerStatus, ModelReport, Severity, Status
+from bninspect.records import Counterpart, Finding, LayerReport, LayerStatus, ModelReport, Severity, Status
 
 
 def one_layer(status: LayerStatus | None, *severities: Severity, ignored: str | None = None) -> LayerReport:
@@ -38,6 +39,14 @@ def model(status: Status) -> ModelReport:
 def test_the_verdict_on_a_model(statuses: list[str], severities: list[str], fail_on: str, expected: Status) -> None:
     layers = [one_layer(LayerStatus(status), *map(Severity, severities)) for status in statuses]
     assert summary.model_status(layers, (), fail_on) is expected
+
+
+@pytest.mark.parametrize(("own", "there"), [("unverified", "mismatch"), ("mismatch", "unverified")])
+def test_what_was_not_checked_on_one_side_closes_the_gate_whatever_the_other_is_like(own: str, there: str) -> None:
+    counterpart = Counterpart(LayerStatus(there), LayerStatus(own), "folded")
+    layer = replace(one_layer(LayerStatus.MISMATCH), counterpart=counterpart)
+    assert summary.model_status([layer], (), "never") is Status.ERROR
+    assert summary.model_status([replace(layer, known="as in the baseline")], (), "never") is Status.PASS
 
 
 def test_an_ignored_finding_does_not_fail() -> None:

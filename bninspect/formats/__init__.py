@@ -5,11 +5,12 @@ A new format is one new module with a `FORMAT` and one line in `_HOMES`. Reading
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from bninspect.errors import UnknownFormat, UnreadableFile, UnsafeFile
+from bninspect.errors import DamagedFile, UnknownFormat, UnreadableFile, UnsafeFile
 from bninspect.formats.format import Format
 from bninspect.formats.identify import HDF5_SIGNATURE, ZIP_SIGNATURE, hint, identify, is_zip_behind
 
@@ -77,7 +78,13 @@ def read(path: Path) -> Checkpoint:
         UnsafeFile: it is of several kinds at once, so that another reader might see another model.
         UnreadableFile: as the format's reader, or it cannot be opened.
     """
-    return _known(path).read(path)
+    checkpoint = _known(path).read(path)
+    for layer in checkpoint.layers:
+        for name in ("epsilon", "momentum"):
+            value = getattr(layer, name)
+            if value is not None and not math.isfinite(value):
+                raise DamagedFile(f"{path} states a setting that is no number", why=f"{layer.name}: {name} is {value}")
+    return checkpoint
 
 
 def read_network(path: Path) -> Network:

@@ -30,6 +30,7 @@ def status(model: ModelReport, fail_on: str) -> Status:
             layer,
             status=layer.counterpart.status if layer.counterpart else LayerStatus.UNVERIFIED,
             findings=tuple(filter(about_export, layer.findings)),
+            counterpart=None,
         )
         for layer in model.layers
     ]

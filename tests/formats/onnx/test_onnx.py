@@ -46,6 +46,13 @@ def test_parameters_and_defaults(tmp_path: Path) -> None:
         np.testing.assert_array_equal(layer.arrays[field], BN[name], strict=True)
 
 
+@pytest.mark.parametrize("setting", ["epsilon", "momentum"])
+def test_a_setting_that_is_no_number_is_damage_and_not_taken_for_unknown(tmp_path: Path, setting: str) -> None:
+    settings: dict[str, Any] = {setting: float("nan")}
+    with pytest.raises(DamagedFile, match="no number"):
+        _read(tmp_path, build.model(build.graph([_norm(**settings)], BN)))
+
+
 def test_epsilon_is_that_of_the_node(tmp_path: Path) -> None:
     (layer,) = _read(tmp_path, build.model(build.graph([_norm(epsilon=1e-3, momentum=0.5)], BN))).layers
     assert (layer.epsilon, layer.epsilon_source, layer.momentum) == (float(np.float32(1e-3)), "file", 0.5)
