@@ -17,7 +17,7 @@ from bninspect.names import printable
 from bninspect.records import PARAMETERS, Array, BatchNorm, Statistics
 
 _SETTINGS = ("epsilon", "momentum", "statistics")
-_FELT = {"epsilon", "statistics"}
+_FELT = {"epsilon", "statistics", "axis"}
 """Settings that the output depends on; momentum is not used at inference."""
 _SLACK = 8.0
 """Unit roundoffs by which the same scale or shift may differ, computed in another order."""
@@ -66,21 +66,23 @@ class LayerDifference:
     """What the change is, where it has a name."""
 
 
-def difference(before: BatchNorm, after: BatchNorm, matched_by: str) -> LayerDifference:
-    """Compare two layers that belong together."""
+def difference(before: BatchNorm, after: BatchNorm, matched_by: str, *, one_format: bool = False) -> LayerDifference:
+    """Compare two layers that belong together; their axes only if they are of `one_format`: others order them anew."""
     settings = {
         name: (old, new)
         for name in _SETTINGS
         for old, new in [(getattr(before, name), getattr(after, name))]
         if old is not None and new is not None and old != new
     }
+    if one_format and _moved(before.axis, after.axis):
+        settings["axis"] = (before.axis, after.axis)
     alike = before.arrays.keys() == after.arrays.keys() and all(
         same_values(before.arrays[name], after.arrays[name]) for name in before.arrays
     )
     reasons: tuple[str, ...] = ()
     if alike and not _FELT & settings.keys():
         verdict = Verdict.EQUAL
-    elif same_map(before, after):
+    elif "axis" not in settings and same_map(before, after):
         verdict, reasons = Verdict.SAME_MAP, tuple(_maps(before, after, settings))
     else:
         verdict, reasons = Verdict.CHANGED, (*_settings(settings), *_changes(before, after))
@@ -94,6 +96,13 @@ def difference(before: BatchNorm, after: BatchNorm, matched_by: str) -> LayerDif
         settings,
         reasons,
     )
+
+
+def _moved(before: tuple[int, ...] | None, after: tuple[int, ...] | None) -> bool:
+    """Return whether two axes cannot be the same one: -1 and 3 may be."""
+    if before is None or after is None:
+        return False
+    return before != after and {axis < 0 for axis in before} == {axis < 0 for axis in after}
 
 
 def same_values(a: Array, b: Array) -> bool:
@@ -175,8 +184,14 @@ def _maps(before: BatchNorm, after: BatchNorm, settings: Mapping[str, tuple[Any,
 def _settings(settings: Mapping[str, tuple[Any, ...]]) -> Iterator[str]:
     if "epsilon" in settings:
         yield f"epsilon {settings['epsilon'][0]:g} became {settings['epsilon'][1]:g}"
+    if "axis" in settings:
+        yield f"axis {_listed(settings['axis'][0])} became {_listed(settings['axis'][1])}"
     if "statistics" in settings:
         yield f"{settings['statistics'][0]} statistics became {settings['statistics'][1]} statistics"
+
+
+def _listed(axes: tuple[int, ...]) -> str:
+    return ", ".join(map(str, axes))
 
 
 def _is_folded(layer: BatchNorm) -> bool:

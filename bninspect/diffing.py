@@ -40,7 +40,9 @@ def diff(before: Checkpoint, after: Checkpoint) -> Difference:
     and order.
     """
     pairs = _matched(before.layers, after.layers)
-    found = {id(new): _confused(difference(old, new, by), old, new, before.layers) for old, new, by in pairs}
+    same = before.format == after.format
+    compared = ((difference(old, new, by, one_format=same), old, new) for old, new, by in pairs)
+    found = {id(new): _confused(one, old, new, before.layers) for one, old, new in compared}
     taken = {id(old) for old, _, _ in pairs}
     layers = [found.get(id(new)) or _alone(new, Verdict.ADDED) for new in after.layers]
     layers += [_alone(old, Verdict.REMOVED) for old in before.layers if id(old) not in taken]

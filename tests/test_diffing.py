@@ -104,6 +104,28 @@ def test_statistics_of_the_batch_are_a_change() -> None:
     assert found.reasons == ("moving statistics became batch statistics",)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "name", "verdict"),
+    [
+        ((-1,), (1,), "keras-h5", Verdict.EQUAL),  # may be the same one: nobody knows the rank
+        ((3,), (1,), "keras-h5", Verdict.CHANGED),
+        ((-1,), (-2,), "keras-h5", Verdict.CHANGED),
+        ((1,), (3,), "onnx", Verdict.EQUAL),  # another format orders the axes anew
+        ((1,), None, "keras-h5", Verdict.EQUAL),
+    ],
+)
+def test_another_axis_is_a_change(
+    before: tuple[int, ...] | None, after: tuple[int, ...] | None, name: str, verdict: Verdict
+) -> None:
+    other = replace(model(wide(axis=after)), format=name)
+    (found,) = diff(model(wide(axis=before)), other).layers
+    assert found.verdict is verdict
+    if verdict is Verdict.CHANGED:
+        assert before is not None
+        assert after is not None
+        assert found.reasons == (f"axis {before[0]} became {after[0]}",)
+
+
 def test_a_gamma_of_ones_may_be_left_out() -> None:
     found = compared(wide(gamma=frozen([1] * 16)), wide(gamma=None))
     assert found.verdict is Verdict.SAME_MAP
