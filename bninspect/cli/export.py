@@ -29,10 +29,7 @@ FORMATS = ("npz", "json", "csv", "safetensors", "torch", "torch-npz", "onnx", "t
     "-o", "--output", metavar="FILE", help="Where to write it; - is standard output.  [default: MODEL's name here]"
 )
 @click.option("--folded", is_flag=True, help="Scale and shift of y = scale * x + shift instead of the parameters.")
-@click.option("--force", is_flag=True, help="Replace a file that exists.")
-@shared.limiting
-@click.option("-q", "--quiet", is_flag=True, help="Errors only.")
-@click.option("-v", "--verbose", count=True, help="-vv: the worker's whole standard error.")
+@shared.handing_on
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> int:
     """Hand the parameters of a model's batch norms on: gamma, beta, moving_mean, moving_variance, epsilon, axis.

@@ -24,8 +24,8 @@ def command(context: click.Context, /, **options: Any) -> int:
 
     Needs no framework and runs nothing that is in the file. With --layer, the distribution of each parameter is shown.
     """
-    table_alone = options["format"] == "text" and not (options["json"] or options["output"] or options["layer"])
-    shared.prestart(options, next(iter(options["models"]), None), digest=not table_alone)
+    brief = reporting.table_alone(options)
+    shared.prestart(options, next(iter(options["models"]), None), digest=not brief)
     from bninspect import pipeline
 
-    return reporting.report(context, options, pipeline.inspect, brief=table_alone)
+    return reporting.report(context, options, pipeline.inspect, brief=brief)

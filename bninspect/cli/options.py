@@ -124,6 +124,13 @@ _JUDGING = (
     click.option("--allow-empty", is_flag=True, help="Nothing to check is a success."),
 )
 
+_HANDING_ON = (
+    click.option("--force", is_flag=True, help="Replace a file that exists."),
+    *_LIMITING,
+    click.option("-q", "--quiet", is_flag=True, help="Errors only."),
+    click.option("-v", "--verbose", count=True, help="-vv: the worker's whole standard error."),
+)
+
 _SPEAKING = (
     click.option("-q", "--quiet", is_flag=True, help="Verdict and failures only."),
     click.option("-v", "--verbose", count=True, help="Every layer; -vv: the workers' whole standard error too."),
@@ -156,6 +163,11 @@ def selecting(function: F) -> F:
 def limiting(function: F) -> F:
     """Add the limits of the workers."""
     return apply(_LIMITING)(function)
+
+
+def handing_on(function: F) -> F:
+    """Add options of commands that read one model and write one file, with the limits of the workers."""
+    return apply(_HANDING_ON)(function)
 
 
 def reporting(function: F) -> F:

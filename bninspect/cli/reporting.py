@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     Run = Callable[[tuple[str, ...], Settings, Surroundings], Report]
 
 
+def table_alone(options: dict[str, Any]) -> bool:
+    """Return whether the table on the screen is all that a run is for: nothing else of its report is looked at."""
+    others = ("json", "output", "layer", "resume", "baseline", "write_baseline")
+    return options["format"] == "text" and not any(options[name] for name in others)
+
+
 def report(context: click.Context, options: dict[str, Any], run: Run, *, brief: bool = False) -> int:
     """Run a command on the models that the options name, write its reports, and return the exit code.
 
@@ -34,7 +40,7 @@ def report(context: click.Context, options: dict[str, Any], run: Run, *, brief: 
         context: of the command.
         options: their values.
         run: makes the report.
-        brief: whether it may leave out what its screen does not show, if that is all that it is for.
+        brief: whether it may leave out what the table on the screen does not show.
     """
     from bninspect.cli.journal import Journal
 
@@ -55,8 +61,7 @@ def report(context: click.Context, options: dict[str, Any], run: Run, *, brief: 
                 journal.ended(model)
                 progress.ended(model)
 
-            alone = not any(options[name] for name in ("json", "output", "baseline", "write_baseline"))
-            around = replace(around, earlier=known.models, running=known.running, ended=ended, brief=brief and alone)
+            around = replace(around, earlier=known.models, running=known.running, ended=ended, brief=brief)
             done = replace(run(named, settings, around), command=now.command)
     written = True
     if options["write_baseline"]:

@@ -20,10 +20,7 @@ from bninspect.names import printable
 @shared.selecting
 @click.option("-o", "--output", metavar="FILE", required=True, help="The .npz file to write.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random inputs.")
-@click.option("--force", is_flag=True, help="Replace a file that exists.")
-@shared.limiting
-@click.option("-q", "--quiet", is_flag=True, help="Errors only.")
-@click.option("-v", "--verbose", count=True, help="-vv: the worker's whole standard error.")
+@shared.handing_on
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> int:
     """Write inputs for every batch norm of a model, what a right runtime returns for them, and how far it may be off.
