@@ -18,6 +18,22 @@ from bninspect.records import PARAMETERS, Array, BatchNorm, Checkpoint, Evidence
 Save: TypeAlias = Callable[..., Checkpoint]
 
 
+POLICIES = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64")
+
+
+def bn(k: Any, name: str, **options: Any) -> Any:
+    return k.layers.BatchNormalization(name=name, **options)
+
+
+def of_type(k: Any, save: Save, policy: str) -> Checkpoint:
+    """Return a saved model with a batch norm of images and a flat one, both of a dtype policy."""
+    options = {"dtype": policy if k.__name__ == "keras" else k.mixed_precision.Policy(policy)}
+    image, flat = bn(k, "image", **options), bn(k, "flat", **options)
+    x = k.Input((4, 4, 3))
+    y = flat(k.layers.GlobalAveragePooling2D(**options)(image(x)))
+    return save(k.Model(x, y), {"image": image, "flat": flat})
+
+
 @dataclass(frozen=True, eq=False)
 class Watched:
     """A run and what its last attempt observed."""

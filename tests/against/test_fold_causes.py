@@ -234,6 +234,14 @@ def _folded_weights(source: Any, conv: str, norm: str) -> list[Array]:
     return [weights * scale, bias * scale + shift]
 
 
+def _held_folded(source: Any, wrong: Any, folder: Path) -> ModelReport:
+    """Fold `bn` into `conv` of another model, and hold the source against its right export and against that one."""
+    wrong.get_layer("conv").set_weights(_folded_weights(source, "conv", "bn"))
+    path = save(source, folder / "source.keras")
+    assert held(path, convert(source, folder / "right.tflite")).status is Status.PASS
+    return held(path, convert(wrong, folder / "wrong.tflite"))
+
+
 def test_folded_across_an_activation(tmp_path: Path) -> None:
     def right(layers: Any, x: Any) -> Any:
         x = layers.Conv2D(4, 3, name="conv")(x)
@@ -241,10 +249,7 @@ def test_folded_across_an_activation(tmp_path: Path) -> None:
 
     source = randomise(_small(right))
     wrong = _small(lambda layers, x: layers.ReLU()(layers.Conv2D(4, 3, name="conv")(x)))
-    wrong.get_layer("conv").set_weights(_folded_weights(source, "conv", "bn"))
-    path = save(source, tmp_path / "source.keras")
-    assert held(path, convert(source, tmp_path / "right.tflite")).status is Status.PASS
-    model = held(path, convert(wrong, tmp_path / "wrong.tflite"))
+    model = _held_folded(source, wrong, tmp_path)
     assert [one.name for one in causes(model, "bn")] == ["folded-across-activation"]
     assert model.status is Status.FAIL
 
@@ -301,10 +306,7 @@ def test_folded_past_a_second_consumer(tmp_path: Path) -> None:
         return layers.Add()([layers.ReLU()(x), x])
 
     source, broken = randomise(_small(right)), _small(wrong)
-    broken.get_layer("conv").set_weights(_folded_weights(source, "conv", "bn"))
-    path = save(source, tmp_path / "source.keras")
-    assert held(path, convert(source, tmp_path / "right.tflite")).status is Status.PASS
-    model = held(path, convert(broken, tmp_path / "wrong.tflite"))
+    model = _held_folded(source, broken, tmp_path)
     assert [one.name for one in causes(model, "bn")] == ["folded-past-second-consumer"]
     assert model.status is Status.FAIL
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from watching import Save, Watched, assert_all_verified, assert_same_parameters, saved, watch
+from watching import POLICIES, Save, Watched, assert_all_verified, assert_same_parameters, bn, of_type, saved, watch
 
 from bninspect import compare, runtimes
 from bninspect.errors import UnreadableFile
@@ -24,17 +24,13 @@ def k(request: pytest.FixtureRequest) -> Any:
     return loading.framework(request.param)
 
 
-def _bn(k: Any, name: str, **options: Any) -> Any:
-    return k.layers.BatchNormalization(name=name, **options)
-
-
 @pytest.mark.parametrize("ending", [".h5", ".keras"])
 def test_nested_and_shared_layers(k: Any, save: Save, ending: str) -> None:
     inner_in = k.Input((6,))
-    first, second = _bn(k, "bn"), _bn(k, "last", scale=False)
+    first, second = bn(k, "bn"), bn(k, "last", scale=False)
     inner = k.Model(inner_in, second(k.layers.Dense(6)(first(inner_in))), name="inner")
-    shared, top = _bn(k, "shared", center=False), _bn(k, "bn", epsilon=0.25)
-    sequential_bn = _bn(k, "bn")
+    shared, top = bn(k, "shared", center=False), bn(k, "bn", epsilon=0.25)
+    sequential_bn = bn(k, "bn")
     sequential = k.Sequential([k.layers.Input((6,)), k.layers.Dense(6), sequential_bn], name="seq")
     x = k.Input((6,))
     y = top(shared(sequential(shared(inner(inner(x))))))
@@ -48,8 +44,8 @@ def test_nested_and_shared_layers(k: Any, save: Save, ending: str) -> None:
 
 
 def test_wrappers(k: Any, save: Save) -> None:
-    inner = _bn(k, "inner")
-    alone = _bn(k, "alone")
+    inner = bn(k, "inner")
+    alone = bn(k, "alone")
     block = k.Sequential([k.layers.Input((5,)), k.layers.Dense(4), inner], name="block")
     x = k.Input((3, 5))
     y = k.layers.TimeDistributed(alone, name="second")(k.layers.TimeDistributed(block, name="first")(x))
@@ -61,17 +57,10 @@ def test_wrappers(k: Any, save: Save) -> None:
     assert values == 2 * 3 * 4
 
 
-POLICIES = ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64"]
-
-
 @pytest.mark.parametrize("policy", POLICIES)
 def test_types(k: Any, save: Save, policy: str) -> None:
     """A layer computes in float32 at least, and rounds to the type that it hands on."""
-    options = {"dtype": policy if k.__name__ == "keras" else k.mixed_precision.Policy(policy)}
-    image, flat = _bn(k, "image", **options), _bn(k, "flat", **options)
-    x = k.Input((4, 4, 3))
-    y = flat(k.layers.GlobalAveragePooling2D(**options)(image(x)))
-    checkpoint = save(k.Model(x, y), {"image": image, "flat": flat})
+    checkpoint = of_type(k, save, policy)
     watched = watch(checkpoint)
     assert_all_verified(checkpoint, watched)
     output = policy.removeprefix("mixed_")
@@ -89,7 +78,7 @@ def test_types(k: Any, save: Save, policy: str) -> None:
     [((4,), -1, (1,)), ((5, 4), 1, (1,)), ((5, 4), -1, (2,)), ((2, 3, 4), 1, (1,)), ((2, 2, 3, 4), -1, (4,))],
 )
 def test_ranks_and_axes(k: Any, save: Save, shape: tuple[int, ...], axis: int, axes: tuple[int, ...]) -> None:
-    layer = _bn(k, "bn", axis=axis)
+    layer = bn(k, "bn", axis=axis)
     x = k.Input(shape)
     checkpoint = save(k.Model(x, layer(x)), {"bn": layer})
     watched = watch(checkpoint, batch=2)
@@ -99,7 +88,7 @@ def test_ranks_and_axes(k: Any, save: Save, shape: tuple[int, ...], axis: int, a
 
 
 def test_whole_numbers_reach_the_kernel_as_floats(k: Any, save: Save) -> None:
-    layer = _bn(k, "bn")
+    layer = bn(k, "bn")
     x = k.Input((4,), dtype="int32")
     checkpoint = save(k.Model(x, layer(k.layers.Flatten()(x))), {"bn": layer})
     watched = watch(checkpoint)
@@ -109,7 +98,7 @@ def test_whole_numbers_reach_the_kernel_as_floats(k: Any, save: Save) -> None:
 
 def test_the_form_is_that_of_the_kernel(k: Any, save: Save) -> None:
     """A mean of 1e6 deviations: whoever assumes the other order of operations is off by orders of magnitude."""
-    image, flat = _bn(k, "image"), _bn(k, "flat")
+    image, flat = bn(k, "image"), bn(k, "flat")
     x = k.Input((2, 2, 8))
     model = k.Model(x, flat(k.layers.Flatten()(image(x))))
     checkpoint = save(model, {"image": image, "flat": flat})
@@ -125,7 +114,7 @@ def test_the_form_is_that_of_the_kernel(k: Any, save: Save) -> None:
 
 def test_several_inputs_by_name(k: Any, save: Save, tmp_path: Path) -> None:
     """A table of 5 rows: random floats, or numbers up to 6, would be outside of it."""
-    layer, table = _bn(k, "bn"), k.layers.Embedding(5, 3)
+    layer, table = bn(k, "bn"), k.layers.Embedding(5, 3)
     ids, number = k.Input((None,), dtype="int32", name="ids"), k.Input((4,), name="number")
     joined = k.layers.Concatenate()([number, k.layers.GlobalAveragePooling1D()(table(ids))])
     checkpoint = save(k.Model({"ids": ids, "number": number}, layer(joined)), {"bn": layer})
@@ -147,14 +136,14 @@ def test_several_inputs_by_name(k: Any, save: Save, tmp_path: Path) -> None:
 
 
 def test_a_table_behind_a_float_input_gets_indices(k: Any, save: Save) -> None:
-    layer = _bn(k, "bn")
+    layer = bn(k, "bn")
     model = k.Sequential([k.layers.Input((6,)), k.layers.Embedding(3, 4), layer])
     checkpoint = save(model, {"bn": layer})
     assert_all_verified(checkpoint, watch(checkpoint, batch=8))
 
 
 def test_a_table_in_a_nested_model_gets_indices(k: Any, save: Save) -> None:
-    layer = _bn(k, "bn")
+    layer = bn(k, "bn")
     inner = k.Sequential([k.layers.Input((6,)), k.layers.Embedding(3, 4), layer], name="inner")
     x = k.Input((6,))
     checkpoint = save(k.Model(x, k.layers.Flatten()(inner(x))), {"inner/bn": layer})
@@ -162,7 +151,7 @@ def test_a_table_in_a_nested_model_gets_indices(k: Any, save: Save) -> None:
 
 
 def test_open_dimensions_grow_until_the_model_runs(k: Any, save: Save) -> None:
-    layers = {f"bn{number}": _bn(k, f"bn{number}") for number in range(2)}
+    layers = {f"bn{number}": bn(k, f"bn{number}") for number in range(2)}
     x = k.Input((None, None, 3))
     y = k.layers.MaxPool2D(40)(layers["bn0"](x))
     y = layers["bn1"](k.layers.Conv2D(2, 3)(y))
@@ -178,7 +167,7 @@ def test_open_dimensions_grow_until_the_model_runs(k: Any, save: Save) -> None:
 
 
 def test_a_model_that_never_runs_says_so(k: Any, save: Save) -> None:
-    layer = _bn(k, "bn")
+    layer = bn(k, "bn")
     x = k.Input((None, None, 3))
     checkpoint = save(k.Model(x, k.layers.Conv2D(2, 3)(k.layers.MaxPool2D(200)(layer(x)))), {"bn": layer})
     watched = watch(checkpoint)
@@ -189,7 +178,7 @@ def test_a_model_that_never_runs_says_so(k: Any, save: Save) -> None:
 
 def test_training_that_is_wired_into_the_model(k: Any, save: Save) -> None:
     """Keras 3 lets the caller overrule it, tf-keras does not. Either way the layer is left as it was."""
-    layer = _bn(k, "bn")
+    layer = bn(k, "bn")
     x = k.Input((4,))
     checkpoint = save(k.Model(x, layer(layer(x, training=True), training=True)), {"bn": layer})
     watched = watch(checkpoint, batch=8)
@@ -206,14 +195,14 @@ def test_training_that_is_wired_into_the_model(k: Any, save: Save) -> None:
 
 
 def test_a_frozen_layer_does_not_train(k: Any, save: Save) -> None:
-    layer = _bn(k, "bn", trainable=False)
+    layer = bn(k, "bn", trainable=False)
     x = k.Input((4,))
     checkpoint = save(k.Model(x, layer(x, training=True)), {"bn": layer})
     assert_all_verified(checkpoint, watch(checkpoint, batch=8))
 
 
 def test_a_runtime_with_other_numbers_than_the_file_is_seen(k: Any, save: Save) -> None:
-    layer = _bn(k, "bn")
+    layer = bn(k, "bn")
     x = k.Input((4,))
     model = k.Model(x, layer(x))
     before = save(model, {"bn": layer})
@@ -228,7 +217,7 @@ def test_a_runtime_with_other_numbers_than_the_file_is_seen(k: Any, save: Save) 
 
 
 def _checkpoint(k: Any, save: Save, ending: str = ".keras", **changes: Any) -> Checkpoint:
-    layer = _bn(k, "bn")
+    layer = bn(k, "bn")
     x = k.Input((4,))
     return save(k.Model(x, layer(x)), {"bn": layer}, ending, **changes)
 
@@ -246,7 +235,7 @@ def test_code_without_trust_never_reaches_the_loader(k: Any, save: Save, monkeyp
 
 
 def test_code_with_trust_runs(k: Any, save: Save) -> None:
-    layer = _bn(k, "bn")
+    layer = bn(k, "bn")
     x = k.Input((4,))
     y = k.layers.Lambda(lambda values: values * 3.0, name="scale")(x)
     checkpoint = save(k.Model(x, layer(y)), {"bn": layer}, code=("Lambda 'scale'",))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from watching import Save, Watched, assert_same_parameters, watch
+from watching import POLICIES, Save, Watched, assert_same_parameters, bn, of_type, watch
 
 from bninspect.judging import Judge
 from bninspect.records import Checkpoint, Estimator, Evidence, LayerReport, LayerStatus
@@ -26,10 +26,6 @@ pytestmark = pytest.mark.tensorflow
 def k(request: pytest.FixtureRequest) -> Any:
     """Keras 3 and tf-keras, each in its turn."""
     return loading.framework(request.param)
-
-
-def _bn(k: Any, name: str, **options: Any) -> Any:
-    return k.layers.BatchNormalization(name=name, **options)
 
 
 def replay(checkpoint: Checkpoint, **settings: Any) -> Watched:
@@ -62,14 +58,14 @@ def fused(k: Any) -> Estimator:
 
 def test_layers_of_every_rank_with_any_momentum_and_without_gamma_or_beta(k: Any, save: Save) -> None:
     layers = {
-        "image": _bn(k, "image", momentum=0.9),
-        "axis_2": _bn(k, "axis_2", axis=2, scale=False, fused=False)
+        "image": bn(k, "image", momentum=0.9),
+        "axis_2": bn(k, "axis_2", axis=2, scale=False, fused=False)
         if k.__name__ == "tf_keras"
-        else _bn(k, "axis_2", axis=2, scale=False),
-        "volume": _bn(k, "volume", center=False),
-        "sequence": _bn(k, "sequence", momentum=0.5),
-        "flat": _bn(k, "flat", momentum=0.0, epsilon=1e-5),
-        "last": _bn(k, "last", momentum=1.0, scale=False, center=False),
+        else bn(k, "axis_2", axis=2, scale=False),
+        "volume": bn(k, "volume", center=False),
+        "sequence": bn(k, "sequence", momentum=0.5),
+        "flat": bn(k, "flat", momentum=0.0, epsilon=1e-5),
+        "last": bn(k, "last", momentum=1.0, scale=False, center=False),
     }
     x = k.Input((4, 6, 3))
     y = layers["axis_2"](layers["image"](x))
@@ -93,7 +89,7 @@ def test_layers_of_every_rank_with_any_momentum_and_without_gamma_or_beta(k: Any
 
 
 def test_one_value_per_channel(k: Any, save: Save) -> None:
-    image, flat = _bn(k, "image"), _bn(k, "flat")
+    image, flat = bn(k, "image"), bn(k, "flat")
     x = k.Input((1, 1, 3))
     checkpoint = save(k.Model(x, flat(k.layers.Flatten()(image(x)))), {"image": image, "flat": flat})
     watched = replay(checkpoint, input_shapes={"": (1, 1, 1, 3)})
@@ -107,16 +103,9 @@ def test_one_value_per_channel(k: Any, save: Save) -> None:
         assert single.replay.after["moving_variance"] == pytest.approx(layer.arrays["moving_variance"] * 0.99)
 
 
-POLICIES = ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64"]
-
-
 @pytest.mark.parametrize("policy", POLICIES)
 def test_types(k: Any, save: Save, policy: str) -> None:
-    options = {"dtype": policy if k.__name__ == "keras" else k.mixed_precision.Policy(policy)}
-    image, flat = _bn(k, "image", **options), _bn(k, "flat", **options)
-    x = k.Input((4, 4, 3))
-    y = flat(k.layers.GlobalAveragePooling2D(**options)(image(x)))
-    checkpoint = save(k.Model(x, y), {"image": image, "flat": flat})
+    checkpoint = of_type(k, save, policy)
     watched = replay(checkpoint)
     assert_all_verified(checkpoint, watched)
     kept = {one.replay.kept for one in watched.observations if one.replay is not None}
@@ -125,7 +114,7 @@ def test_types(k: Any, save: Save, policy: str) -> None:
 
 
 def test_a_frozen_layer_uses_its_moving_statistics(k: Any, save: Save) -> None:
-    frozen, free = _bn(k, "frozen", trainable=False), _bn(k, "free")
+    frozen, free = bn(k, "frozen", trainable=False), bn(k, "free")
     x = k.Input((4,))
     checkpoint = save(k.Model(x, free(frozen(x))), {"frozen": frozen, "free": free})
     watched = replay(checkpoint)
@@ -138,7 +127,7 @@ def test_a_frozen_layer_uses_its_moving_statistics(k: Any, save: Save) -> None:
 
 def test_training_that_is_switched_off_in_the_model(k: Any, save: Save) -> None:
     """Keras 3 trains such a layer all the same: only trainable=False protects it."""
-    layer = _bn(k, "bn")
+    layer = bn(k, "bn")
     x = k.Input((4,))
     checkpoint = save(k.Model(x, layer(x, training=False)), {"bn": layer})
     watched = replay(checkpoint)
@@ -149,7 +138,7 @@ def test_training_that_is_switched_off_in_the_model(k: Any, save: Save) -> None:
 
 
 def test_masks_of_sequences_and_of_images(k: Any, save: Save) -> None:
-    layers = {"words": _bn(k, "words"), "image": _bn(k, "image")}
+    layers = {"words": bn(k, "words"), "image": bn(k, "image")}
     words, image = k.Input((10,), dtype="int32", name="words_in"), k.Input((3, 4, 2), name="image_in")
     x = layers["words"](k.layers.Embedding(3, 5, mask_zero=True)(words))
     y = layers["image"](k.layers.Masking()(image))
@@ -168,7 +157,7 @@ def test_masks_of_sequences_and_of_images(k: Any, save: Save) -> None:
 
 
 def test_a_mask_that_leaves_nothing_leaves_nothing_to_recompute(k: Any, save: Save, tmp_path: Path) -> None:
-    layer = _bn(k, "bn")
+    layer = bn(k, "bn")
     x = k.Input((4, 3))
     checkpoint = save(k.Model(x, layer(k.layers.Masking()(x))), {"bn": layer})
     np.save(tmp_path / "x.npy", np.zeros((2, 4, 3), np.float32))
@@ -179,10 +168,10 @@ def test_a_mask_that_leaves_nothing_leaves_nothing_to_recompute(k: Any, save: Sa
 
 def test_nested_and_shared_layers(k: Any, save: Save) -> None:
     inner_in = k.Input((6,))
-    first = _bn(k, "bn")
+    first = bn(k, "bn")
     inner = k.Model(inner_in, k.layers.Dense(6)(first(inner_in)), name="inner")
-    shared, timed = _bn(k, "shared"), _bn(k, "timed")
-    sequential_bn = _bn(k, "bn")
+    shared, timed = bn(k, "shared"), bn(k, "timed")
+    sequential_bn = bn(k, "bn")
     sequential = k.Sequential([k.layers.Input((6,)), k.layers.Dense(6), sequential_bn], name="seq")
     x = k.Input((6,))
     y = shared(sequential(shared(inner(inner(x)))))
@@ -199,7 +188,7 @@ def test_nested_and_shared_layers(k: Any, save: Save) -> None:
 def test_synchronised_moments_in_one_pass(k: Any, save: Save) -> None:
     def build(name: str) -> Any:
         if k.__name__ == "keras":
-            return _bn(k, name, synchronized=True)
+            return bn(k, name, synchronized=True)
         with warnings.catch_warnings():  # of its own deprecation; but synchronized=True is lost when tf_keras saves
             warnings.simplefilter("ignore")
             return k.layers.experimental.SyncBatchNormalization(name=name)
@@ -214,7 +203,7 @@ def test_synchronised_moments_in_one_pass(k: Any, save: Save) -> None:
 
 
 def test_renormalising_layers_are_not_judged(k: Any, save: Save) -> None:
-    layer = _bn(k, "bn", renorm=True)
+    layer = bn(k, "bn", renorm=True)
     x = k.Input((4, 4, 2))
     checkpoint = save(k.Model(x, layer(x)), {"bn": layer})
     report = verdicts(checkpoint, replay(checkpoint))["bn"]
@@ -235,7 +224,7 @@ def test_steps_of_virtual_batches_and_adjusted_ones_are_refused() -> None:
 
 
 def test_what_is_random_in_a_step_is_the_same_every_time(k: Any, save: Save) -> None:
-    layer = _bn(k, "bn")
+    layer = bn(k, "bn")
     x = k.Input((40,))
     checkpoint = save(k.Model(x, layer(k.layers.Dropout(0.5)(x))), {"bn": layer})
     first, again, other = (replay(checkpoint, seed=seed) for seed in (0, 0, 1))
@@ -248,7 +237,7 @@ def test_what_is_random_in_a_step_is_the_same_every_time(k: Any, save: Save) -> 
 
 def test_a_model_is_left_as_it_was(k: Any, save: Save) -> None:
     """Batch norms are not all that changes in a training step."""
-    layer = _bn(k, "bn")
+    layer = bn(k, "bn")
     x = k.Input((6,))
     dense = k.layers.Dense(6)
     if k.__name__ == "keras":
@@ -268,7 +257,7 @@ def test_a_model_is_left_as_it_was(k: Any, save: Save) -> None:
 
 
 def test_the_input_of_the_user_is_the_batch(k: Any, save: Save, tmp_path: Path) -> None:
-    layer = _bn(k, "bn")
+    layer = bn(k, "bn")
     x = k.Input((4,))
     checkpoint = save(k.Model(x, layer(x)), {"bn": layer})
     values = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
@@ -284,7 +273,7 @@ def test_the_input_of_the_user_is_the_batch(k: Any, save: Save, tmp_path: Path) 
 
 
 def test_a_model_for_single_samples_is_trained_on_one(k: Any, save: Save) -> None:
-    layer = _bn(k, "bn")
+    layer = bn(k, "bn")
     x = k.Input((4, 2))
     # A loaded function has lost the names around it, so it brings its own.
     single = k.layers.Lambda(
@@ -297,7 +286,7 @@ def test_a_model_for_single_samples_is_trained_on_one(k: Any, save: Save) -> Non
 
 
 def test_a_model_that_does_not_train_says_so(k: Any, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, after = _bn(k, "before"), _bn(k, "after")
+    before, after = bn(k, "before"), bn(k, "after")
     x = k.Input((4,))
     checkpoint = save(k.Model(x, after(k.layers.GaussianNoise(0.1)(before(x)))), {"before": before, "after": after})
 
@@ -315,7 +304,7 @@ def test_a_model_that_does_not_train_says_so(k: Any, save: Save, monkeypatch: py
 
 
 def test_weights_alone_train_their_layers_alone(k: Any, save: Save) -> None:
-    image, flat = _bn(k, "image", momentum=0.9), _bn(k, "flat")
+    image, flat = bn(k, "image", momentum=0.9), bn(k, "flat")
     x = k.Input((2, 2, 3))
     checkpoint = save(k.Model(x, flat(k.layers.Flatten()(image(x)))), {"image": image, "flat": flat})
     weights = replace(checkpoint, architecture=None)
@@ -331,7 +320,7 @@ def test_weights_alone_train_their_layers_alone(k: Any, save: Save) -> None:
 
 
 def test_without_the_option_nothing_trains(k: Any, save: Save) -> None:
-    layer = _bn(k, "bn")
+    layer = bn(k, "bn")
     x = k.Input((4,))
     checkpoint = save(k.Model(x, layer(x)), {"bn": layer})
     watched = watch(checkpoint)
@@ -340,7 +329,7 @@ def test_without_the_option_nothing_trains(k: Any, save: Save) -> None:
 
 
 def test_a_framework_that_updates_otherwise_is_found_out(k: Any, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = _bn(k, "bn")
+    layer = bn(k, "bn")
     x = k.Input((5, 4))
     checkpoint = save(k.Model(x, layer(x)), {"bn": layer})
     owner = k.layers.BatchNormalization.__mro__[0 if k.__name__ == "keras" else 1]
