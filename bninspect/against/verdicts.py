@@ -174,9 +174,7 @@ def _missing(norm: Norm, found: Diagnosis, *, same: bool) -> Judged:
     explanation = _explanation(found.found, found.tried, found.comparisons)
     if not same:
         sentence = "the export is of another model"
-    elif found.found:
-        sentence = explanation.sentence
-    elif found.likeness < ALIKE:
+    elif not found.found and found.likeness < ALIKE:
         sentence = f"the export holds other weights (correlation {found.likeness:.2f}): of another training, or layer"
     else:
         sentence = explanation.sentence
