@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bninspect import bounds
-from bninspect.formula import Parameters, normalise
+from bninspect.arithmetic import bounds
+from bninspect.arithmetic.formula import Parameters, normalise
 from bninspect.records import BatchNorm, Form
 
 Array = NDArray[Any]

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bninspect.errors import BninspectError as BninspectError
-    from bninspect.pipeline import inspect as inspect
-    from bninspect.pipeline import load as load
-    from bninspect.pipeline import verify as verify
+    from bninspect.jobs.pipeline import inspect as inspect
+    from bninspect.jobs.pipeline import load as load
+    from bninspect.jobs.pipeline import verify as verify
     from bninspect.records import BatchNorm as BatchNorm
     from bninspect.records import Checkpoint as Checkpoint
     from bninspect.records import Comparison as Comparison
@@ -38,9 +38,9 @@ _HOMES = {
     "Finding": "records",
     "Report": "records",
     "Settings": "settings",
-    "inspect": "pipeline",
-    "load": "pipeline",
-    "verify": "pipeline",
+    "inspect": "jobs.pipeline",
+    "load": "jobs.pipeline",
+    "verify": "jobs.pipeline",
 }
 
 __all__ = [*_HOMES, "__version__"]  # noqa: PLE0604 - all of them are texts

@@ -16,12 +16,12 @@ def main() -> NoReturn:
     arguments = sys.argv[1:]
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in starting.py
     if arguments and arguments[0] in READING and not {"-h", "--help"}.intersection(arguments):
-        from bninspect import starting
-        from bninspect.limits import reading_limits
         from bninspect.settings import Settings
+        from bninspect.workers import start
+        from bninspect.workers.limits import reading_limits
 
         # With limits on the command line it is started for nothing, and replaced.
-        starting.prestart(reading_limits(Settings()), starting.READ)
+        start.prestart(reading_limits(Settings()), start.READ)
     from bninspect.cli import run
 
     code = run(arguments)

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from bninspect.drift import Limits, Norm, Watch
 from bninspect.errors import MissingPackage
+from bninspect.training_drift import Limits, Norm, Watch
 
 __all__ = ["BatchNormMonitor", "BatchNormWarning", "Limits"]
 
@@ -107,7 +107,7 @@ def _at_hand() -> ModuleType:
 
 def _norms(model: Any) -> Mapping[str, Norm]:
     """Return every built batch norm of a model by its path."""
-    from bninspect.runtimes import matching
+    from bninspect.runtimes.keras import matching
 
     found = (one for one in matching.batch_norms(model, object) if all(hasattr(one.layer, name) for name in _NEEDED))
     return {

@@ -24,7 +24,7 @@ PUBLIC = (
     ("bninspect", ("verify", "inspect", "load", "Settings")),
     ("bninspect.testing", ("assert_batchnorm_close",)),
     ("bninspect.callbacks", ("BatchNormMonitor", "Limits")),
-    ("bninspect.drift", ("State",)),
+    ("bninspect.training_drift", ("State",)),
     ("bninspect.errors", ("BninspectError",)),
 )
 """What a program may import, by module. The records are in the page of the report."""
@@ -87,7 +87,7 @@ def formats() -> str:
 
 def conventions() -> str:
     """Return the page of what the frameworks do differently."""
-    from bninspect.conventions import CLAMP, CONVENTIONS
+    from bninspect.arithmetic.conventions import CLAMP, CONVENTIONS
 
     rows = [
         (
@@ -123,7 +123,8 @@ def conventions() -> str:
 
 def report() -> str:
     """Return the page of the report: every record that it is made of."""
-    from bninspect.records import compared, observed, reported, stored, words
+    from bninspect.records import compared, observed, reported, stored
+    from bninspect.records import vocabulary as words
     from bninspect.reports import schema
 
     trees = [ast.parse(inspect.getsource(module)) for module in (words, stored, observed, compared, reported)]

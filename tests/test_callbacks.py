@@ -179,7 +179,7 @@ def test_a_warning_is_about_the_line_that_called_fit(k: Any) -> None:
 
 
 def test_other_layers_with_moving_statistics_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bninspect.runtimes import matching
+    from bninspect.runtimes.keras import matching
 
     strange = SimpleNamespace(path="x", layer=SimpleNamespace(moving_mean=1, moving_variance=1), parameters={})
     monkeypatch.setattr(matching, "batch_norms", lambda *_: (strange,))

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from bninspect.causes.deviation import AXES, Deviation
-from bninspect.causes.fitting import free_numbers
-from bninspect.causes.kernels import kernels
-from bninspect.causes.reading import ROLES
+from bninspect.causes.deviations.fitted import free_numbers
+from bninspect.causes.deviations.kernels import kernels
+from bninspect.causes.deviations.parameters import scaling
+from bninspect.causes.deviations.sources import Relative, sources
+from bninspect.causes.predict import ROLES
 from bninspect.causes.samples import sample
-from bninspect.causes.scaling import scaling
-from bninspect.causes.sources import Relative, sources
 from bninspect.records import BatchNorm, Form, Observation
 
 _TITLES = {

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from bninspect.causes.reading import Reading, View
+from bninspect.causes.predict import Reading, View
 
 Change: TypeAlias = Callable[[Reading, View], Reading]
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from bninspect.bounds import Allowance, precision
-from bninspect.formula import Float64, Parameters
+from bninspect.arithmetic.bounds import Allowance, precision
+from bninspect.arithmetic.formula import Float64, Parameters
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bninspect.causes.reading import View
+    from bninspect.causes.predict import View
     from bninspect.causes.samples import Sample
 
 Total: TypeAlias = Callable[[Float64], Float64]

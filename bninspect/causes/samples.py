@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bninspect.bounds import bound
+from bninspect.arithmetic.bounds import bound
+from bninspect.arithmetic.formula import Float64, Parameters, normalise
 from bninspect.errors import BninspectError
-from bninspect.formula import Float64, Parameters, normalise
 from bninspect.records import Form
 
 if TYPE_CHECKING:

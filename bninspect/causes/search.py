@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bninspect.causes import wording
+from bninspect.causes import remarks as wording
 from bninspect.causes.deviation import Deviation, Hypothesis
-from bninspect.causes.fitting import fitted
-from bninspect.causes.judgement import Evidence, Fit, fit
-from bninspect.causes.kernels import kernels
-from bninspect.causes.matching import permuted
-from bninspect.causes.reading import Arrays, View, arrays_of
-from bninspect.causes.scaling import scaling
-from bninspect.causes.sources import Relative, sources
+from bninspect.causes.deviations.fitted import fitted
+from bninspect.causes.deviations.kernels import kernels
+from bninspect.causes.deviations.parameters import scaling
+from bninspect.causes.deviations.permuted import permuted
+from bninspect.causes.deviations.sources import Relative, sources
+from bninspect.causes.fit import Evidence, Fit, fit
+from bninspect.causes.predict import Arrays, View, arrays_of
 from bninspect.errors import BninspectError
-from bninspect.names import printable
 from bninspect.records import Cause, Explanation
+from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from bninspect.causes.samples import Sample

@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from bninspect import __version__, errors, starting
-from bninspect.cli.configured import asking
+from bninspect import __version__, errors
+from bninspect.cli.config_defaults import asking
 from bninspect.cli.messages import show_error
+from bninspect.workers import start
 
 INTERRUPTED = 130
 
@@ -96,7 +97,7 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - a defect of ours must not show a traceback to a user
         return _defect(error, arguments)
     finally:
-        starting.dismiss()
+        start.dismiss()
     return code if isinstance(code, int) else 0
 
 

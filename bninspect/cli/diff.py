@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from bninspect.cli import options as shared
-from bninspect.cli.configured import Configured
-from bninspect.cli.kinds import ModelPath
+from bninspect.cli.config_defaults import Configured
+from bninspect.cli.param_types import ModelPath
 from bninspect.cli.progress import Progress
 
 
@@ -29,19 +29,21 @@ def command(context: click.Context, /, **options: Any) -> int:
     layer changed, was added or removed.
     """
     shared.prestart(options, options["before"])
-    from bninspect import diffing, pipeline
-    from bninspect.reports import Looks, difference_text
+    from bninspect.inspection import diff_models
+    from bninspect.jobs import pipeline
+    from bninspect.reports import Looks
+    from bninspect.reports.text import diff
 
     settings = shared.settings(options)
     with Progress(quiet=options["quiet"]) as progress:
         around = shared.surroundings(context, progress, options["verbose"])
         before, after = (pipeline.load(options[name], settings, around) for name in ("before", "after"))
-    difference = diffing.diff(before, after)
+    difference = diff_models.diff(before, after)
     if options["json"] or options["format"] == "json":
-        click.echo(difference_text.as_json(difference), nl=False)
+        click.echo(diff.as_json(difference), nl=False)
     else:
         looks = Looks(
             colour=shared.coloured(options["color"]), verbosity=-1 if options["quiet"] else options["verbose"]
         )
-        click.echo(difference_text.render(difference, looks), nl=False, color=looks.colour or None)
+        click.echo(diff.render(difference, looks), nl=False, color=looks.colour or None)
     return difference.exit_code

@@ -12,7 +12,8 @@ _GIGABYTE = 1e9
 @click.command("doctor", short_help="Say what works here, and how to install the rest.")
 def command() -> int:
     """Say what works here: formats, runtimes with their versions, limits, and how to install what is missing."""
-    from bninspect import __version__, environment, exporters, formats, limits, runtimes
+    from bninspect import __version__, environment, exporters, formats, runtimes
+    from bninspect.workers import limits
 
     known = environment.describe()
     click.echo(f"bninspect {__version__}, Python {known['python']}, {known['platform']}")

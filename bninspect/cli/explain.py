@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bninspect.cli import options as shared
-from bninspect.cli.configured import Configured
-from bninspect.cli.kinds import ModelPath
+from bninspect.cli.config_defaults import Configured
+from bninspect.cli.param_types import ModelPath
 from bninspect.cli.progress import Progress
-from bninspect.names import printable
+from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
-    from bninspect.explained import Answer, Explained
+    from bninspect.arithmetic.training_step import Step
+    from bninspect.causes.given_text import Typed
     from bninspect.records import BatchNorm, Checkpoint
-    from bninspect.training_step import Step
-    from bninspect.typed import Typed
+    from bninspect.records.explained import Answer, Explained
 
 _FILE = click.Path(exists=True, dir_okay=False)
 
@@ -54,7 +54,7 @@ def command(context: click.Context, /, **options: Any) -> int:
 
     Ends with 1 if an output is not what the formula gives.
     """  # noqa: D301 - \b is the character by which click keeps line ends
-    from bninspect import explained
+    from bninspect.records import explained
 
     layers: tuple[Explained, ...] = ()
     if options["model"] is None:
@@ -69,14 +69,14 @@ def command(context: click.Context, /, **options: Any) -> int:
 
 
 def _loose(options: dict[str, Any]) -> Explained:
-    from bninspect import explaining
+    from bninspect.causes import explanation
 
     for name in ("input", "output", "layer", "channel"):
         if options[name]:
             raise click.UsageError(f"--{name} needs a MODEL")
     if options["mean"] is None or options["variance"] is None:
         raise click.UsageError("give a MODEL, or --mean and --variance")
-    return explaining.loose(
+    return explanation.loose(
         gamma=_typed(options, "gamma"),
         beta=_typed(options, "beta"),
         mean=_required(options, "mean"),
@@ -88,7 +88,7 @@ def _loose(options: dict[str, Any]) -> Explained:
 
 
 def _of_model(checkpoint: Checkpoint, options: dict[str, Any]) -> tuple[Explained, ...]:
-    from bninspect import explaining, explaining_files
+    from bninspect.causes import explanation, given_files
 
     for name in ("gamma", "beta", "mean", "variance"):
         if options[name] is not None:
@@ -97,20 +97,22 @@ def _of_model(checkpoint: Checkpoint, options: dict[str, Any]) -> tuple[Explaine
         raise click.UsageError("--input and --output go together")
     if options["input"] is not None:
         paths = Path(options["input"]), Path(options["output"])
-        return explaining_files.explained(checkpoint.layers, *paths, options["axis"])
+        return given_files.explained(checkpoint.layers, *paths, options["axis"])
     if options["x"] is None and options["y"] is None:
         channels = None if options["channel"] is None else (options["channel"],)
-        return tuple(explaining.shown(layer, channels) for layer in checkpoint.layers)
+        return tuple(explanation.shown(layer, channels) for layer in checkpoint.layers)
     layer = _only(checkpoint)
     if options["channel"] is not None:
-        layer = explaining.channel_of(layer, options["channel"])
-    return (explaining.typed_inputs(layer, _typed(options, "x"), _typed(options, "y")),)
+        layer = explanation.channel_of(layer, options["channel"])
+    return (explanation.typed_inputs(layer, _typed(options, "x"), _typed(options, "y")),)
 
 
 def _step(layer: BatchNorm | None, options: dict[str, Any]) -> Step:
     import numpy as np
 
-    from bninspect import explaining_files, npy, training_step
+    from bninspect.arithmetic import training_step
+    from bninspect.causes import given_files
+    from bninspect.formats.encodings import npy
 
     axis: tuple[int, ...] = (1,)
     if options["output"] is not None or options["y"] is not None:
@@ -126,7 +128,7 @@ def _step(layer: BatchNorm | None, options: dict[str, Any]) -> Step:
             raise click.UsageError(f"--input holds {len(arrays)} arrays: a training step takes one batch")
         (batch,) = arrays.values()
         named = tuple(options["axis"]) or ((layer.axis if layer else None) or (-1,))
-        axis = explaining_files.normalised(batch, named)
+        axis = given_files.normalised(batch, named)
     return training_step.step(
         np.asarray(batch),
         axis,
@@ -139,7 +141,7 @@ def _step(layer: BatchNorm | None, options: dict[str, Any]) -> Step:
 
 
 def _read(options: dict[str, Any], around: Any) -> Checkpoint:
-    from bninspect import pipeline
+    from bninspect.jobs import pipeline
 
     return pipeline.load(options["model"], shared.settings({**options, "input": None}), around)
 
@@ -152,7 +154,7 @@ def _only(checkpoint: Checkpoint) -> BatchNorm:
 
 
 def _typed(options: dict[str, Any], name: str) -> Typed | None:
-    from bninspect import typed
+    from bninspect.causes import given_text as typed
 
     text = options[name]
     # What some code returned was never chosen, and may be known to more digits than float32 holds.
@@ -166,13 +168,14 @@ def _required(options: dict[str, Any], name: str) -> Typed:
 
 
 def _emit(answer: Answer, options: dict[str, Any]) -> int:
-    from bninspect.reports import Looks, explanation_text
+    from bninspect.reports import Looks
+    from bninspect.reports.text import explain
 
     if options["json"] or options["format"] == "json":
-        click.echo(explanation_text.as_json(answer), nl=False)
+        click.echo(explain.as_json(answer), nl=False)
     else:
         looks = Looks(
             colour=shared.coloured(options["color"]), verbosity=-1 if options["quiet"] else options["verbose"]
         )
-        click.echo(explanation_text.render(answer, looks), nl=False, color=looks.colour or None)
+        click.echo(explain.render(answer, looks), nl=False, color=looks.colour or None)
     return answer.exit_code

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bninspect.cli import options as shared
-from bninspect.cli.configured import Configured
-from bninspect.cli.kinds import ModelPath
+from bninspect.cli.config_defaults import Configured
 from bninspect.cli.messages import say
+from bninspect.cli.param_types import ModelPath
 from bninspect.cli.progress import Progress
-from bninspect.names import printable
+from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from bninspect.records import Checkpoint
@@ -37,13 +37,14 @@ def command(context: click.Context, /, **options: Any) -> int:
     Arrays keep their stored type. The file is written whole or not at all.
     """
     shared.prestart(options, options["model"])
-    from bninspect import exporters, files, pipeline
+    from bninspect import atomic_files, exporters
+    from bninspect.jobs import pipeline
 
     exporter = next(one for one in exporters.EXPORTERS if one.name == options["format"])
     source = Path(options["model"])
     target = options["output"] or f"{source.name.removesuffix(source.suffix)}{exporter.suffix}"
     if target != "-":
-        files.check_target(Path(target), force=options["force"], inputs=(source,))
+        atomic_files.check_target(Path(target), force=options["force"], inputs=(source,))
     with Progress(quiet=options["quiet"]) as progress:
         around = shared.surroundings(context, progress, options["verbose"])
         checkpoint = pipeline.load(source, shared.settings(options), around)
@@ -51,7 +52,7 @@ def command(context: click.Context, /, **options: Any) -> int:
     if target == "-":
         sys.stdout.buffer.write(data)
     else:
-        files.write_whole(Path(target), data, force=options["force"], inputs=(source,))
+        atomic_files.write_whole(Path(target), data, force=options["force"], inputs=(source,))
     if not options["quiet"]:
         _tell(checkpoint, target, exporter.lacks(checkpoint))
     return 0

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from bninspect.cli import many, reporting
+from bninspect.cli import model_options, run_command
 from bninspect.cli import options as shared
-from bninspect.cli.configured import Configured
+from bninspect.cli.config_defaults import Configured
 
 
 @click.command("inspect", cls=Configured, short_help="List batch-norm layers, with what the file says of them.")
-@many.models
+@model_options.models
 @shared.selecting
 @click.option("--wide", is_flag=True, help="Every column, however wide the terminal is.")
 @shared.reporting
@@ -24,8 +24,8 @@ def command(context: click.Context, /, **options: Any) -> int:
 
     Needs no framework and runs nothing that is in the file. With --layer, the distribution of each parameter is shown.
     """
-    brief = reporting.table_alone(options)
+    brief = run_command.table_alone(options)
     shared.prestart(options, next(iter(options["models"]), None), digest=not brief)
-    from bninspect import pipeline
+    from bninspect.jobs import pipeline
 
-    return reporting.report(context, options, pipeline.inspect, brief=brief)
+    return run_command.report(context, options, pipeline.inspect, brief=brief)

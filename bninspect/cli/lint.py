@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from bninspect.cli import many, reporting
+from bninspect.cli import model_options, run_command
 from bninspect.cli import options as shared
-from bninspect.cli.configured import Configured
+from bninspect.cli.config_defaults import Configured
 
 
 @click.command("lint", cls=Configured, short_help="Judge stored parameters: what is wrong, and what will not deploy.")
-@many.models
+@model_options.models
 @shared.selecting
 @shared.reporting
 @shared.limiting
@@ -25,6 +25,6 @@ def command(context: click.Context, /, **options: Any) -> int:
     and what will not survive float16, folding or int8. Needs no framework and runs nothing that is in the file.
     """
     shared.prestart(options, next(iter(options["models"]), None))
-    from bninspect import pipeline
+    from bninspect.jobs import pipeline
 
-    return reporting.report(context, options, pipeline.inspect)
+    return run_command.report(context, options, pipeline.inspect)

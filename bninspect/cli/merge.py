@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from bninspect.cli import options as shared
-from bninspect.cli.configured import Configured
-from bninspect.cli.output import emit
+from bninspect.cli.config_defaults import Configured
+from bninspect.cli.write_reports import emit
 
 _REPORT = click.Path(exists=True, dir_okay=False)
 
@@ -24,7 +24,7 @@ def command(**options: Any) -> int:
     Takes JSON and JSON Lines. Ends as one run over all models would have: a part that is missing, one that is there
     twice, and reports with other options are refused.
     """
-    from bninspect import merging
-    from bninspect.reports import stored
+    from bninspect.jobs import merging
+    from bninspect.reports import read
 
-    return emit(merging.merge([(path, stored.read(Path(path))) for path in options["models"]]), options)
+    return emit(merging.merge([(path, read.read(Path(path))) for path in options["models"]]), options)

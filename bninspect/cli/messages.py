@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import click
 
 from bninspect.errors import BninspectError
-from bninspect.names import printable
+from bninspect.safe_text import printable
 
 LONGEST = 2000
 """Characters of a message that are shown."""

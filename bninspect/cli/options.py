@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bninspect import starting
-from bninspect.cli import completing
-from bninspect.cli.configured import where
-from bninspect.cli.kinds import Epsilon, Finite, Size, Target
-from bninspect.limits import reading_limits
+from bninspect.cli import complete_values
+from bninspect.cli.config_defaults import where
+from bninspect.cli.param_types import Epsilon, Finite, Size, Target
 from bninspect.settings import Settings
+from bninspect.workers import start
+from bninspect.workers.limits import reading_limits
 
 if TYPE_CHECKING:
     from bninspect.cli.progress import Progress
-    from bninspect.surroundings import Surroundings
+    from bninspect.jobs.context import Surroundings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,14 +44,14 @@ _SELECTING = (
         "--layer",
         metavar="GLOB",
         multiple=True,
-        shell_complete=completing.layers,
+        shell_complete=complete_values.layers,
         help="Look at these layers only; repeatable.",
     ),
     click.option(
         "--exclude-layer",
         metavar="GLOB",
         multiple=True,
-        shell_complete=completing.layers,
+        shell_complete=complete_values.layers,
         help="Leave these layers out; repeatable.",
     ),
     click.option(
@@ -104,14 +104,14 @@ _JUDGING = (
         "--select",
         metavar="RULES",
         multiple=True,
-        shell_complete=completing.rules,
+        shell_complete=complete_values.rules,
         help="Only these rules count, by code or its beginning: BN1; repeatable.",
     ),
     click.option(
         "--ignore",
         metavar="RULES",
         multiple=True,
-        shell_complete=completing.rules,
+        shell_complete=complete_values.rules,
         help="These rules do not count; repeatable.",
     ),
     click.option(
@@ -194,7 +194,7 @@ def settings(options: dict[str, Any]) -> Settings:
     for name in {"select", "ignore"} & set(known):
         known[name] = tuple(rule.strip() for text in known[name] for rule in text.split(",") if rule.strip())
     if rules := {*known.get("select", ()), *known.get("ignore", ()), *(one.rule for one in known.get("ignores", ()))}:
-        from bninspect.rules import manual
+        from bninspect.inspection.rules import manual
 
         manual.require(rules)
     if (known.get("rtol") is None) != (known.get("atol") is None):
@@ -211,12 +211,12 @@ def prestart(options: dict[str, Any], path: str | None = None, *, digest: bool =
     """
     first = None if path is None else {"path": path, "digest": digest}
     limits = reading_limits(settings(options))
-    starting.prestart(limits, starting.READ, first, verbose=options["verbose"] > 1)
+    start.prestart(limits, start.READ, first, verbose=options["verbose"] > 1)
 
 
 def surroundings(context: click.Context, progress: Progress, verbose: int) -> Surroundings:
     """Return where progress goes and where each option came from."""
-    from bninspect.surroundings import Surroundings
+    from bninspect.jobs.context import Surroundings
 
     return Surroundings(
         progress=progress,

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from bninspect.cli.messages import LONGEST, say
-from bninspect.names import printable
+from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from bninspect.records import ModelReport

@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from bninspect.cli import options as shared
-from bninspect.cli.configured import Configured
-from bninspect.cli.kinds import ModelPath
+from bninspect.cli.config_defaults import Configured
 from bninspect.cli.messages import say
+from bninspect.cli.param_types import ModelPath
 from bninspect.cli.progress import Progress
-from bninspect.names import printable
+from bninspect.safe_text import printable
 
 
 @click.command("vectors", cls=Configured, short_help="Write inputs and right outputs to test a runtime of your own.")
@@ -29,15 +29,17 @@ def command(context: click.Context, /, **options: Any) -> int:
     `bninspect verify MODEL --against outputs.npz`. The file says the rest: numpy.load(FILE)["__readme__"].
     """
     shared.prestart(options, options["model"])
-    from bninspect import files, pipeline, vectors
+    from bninspect import atomic_files
+    from bninspect.jobs import pipeline
+    from bninspect.verdicts.own_runtime import vectors
 
     source, target = Path(options["model"]), Path(options["output"])
-    files.check_target(target, force=options["force"], inputs=(source,))
+    atomic_files.check_target(target, force=options["force"], inputs=(source,))
     with Progress(quiet=options["quiet"]) as progress:
         around = shared.surroundings(context, progress, options["verbose"])
         checkpoint = pipeline.load(source, shared.settings(options), around)
     data = vectors.encode(checkpoint, options["seed"])
-    files.write_whole(target, data, force=options["force"], inputs=(source,))
+    atomic_files.write_whole(target, data, force=options["force"], inputs=(source,))
     if not options["quiet"]:
         count = len(checkpoint.layers)
         layers = f"{count} batch-norm layer{'' if count == 1 else 's'}"

@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from bninspect.cli import many, reporting
+from bninspect.cli import model_options, run_command
 from bninspect.cli import options as shared
-from bninspect.cli.configured import Configured
-from bninspect.cli.running import running
+from bninspect.cli.config_defaults import Configured
+from bninspect.cli.run_options import running
 
 
 @click.command("verify", cls=Configured, short_help="Recompute by hand and compare with the framework.")
-@many.models
+@model_options.models
 @shared.selecting
 @click.option(
     "--against",
@@ -36,6 +36,6 @@ def command(context: click.Context, /, **options: Any) -> int:
     if options["against"] is not None and len(options["models"]) > 1:
         raise click.UsageError("--against takes one MODEL: an export is of one")
     shared.prestart(options, next(iter(options["models"]), None))
-    from bninspect import pipeline
+    from bninspect.jobs import pipeline
 
-    return reporting.report(context, options, pipeline.verify)
+    return run_command.report(context, options, pipeline.verify)

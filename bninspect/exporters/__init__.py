@@ -6,7 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from bninspect.exporters import c_header, csv_table, json_text, npz, onnx, remarks, safetensors, tflite, torch_names
+from bninspect.exporters import (
+    c_header,
+    csv_table,
+    json_text,
+    limits_of_formats,
+    npz,
+    onnx,
+    safetensors,
+    state_dict,
+    tflite,
+)
 
 if TYPE_CHECKING:
     from bninspect.records import Checkpoint
@@ -27,7 +37,7 @@ class Exporter:
     suffix: str
     title: str
     encode: Encode
-    lacks: Callable[[Checkpoint], tuple[str, ...]] = remarks.none
+    lacks: Callable[[Checkpoint], tuple[str, ...]] = limits_of_formats.none
     """What the format cannot hold of a checkpoint, in words."""
 
 
@@ -36,9 +46,15 @@ EXPORTERS: tuple[Exporter, ...] = (
     Exporter("json", ".json", "JSON with exact numbers", json_text.encode),
     Exporter("csv", ".csv", "a table, one row per layer and channel", csv_table.encode),
     Exporter("safetensors", ".safetensors", "safetensors", safetensors.encode),
-    Exporter("torch", ".safetensors", "a PyTorch state_dict as safetensors", torch_names.encode, remarks.of_torch),
-    Exporter("torch-npz", ".npz", "a PyTorch state_dict as NumPy arrays", torch_names.encode_npz, remarks.of_torch),
-    Exporter("onnx", ".onnx", "ONNX, a BatchNormalization per layer", onnx.encode, remarks.of_onnx),
-    Exporter("tflite", ".tflite", "TFLite, scale and shift as MUL and ADD", tflite.encode, remarks.several_axes),
-    Exporter("c", ".h", "a C header", c_header.encode, remarks.several_axes),
+    Exporter(
+        "torch", ".safetensors", "a PyTorch state_dict as safetensors", state_dict.encode, limits_of_formats.of_torch
+    ),
+    Exporter(
+        "torch-npz", ".npz", "a PyTorch state_dict as NumPy arrays", state_dict.encode_npz, limits_of_formats.of_torch
+    ),
+    Exporter("onnx", ".onnx", "ONNX, a BatchNormalization per layer", onnx.encode, limits_of_formats.of_onnx),
+    Exporter(
+        "tflite", ".tflite", "TFLite, scale and shift as MUL and ADD", tflite.encode, limits_of_formats.several_axes
+    ),
+    Exporter("c", ".h", "a C header", c_header.encode, limits_of_formats.several_axes),
 )

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bninspect import __version__
+from bninspect.arithmetic.formula import Parameters
 from bninspect.errors import UsageError
 from bninspect.exporters.entries import entries
-from bninspect.formula import Parameters
-from bninspect.names import printable
 from bninspect.records import PARAMETERS, Statistics
+from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
-    from bninspect.exported import Entry
+    from bninspect.formats.export_metadata import Entry
     from bninspect.records import Array, Checkpoint
 
 _PER_LINE = 6

@@ -8,16 +8,16 @@ from dataclasses import fields
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from bninspect.exported import ARRAYS, number
 from bninspect.exporters.entries import entries
 from bninspect.exporters.json_text import numbers
-from bninspect.names import printable
+from bninspect.formats.export_metadata import ARRAYS, number
 from bninspect.records import BatchNorm, Checkpoint
+from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bninspect.exported import Entry
+    from bninspect.formats.export_metadata import Entry
 
 SETTINGS = tuple(item.name for item in fields(BatchNorm) if item.name not in {"name", *ARRAYS})
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bninspect.exported import ARRAYS, Entry
 from bninspect.exporters.folding import fold
 from bninspect.exporters.keys import keys
+from bninspect.formats.export_metadata import ARRAYS, Entry
 
 if TYPE_CHECKING:
     from bninspect.records import BatchNorm, Checkpoint

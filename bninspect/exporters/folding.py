@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from bninspect.arithmetic.formula import affine
 from bninspect.errors import BninspectError, UsageError
-from bninspect.formula import affine
-from bninspect.names import printable
 from bninspect.records import Array, BatchNorm, Statistics
+from bninspect.safe_text import printable
 
 
 def fold(layer: BatchNorm) -> tuple[dict[str, Array], str]:

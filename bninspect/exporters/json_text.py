@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bninspect.exported import describe, describe_layer, number
 from bninspect.exporters.entries import entries
+from bninspect.formats.export_metadata import describe, describe_layer, number
 
 if TYPE_CHECKING:
     from bninspect.records import Array, Checkpoint

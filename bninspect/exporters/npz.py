@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bninspect.exported import SETTINGS, Entry, to_text
 from bninspect.exporters.entries import entries
 from bninspect.formats.bninspect_npz import DESCRIPTION
+from bninspect.formats.export_metadata import SETTINGS, Entry, to_text
 
 if TYPE_CHECKING:
     from bninspect.records import Array, Checkpoint

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from bninspect import __version__
+from bninspect.arithmetic.formula import Parameters
 from bninspect.errors import UsageError
-from bninspect.exported import to_text
 from bninspect.exporters.entries import entries
-from bninspect.formats.onnx import building
-from bninspect.formula import Parameters
-from bninspect.names import printable
+from bninspect.formats.export_metadata import to_text
+from bninspect.formats.onnx import write
 from bninspect.records import PARAMETERS, Statistics
+from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from bninspect.records import BatchNorm, Checkpoint
@@ -61,11 +61,11 @@ def encode_layers(
         kind = dtype or ("float64" if layer.dtype == "float64" else "float32")
         of = Parameters.of(layer, "float64")
         arrays = zip(PARAMETERS, (of.gamma, of.beta, of.mean, of.variance), strict=True)
-        tensors += [building.tensor(f"{key}/{name}", array.reshape(-1).astype(kind)) for name, array in arrays]
+        tensors += [write.tensor(f"{key}/{name}", array.reshape(-1).astype(kind)) for name, array in arrays]
         taken: Iterable[str] = [f"{key}/{name}" for name in PARAMETERS]
         momentum = layer.momentum
-        nodes.append(building.batch_norm(f"{key}/x", taken, f"{key}/y", key, of.epsilon, momentum))
+        nodes.append(write.batch_norm(f"{key}/x", taken, f"{key}/y", key, of.epsilon, momentum))
         shape = ("N", layer.channels, "H", "W")
-        inputs.append(building.value(f"{key}/x", kind, shape))
-        outputs.append(building.value(f"{key}/y", kind, shape))
-    return building.model(building.graph(nodes, tensors, inputs, outputs), __version__, notes)
+        inputs.append(write.value(f"{key}/x", kind, shape))
+        outputs.append(write.value(f"{key}/y", kind, shape))
+    return write.model(write.graph(nodes, tensors, inputs, outputs), __version__, notes)

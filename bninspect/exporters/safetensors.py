@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bninspect.exported import to_text
 from bninspect.exporters.entries import entries
+from bninspect.formats.export_metadata import to_text
 from bninspect.formats.safetensors import DESCRIPTION, DIGEST, LENGTH, METADATA, TYPES, digest
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from bninspect.formats.identify import HDF5_SIGNATURE, ZIP_SIGNATURE, hint, iden
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bninspect.network import Network
     from bninspect.records import Checkpoint
+    from bninspect.records.graph import Network
 
     FORMATS: tuple[Format, ...]
     """All formats, in the order of the manual."""
@@ -27,25 +27,25 @@ __all__ = ["FORMATS", "Format", "identify", "read", "read_network"]
 
 # The module of each format. Only those that a file may need are imported: all together take longer than most files.
 _HOMES = (
-    "keras_h5",
-    "keras_zip",
-    "keras_weights",
+    "keras.hdf5",
+    "keras.archive",
+    "keras.weights",
     "bninspect_npz",
     "safetensors",
     "tensorflow.saved_model",
     "tensorflow.frozen",
     "tensorflow.checkpoint",
-    "tflite.container",
-    "onnx.container",
-    "torch.container",
+    "tflite.format",
+    "onnx.format",
+    "torch.format",
     "flax",
 )
 # Files that begin so are of no other format than these.
 _FAMILIES = {
-    HDF5_SIGNATURE: ("keras_h5", "keras_weights"),
-    ZIP_SIGNATURE: ("keras_zip", "bninspect_npz", "torch.container"),
+    HDF5_SIGNATURE: ("keras.hdf5", "keras.weights"),
+    ZIP_SIGNATURE: ("keras.archive", "bninspect_npz", "torch.format"),
 }
-_FOLDERS = ("keras_zip", "tensorflow.saved_model", "tensorflow.checkpoint")
+_FOLDERS = ("keras.archive", "tensorflow.saved_model", "tensorflow.checkpoint")
 
 
 @cache

@@ -5,12 +5,12 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from bninspect import npy
 from bninspect.errors import UnreadableFile
-from bninspect.exported import from_text
+from bninspect.formats.encodings import npy
+from bninspect.formats.export_metadata import from_text
 from bninspect.formats.format import Format
 from bninspect.formats.identify import ZIP_SIGNATURE
-from bninspect.names import printable
+from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from pathlib import Path

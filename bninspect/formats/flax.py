@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile
-from bninspect.formats import msgpack
+from bninspect.formats.encodings import msgpack
+from bninspect.formats.encodings.npy import LARGEST
 from bninspect.formats.format import Format
-from bninspect.names import printable
-from bninspect.npy import LARGEST
 from bninspect.records import BatchNorm, Checkpoint
+from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from pathlib import Path

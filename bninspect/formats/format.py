@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bninspect.network import Network
     from bninspect.records import Checkpoint
+    from bninspect.records.graph import Network
 
 
 @dataclass(frozen=True)

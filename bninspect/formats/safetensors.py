@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile, UnsafeFile
-from bninspect.exported import from_text, strict_json
-from bninspect.formats import running_statistics
+from bninspect.formats.encodings.npy import LARGEST
+from bninspect.formats.export_metadata import from_text, strict_json
 from bninspect.formats.format import Format
-from bninspect.names import printable
-from bninspect.npy import LARGEST
+from bninspect.formats.torch import running_statistics
 from bninspect.records import Checkpoint
+from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

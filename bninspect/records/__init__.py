@@ -34,7 +34,7 @@ from bninspect.records.reported import (
     Verified,
 )
 from bninspect.records.stored import BatchNorm, Checkpoint
-from bninspect.records.words import (
+from bninspect.records.vocabulary import (
     PARAMETERS,
     Array,
     Estimator,

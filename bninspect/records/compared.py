@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bninspect.records.words import LayerStatus, Severity
+from bninspect.records.vocabulary import LayerStatus, Severity
 
 
 @dataclass(frozen=True)

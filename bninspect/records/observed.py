@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bninspect.records.words import Array, Estimator, Evidence, Form
+from bninspect.records.vocabulary import Array, Estimator, Evidence, Form
 
 
 @dataclass(frozen=True, eq=False)

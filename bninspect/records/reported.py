@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bninspect.records.compared import Comparison, Counterpart, Explanation, Export, Finding, Tolerance
-from bninspect.records.words import Estimator, Evidence, LayerStatus, Statistics, Status
+from bninspect.records.vocabulary import Estimator, Evidence, LayerStatus, Statistics, Status
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,9 @@ class ModelReport:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows of it."""
-        from bninspect.reports.html import fragment
+        from bninspect.reports.html import notebook
 
-        return fragment.of_model(self)
+        return notebook.of_model(self)
 
 
 @dataclass(frozen=True)
@@ -178,6 +178,6 @@ class Report:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows of it."""
-        from bninspect.reports.html import fragment
+        from bninspect.reports.html import notebook
 
-        return fragment.of_report(self)
+        return notebook.of_report(self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bninspect.records.words import PARAMETERS, Array, Statistics
+from bninspect.records.vocabulary import PARAMETERS, Array, Statistics
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,9 +25,9 @@ class Looks:
 
 
 def _text(report: Report, looks: Looks) -> str:
-    from bninspect.reports import text
+    from bninspect.reports.text import verify
 
-    return text.render(report, looks)
+    return verify.render(report, looks)
 
 
 def _json(report: Report, _looks: Looks) -> str:

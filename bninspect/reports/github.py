@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bninspect.names import printable
 from bninspect.records import Finding, LayerReport, ModelReport, Report, Severity, Status
-from bninspect.reports import counting, wording
+from bninspect.reports import counts, words
+from bninspect.safe_text import printable
 
 MOST = 10
 _MOST_LINES = 8
@@ -20,50 +20,50 @@ _COMMANDS = {Severity.ERROR: "warning", Severity.WARNING: "warning", Severity.NO
 
 def render(report: Report) -> str:
     """Return the workflow commands, and below them the counts in one line."""
-    threshold = counting.fail_on(report)
+    threshold = counts.fail_on(report)
     lines = [line for model in report.models for line in _verdict(model, report, threshold)]
     others = [line for model in report.models for line in _others(model, threshold)]
     for command in ("warning", "notice"):
         lines.extend(_few(command, [line for line in others if line.startswith(f"::{command} ")]))
-    return "\n".join([*lines, wording.summary(report)]) + "\n"
+    return "\n".join([*lines, words.summary(report)]) + "\n"
 
 
 def _verdict(model: ModelReport, report: Report, threshold: str) -> Iterator[str]:
     title = f"bninspect {report.command}: {model.status}"
     if model.status is Status.EMPTY:
         nothing_at_all = report.summary.status is Status.EMPTY and report.summary.exit_code
-        yield _command("error" if nothing_at_all else "notice", model, title, [wording.verdict(model)])
+        yield _command("error" if nothing_at_all else "notice", model, title, [words.verdict(model)])
     elif model.status is not Status.PASS:
         reasons = list(_reasons(model, threshold))
         if len(reasons) > _MOST_LINES:
             left = len(reasons) - _MOST_LINES + 1
-            reasons[_MOST_LINES - 1 :] = [f"and {wording.plural(left, 'more reason')}"]
-        yield _command("error", model, title, [*wording.verdicts(model), *reasons])
+            reasons[_MOST_LINES - 1 :] = [f"and {words.plural(left, 'more reason')}"]
+        yield _command("error", model, title, [*words.verdicts(model), *reasons])
 
 
 def _reasons(model: ModelReport, threshold: str) -> Iterator[str]:
     if model.error:
         yield from (
-            f"{word}: {wording.message(text)}"
+            f"{word}: {words.message(text)}"
             for word, text in (("why", model.error.why), ("hint", model.error.hint))
             if text
         )
     for finding in model.findings:
-        if counting.finding_counts(finding, model, threshold):
-            yield f"{printable(finding.rule)} {wording.message(finding.message)}"
-    yield from wording.unverified(model)
+        if counts.finding_counts(finding, model, threshold):
+            yield f"{printable(finding.rule)} {words.message(finding.message)}"
+    yield from words.unverified(model)
     for layer in model.layers:
         yield from _layer_reasons(layer, model, threshold)
 
 
 def _layer_reasons(layer: LayerReport, model: ModelReport, threshold: str) -> list[str]:
-    comparison, findings = counting.reasons(layer, model, threshold)
-    said = [wording.measured(comparison)] if comparison else []
+    comparison, findings = counts.reasons(layer, model, threshold)
+    said = [words.measured(comparison)] if comparison else []
     if comparison and layer.explanation:
-        said += [f"cause: {line}" for line in wording.causes(layer.explanation)[:1]]
-    said += [f"{printable(finding.rule)} {wording.message(finding.message)}" for finding in findings]
-    if not said and counting.loaded_differently(layer, model, threshold):
-        said = [wording.LOADED_DIFFERENTLY]
+        said += [f"cause: {line}" for line in words.causes(layer.explanation)[:1]]
+    said += [f"{printable(finding.rule)} {words.message(finding.message)}" for finding in findings]
+    if not said and counts.loaded_differently(layer, model, threshold):
+        said = [words.LOADED_DIFFERENTLY]
     return [f"{printable(layer.name)}: {reason}" for reason in said]
 
 
@@ -72,22 +72,22 @@ def _others(model: ModelReport, threshold: str) -> Iterator[str]:
     found: dict[str, list[tuple[LayerReport | None, Finding]]] = {}
     pairs: list[tuple[LayerReport | None, Finding]] = [(one, each) for one in model.layers for each in one.findings]
     for layer, finding in [*pairs, *((None, finding) for finding in model.findings)]:
-        if finding.ignored is None and not counting.finding_counts(finding, model, threshold):
+        if finding.ignored is None and not counts.finding_counts(finding, model, threshold):
             found.setdefault(finding.rule, []).append((layer, finding))
     for rule, those in found.items():
         layers = [layer for layer, _ in those if layer is not None]
         first = those[0][1]
-        where = f"{wording.some(layers)}: " if layers else ""
-        lines = [where + wording.message(first.message)]
+        where = f"{words.some(layers)}: " if layers else ""
+        lines = [where + words.message(first.message)]
         if first.hint:
-            lines.append(f"hint: {wording.message(first.hint)}")
+            lines.append(f"hint: {words.message(first.hint)}")
         yield _command(_COMMANDS[first.severity], model, f"bninspect: {printable(rule)}", lines)
 
 
 def _few(command: str, lines: list[str]) -> list[str]:
     if len(lines) <= MOST:
         return lines
-    left = wording.plural(len(lines) - MOST + 1, f"further {command}")
+    left = words.plural(len(lines) - MOST + 1, f"further {command}")
     return [*lines[: MOST - 1], f"::{command} title=bninspect::{left} in the report"]
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 
-from bninspect import wire
-from bninspect.records import Report
+from bninspect.records import Report, codec
 
 
 def render(report: Report) -> str:
     """Return the report as JSON: ASCII, floats in their shortest exact form, no NaN and no Infinity."""
-    return inert(json.dumps(wire.encode(report), indent=2, ensure_ascii=True, allow_nan=False)) + "\n"
+    return inert(json.dumps(codec.encode(report), indent=2, ensure_ascii=True, allow_nan=False)) + "\n"
 
 
 def inert(document: str) -> str:
@@ -20,4 +19,4 @@ def inert(document: str) -> str:
 
 def parse(text: str) -> Report:
     """Return the report of a document that `render` made. Raises ValueError for anything else."""
-    return wire.decode(Report, json.loads(text))
+    return codec.decode(Report, json.loads(text))

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from bninspect import wire
-from bninspect.records import ModelReport, Report
+from bninspect.records import ModelReport, Report, codec
 from bninspect.reports.json_document import inert
 
 _LAST = ("environment", "shard", "summary")
@@ -32,7 +31,7 @@ def first(report: Report) -> str:
 
 def line(model: ModelReport) -> str:
     """Return the line of one model."""
-    return _line({"model": wire.encode(model)})
+    return _line({"model": codec.encode(model)})
 
 
 def last(report: Report) -> str:
@@ -52,7 +51,7 @@ def parse(text: str) -> Report:
             document["models"].append(members["model"])
         else:
             document.update(members)
-    return wire.decode(Report, document)
+    return codec.decode(Report, document)
 
 
 def models(text: str) -> tuple[ModelReport, ...]:
@@ -62,14 +61,14 @@ def models(text: str) -> tuple[ModelReport, ...]:
         try:
             members = json.loads(one)
             if "model" in members:
-                found.append(wire.decode(ModelReport, members["model"]))
+                found.append(codec.decode(ModelReport, members["model"]))
         except (ValueError, TypeError):
             continue
     return tuple(found)
 
 
 def _frame(report: Report) -> dict[str, Any]:
-    frame: dict[str, Any] = wire.encode(replace(report, models=()))
+    frame: dict[str, Any] = codec.encode(replace(report, models=()))
     return frame
 
 

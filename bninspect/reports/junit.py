@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
-from bninspect.names import printable
 from bninspect.records import Comparison, Counterpart, Finding, LayerReport, LayerStatus, ModelReport, Report, Status
-from bninspect.reports import counting, exports, wording
+from bninspect.reports import conversion_words, words
+from bninspect.reports import counts as counting
+from bninspect.safe_text import printable
 
 _LONGEST_PATH = 1000
 
@@ -95,27 +96,27 @@ def _cases(model: ModelReport, threshold: str) -> Iterator[Case]:
 
 
 def _without_layers(model: ModelReport) -> Case:
-    message = wording.verdict(model)
+    message = words.verdict(model)
     if model.status is Status.EMPTY or model.error is None:
         return Case("model", "skipped", message=message)
     error = model.error
-    details = [f"{word}: {wording.message(text)}" for word, text in (("why", error.why), ("hint", error.hint)) if text]
+    details = [f"{word}: {words.message(text)}" for word, text in (("why", error.why), ("hint", error.hint)) if text]
     return Case("model", "error", printable(error.kind), message, tuple(details))
 
 
 def _layer_cases(layer: LayerReport, model: ModelReport, threshold: str) -> Iterator[Case]:
     name = printable(layer.name)
     export = _export_case(name, layer, layer.counterpart, model, threshold) if layer.counterpart else None
-    layer = exports.layer_alone(layer)
+    layer = conversion_words.layer_alone(layer)
     cases = [_comparison_case(name, layer, comparison, model, threshold) for comparison in layer.comparisons]
     cases += [_finding_case(name, finding, model, threshold) for finding in layer.findings if not _told(finding, layer)]
     fails = counting.mismatch_counts(layer, model, threshold)
     if layer.status is LayerStatus.UNVERIFIED:
-        said = wording.message(layer.reason)
-        known = Case(f"{name}: verified", "skipped", message=f"{wording.message(layer.known)}: {said}")
+        said = words.message(layer.reason)
+        known = Case(f"{name}: verified", "skipped", message=f"{words.message(layer.known)}: {said}")
         cases.append(known if layer.known else Case(f"{name}: verified", "error", "unverified", said))
     elif fails and all(case.outcome != "failure" for case in cases):
-        cases.append(Case(f"{name}: verified", "failure", "mismatch", wording.LOADED_DIFFERENTLY))
+        cases.append(Case(f"{name}: verified", "failure", "mismatch", words.LOADED_DIFFERENTLY))
     if all(case.outcome == "skipped" for case in cases):
         yield Case(f"{name}: read")
     yield from cases
@@ -126,18 +127,18 @@ def _layer_cases(layer: LayerReport, model: ModelReport, threshold: str) -> Iter
 def _export_case(name: str, layer: LayerReport, found: Counterpart, model: ModelReport, threshold: str) -> Case:
     """Return the case of what became of a layer in the export."""
     name = f"{name}: in the export"
-    about = [finding for finding in layer.findings if exports.about_export(finding)]
-    said = [wording.message(finding.message) for finding in about] or [wording.message(found.sentence)]
-    details = [f"place: {exports.where(found)}"] if found.place else []
+    about = [finding for finding in layer.findings if conversion_words.about_export(finding)]
+    said = [words.message(finding.message) for finding in about] or [words.message(found.sentence)]
+    details = [f"place: {conversion_words.where(found)}"] if found.place else []
     for one in found.comparisons:
         channel = f", channel {one.worst.channel}" if one.worst and one.violations else ""
-        details.append(f"{one.observed}: measured {wording.ratio(one)}, allowed 1 x bound{channel}")
-    details += [f"cause: {line}" for line in exports.reasons(found)]
-    details += [f"hint: {wording.message(finding.hint)}" for finding in about if finding.hint]
+        details.append(f"{one.observed}: measured {words.ratio(one)}, allowed 1 x bound{channel}")
+    details += [f"cause: {line}" for line in conversion_words.reasons(found)]
+    details += [f"hint: {words.message(finding.hint)}" for finding in about if finding.hint]
     if found.status is LayerStatus.VERIFIED:
         return Case(name, details=tuple(details))
     if layer.known or (found.status is LayerStatus.MISMATCH and not counting.mismatch_counts(layer, model, threshold)):
-        why = wording.message(layer.known) or "not counted because of --fail-on never"
+        why = words.message(layer.known) or "not counted because of --fail-on never"
         return Case(name, "skipped", message=f"{why}: {said[0]}")
     if found.status is LayerStatus.UNVERIFIED:
         return Case(name, "error", "unverified", said[0], tuple(details))
@@ -154,29 +155,29 @@ def _comparison_case(name: str, layer: LayerReport, comparison: Comparison, mode
     name = f"{name}: {printable(comparison.title)}"
     details = tuple(_figures(comparison))
     if layer.explanation and not comparison.agrees:
-        details += tuple(f"cause: {line}" for line in wording.causes(layer.explanation))
+        details += tuple(f"cause: {line}" for line in words.causes(layer.explanation))
     if comparison.agrees:
         return Case(name, details=details)
-    said = wording.measured(comparison)
+    said = words.measured(comparison)
     if not counting.mismatch_counts(layer, model, threshold):
-        why = wording.message(layer.known) or "not counted because of --fail-on never"
+        why = words.message(layer.known) or "not counted because of --fail-on never"
         return Case(name, "skipped", message=f"{why}: {said}")
     rules = " ".join(printable(finding.rule) for finding in counting.about(comparison, layer))
     return Case(name, "failure", rules or "mismatch", said, details)
 
 
 def _figures(comparison: Comparison) -> Iterator[str]:
-    yield f"measured: {wording.ratio(comparison)}, {comparison.violations} of {comparison.elements} values beyond it"
+    yield f"measured: {words.ratio(comparison)}, {comparison.violations} of {comparison.elements} values beyond it"
     yield "allowed: 1 x bound, 0 values"
     worst = comparison.worst
     if worst is None:
         return
     yield f"channel: {worst.channel}, index {list(worst.index)}"
     if comparison.reference in counting.OUTPUTS:
-        yield f"by hand: {wording.by_hand(worst)}"
+        yield f"by hand: {words.by_hand(worst)}"
     else:
-        yield f"expected: {wording.number(worst.expected)}"
-    yield f"runtime: {wording.number(worst.actual)}"
+        yield f"expected: {words.number(worst.expected)}"
+    yield f"runtime: {words.number(worst.actual)}"
     if worst.bound is not None:
         yield f"bound: {worst.bound:.3g}"
     if comparison.channels:
@@ -184,10 +185,10 @@ def _figures(comparison: Comparison) -> Iterator[str]:
 
 
 def _finding_case(where: str, finding: Finding, model: ModelReport, threshold: str) -> Case:
-    name, rule, said = f"{where}: {printable(finding.rule)}", printable(finding.rule), wording.message(finding.message)
+    name, rule, said = f"{where}: {printable(finding.rule)}", printable(finding.rule), words.message(finding.message)
     if finding.ignored is not None:
-        return Case(name, "skipped", rule, f"ignored ({wording.message(finding.ignored)}): {said}")
-    hint = (f"hint: {wording.message(finding.hint)}",) if finding.hint else ()
+        return Case(name, "skipped", rule, f"ignored ({words.message(finding.ignored)}): {said}")
+    hint = (f"hint: {words.message(finding.hint)}",) if finding.hint else ()
     if counting.finding_counts(finding, model, threshold):
         return Case(name, "failure", rule, said, (f"severity: {finding.severity}", *hint))
     return Case(name, details=(f"{finding.severity}: {said}", *hint))

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from bninspect.names import printable
 from bninspect.records import Comparison, Finding, LayerReport, ModelReport, Report, Status
-from bninspect.reports import counting, exports, qualifying, wording
+from bninspect.reports import conversion_words, counts, qualifying, words
+from bninspect.safe_text import printable
 
 LIMIT = 900 << 10
 _RESERVE = 400
@@ -47,17 +47,17 @@ def render(report: Report) -> str:
             kept.append(part)
             size += length
     if left:
-        parts = wording.plural(left, "part")
+        parts = words.plural(left, "part")
         kept.append(f"\n*{parts} left out: this summary ends at 900 KiB. The JSON report has it all.*\n")
     return "".join(kept)
 
 
 def _parts(report: Report) -> Iterator[str]:
     """Return the parts, the most important first; each one is whole in itself, or a row of the table before it."""
-    threshold = counting.fail_on(report)
+    threshold = counts.fail_on(report)
     verdict = _WORDS[report.summary.status]
     yield f"## {verdict}: bninspect {escaped(report.command)}\n\n"
-    yield f"{escaped(wording.summary(report))}. Exit code {report.summary.exit_code}.\n"
+    yield f"{escaped(words.summary(report))}. Exit code {report.summary.exit_code}.\n"
     models = sorted(report.models, key=lambda model: _FIRST.index(model.status))
     for model in models:
         if model.status is not Status.PASS:
@@ -76,48 +76,48 @@ def _failure(model: ModelReport, threshold: str) -> Iterator[str]:
     reasons = list(_reasons(model, threshold))
     yield from (f"- {reason}\n" for reason in reasons[:_MOST_REASONS])
     if len(reasons) > _MOST_REASONS:
-        yield f"- and {wording.plural(len(reasons) - _MOST_REASONS, 'more reason')}\n"
+        yield f"- and {words.plural(len(reasons) - _MOST_REASONS, 'more reason')}\n"
 
 
 def _verdicts(model: ModelReport) -> str:
-    return "\n\n".join(map(escaped, wording.verdicts(model)))
+    return "\n\n".join(map(escaped, words.verdicts(model)))
 
 
 def _reasons(model: ModelReport, threshold: str) -> Iterator[str]:
     if model.error:
         texts = (("why", model.error.why), ("hint", model.error.hint))
-        yield from (f"{word}: {escaped(wording.message(text))}" for word, text in texts if text)
-    yield from (_said(finding) for finding in model.findings if counting.finding_counts(finding, model, threshold))
-    yield from map(escaped, wording.unverified(model))
+        yield from (f"{word}: {escaped(words.message(text))}" for word, text in texts if text)
+    yield from (_said(finding) for finding in model.findings if counts.finding_counts(finding, model, threshold))
+    yield from map(escaped, words.unverified(model))
     for layer in model.layers:
         yield from (f"{code(layer.name)}: {reason}" for reason in _layer_reasons(layer, model, threshold))
 
 
 def _layer_reasons(layer: LayerReport, model: ModelReport, threshold: str) -> list[str]:
-    comparison, findings = counting.reasons(layer, model, threshold)
+    comparison, findings = counts.reasons(layer, model, threshold)
     said = ["\n  - ".join(_mismatch(layer, comparison))] if comparison else []
     said += map(_said, findings)
-    if not said and counting.loaded_differently(layer, model, threshold):
-        said = [wording.LOADED_DIFFERENTLY]
+    if not said and counts.loaded_differently(layer, model, threshold):
+        said = [words.LOADED_DIFFERENTLY]
     return said
 
 
 def _mismatch(layer: LayerReport, comparison: Comparison) -> Iterator[str]:
-    findings = counting.about(comparison, layer)
+    findings = counts.about(comparison, layer)
     rules = "".join(f"{_rule(finding)} " for finding in findings)
-    yield rules + escaped(wording.measured(comparison))
+    yield rules + escaped(words.measured(comparison))
     if comparison.worst:
-        yield f"by hand: {code(wording.by_hand(comparison.worst))}"
-        yield f"runtime: {code(wording.number(comparison.worst.actual))}"
+        yield f"by hand: {code(words.by_hand(comparison.worst))}"
+        yield f"runtime: {code(words.number(comparison.worst.actual))}"
     if layer.explanation:
-        yield from (f"cause: {escaped(line)}" for line in wording.causes(layer.explanation))
-    yield from (f"hint: {escaped(wording.message(finding.hint))}" for finding in findings if finding.hint)
+        yield from (f"cause: {escaped(line)}" for line in words.causes(layer.explanation))
+    yield from (f"hint: {escaped(words.message(finding.hint))}" for finding in findings if finding.hint)
 
 
 def _said(finding: Finding) -> str:
-    hint = f"\n  - hint: {escaped(wording.message(finding.hint))}" if finding.hint else ""
-    ignored = f" *(ignored: {escaped(wording.message(finding.ignored))})*" if finding.ignored is not None else ""
-    return f"{_rule(finding)} {escaped(wording.message(finding.message))}{ignored}{hint}"
+    hint = f"\n  - hint: {escaped(words.message(finding.hint))}" if finding.hint else ""
+    ignored = f" *(ignored: {escaped(words.message(finding.ignored))})*" if finding.ignored is not None else ""
+    return f"{_rule(finding)} {escaped(words.message(finding.message))}{ignored}{hint}"
 
 
 def _rule(finding: Finding) -> str:
@@ -125,29 +125,29 @@ def _rule(finding: Finding) -> str:
 
 
 def _row(model: ModelReport) -> str:
-    worst = counting.worst_of(model)
+    worst = counts.worst_of(model)
     cells = (
         _WORDS[model.status],
         code(model.path),
         str(len(model.layers)),
-        wording.ratio(worst) if worst else "-",
+        words.ratio(worst) if worst else "-",
         escaped(printable(model.runtime or "-")),
     )
     return f"| {' | '.join(cells)} |\n"
 
 
 def _details(model: ModelReport) -> Iterator[str]:
-    yield f"\n<details><summary>{_html_code(model.path)}: {wording.plural(len(model.layers), 'layer')}</summary>\n\n"
+    yield f"\n<details><summary>{_html_code(model.path)}: {words.plural(len(model.layers), 'layer')}</summary>\n\n"
     yield "| layer | status | channels | epsilon | worst error | findings |\n|---|---|---:|---:|---:|---|\n"
-    for layer in map(exports.layer_alone, model.layers):
-        worst = counting.worst_comparison(layer)
+    for layer in map(conversion_words.layer_alone, model.layers):
+        worst = counts.worst_comparison(layer)
         rules = dict.fromkeys(finding.rule for finding in layer.findings if finding.ignored is None)
         cells = (
             code(layer.name),
             (layer.status.value if layer.status else "read") + (", known" if layer.known else ""),
             str(layer.channels),
             "unknown" if layer.epsilon is None else f"{layer.epsilon:g}",
-            wording.ratio(worst) if worst else "-",
+            words.ratio(worst) if worst else "-",
             escaped(printable(" ".join(rules))) or "-",
         )
         yield f"| {' | '.join(cells)} |\n"
@@ -162,11 +162,11 @@ def _export(model: ModelReport) -> Iterator[str]:
     """Return what became of each layer in the export."""
     if model.against is None:
         return
-    yield f"\n{escaped(wording.verdicts(model)[-1])}\n\n"
+    yield f"\n{escaped(words.verdicts(model)[-1])}\n\n"
     yield "| layer | in the export | where, and errors over bounds |\n|---|---|---|\n"
     for layer in model.layers:
         if layer.counterpart is not None:
-            status, said = layer.counterpart.status.value, escaped(exports.said(layer.counterpart))
+            status, said = layer.counterpart.status.value, escaped(conversion_words.said(layer.counterpart))
             yield f"| {code(layer.name)} | {status} | {said or '-'} |\n"
 
 
@@ -177,16 +177,16 @@ def _findings(model: ModelReport) -> Iterator[str]:
         for finding in layer.findings:
             found.setdefault(finding.rule, []).append((layer, finding))
     for pairs in found.values():
-        yield f"{escaped(wording.some([layer for layer, _ in pairs]))}: {_said(pairs[0][1])}"
+        yield f"{escaped(words.some([layer for layer, _ in pairs]))}: {_said(pairs[0][1])}"
     yield from map(escaped, qualifying.explained(model))
-    yield from (escaped(wording.message(note)) for note in model.notes)
+    yield from (escaped(words.message(note)) for note in model.notes)
 
 
 def _environment(report: Report) -> Iterator[str]:
     yield "\n<details><summary>Environment</summary>\n\n"
     tool = {report.tool.get("name", "bninspect"): report.tool.get("version", "unknown")}
     for name, value in {**tool, **report.environment}.items():
-        yield f"- {escaped(printable(str(name)))}: {escaped(wording.message(str(value)))}\n"
+        yield f"- {escaped(printable(str(name)))}: {escaped(words.message(str(value)))}\n"
     yield "\n</details>\n"
 
 

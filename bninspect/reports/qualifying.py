@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bninspect.names import printable
 from bninspect.records import LayerReport, ModelReport
+from bninspect.safe_text import printable
 
 _LONGEST = 500
 

@@ -13,15 +13,18 @@ from dataclasses import replace
 from importlib.util import find_spec
 
 from bninspect.errors import MissingPackage, RuntimeFailure, UsageError
-from bninspect.names import printable
 from bninspect.records import Checkpoint, Run
-from bninspect.runtimes import keras, litert, loading, onnxruntime, savedmodel, tf_keras, torch
+from bninspect.runtimes import litert, loading, onnxruntime
+from bninspect.runtimes.keras import keras3, tf_keras
 from bninspect.runtimes.runtime import Begin, RunSettings, Runtime, Sink
+from bninspect.runtimes.tensorflow import run as savedmodel
+from bninspect.runtimes.torch import run as torch
+from bninspect.safe_text import printable
 
 __all__ = ["RUNTIMES", "Begin", "RunSettings", "Runtime", "Sink", "choose", "prepare", "run"]
 
 RUNTIMES: tuple[Runtime, ...] = (
-    keras.RUNTIME,
+    keras3.RUNTIME,
     tf_keras.RUNTIME,
     savedmodel.RUNTIME,
     onnxruntime.RUNTIME,
@@ -66,14 +69,14 @@ def _fitting(checkpoint: Checkpoint) -> tuple[Runtime, ...]:
     if not _is_of_keras(checkpoint):
         return tuple(runtime for runtime in RUNTIMES if checkpoint.format in runtime.formats)
     if checkpoint.format in _OF_TORCH and not checkpoint.writer.startswith("Keras"):
-        return (torch.RUNTIME, keras.RUNTIME, tf_keras.RUNTIME)
+        return (torch.RUNTIME, keras3.RUNTIME, tf_keras.RUNTIME)
     major = re.search(r"(\d+)\.", checkpoint.writer)
     if major is None:
-        return (keras.RUNTIME, tf_keras.RUNTIME)
-    return (keras.RUNTIME,) if int(major[1]) >= 3 else (tf_keras.RUNTIME, keras.RUNTIME)
+        return (keras3.RUNTIME, tf_keras.RUNTIME)
+    return (keras3.RUNTIME,) if int(major[1]) >= 3 else (tf_keras.RUNTIME, keras3.RUNTIME)
 
 
-_KERAS = (keras.RUNTIME, tf_keras.RUNTIME)
+_KERAS = (keras3.RUNTIME, tf_keras.RUNTIME)
 _OF_TORCH = ("torch-state-dict", "safetensors")
 """Formats of weights alone whose layers are PyTorch's, unless their writer says otherwise."""
 

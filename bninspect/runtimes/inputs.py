@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from bninspect.errors import RuntimeFailure, UsageError
-from bninspect.names import printable
 from bninspect.records import Array
-from bninspect.runtimes import matching
+from bninspect.runtimes.keras import matching
 from bninspect.runtimes.runtime import RunSettings
+from bninspect.safe_text import printable
 
 # Lengths to try for dimensions that a model leaves open, by the rank of the input (batch included). The first one is
 # enough for most; networks that shrink their input many times refuse small ones. 224 and 299 are the usual image sizes.
@@ -229,7 +229,7 @@ _VOID = "no output could be compared"
 
 
 def _read(path: Path) -> Mapping[str, Array]:
-    from bninspect import npy
+    from bninspect.formats.encodings import npy
 
     return npy.read(path)
 

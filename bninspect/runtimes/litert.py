@@ -11,11 +11,13 @@ import numpy as np
 
 from bninspect.environment import installed
 from bninspect.errors import MissingPackage
-from bninspect.formats.tflite import container, operations
+from bninspect.formats.tflite import format as container
+from bninspect.formats.tflite import graph as operations
 from bninspect.records import Array, Checkpoint, Evidence, Form, Run
-from bninspect.runtimes import graph_run, loading
-from bninspect.runtimes.graph_run import Call, Session
+from bninspect.runtimes import loading
+from bninspect.runtimes import session as graph_run
 from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
+from bninspect.runtimes.session import Call, Session
 
 INSTALL = "pip install 'bninspect[litert]'"
 

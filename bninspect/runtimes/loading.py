@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bninspect.errors import MissingPackage, RuntimeFailure, UnreadableFile
-from bninspect.names import printable
 from bninspect.records import Checkpoint
+from bninspect.safe_text import printable
 
 INSTALL = "pip install 'bninspect[tensorflow]'"
 

@@ -8,11 +8,13 @@ from typing import Any
 
 from bninspect.errors import MissingPackage, RuntimeFailure
 from bninspect.exporters.onnx import encode_layers
-from bninspect.formats.onnx import building, container, norms
+from bninspect.formats.onnx import format as container
+from bninspect.formats.onnx import norms, write
 from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistics
-from bninspect.runtimes import graph_run, loading
-from bninspect.runtimes.graph_run import Call, Session
+from bninspect.runtimes import loading
+from bninspect.runtimes import session as graph_run
 from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
+from bninspect.runtimes.session import Call, Session
 
 INSTALL = "pip install 'bninspect[onnx]'"
 _TYPES = {"float": "float32", "double": "float64"}
@@ -48,7 +50,7 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
 
     def compute(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
         further = [name for name in names if name not in outputs]
-        session = _session(building.with_outputs(stored, further), path, optimise=False) if further else plain
+        session = _session(write.with_outputs(stored, further), path, optimise=False) if further else plain
         return _run(session, data, names)
 
     return Session(

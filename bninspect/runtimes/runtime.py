@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from bninspect.records import Checkpoint, Observation, Run
 
 if TYPE_CHECKING:
-    from bninspect.runtimes.graph_run import Session
+    from bninspect.runtimes.session import Session
 
 Sink: TypeAlias = Callable[[Observation], None]
 """Takes one observation while the layer's arrays are alive; what it keeps of them stays in memory."""

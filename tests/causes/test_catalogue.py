@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wrong_kernels import KERNELS
+from helpers.wrong_kernels import KERNELS
 
 from bninspect.causes import catalogue
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bninspect import causes, conventions
+from bninspect import causes
+from bninspect.arithmetic import conventions
+from bninspect.arithmetic.formula import batch_moments, moving_update, unbiased
 from bninspect.causes import Explanation, Sample
-from bninspect.causes.fitting import bessel
-from bninspect.formula import batch_moments, moving_update, unbiased
+from bninspect.causes.deviations.fitted import bessel
 from bninspect.records import BatchNorm, Form, Observation
 
 

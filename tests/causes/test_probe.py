@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from wrong_kernels import KERNELS, Kernel, Numbers, right
+from helpers.wrong_kernels import KERNELS, Kernel, Numbers, right
 
 from bninspect import causes
 from bninspect.causes import Explanation

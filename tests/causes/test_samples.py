@@ -6,19 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.layers import layer
+from helpers.wrong_kernels import KERNELS, Numbers, float16, norm, right
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layers import layer
-from wrong_kernels import KERNELS, Numbers, float16, norm, right
 
 from bninspect import causes
-from bninspect.bounds import bound
+from bninspect.arithmetic.bounds import bound
+from bninspect.arithmetic.formula import Parameters, normalise
 from bninspect.causes import samples
-from bninspect.causes.fitting import nicest
+from bninspect.causes.deviations.fitted import nicest
 from bninspect.causes.lines import lines
-from bninspect.causes.reading import View
+from bninspect.causes.predict import View
 from bninspect.errors import BninspectError
-from bninspect.formula import Parameters, normalise
 from bninspect.records import Array, BatchNorm, Form, Observation
 from bninspect.runtimes.probe import points
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from wrong_kernels import Numbers, norm
+from helpers.wrong_kernels import Numbers, norm
 
-from bninspect import causes, wire
+from bninspect import causes
 from bninspect.causes import Explanation
-from bninspect.records import Array, BatchNorm, Form, Observation
+from bninspect.records import Array, BatchNorm, Form, Observation, codec
 
 EPSILON = 1e-3
 
@@ -161,7 +161,7 @@ def test_an_unknown_epsilon_is_what_fits() -> None:
 def test_an_explanation_fits_into_a_report() -> None:
     n, x = numbers(6), inputs(40, 6)
     found = explained(stored(n), x, norm(x, n.gamma, n.beta, n.mean, n.variance, 4e-4), (1,))
-    assert wire.decode(Explanation, wire.encode(found)) == found
+    assert codec.decode(Explanation, codec.encode(found)) == found
     low, high = found.causes[0].details["low"], found.causes[0].details["high"]
     assert low <= 4e-4 <= high
     assert high - low < 1e-6

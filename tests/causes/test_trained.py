@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from wrong_kernels import KERNELS, Numbers
+from helpers.wrong_kernels import KERNELS, Numbers
 
 from bninspect import causes, formats
 from bninspect.records import BatchNorm, Observation

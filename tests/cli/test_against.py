@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from exports import convert, patched
+from helpers.exports import convert, patched
 
 from bninspect.reports import schema
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from running import bninspect
+from helpers.running import bninspect
 
 MODEL = "keras2_digits.h5"
 LAYERS = ["batch_normalization", "batch_normalization_1", "batch_normalization_2", "batch_normalization_3"]

@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-import keras_files
 import pytest
-from running import bninspect
+from helpers import keras_files
+from helpers.running import bninspect
 
 PATIENCE = 60.0
 """Seconds; only a shell that hangs needs them."""

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from running import bninspect
+from helpers.running import bninspect
 
 MODEL = "keras2_digits.h5"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from running import bninspect
+from helpers.running import bninspect
 
 MODEL = "keras2_digits.h5"
 NAME = "batch_normalization_1"

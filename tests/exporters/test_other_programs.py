@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from bninspect import formats, verifying
+from bninspect import formats
+from bninspect.arithmetic.formula import normalise
 from bninspect.errors import UsageError
-from bninspect.exporters import EXPORTERS, c_header, onnx, tflite, torch_names
-from bninspect.formula import normalise
+from bninspect.exporters import EXPORTERS, c_header, onnx, state_dict, tflite
 from bninspect.records import BatchNorm, Checkpoint, LayerStatus, Statistics, Status
 from bninspect.settings import Settings
+from bninspect.verdicts import verify_task
 
 VALUES = np.random.default_rng(6).uniform(0.5, 2, (5, 4, 3)).astype(np.float32)
 
@@ -72,7 +73,7 @@ def test_all_of_them_are_offered() -> None:
 
 
 def test_torch_names_read_back(tmp_path: Path) -> None:
-    data = torch_names.encode(CHECKPOINT, folded=False)
+    data = state_dict.encode(CHECKPOINT, folded=False)
     checkpoint = _read(tmp_path, "m.safetensors", data)
     assert [layer.name for layer in checkpoint.layers] == ["plain", "block.bare", "no_gamma", "doubles"]
     for found, layer in zip(checkpoint.layers, CHECKPOINT.layers, strict=True):
@@ -87,16 +88,16 @@ def test_torch_names_read_back(tmp_path: Path) -> None:
 
 
 def test_torch_names_as_numpy_arrays() -> None:
-    arrays = np.load(io.BytesIO(torch_names.encode_npz(CHECKPOINT, folded=False)), allow_pickle=False)
+    arrays = np.load(io.BytesIO(state_dict.encode_npz(CHECKPOINT, folded=False)), allow_pickle=False)
     np.testing.assert_array_equal(arrays["plain.running_var"], VALUES[0, 3], strict=True)
     assert float(arrays["no_gamma.eps"]) == 1e-5
-    tensors = safetensors.numpy.load(torch_names.encode(CHECKPOINT, folded=False))
+    tensors = safetensors.numpy.load(state_dict.encode(CHECKPOINT, folded=False))
     assert {name for name in arrays.files if not name.endswith(".eps")} == set(tensors)
 
 
 def test_torch_takes_them() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bninspect[torch]'")
-    tensors = safetensors.numpy.load(torch_names.encode(CHECKPOINT, folded=False))
+    tensors = safetensors.numpy.load(state_dict.encode(CHECKPOINT, folded=False))
     for layer in CHECKPOINT.layers:
         name = layer.name.replace("/", ".")
         own = {
@@ -139,7 +140,7 @@ def test_onnx_runs(tmp_path: Path) -> None:
         expected = normalise(layer, X.astype(np.float64), axis=(3,))
         np.testing.assert_allclose(y.transpose(0, 2, 3, 1), expected, rtol=0, atol=1e-6)
     (tmp_path / "m.onnx").write_bytes(data)
-    model = verifying.verify_checkpoint(formats.read(tmp_path / "m.onnx"), Settings()).model
+    model = verify_task.verify_checkpoint(formats.read(tmp_path / "m.onnx"), Settings()).model
     assert model.status is Status.PASS
 
 
@@ -160,7 +161,7 @@ def test_tflite_reads_back(tmp_path: Path) -> None:
 @pytest.mark.tensorflow
 def test_tflite_runs(tmp_path: Path) -> None:
     (tmp_path / "m.tflite").write_bytes(tflite.encode(CHECKPOINT, folded=False))
-    model = verifying.verify_checkpoint(formats.read(tmp_path / "m.tflite"), Settings(runtime="tflite")).model
+    model = verify_task.verify_checkpoint(formats.read(tmp_path / "m.tflite"), Settings(runtime="tflite")).model
     assert {layer.status for layer in model.layers} == {LayerStatus.VERIFIED}
     assert len(model.layers) == len(CHECKPOINT.layers)
 
@@ -244,16 +245,16 @@ def test_what_has_no_form_is_refused() -> None:
             with pytest.raises(UsageError):
                 encode(checkpoint, folded=False)
     with pytest.raises(UsageError):
-        torch_names.encode(batch, folded=False)
-    for encode in (onnx.encode, torch_names.encode, torch_names.encode_npz):
+        state_dict.encode(batch, folded=False)
+    for encode in (onnx.encode, state_dict.encode, state_dict.encode_npz):
         with pytest.raises(UsageError):
             encode(CHECKPOINT, folded=True)
     twins = replace(CHECKPOINT, layers=(_layer("a/b", 0), _layer("a.b", 0)))
-    for encode in (torch_names.encode, torch_names.encode_npz):
+    for encode in (state_dict.encode, state_dict.encode_npz):
         with pytest.raises(UsageError, match=r"two layers would be called 'a\.b'"):
             encode(twins, folded=False)
     # A state_dict holds no epsilon, so that an unknown one is no hindrance.
-    tensors = safetensors.numpy.load(torch_names.encode(unknown, folded=False))
+    tensors = safetensors.numpy.load(state_dict.encode(unknown, folded=False))
     assert set(tensors) == {
         f"bn.{name}" for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
     }

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bninspect import formats
 from bninspect.errors import BninspectError, DamagedFile, UnsafeFile
-from bninspect.formats import msgpack
+from bninspect.formats.encodings import msgpack
 
 VALUES = np.array([0.5, 1, 3], np.float32)
 

@@ -63,7 +63,7 @@ def test_a_folder_is_of_no_format_that_is_not_tried_for_folders(tmp_path: Path, 
 
 def test_hdf5_is_opened_in_one_place() -> None:
     for module in PACKAGE.rglob("*.py"):
-        if module.name not in {"h5.py", "h5_array.py", "h5_attribute.py"}:
+        if module.name not in {"hdf5.py", "hdf5_array.py", "hdf5_attribute.py"}:
             assert "h5py.File" not in module.read_text(encoding="utf-8"), module
             assert "from h5py" not in module.read_text(encoding="utf-8"), module
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from written_reports import REPOSITORY, Written, write
+from helpers.written_reports import REPOSITORY, Written, write
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-import report_verdicts as verdicts
-from written_reports import Written, write
+from helpers import report_verdicts as verdicts
+from helpers.written_reports import Written, write
 
 from bninspect.reports import json_document, json_lines
 

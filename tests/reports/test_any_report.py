@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 
-import report_verdicts as verdicts
-from any_reports import MODELS, reports
+from helpers import report_verdicts as verdicts
+from helpers.any_reports import MODELS, reports
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bninspect import summary
 from bninspect.cli.options import FORMATS
-from bninspect.names import printable
-from bninspect.records import ModelReport, Report
+from bninspect.records import ModelReport, Report, verdict
 from bninspect.reports import REPORTS, Looks, github, html, json_document, json_lines, junit, markdown
+from bninspect.safe_text import printable
 
 LOOKS = Looks()
 
@@ -26,7 +25,7 @@ def test_every_format_can_be_asked_for() -> None:
 @given(models=st.lists(MODELS, max_size=2))
 def test_no_report_breaks_a_format(models: list[ModelReport]) -> None:
     """Not even one that contradicts itself, which a file handed to `merge` may do."""
-    report = summary.report("verify", models, options={}, allow_empty=False, running={})
+    report = verdict.report("verify", models, options={}, allow_empty=False, running={})
     for name, render in REPORTS.items():
         text = render(report, LOOKS)
         text.encode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from any_reports import reports
+from helpers.any_reports import reports
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

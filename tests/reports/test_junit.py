@@ -8,16 +8,15 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from any_reports import reports
+from helpers.any_reports import reports
+from helpers.layers import layer, observation
 from hypothesis import given, settings
-from layers import layer, observation
 
-from bninspect import summary
 from bninspect.errors import DamagedFile, NothingToCheck
-from bninspect.judging import Judge
-from bninspect.records import Evidence, LayerReport, ModelReport, Option, Report, Run
+from bninspect.records import Evidence, LayerReport, ModelReport, Option, Report, Run, verdict
 from bninspect.reports import junit
 from bninspect.settings import Settings
+from bninspect.verdicts.layers import Judge
 
 junitparser = pytest.importorskip("junitparser")
 
@@ -37,11 +36,11 @@ def judged(*, wrong: bool = False, reached: bool = True, **settings: Any) -> Lay
 
 def reported(*models: ModelReport, **options: object) -> Report:
     named = {name: Option(value, "command line") for name, value in options.items()}
-    return summary.report("verify", models, options=named, allow_empty=False, running={})
+    return verdict.report("verify", models, options=named, allow_empty=False, running={})
 
 
 def model(*layers: LayerReport, fail_on: str = "error", path: str = "m.h5") -> ModelReport:
-    status = summary.model_status(layers, (), fail_on)
+    status = verdict.model_status(layers, (), fail_on)
     return ModelReport(path, "ab12", 9, "keras-h5", "Keras 3.1", status, "keras 3", Evidence.MODEL, layers=layers)
 
 
@@ -86,7 +85,7 @@ def test_a_mismatch_is_a_failure_with_what_was_measured_and_allowed() -> None:
 
 
 def test_what_could_not_be_checked_is_an_error() -> None:
-    broken = summary.broken("m.h5", DamagedFile("truncated", why="12 of 400 bytes", hint="copy it again"))
+    broken = verdict.broken("m.h5", DamagedFile("truncated", why="12 of 400 bytes", hint="copy it again"))
     report = reported(broken, model(judged(reached=False), path="n.h5"))
     first, second = suites(report)
     (result,) = next(iter(first)).result
@@ -147,7 +146,7 @@ def test_what_a_program_let_pass_is_no_failure_though_the_report_does_not_say_wh
 
 
 def test_a_model_with_nothing_to_check_is_skipped() -> None:
-    found = outcomes(reported(summary.broken("m.h5", NothingToCheck("no batch-norm layer"))))
+    found = outcomes(reported(verdict.broken("m.h5", NothingToCheck("no batch-norm layer"))))
     assert found == {"model": [("Skipped", "no batch-norm layer")]}
 
 

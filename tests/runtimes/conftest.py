@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from watching import Save, randomise, saved
+from helpers.watching import Save, randomise, saved
 
 from bninspect import runtimes
 from bninspect.records import Checkpoint

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bninspect import formats, runtimes, verifying
+from bninspect import formats, runtimes
 from bninspect.records import Evidence, LayerStatus, Observation, Run, Status
 from bninspect.runtimes.runtime import RunSettings
 from bninspect.settings import Settings
+from bninspect.verdicts import verify_task
 
 pytestmark = pytest.mark.tensorflow
 
@@ -73,7 +74,7 @@ def test_scale_and_shift_where_they_are_computed(tmp_path: Path, runtime: str) -
         before = keras.Model(built.input, built.get_layer(name).output)(X, training=False).numpy()
         # Behind a fused relu only what it cut off is our own.
         np.testing.assert_allclose(observation.y, before, rtol=0, atol=2e-6)
-    model = verifying.verify_checkpoint(
+    model = verify_task.verify_checkpoint(
         formats.read(path), Settings(runtime=runtime, input=str(tmp_path / "x.npy"))
     ).model
     assert model.status is Status.PASS
@@ -101,7 +102,7 @@ def test_a_relu_that_cuts_off_too_much_is_found_out(
 
     monkeypatch.setattr(litert, "_invoked", tampered)
     settings = Settings(runtime=runtime, input=str(tmp_path / "x.npy"))
-    model = verifying.verify_checkpoint(formats.read(path), settings).model
+    model = verify_task.verify_checkpoint(formats.read(path), settings).model
     assert [layer.status for layer in model.layers] == [LayerStatus.MISMATCH]
 
 
@@ -116,6 +117,6 @@ def test_quantised_numbers_are_unverified(tmp_path: Path) -> None:
         optimizations=[tf.lite.Optimize.DEFAULT],
         representative_dataset=lambda: ([X[one : one + 1]] for one in range(3)),
     )
-    model = verifying.verify_checkpoint(formats.read(path), Settings(input=str(tmp_path / "x.npy"))).model
+    model = verify_task.verify_checkpoint(formats.read(path), Settings(input=str(tmp_path / "x.npy"))).model
     assert model.status is Status.ERROR
     assert {layer.reason for layer in model.layers} == {"its numbers are quantised"}

@@ -8,9 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from watching import POLICIES, Save, Watched, assert_all_verified, assert_same_parameters, bn, of_type, saved, watch
+from helpers.watching import (
+    POLICIES,
+    Save,
+    Watched,
+    assert_all_verified,
+    assert_same_parameters,
+    bn,
+    of_type,
+    saved,
+    watch,
+)
 
-from bninspect import compare, runtimes
+from bninspect import runtimes
+from bninspect.arithmetic import compare
 from bninspect.errors import UnreadableFile
 from bninspect.records import Checkpoint, Evidence, Form
 from bninspect.runtimes import inputs, loading

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_files as build
 import pytest
+from helpers import onnx_files as build
 
-from bninspect import bounds, compare, formats, formula, runtimes, verifying
+from bninspect import formats, runtimes
+from bninspect.arithmetic import bounds, compare, formula
+from bninspect.arithmetic.formula import Parameters
+from bninspect.arithmetic.moments import Moments, output_allowances, updated
 from bninspect.errors import RuntimeFailure, UnreadableFile
-from bninspect.formula import Parameters
-from bninspect.moments import Moments, output_allowances, updated
 from bninspect.records import (
     Array,
     BatchNorm,
@@ -29,6 +30,7 @@ from bninspect.records import (
 from bninspect.runtimes import onnxruntime
 from bninspect.runtimes.runtime import RunSettings
 from bninspect.settings import Settings
+from bninspect.verdicts import verify_task
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'bninspect[onnx]'")
 
@@ -53,7 +55,7 @@ def _observed(path: Path, **settings: Any) -> tuple[Run, list[Observation]]:
 
 
 def _verified(path: Path, **settings: Any) -> ModelReport:
-    return verifying.verify_checkpoint(formats.read(path), Settings(**settings)).model
+    return verify_task.verify_checkpoint(formats.read(path), Settings(**settings)).model
 
 
 def test_every_call_is_seen_in_the_model_and_alone(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from watching import assert_all_verified, watch
+from helpers.watching import assert_all_verified, watch
 
 from bninspect import formats, runtimes
 from bninspect.errors import RuntimeFailure
 from bninspect.records import Checkpoint, Evidence
 from bninspect.runtimes import loading
+from bninspect.runtimes.keras import keras3, tf_keras
 from bninspect.runtimes.runtime import RunSettings
 
 OLD, NEW = "tf-keras", "keras"
@@ -86,7 +87,7 @@ def test_published_models(shared_models: Path, name: str, layers: int) -> None:
 @pytest.mark.parametrize("name", ["simple", "seq", "nested", "mode0"])
 def test_keras_1_is_loaded_by_nobody(shared_models: Path, name: str) -> None:
     checkpoint = _read(shared_models, f"writers/k122/{name}.h5")
-    for runtime in (runtimes.keras.RUNTIME, runtimes.tf_keras.RUNTIME):
+    for runtime in (keras3.RUNTIME, tf_keras.RUNTIME):
         with pytest.raises(RuntimeFailure, match="cannot load the file"):
             runtime.observe(checkpoint, RunSettings(), lambda: print)
     watched = watch(checkpoint)

@@ -11,12 +11,12 @@ import numpy as np
 from bninspect.errors import DamagedFile
 from bninspect.formats.onnx import tensor
 from bninspect.formats.onnx.model import Graph, Node
-from bninspect.names import printable
+from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bninspect.formats.tensorflow.protobuf import Message
+    from bninspect.formats.encodings.protobuf import Message
     from bninspect.records import Array
 
 _PASSED_ON = ("Identity",)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from bninspect.errors import UnsafeFile
-from bninspect.formats.tensorflow.protobuf import Buffer, Message
-from bninspect.network import Value
+from bninspect.formats.encodings.protobuf import Buffer, Message
+from bninspect.records.graph import Value
 
 DEPTH = 16
 """Graphs within graphs: the branches of If, the bodies of Loop and Scan."""

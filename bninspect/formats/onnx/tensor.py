@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
+from bninspect.formats.containers.siblings import sibling
 from bninspect.formats.onnx.model import TYPES
-from bninspect.formats.siblings import sibling
-from bninspect.names import printable
+from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
-    from bninspect.formats.tensorflow.protobuf import Message
+    from bninspect.formats.encodings.protobuf import Message
     from bninspect.records import Array
 
 MOST_BYTES = 512 << 20

@@ -14,16 +14,17 @@ from itertools import islice
 from pathlib import Path
 
 from bninspect.errors import UnknownFormat, UnreadableFile
+from bninspect.formats.encodings import leveldb_table
+from bninspect.formats.encodings.protobuf import Message
 from bninspect.formats.format import Format
-from bninspect.formats.tensorflow import files, model, names, stored, table
-from bninspect.formats.tensorflow.bundle import Bundle
-from bninspect.formats.tensorflow.graph import MetaGraph
+from bninspect.formats.tensorflow import files, model, scopes, unused_variables
+from bninspect.formats.tensorflow.checkpoint_v1 import SliceFile
+from bninspect.formats.tensorflow.checkpoint_v2 import Bundle
+from bninspect.formats.tensorflow.graph.graph_def import MetaGraph
 from bninspect.formats.tensorflow.model import Model
-from bninspect.formats.tensorflow.protobuf import Message
-from bninspect.formats.tensorflow.slices import SliceFile
 from bninspect.formats.tensorflow.variables import Store
-from bninspect.names import printable
 from bninspect.records import BatchNorm, Checkpoint
+from bninspect.safe_text import printable
 
 NAME = "tf-checkpoint"
 STATE = "checkpoint"
@@ -147,7 +148,7 @@ def _is_table(path: Path) -> bool:
         return False
     try:
         with path.open("rb") as file:
-            return table.is_table(file)
+            return leveldb_table.is_table(file)
     except OSError:
         return False
 
@@ -203,9 +204,9 @@ def _better(path: Path) -> tuple[str, ...]:
 
 def _layers(store: Store) -> Iterator[BatchNorm]:
     known = set(store.entries)
-    for title, keys in stored.norms(store):
-        layer = stored.of_keys(store, title, keys)
-        if names.averaged(keys, known):
+    for title, keys in unused_variables.norms(store):
+        layer = unused_variables.of_keys(store, title, keys)
+        if scopes.averaged(keys, known):
             note = "the checkpoint also holds exponential moving averages of its parameters: these are the plain ones"
             layer = replace(layer, notes=(*layer.notes, note))
         yield layer

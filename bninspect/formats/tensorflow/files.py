@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bninspect.errors import UnreadableFile, UnsafeFile
-from bninspect.names import printable
+from bninspect.safe_text import printable
 
 MOST_BYTES = 1 << 30
 """Of a graph; protocol buffers end at 2 GB."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from bninspect.errors import DamagedFile
+from bninspect.formats.encodings import protobuf
+from bninspect.formats.encodings.protobuf import Message
 from bninspect.formats.format import Format
-from bninspect.formats.tensorflow import files, model, protobuf
-from bninspect.formats.tensorflow.graph import Graph
+from bninspect.formats.tensorflow import files, model
+from bninspect.formats.tensorflow.graph.graph_def import Graph
 from bninspect.formats.tensorflow.model import Model
-from bninspect.formats.tensorflow.protobuf import Message
-from bninspect.names import printable
 from bninspect.records import Checkpoint
+from bninspect.safe_text import printable
 
 NAME = "tf-graph"
 

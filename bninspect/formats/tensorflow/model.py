@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bninspect.errors import UsageError
-from bninspect.formats.tensorflow import code, graph_norms
-from bninspect.formats.tensorflow.flatten import flatten, flatten_all
-from bninspect.formats.tensorflow.functions import with_functions
-from bninspect.formats.tensorflow.graph import Graph, MetaGraph, Signature
-from bninspect.formats.tensorflow.keras import KerasNorm
-from bninspect.formats.tensorflow.layers import Located, Searched, located
+from bninspect.formats.tensorflow import impure_ops as code
+from bninspect.formats.tensorflow.graph.flatten import flatten, flatten_all
+from bninspect.formats.tensorflow.graph.functions import with_functions
+from bninspect.formats.tensorflow.graph.graph_def import Graph, MetaGraph, Signature
+from bninspect.formats.tensorflow.keras_metadata import KerasNorm
+from bninspect.formats.tensorflow.norms import search
+from bninspect.formats.tensorflow.norms.layers import Located, Searched, located
 from bninspect.formats.tensorflow.object_graph import Object, checkpoint_key, walk_together
 from bninspect.formats.tensorflow.variables import Store, Variables, restored_by
-from bninspect.names import printable
+from bninspect.safe_text import printable
 
 DEFAULT = "serving_default"
 WHOLE = ""
@@ -100,12 +101,12 @@ def chosen(model: Model, name: str | None) -> Searched:
 def _searched(graph: Graph, signatures: Mapping[str, Signature]) -> tuple[Searched, ...]:
     if not signatures:
         flat = flatten_all(graph)
-        return (Searched(WHOLE, flat, graph_norms.search(flat)),)
+        return (Searched(WHOLE, flat, search.search(flat)),)
     first = default(signatures)
     result = []
     for name in (first, *sorted(signatures.keys() - {first})):
         flat = flatten(graph, [info.tensor for info in signatures[name].outputs.values()])
-        result.append(Searched(name, flat, graph_norms.search(flat)))
+        result.append(Searched(name, flat, search.search(flat)))
     return tuple(result)
 
 

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
-from bninspect.formats.tensorflow import names
-from bninspect.formats.tensorflow.protobuf import Message
+from bninspect.formats.encodings.protobuf import Message
+from bninspect.formats.tensorflow import scopes
 
 KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 VALUE = "VARIABLE_VALUE"
@@ -69,7 +69,7 @@ def norm_keys(graph: Sequence[Object], node: Object) -> Mapping[str, str]:
             keys[attribute] = key
             named.setdefault(name.removesuffix(":0").rpartition("/")[2], key)
     for known in (keys, named):
-        parts = names.norms(known).get(names.NAMELESS)
+        parts = scopes.norms(known).get(scopes.NAMELESS)
         if parts is not None:
             return {standard: known[name] for standard, name in parts.items()}
     return {}

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bninspect.errors import DamagedFile, UnknownFormat, UnreadableFile, UsageError
+from bninspect.formats.encodings.protobuf import Message
 from bninspect.formats.format import Format
-from bninspect.formats.tensorflow import files, keras, model, object_graph
-from bninspect.formats.tensorflow.bundle import Bundle
-from bninspect.formats.tensorflow.graph import MetaGraph
+from bninspect.formats.tensorflow import files, keras_metadata, model, object_graph
+from bninspect.formats.tensorflow.checkpoint_v2 import Bundle
+from bninspect.formats.tensorflow.graph.graph_def import MetaGraph
 from bninspect.formats.tensorflow.model import Model
-from bninspect.formats.tensorflow.protobuf import Message
-from bninspect.names import printable
 from bninspect.records import Checkpoint
+from bninspect.safe_text import printable
 
 NAME = "saved-model"
 GRAPH = "saved_model.pb"
@@ -68,7 +68,7 @@ def open_saved_model(path: Path, tag: str | None = None) -> Iterator[SavedModel]
             return list(object_graph.objects(Message(bundle.strings(object_graph.KEY)[0])))
 
         saved = object_graph.objects(meta.objects)
-        norms = keras.norms(saved, stored, described)
+        norms = keras_metadata.norms(saved, stored, described)
         found = model.of_meta_graph(meta, bundle, saved, () if meta.signatures else stored(), norms)
         yield SavedModel(meta, found, notes)
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from bninspect.errors import DamagedFile, UnsafeFile
-from bninspect.formats.tensorflow.protobuf import Message
+from bninspect.formats.encodings.protobuf import Message
 from bninspect.records import Array
 
 BOOL = 10

@@ -15,13 +15,13 @@ import numpy as np
 
 from bninspect.errors import DamagedFile
 from bninspect.formats.tensorflow import tensor
-from bninspect.formats.tensorflow.algebra import Leaf
-from bninspect.formats.tensorflow.bundle import Entry
-from bninspect.formats.tensorflow.expressions import Expressions
-from bninspect.formats.tensorflow.flatten import FlatGraph, FlatNode, Tensor, flatten
-from bninspect.formats.tensorflow.graph import Graph
-from bninspect.names import printable
+from bninspect.formats.tensorflow.checkpoint_v2 import Entry
+from bninspect.formats.tensorflow.graph.algebra import Leaf
+from bninspect.formats.tensorflow.graph.expressions import Expressions
+from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode, Tensor, flatten
+from bninspect.formats.tensorflow.graph.graph_def import Graph
 from bninspect.records import Array
+from bninspect.safe_text import printable
 
 _ASSIGNING = frozenset(("Assign", "AssignVariableOp"))
 _RESTORING = frozenset(("RestoreV2", "RestoreSlice", "Restore"))

@@ -13,10 +13,10 @@ from functools import cached_property
 import numpy as np
 
 from bninspect.errors import DamagedFile
-from bninspect.formats.tensorflow.protobuf import Buffer
-from bninspect.formats.tflite.flatbuffer import Table, root
-from bninspect.names import printable
+from bninspect.formats.encodings.flatbuffer import Table, root
+from bninspect.formats.encodings.protobuf import Buffer
 from bninspect.records import Array
+from bninspect.safe_text import printable
 
 IDENTIFIER = b"TFL3"
 CUSTOM = 32

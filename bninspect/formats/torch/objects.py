@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bninspect.formats.torch.pickled import Global, Instance, plain_key
+from bninspect.formats.encodings.pickle_opcodes import Global, Instance, plain_key
 
 STORAGES: Mapping[str, str] = {
     "DoubleStorage": "float64",

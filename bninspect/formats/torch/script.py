@@ -12,17 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bninspect.formats import running_statistics
-from bninspect.formats.torch import objects, pickled
+from bninspect.formats.encodings import pickle_opcodes
+from bninspect.formats.encodings.pickle_opcodes import Instance
+from bninspect.formats.torch import objects, running_statistics
 from bninspect.formats.torch.objects import Tensor
-from bninspect.formats.torch.pickled import Instance
 from bninspect.formats.torch.state_dict import PICKLE_BYTES
 from bninspect.formats.torch.storage import Storages
-from bninspect.names import printable
 from bninspect.records import BatchNorm, Checkpoint, Statistics
+from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
-    from bninspect.formats.archive import Archive
+    from bninspect.formats.containers.zip_archive import Archive
     from bninspect.records import Array
 
 NAME = "torchscript"
@@ -59,7 +59,7 @@ class _Class:
 
 def read(archive: Archive, folder: str) -> Checkpoint:
     """Return the batch norms among the modules of a TorchScript file. Raises as `state_dict.read`."""
-    content = pickled.interpret(
+    content = pickle_opcodes.interpret(
         archive.read(f"{folder}data.pkl", PICKLE_BYTES), archive.label, objects.of_script, objects.storage
     )
     sources = _sources(archive, f"{folder}code/")

@@ -7,15 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bninspect.errors import UnsafeFile
-from bninspect.formats import running_statistics
-from bninspect.formats.torch import objects, pickled
+from bninspect.formats.encodings import pickle_opcodes
+from bninspect.formats.torch import objects, running_statistics
 from bninspect.formats.torch.objects import Tensor
 from bninspect.formats.torch.storage import Storages
-from bninspect.names import printable
 from bninspect.records import Checkpoint
+from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
-    from bninspect.formats.archive import Archive
+    from bninspect.formats.containers.zip_archive import Archive
     from bninspect.records import Array, BatchNorm
 
 NAME = "torch-state-dict"
@@ -32,7 +32,7 @@ def read(archive: Archive, folder: str) -> Checkpoint:
         UnsafeFile: the pickle names anything but parameters.
         DamagedFile, UnreadableFile: as `pickled.interpret` and `Storages.array`.
     """
-    content = pickled.interpret(
+    content = pickle_opcodes.interpret(
         archive.read(f"{folder}data.pkl", PICKLE_BYTES), archive.label, objects.of_state_dict, objects.storage
     )
     found = {

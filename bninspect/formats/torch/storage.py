@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
-from bninspect.formats.archive import EXPANSION
-from bninspect.names import printable
-from bninspect.npy import LARGEST
+from bninspect.formats.containers.zip_archive import EXPANSION
+from bninspect.formats.encodings.npy import LARGEST
+from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
-    from bninspect.formats.archive import Archive
+    from bninspect.formats.containers.zip_archive import Archive
     from bninspect.formats.torch.objects import Tensor
     from bninspect.records import Array
 

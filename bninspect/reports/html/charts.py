@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bninspect import strips
+from bninspect.arithmetic import channel_strips
 from bninspect.records import Distribution, Strip
-from bninspect.reports.html import drawing
-from bninspect.reports.html.drawing import Frame
+from bninspect.reports.html import svg
 from bninspect.reports.html.element import Markup
 from bninspect.reports.html.scale import linear, logarithmic
+from bninspect.reports.html.svg import Frame
 
 _CHART = Frame(420, 150, left=58, right=8, top=10, bottom=24)
 _SPARK = Frame(128, 18)
@@ -47,13 +47,13 @@ def histogram(values: Distribution, name: str, epsilon: float | None = None) -> 
     text = f"{name}: how often values between {low:.4g} and {high:.4g} occur"
     if below := sum(values.counts) - sum(values.log_counts) if logarithm else 0:
         text += f", without {below} that are not above zero"
-    return drawing.picture(
+    return svg.picture(
         text + _line_text(marked),
         _CHART,
-        drawing.blocks(bars, _CHART),
-        drawing.bottom_axis(scale, _CHART),
-        drawing.left_axis([(0.0, "0"), (1.0, f"{most:,}")], _CHART),
-        [drawing.upright(scale.place(value), _CHART) for value in marked],
+        svg.blocks(bars, _CHART),
+        svg.bottom_axis(scale, _CHART),
+        svg.left_axis([(0.0, "0"), (1.0, f"{most:,}")], _CHART),
+        [svg.upright(scale.place(value), _CHART) for value in marked],
     )
 
 
@@ -73,14 +73,14 @@ def strip(values: Distribution, name: str, channels: int, epsilon: float | None 
         if bottom is not None and top is not None
     ]
     sunk = [step for step, number in enumerate(low) if logarithm and number is not None and number <= 0]
-    return drawing.picture(
+    return svg.picture(
         _strip_text(values.strip, name, channels, sunk) + _line_text(marked),
         _CHART,
-        drawing.missing([*values.strip.nonfinite, *sunk], len(low), _CHART),
-        drawing.blocks(marks, _CHART),
-        drawing.channel_axis(channels, values.strip.channels * len(low), _CHART),
-        drawing.left_axis(scale.labels(), _CHART),
-        [drawing.level(scale.place(value), _CHART) for value in marked],
+        svg.missing([*values.strip.nonfinite, *sunk], len(low), _CHART),
+        svg.blocks(marks, _CHART),
+        svg.channel_axis(channels, values.strip.channels * len(low), _CHART),
+        svg.left_axis(scale.labels(), _CHART),
+        [svg.level(scale.place(value), _CHART) for value in marked],
     )
 
 
@@ -92,15 +92,15 @@ def ratios(steps: Steps, observed: str, channels: int) -> Markup | None:
     scale = logarithmic([_LOWEST_RATIO, 1.0, top]) if top > _FAR else linear([0.0, 1.0, top * 1.02])
     width = 1 / len(steps)
     bars = [(index * width, width, 0.0, scale.place(ratio or 0.0)) for index, ratio in enumerate(steps)]
-    return drawing.picture(
+    return svg.picture(
         _ratio_text(steps, observed, channels) + "; the dashed line is the bound",
         _CHART,
-        drawing.missing([index for index, ratio in enumerate(steps) if ratio is None], len(steps), _CHART),
-        drawing.blocks(_those(bars, steps, agreeing=True), _CHART),
-        drawing.blocks(_those(bars, steps, agreeing=False), _CHART, bad=True),
-        drawing.channel_axis(channels, strips.width(channels) * len(steps), _CHART),
-        drawing.left_axis(scale.labels(), _CHART),
-        [drawing.level(scale.place(1.0), _CHART)],
+        svg.missing([index for index, ratio in enumerate(steps) if ratio is None], len(steps), _CHART),
+        svg.blocks(_those(bars, steps, agreeing=True), _CHART),
+        svg.blocks(_those(bars, steps, agreeing=False), _CHART, bad=True),
+        svg.channel_axis(channels, channel_strips.width(channels) * len(steps), _CHART),
+        svg.left_axis(scale.labels(), _CHART),
+        [svg.level(scale.place(1.0), _CHART)],
     )
 
 
@@ -110,12 +110,12 @@ def spark(steps: Steps, channels: int) -> Markup | None:
         return None
     width = 1 / len(steps)
     bars = [(index * width, width, 0.0, min(1.0, ratio or 0.0)) for index, ratio in enumerate(steps)]
-    return drawing.picture(
+    return svg.picture(
         _ratio_text(steps, "at its worst", channels),
         _SPARK,
-        drawing.missing([index for index, ratio in enumerate(steps) if ratio is None], len(steps), _SPARK),
-        drawing.blocks(_those(bars, steps, agreeing=True), _SPARK),
-        drawing.blocks(_those(bars, steps, agreeing=False), _SPARK, bad=True),
+        svg.missing([index for index, ratio in enumerate(steps) if ratio is None], len(steps), _SPARK),
+        svg.blocks(_those(bars, steps, agreeing=True), _SPARK),
+        svg.blocks(_those(bars, steps, agreeing=False), _SPARK, bad=True),
     )
 
 
@@ -123,10 +123,10 @@ def shares(parts: Sequence[tuple[str, int, str]]) -> Markup:
     """Return a bar of the parts of a whole: word, number and colour of each."""
     there = [part for part in parts if part[1]]
     text = ", ".join(f"{number:,} {word}" for word, number, _ in parts)
-    return drawing.picture(text, _BAR, drawing.shares(there, _BAR), stretched=True)
+    return svg.picture(text, _BAR, svg.shares(there, _BAR), stretched=True)
 
 
-def _those(bars: list[drawing.Block], steps: Steps, *, agreeing: bool) -> list[drawing.Block]:
+def _those(bars: list[svg.Block], steps: Steps, *, agreeing: bool) -> list[svg.Block]:
     pairs = zip(bars, steps, strict=True)
     return [bar for bar, ratio in pairs if ratio is not None and (ratio <= 1.0) is agreeing]
 
@@ -158,7 +158,7 @@ def _line_text(marked: list[float]) -> str:
 
 
 def _where(step: int, channels: int) -> str:
-    per_step = strips.width(channels)
+    per_step = channel_strips.width(channels)
     first, last = step * per_step, min((step + 1) * per_step, channels) - 1
     return f"channel {first}" if first >= last else f"channels {first} to {last}"
 

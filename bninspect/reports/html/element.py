@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import TypeAlias
 
-from bninspect.names import printable
+from bninspect.safe_text import printable
 
 
 class Markup(str):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from bninspect.names import printable
 from bninspect.records import (
     PARAMETERS,
     Comparison,
@@ -16,34 +15,35 @@ from bninspect.records import (
     Tolerance,
     Worst,
 )
-from bninspect.reports import counting, exports, wording
-from bninspect.reports.html import charts, export
+from bninspect.reports import conversion_words, counts, words
+from bninspect.reports.html import charts, conversion
 from bninspect.reports.html.element import Child, Markup, code, element, facts, joined, table
+from bninspect.safe_text import printable
 
 _NUMBERS = ("min", "5 %", "25 %", "median", "75 %", "95 %", "max")
 
 
 def details(layer: LayerReport, anchor: str, *, unfolded: bool) -> Markup:
     """Return everything that is known of a layer, to unfold."""
-    worst = counting.worst_comparison(layer)
-    margin = f" {wording.ratio(worst)}" if worst else None
+    worst = counts.worst_comparison(layer)
+    margin = f" {words.ratio(worst)}" if worst else None
     heading = element(
         "summary",
         element("h3", code(layer.name)),
         " ",
-        badge(exports.layer_alone(layer)),
+        badge(conversion_words.layer_alone(layer)),
         margin,
-        (", in the export ", export.badge(layer.counterpart)) if layer.counterpart else None,
+        (", in the export ", conversion.badge(layer.counterpart)) if layer.counterpart else None,
     )
     body = element(
         "div",
-        element("p", wording.message(layer.reason)) if layer.status is LayerStatus.UNVERIFIED else None,
-        element("p", wording.message(layer.known), class_="note") if layer.known else None,
+        element("p", words.message(layer.reason)) if layer.status is LayerStatus.UNVERIFIED else None,
+        element("p", words.message(layer.known), class_="note") if layer.known else None,
         facts(_facts(layer)),
         findings(layer.findings),
-        [element("p", wording.message(note), class_="note") for note in layer.notes],
+        [element("p", words.message(note), class_="note") for note in layer.notes],
         _comparisons(layer) if layer.comparisons else None,
-        export.details(layer.counterpart) if layer.counterpart else None,
+        conversion.details(layer.counterpart) if layer.counterpart else None,
         _parameters(layer) if layer.parameters else None,
         id=anchor,
     )
@@ -55,7 +55,7 @@ def badge(layer: LayerReport) -> Markup:
     if layer.status is not None:
         return element("span", layer.status.value, class_=f"badge {layer.status.value}")
     found = [finding.severity for finding in layer.findings if finding.ignored is None]
-    severest = next((severity for severity in wording.SEVERITIES if severity in found), None)
+    severest = next((severity for severity in words.SEVERITIES if severity in found), None)
     return element("span", severest.value if severest else "no findings", class_=f"badge {severest or 'verified'}")
 
 
@@ -69,21 +69,21 @@ def cause_of(layer: LayerReport | None, finding: Finding) -> str | None:
     """Return the likeliest cause of the difference that a finding is about; None if it is about none."""
     if layer is None or layer.explanation is None or "observed" not in finding.evidence:
         return None
-    return wording.causes(layer.explanation)[0]
+    return words.causes(layer.explanation)[0]
 
 
 def finding_item(finding: Finding, where: str = "", cause: str | None = None) -> Markup:
     """Return what a finding says, the layers in which it was made, and the cause of what it is about."""
-    ignored = "" if finding.ignored is None else f" (ignored: {wording.message(finding.ignored)})"
+    ignored = "" if finding.ignored is None else f" (ignored: {words.message(finding.ignored)})"
     return element(
         "li",
         element("span", finding.severity.value, class_=f"badge {finding.severity.value}"),
         " ",
         element("b", printable(finding.rule)),
         f" {where}: " if where else " ",
-        f"{wording.message(finding.message)}{ignored}",
+        f"{words.message(finding.message)}{ignored}",
         element("div", f"cause: {cause}") if cause else None,
-        element("div", f"hint: {wording.message(finding.hint)}", class_="hint") if finding.hint else None,
+        element("div", f"hint: {words.message(finding.hint)}", class_="hint") if finding.hint else None,
         class_="ignored" if finding.ignored is not None else None,
     )
 
@@ -111,7 +111,7 @@ def _facts(layer: LayerReport) -> Iterator[tuple[str, Child]]:
 
 
 def _because(tolerance: Tolerance) -> str:
-    return f" ({wording.message(tolerance.reason)})" if tolerance.reason else ""
+    return f" ({words.message(tolerance.reason)})" if tolerance.reason else ""
 
 
 def _comparisons(layer: LayerReport) -> Markup:
@@ -120,7 +120,7 @@ def _comparisons(layer: LayerReport) -> Markup:
             printable(one.title),
             f"{one.elements:,}",
             f"{one.violations:,}",
-            wording.ratio(one),
+            words.ratio(one),
             "-" if one.max_abs is None else f"{one.max_abs:.3g}",
             "-" if one.max_ulp is None else f"{one.max_ulp:.3g}",
             f"{one.nonfinite:,}",
@@ -128,7 +128,7 @@ def _comparisons(layer: LayerReport) -> Markup:
         for one in layer.comparisons
     ]
     head = ("", "values", "beyond the bound", "worst", "largest difference", "in ulp", "not finite")
-    worst = counting.worst_output(layer)
+    worst = counts.worst_output(layer)
     return element(
         "section",
         element("h4", "Against the formula"),
@@ -146,11 +146,11 @@ def _drawn(comparison: Comparison, channels: int) -> Markup | None:
 
 
 def _arithmetic(comparison: Comparison, worst: Worst) -> Markup:
-    expression, _, result = wording.by_hand(worst).rpartition(" = ")
-    lines = [f"by hand  {expression}", f"       = {result}", f"runtime  {wording.number(worst.actual)}"]
+    expression, _, result = words.by_hand(worst).rpartition(" = ")
+    lines = [f"by hand  {expression}", f"       = {result}", f"runtime  {words.number(worst.actual)}"]
     if worst.actual is not None and worst.expected is not None and worst.bound is not None:
         difference = abs(worst.actual - worst.expected)
-        lines.append(f"apart    {difference:.3g}, the bound is {worst.bound:.3g}: {wording.ratio(comparison)}")
+        lines.append(f"apart    {difference:.3g}, the bound is {worst.bound:.3g}: {words.ratio(comparison)}")
     place = f"channel {worst.channel}, index {list(worst.index)}, {printable(comparison.title)}"
     return joined(
         element("h4", "The worst element"),
@@ -160,7 +160,7 @@ def _arithmetic(comparison: Comparison, worst: Worst) -> Markup:
 
 
 def _cause(explanation: Explanation) -> Markup:
-    items = [element("li", line) for line in wording.causes(explanation)]
+    items = [element("li", line) for line in words.causes(explanation)]
     return joined(element("h4", "The cause"), element("ul", items, class_="cause"))
 
 
@@ -169,7 +169,7 @@ def _worst_channels(comparison: Comparison) -> Markup:
         (
             str(one.channel),
             "not finite" if one.ratio is None else f"{one.ratio:.3g}",
-            *(wording.number(value, 6) for value in (one.gamma, one.beta, one.moving_mean, one.moving_variance)),
+            *(words.number(value, 6) for value in (one.gamma, one.beta, one.moving_mean, one.moving_variance)),
         )
         for one in comparison.worst_channels
     ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bninspect.names import printable
 from bninspect.records import Finding, LayerReport, LayerStatus, ModelReport, Status
-from bninspect.reports import counting, exports, qualifying, wording
-from bninspect.reports.html import charts, export, layer
+from bninspect.reports import conversion_words, qualifying
+from bninspect.reports import counts as counting
+from bninspect.reports import words as wording
+from bninspect.reports.html import charts, conversion, layer
 from bninspect.reports.html.element import Child, Markup, code, element, facts, joined, table
+from bninspect.safe_text import printable
 
 COLOURS = {
     LayerStatus.VERIFIED: "#228833",
@@ -36,8 +38,8 @@ def section(model: ModelReport, anchor: str, threshold: str, allowed: Allowed) -
         [element("p", line, class_="note") for line in qualifying.explained(model)],
         [element("p", wording.message(note), class_="note") for note in model.notes],
         _findings(model),
-        _layers(exports.alone(model, threshold), anchor, set(detailed)) if model.layers else None,
-        export.section(model),
+        _layers(conversion_words.alone(model, threshold), anchor, set(detailed)) if model.layers else None,
+        conversion.section(model),
         [
             layer.details(model.layers[index], f"{anchor}-{index}", unfolded=id(model.layers[index]) in unfolded)
             for index in detailed

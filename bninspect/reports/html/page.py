@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import PurePath
 
-from bninspect.names import printable
 from bninspect.records import ModelReport, Report, Status
-from bninspect.reports import counting, wording
+from bninspect.reports import counts, words
 from bninspect.reports.html import model as model_part
 from bninspect.reports.html.element import Child, Markup, code, element, facts, joined, table
+from bninspect.safe_text import printable
 
 MOST_LAYERS = 300
 """Layers of a page that are shown in detail; some 15 KB each."""
@@ -25,7 +25,7 @@ _FIRST = (Status.FAIL, Status.ERROR, Status.EMPTY, Status.PASS)
 
 def render(report: Report) -> str:
     """Return the report as one HTML file, in ASCII."""
-    threshold = counting.fail_on(report)
+    threshold = counts.fail_on(report)
     allowed = _allowance(report, threshold)
     models = sorted(enumerate(report.models), key=lambda pair: _FIRST.index(pair[1].status))
     page = joined(
@@ -43,9 +43,7 @@ def render(report: Report) -> str:
 
 def _allowance(report: Report, threshold: str) -> model_part.Allowed:
     """Return which layers are shown in detail: those that fail first, as far as the page has room."""
-    layers = [
-        (not counting.layer_counts(one, model, threshold), one) for model in report.models for one in model.layers
-    ]
+    layers = [(not counts.layer_counts(one, model, threshold), one) for model in report.models for one in model.layers]
     chosen = {id(one) for _, one in sorted(layers, key=lambda pair: pair[0])[:MOST_LAYERS]}
     return lambda one: id(one) in chosen
 
@@ -68,7 +66,7 @@ def _head(report: Report) -> Iterator[Markup]:
 def _subject(report: Report) -> str:
     if len(report.models) == 1:
         return printable(PurePath(report.models[0].path).name)
-    return wording.plural(len(report.models), "model")
+    return words.plural(len(report.models), "model")
 
 
 def _header(report: Report) -> Iterator[Markup | None]:
@@ -76,7 +74,7 @@ def _header(report: Report) -> Iterator[Markup | None]:
     counted = report.summary
     yield element("p", f"bninspect {version} {printable(report.command)}", class_="tool")
     yield element("h1", model_part.badge(counted.status), f" {_subject(report)}")
-    yield element("p", f"{wording.summary(report)}. Exit code {counted.exit_code}.")
+    yield element("p", f"{words.summary(report)}. Exit code {counted.exit_code}.")
     yield model_part.coverage([layer for model in report.models for layer in model.layers])
 
 
@@ -100,15 +98,15 @@ def _models(models: list[tuple[int, ModelReport]]) -> Markup:
 
 
 def _worst(model: ModelReport) -> str:
-    worst = counting.worst_of(model)
-    return wording.ratio(worst) if worst else "-"
+    worst = counts.worst_of(model)
+    return words.ratio(worst) if worst else "-"
 
 
 def _footer(report: Report) -> Iterator[Markup]:
     yield element("h2", "Environment")
-    yield facts((printable(str(name)), wording.message(str(value))) for name, value in report.environment.items())
+    yield facts((printable(str(name)), words.message(str(value))) for name, value in report.environment.items())
     rows = [
-        (printable(name), wording.message(str(option.value)), printable(option.source))
+        (printable(name), words.message(str(option.value)), printable(option.source))
         for name, option in report.options.items()
     ]
     if rows:
@@ -120,7 +118,7 @@ def _footer(report: Report) -> Iterator[Markup]:
         yield element(
             "p",
             "Every value that the runtime computed is compared with ",
-            element("code", wording.FORMULA),
+            element("code", words.FORMULA),
             ", computed by hand from the parameters in the file. The error is given as a multiple of the rounding bound"
             " that is proven for the arithmetic of the runtime: up to 1 is rounding, beyond 1 is a mismatch.",
         )

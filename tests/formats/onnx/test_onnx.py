@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_files as build
 import pytest
+from helpers import onnx_files as build
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bninspect import formats, network
+from bninspect import formats
 from bninspect.errors import BninspectError, DamagedFile, UnsafeFile
-from bninspect.formats.onnx import container
-from bninspect.records import Array, Checkpoint, Statistics
+from bninspect.formats.onnx import format as container
+from bninspect.records import Array, Checkpoint, Statistics, graph
 
 GENERATOR = np.random.default_rng(5)
 BN = {name: GENERATOR.uniform(0.5, 2, 3).astype(np.float32) for name in ("s", "b", "m", "v")}
@@ -261,7 +261,7 @@ def test_weights_in_our_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(kernels["matmul"].bias, arrays["c"])
     last = next(node for node in found.nodes if node.name == "matmul")
     assert (last.outputs, found.outputs[0].name) == (("y",), "y")
-    origin = network.origin("h3", found.producers())
+    origin = graph.origin("h3", found.producers())
     assert origin is not None
     assert origin.name == "up"
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bninspect.formats.tensorflow import tensor
-from bninspect.formats.tensorflow.bundle import Bundle
-from bninspect.formats.tensorflow.slices import SliceFile
+from bninspect.formats.tensorflow.checkpoint_v1 import SliceFile
+from bninspect.formats.tensorflow.checkpoint_v2 import Bundle
 
 pytestmark = pytest.mark.tensorflow
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bninspect.formats.tensorflow import names
+from bninspect.formats.tensorflow import scopes
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from bninspect.formats.tensorflow import names
     ],
 )
 def test_scopes_that_variables_share(variables: list[str], expected: str) -> None:
-    assert names.common_scope(variables) == expected
+    assert scopes.common_scope(variables) == expected
 
 
 @pytest.mark.parametrize(
@@ -33,11 +33,11 @@ def test_scopes_that_variables_share(variables: list[str], expected: str) -> Non
     ],
 )
 def test_scopes_of_operations(operation: str, expected: str) -> None:
-    assert names.scope_of(operation) == expected
+    assert scopes.scope_of(operation) == expected
 
 
 def test_norms_by_names() -> None:
-    found = names.norms(
+    found = scopes.norms(
         [
             # Keras and tf.layers, with what an optimiser and averaging leave beside them
             "bn/gamma", "bn/beta", "bn/moving_mean", "bn/moving_variance", "bn/gamma/Adam", "bn/moving_variance/Adam",
@@ -81,10 +81,10 @@ def test_norms_by_names() -> None:
 
 
 def test_equal_names_are_counted() -> None:
-    assert names.distinct(["a", "b", "a", "a#2", "a"]) == ["a", "b", "a#2", "a#2#2", "a#3"]
+    assert scopes.distinct(["a", "b", "a", "a#2", "a"]) == ["a", "b", "a#2", "a#2#2", "a#3"]
 
 
 def test_numbers_in_names_count_as_numbers() -> None:
     paths = ["layer-10/a", "layer-9/b", "layer-9/a", "m"]
-    assert sorted(paths, key=names.natural) == ["layer-9/a", "layer-9/b", "layer-10/a", "m"]
-    assert sorted(["²", "1", "٣"], key=names.natural)  # digits of other scripts are no numbers
+    assert sorted(paths, key=scopes.natural) == ["layer-9/a", "layer-9/b", "layer-10/a", "m"]
+    assert sorted(["²", "1", "٣"], key=scopes.natural)  # digits of other scripts are no numbers

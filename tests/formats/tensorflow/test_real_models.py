@@ -11,7 +11,7 @@ import pytest
 
 from bninspect import formats
 from bninspect.errors import UnknownFormat
-from bninspect.formats.tensorflow.bundle import Bundle
+from bninspect.formats.tensorflow.checkpoint_v2 import Bundle
 from bninspect.records import BatchNorm
 
 PARAMETERS = ("gamma", "beta", "moving_mean", "moving_variance")

@@ -8,9 +8,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from tensorflow_files import (
+from helpers.tensorflow_files import (
     Value,
     const,
     function,
@@ -22,6 +20,8 @@ from tensorflow_files import (
     write_bundle,
     write_saved_model,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bninspect import formats
 from bninspect.errors import BninspectError, DamagedFile, UnknownFormat, UnreadableFile, UnsafeFile

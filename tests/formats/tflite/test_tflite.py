@@ -13,12 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bninspect import formats, network
+from bninspect import formats
 from bninspect.errors import BninspectError, DamagedFile
 from bninspect.exporters import tflite as exporter
-from bninspect.formats.tflite import container, flatbuffer, model
-from bninspect.network import Network
+from bninspect.formats.encodings import flatbuffer
+from bninspect.formats.tflite import format as container
+from bninspect.formats.tflite import model
 from bninspect.records import BatchNorm, Checkpoint, Statistics
+from bninspect.records import graph as network
+from bninspect.records.graph import Network
 
 pytestmark = pytest.mark.tensorflow
 

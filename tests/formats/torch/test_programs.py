@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from bninspect import formats, network
+from bninspect import formats
 from bninspect.errors import DamagedFile, UnreadableFile
-from bninspect.formats.torch import container
-from bninspect.records import Checkpoint, Statistics
+from bninspect.formats.torch import format as container
+from bninspect.records import Checkpoint, Statistics, graph
 
 if TYPE_CHECKING:
     import torch
@@ -119,7 +119,7 @@ def test_network_of_an_exported_graph(tmp_path: Path) -> None:
     assert container.FORMAT.network is not None
     found = container.FORMAT.network(tmp_path / "m.pt2")
     kernels = {node.operation: node.kernel for node in found.nodes if node.kernel is not None and not node.layer}
-    assert list(kernels) == [network.CONVOLUTION, network.TRANSPOSED, network.DENSE]
+    assert list(kernels) == [graph.CONVOLUTION, graph.TRANSPOSED, graph.DENSE]
     conv, up, fc = kernels.values()
     assert conv is not None
     assert up is not None
@@ -135,9 +135,9 @@ def test_network_of_an_exported_graph(tmp_path: Path) -> None:
     np.testing.assert_array_equal(fc.weights[0], net.fc.weight.detach().numpy().T)
     assert (conv.groups, up.groups, up.bias) == (2, 2, None)
     producers = found.producers()
-    norms = [node for node in found.nodes if node.operation == network.BATCH_NORM]
-    feeding = [network.origin(node.inputs[0], producers) for node in norms]
-    assert [one and one.operation for one in feeding] == [network.CONVOLUTION, network.TRANSPOSED, network.DENSE]
+    norms = [node for node in found.nodes if node.operation == graph.BATCH_NORM]
+    feeding = [graph.origin(node.inputs[0], producers) for node in norms]
+    assert [one and one.operation for one in feeding] == [graph.CONVOLUTION, graph.TRANSPOSED, graph.DENSE]
     assert [value.shape for value in found.inputs] == [(2, 4, 6, 6)]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch_files
+from helpers import torch_files
 
 from bninspect import formats
 from bninspect.errors import DamagedFile, UnsafeFile

@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from chromium import Chromium, find
-from written_reports import Written
+from helpers.chromium import Chromium, find
+from helpers.written_reports import Written
 
 from bninspect.reports import html, json_document
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bninspect import strips
-from bninspect.describing import distribution
+from bninspect.arithmetic import channel_strips
+from bninspect.inspection.description import distribution
 from bninspect.reports.html import charts, scale
-from bninspect.reports.html.drawing import BAD, PLAIN
+from bninspect.reports.html.svg import BAD, PLAIN
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 LEFT, RIGHT, TOP, BOTTOM = 58, 412, 10, 126
@@ -143,7 +143,7 @@ def test_what_is_beyond_the_bound_is_of_another_colour_and_above_the_line(ratio:
 def test_steps_are_named_by_their_channels(channels: int) -> None:
     values = np.zeros(channels)
     values[channels // 2] = 1.0
-    svg = charts.ratios(strips.peaks(values), "probed", channels)
+    svg = charts.ratios(channel_strips.peaks(values), "probed", channels)
     found = re.search(r"largest 1 in channels? (\d+)(?: to (\d+))?", str(svg))
     assert found
     assert int(found[1]) <= channels // 2 <= int(found[2] or found[1]) < channels

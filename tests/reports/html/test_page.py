@@ -10,19 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from any_reports import MODELS, reports
+from helpers.any_reports import MODELS, reports
+from helpers.layers import frozen, layer, observation
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layers import frozen, layer, observation
 
-from bninspect import summary
-from bninspect.describing import describe
-from bninspect.judging import Judge
-from bninspect.names import printable
-from bninspect.records import BatchNorm, Evidence, ModelReport, Report, Run
+from bninspect.inspection.description import describe
+from bninspect.records import BatchNorm, Evidence, ModelReport, Report, Run, verdict
 from bninspect.reports import html
 from bninspect.reports.html import page as page_module
+from bninspect.safe_text import printable
 from bninspect.settings import Settings
+from bninspect.verdicts.layers import Judge
 
 RUN = Run("keras 3.15.1", Evidence.MODEL)
 VOID = {"meta", "link", "path", "line", "rect"}
@@ -98,15 +97,15 @@ def verified(*stored: BatchNorm, off: float = 0.0) -> Report:
             seen = observation(one, observed)
             judge.see(replace(seen, y=seen.y + np.float32(off)))
     layers = judge.reports(RUN)
-    status = summary.model_status(layers, (), "error")
+    status = verdict.model_status(layers, (), "error")
     model = ModelReport("m.h5", "ab12", 9, "keras-h5", "Keras 3.15", status, RUN.runtime, RUN.evidence, layers=layers)
-    return summary.report("verify", [model], options={}, allow_empty=False, running={"device": "CPU"})
+    return verdict.report("verify", [model], options={}, allow_empty=False, running={"device": "CPU"})
 
 
 def read(*stored: BatchNorm) -> Report:
     layers = tuple(describe(one, ()) for one in stored)
-    model = ModelReport("m", None, 9, "npz", "", summary.model_status(layers, (), "error"), layers=layers)
-    return summary.report("inspect", [model], options={}, allow_empty=False, running={})
+    model = ModelReport("m", None, 9, "npz", "", verdict.model_status(layers, (), "error"), layers=layers)
+    return verdict.report("inspect", [model], options={}, allow_empty=False, running={})
 
 
 def wide(channels: int, **changes: Any) -> BatchNorm:
@@ -118,7 +117,7 @@ def wide(channels: int, **changes: Any) -> BatchNorm:
 @settings(max_examples=50)
 @given(models=st.lists(MODELS, max_size=2))
 def test_any_report_is_a_whole_page_of_known_tags(models: list[ModelReport]) -> None:
-    text = html.render(summary.report("verify", models, options={}, allow_empty=False, running={}))
+    text = html.render(verdict.report("verify", models, options={}, allow_empty=False, running={}))
     assert text.isascii()
     page = Page(text)
     assert len(page.titles) == page.tags["svg"]
@@ -191,7 +190,7 @@ def test_a_page_of_many_layers_shows_the_failing_ones_in_detail(monkeypatch: pyt
     report = verified(*(replace(good, name=f"good{n}") for n in range(3)), bad)
     model = report.models[0]
     wrong = verified(bad, off=1.0).models[0].layers[0]
-    changed = replace(model, layers=(*model.layers[:-1], wrong), status=summary.model_status([wrong], (), "error"))
+    changed = replace(model, layers=(*model.layers[:-1], wrong), status=verdict.model_status([wrong], (), "error"))
     text = html.render(replace(report, models=(changed,)))
     page = Page(text)
     assert page.tags["details"] == 3

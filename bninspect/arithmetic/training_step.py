@@ -1,0 +1,149 @@
+"""What one training step makes of a batch: its moments, what normalises it, and what each framework will store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bninspect.arithmetic.conventions import CONVENTIONS
+from bninspect.arithmetic.formula import Float64, batch_moments, moving_update, unbiased
+from bninspect.errors import UsageError
+from bninspect.records import Array, Estimator
+
+SHOWN = 8
+"""Channels that are shown."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The moving statistics after one step, by the convention of one framework."""
+
+    framework: str
+    momentum: float | None
+    written: str
+    epsilon: float | None
+    """The framework's default."""
+    estimator: str
+    factor: float | None
+    """What the biased variance is multiplied by before it is averaged; None if that is not known."""
+    mean: tuple[float, ...] = ()
+    variance: tuple[float, ...] = ()
+    single: str = ""
+    """What becomes of a batch with one value per channel; empty unless this is one."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A batch, and what is made of it. Lists hold the channels that are shown."""
+
+    shape: tuple[int, ...]
+    axis: tuple[int, ...]
+    over: tuple[int, ...]
+    """Axes that the moments are taken over."""
+    n: int
+    """Values per channel."""
+    channels: tuple[int, ...]
+    mean: tuple[float, ...]
+    biased: tuple[float, ...]
+    """Variance divided by n: what every framework normalises with."""
+    unbiased: tuple[float, ...]
+    """Variance divided by n - 1."""
+    moving_mean: tuple[float, ...]
+    """Before the step."""
+    moving_variance: tuple[float, ...]
+    stored: tuple[Stored, ...]
+
+
+def step(
+    x: Array,
+    axis: tuple[int, ...],
+    *,
+    moving_mean: Array | None = None,
+    moving_variance: Array | None = None,
+    momentum: float | None = None,
+    epsilon: float | None = None,
+    channels: tuple[int, ...] | None = None,
+) -> Step:
+    """Return what one training step on the batch x stores.
+
+    Args:
+        x: the batch, any shape.
+        axis: axes of x that the parameters run along, each 0 <= axis < x.ndim.
+        moving_mean: before the step, one value per channel; 0 without it.
+        moving_variance: before the step; 1 without it.
+        momentum: share of the old value; each framework's default without it.
+        epsilon: of the layer, which Keras 2.1.6 to 2.3.1 used in its correction; their default without it.
+        channels: to show; the first eight without it.
+
+    Raises:
+        UsageError: x is empty or holds no numbers, or the lengths do not agree.
+    """
+    if not x.size or x.dtype.kind not in "fiu":
+        raise UsageError(f"a batch of shape {x.shape} and type {x.dtype} has no moments")
+    mean, variance = (moment.ravel() for moment in batch_moments(x, axis))
+    before = [
+        np.full(mean.shape, start) if array is None else np.asarray(array, np.float64).ravel()
+        for array, start in ((moving_mean, 0.0), (moving_variance, 1.0))
+    ]
+    if any(array.size != mean.size for array in before):
+        raise UsageError(
+            f"the batch has {mean.size} channels, the layer {before[0].size}", hint="--axis names the channels"
+        )
+    chosen = tuple(range(min(mean.size, SHOWN))) if channels is None else channels
+    if any(not 0 <= channel < mean.size for channel in chosen):
+        raise UsageError(f"the batch has the channels 0 to {mean.size - 1}")
+    n = x.size // mean.size
+    picked = list(chosen)
+    shown = [array[picked] for array in (mean, variance, *before)]
+    return Step(
+        shape=x.shape,
+        axis=axis,
+        over=tuple(a for a in range(x.ndim) if a not in axis),
+        n=n,
+        channels=chosen,
+        mean=_listed(shown[0]),
+        biased=_listed(shown[1]),
+        unbiased=_listed(unbiased(shown[1], n)),
+        moving_mean=_listed(shown[2]),
+        moving_variance=_listed(shown[3]),
+        stored=_stored(shown[0], shown[1], n, shown[2], shown[3], momentum, epsilon),
+    )
+
+
+def _stored(
+    mean: Float64,
+    variance: Float64,
+    n: int,
+    moving_mean: Float64,
+    moving_variance: Float64,
+    momentum: float | None,
+    epsilon: float | None,
+) -> tuple[Stored, ...]:
+    rows = []
+    for one in CONVENTIONS:
+        share = one.momentum if momentum is None else momentum
+        eps = epsilon if epsilon is not None else one.epsilon or 0.0
+        ddof = {Estimator.BIASED: 0.0, Estimator.UNBIASED: 1.0, Estimator.OVERCORRECTED: 1.0 + eps}
+        factor = None if one.stored is None else float(unbiased(np.ones(()), n, ddof=ddof[one.stored]))
+        known = share is not None and factor is not None
+        rows.append(
+            Stored(
+                framework=one.framework,
+                momentum=share,
+                written=one.written,
+                epsilon=one.epsilon,
+                estimator="" if one.stored is None else one.stored.value,
+                factor=factor,
+                mean=() if share is None else _listed(moving_update(moving_mean, mean, share)),
+                variance=_listed(moving_update(moving_variance, variance * (factor or 1.0), share or 0.0))
+                if known
+                else (),
+                single=one.single if n == 1 else "",
+            )
+        )
+    return tuple(rows)
+
+
+def _listed(values: Float64) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)

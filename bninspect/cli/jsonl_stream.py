@@ -1,0 +1,82 @@
+"""JSON Lines that are written while the run goes on: whatever ends it, what was found out until then is there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import click
+
+from bninspect import atomic_files
+from bninspect.cli.messages import to_whoever_reads
+from bninspect.errors import BninspectError
+from bninspect.records import ModelReport, Report
+from bninspect.reports import json_lines
+
+
+class Journal:
+    """Where the reports of models go as they end.
+
+    Args:
+        now: the report as far as it is known before any model.
+        kept: reports of models that an earlier run has found out, which must not be lost if this one is cut short.
+        paths: files to write; one that cannot be written is left to those who write the whole report at the end.
+        aloud: whether to write to standard output.
+        inputs: files that are being read.
+    """
+
+    def __init__(
+        self, now: Report, kept: Iterable[ModelReport], paths: Sequence[Path], *, aloud: bool, inputs: Sequence[Path]
+    ) -> None:
+        self._open = ExitStack()
+        self._streams: list[IO[str]] = []
+        self._aloud = aloud
+        head = json_lines.first(now)
+        lines = head + "".join(map(json_lines.line, kept))
+        for path in paths:
+            if is_ours(path):
+                with contextlib.suppress(BninspectError, OSError):
+                    atomic_files.write_whole(path, lines.encode(), force=True, inputs=inputs)
+                    self._streams.append(self._open.enter_context(path.open("a", encoding="utf-8")))
+        self._say(head)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def ended(self, model: ModelReport) -> None:
+        """Write the report of one model, so that it stays whatever happens next."""
+        line = json_lines.line(model)
+        for stream in self._streams:
+            with contextlib.suppress(OSError):
+                stream.write(line)
+                stream.flush()
+        self._say(line)
+
+    def _say(self, line: str) -> None:
+        if self._aloud:
+            with to_whoever_reads():
+                click.echo(line, nl=False)  # which flushes
+
+
+def is_ours(path: Path) -> bool:
+    """Return whether a file may be begun anew at once: it is not there, empty, or JSON Lines that bninspect wrote.
+
+    Anything else, a model for instance, is replaced only at the end and only if that is allowed then.
+    """
+    try:
+        if not path.is_file():  # a pipe would have to be waited for
+            return not path.exists()
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError:
+        return False
+    return not head or head.startswith(b'{"schema_version":')

@@ -1,0 +1,156 @@
+"""What `inspect`, `verify` and `lint` have in common: from the options to reports and an exit code."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bninspect.cli import model_options
+from bninspect.cli import options as shared
+from bninspect.cli.messages import say, show_error
+from bninspect.cli.progress import Progress
+from bninspect.cli.write_reports import UNWRITTEN, emit
+from bninspect.errors import UsageError
+from bninspect.safe_text import printable
+
+if TYPE_CHECKING:
+    from bninspect.jobs.context import Surroundings
+    from bninspect.jobs.resume import Earlier
+    from bninspect.records import ModelReport, Report
+    from bninspect.settings import Settings
+
+    Run = Callable[[tuple[str, ...], Settings, Surroundings], Report]
+
+
+def table_alone(options: dict[str, Any]) -> bool:
+    """Return whether the table on the screen is all that a run is for: nothing else of its report is looked at."""
+    others = ("json", "output", "layer", "resume", "baseline", "write_baseline")
+    return options["format"] == "text" and not any(options[name] for name in others)
+
+
+def report(context: click.Context, options: dict[str, Any], run: Run, *, brief: bool = False) -> int:
+    """Run a command on the models that the options name, write its reports, and return the exit code.
+
+    Args:
+        context: of the command.
+        options: their values.
+        run: makes the report.
+        brief: whether it may leave out what the table on the screen does not show.
+    """
+    from bninspect.cli.jsonl_stream import Journal
+
+    settings = shared.settings(options)
+    named = model_options.named(options)
+    options = {**options, "models": named, "output": _outputs(options)}
+    # A baseline that is written changes the verdicts at the end: the lines then come all at once.
+    streamed = not options["json"] and options["format"] == "jsonl" and not options["write_baseline"]
+    with Progress(quiet=options["quiet"] or streamed) as progress:
+        around, now = _surroundings(context, options, progress)
+        known = _known(options, now)
+        lines = [Path(path) for kind, path in options["output"] if kind == "jsonl"]
+        if options["format"] == "text":
+            from bninspect.reports.text import verify  # noqa: F401 - imported while the first file is being read
+        with Journal(now, known.models.values(), lines, aloud=streamed, inputs=list(map(Path, named))) as journal:
+
+            def ended(model: ModelReport) -> None:
+                journal.ended(model)
+                progress.ended(model)
+
+            around = replace(around, earlier=known.models, running=known.running, ended=ended, brief=brief)
+            done = replace(run(named, settings, around), command=now.command)
+    written = True
+    if options["write_baseline"]:
+        done, written = _as_baseline(done, options, settings)
+    code = emit(done, options, streamed=streamed)
+    return code if written else UNWRITTEN
+
+
+def _outputs(options: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return the files to write; --resume names one of them, unless -o does."""
+    resumed, outputs = options["resume"], tuple(options["output"])
+    if resumed is None:
+        return outputs
+    for kind, path in outputs:
+        if Path(path).absolute() == Path(resumed).absolute():
+            if kind != "jsonl":
+                raise click.UsageError(f"--resume and -o {kind}= name the same file")
+            return outputs
+    return (*outputs, ("jsonl", resumed))
+
+
+def _surroundings(context: click.Context, options: dict[str, Any], progress: Progress) -> tuple[Surroundings, Report]:
+    """Return what is around the run, and its report as far as it is known before any model."""
+    from bninspect.records import Option, verdict
+
+    around = shared.surroundings(context, progress, options["verbose"])
+    command = str(context.info_name)
+    sources = dict(around.options)
+    for name in ("input", "against", "baseline"):
+        if options.get(name) and Path(options[name]).is_file():
+            with Path(options[name]).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            sources[f"{name}_sha256"] = Option(digest, f"--{name}")
+    baseline = _baseline(options, command)
+    around = replace(around, began=progress.began, baseline=baseline, options=sources)
+    return around, verdict.report(command, (), options=sources, allow_empty=options["allow_empty"], running={})
+
+
+def _baseline(options: dict[str, Any], command: str) -> Report | None:
+    from bninspect.reports import read
+
+    if options["baseline"] is None:
+        return None
+    found = read.read(Path(options["baseline"]))
+    if found.command != command:
+        raise UsageError(
+            f"{printable(options['baseline'])} is no baseline for this command",
+            why=f"`bninspect {printable(found.command)}` wrote it",
+            hint=f"bninspect {command} ... --write-baseline FILE",
+        )
+    return found
+
+
+def _known(options: dict[str, Any], now: Report) -> Earlier:
+    from bninspect import atomic_files
+    from bninspect.jobs import resume
+
+    if options["resume"] is None:
+        return resume.Earlier()
+    path = Path(options["resume"])
+    known = resume.earlier(path, now)
+    atomic_files.check_target(path, force=True, inputs=list(map(Path, options["models"])))
+    if known.stale and not options["quiet"]:
+        say(f"note: nothing is taken over from {printable(str(path))}: {known.stale}")
+    return known
+
+
+def _as_baseline(done: Report, options: dict[str, Any], settings: Settings) -> tuple[Report, bool]:
+    """Write a report as a baseline. Return it, judged by itself if by no other, and whether it could be written.
+
+    So the exit code is that of the next run, and what keeps it from being 0 is what no baseline can excuse.
+    """
+    from bninspect import atomic_files
+    from bninspect.errors import BninspectError
+    from bninspect.jobs import baseline
+    from bninspect.records import verdict
+    from bninspect.reports import json_document
+
+    path = Path(options["write_baseline"])
+    inputs = [Path(one) for one in (*options["models"], *(model.path for model in done.models))]
+    try:
+        atomic_files.write_whole(path, json_document.render(done).encode(), force=True, inputs=inputs)
+    except BninspectError as error:
+        show_error(error.what, error.why, error.hint)
+        return done, False
+    if not options["quiet"]:
+        say(f"wrote the baseline {printable(str(path))}")
+    if options["baseline"]:
+        return done, True
+    models = tuple(baseline.judged(model, done, settings) for model in done.models)
+    counts = verdict.count(models, allow_empty=settings.allow_empty, shard=done.shard)
+    return replace(done, models=models, summary=counts), True

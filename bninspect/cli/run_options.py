@@ -1,0 +1,80 @@
+"""Options of how a runtime runs a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from bninspect.cli import complete_values
+from bninspect.cli.options import apply
+from bninspect.cli.param_types import Finite, Shape
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_TOLERANCE = Finite(min=0)
+_OPTIONS = (
+    click.option(
+        "--runtime",
+        metavar="NAME",
+        shell_complete=complete_values.runtimes,
+        help="Run the model in this runtime only, one of those that `doctor` lists.",
+    ),
+    click.option("--signature", metavar="NAME", help="Signature of a SavedModel to run; the default one without it."),
+    click.option(
+        "--tag",
+        metavar="TAG",
+        help="Tag of the graph to run, of a SavedModel that holds several; serve without it.",
+    ),
+    click.option(
+        "--input",
+        "input",
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="FILE",
+        help="The model's input, .npy or .npz; seeded random numbers without it.",
+    ),
+    click.option(
+        "--input-shape",
+        type=Shape(),
+        multiple=True,
+        metavar="[NAME=]DIMS",
+        help="Shape of an input, batch first: 1,224,224,3; repeatable.",
+    ),
+    click.option("--rtol", type=_TOLERANCE, help="With --atol: judge by these instead of the derived bound."),
+    click.option("--atol", type=_TOLERANCE, help="With --rtol: judge by these instead of the derived bound."),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Seed of the random input.",
+    ),
+    click.option(
+        "--training",
+        is_flag=True,
+        help="Also replay one training step: batch moments, output, and both moving updates.",
+    ),
+    click.option(
+        "--trust",
+        is_flag=True,
+        help="Run a model that holds code (Lambda, custom classes): only if you know where it comes from.",
+    ),
+    click.option(
+        "--import",
+        metavar="MODULE",
+        multiple=True,
+        help="With --trust: import this module, which registers the model's custom classes; repeatable.",
+    ),
+    click.option(
+        "--accept",
+        type=click.Choice(("layer",)),
+        multiple=True,
+        help="Count a layer as verified that agrees alone, outside its model.",
+    ),
+)
+
+
+def running(function: F) -> F:
+    """Add options of how a runtime runs the model."""
+    return apply(_OPTIONS)(function)

@@ -1,0 +1,77 @@
+"""Hands a report to standard output and to the files of `-o`, and ends with its exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bninspect.cli.messages import show_error, to_whoever_reads
+from bninspect.cli.options import coloured
+
+if TYPE_CHECKING:
+    from bninspect.errors import BninspectError
+    from bninspect.records import Report
+
+
+UNWRITTEN = 3
+
+
+def emit(report: Report, options: dict[str, Any], *, streamed: bool = False) -> int:
+    """Write `report` in every form that was asked for, and return its exit code; 3 if one could not be written.
+
+    Whatever becomes of one, all the others are written: a report is the work of minutes.
+
+    Args:
+        report: what to write.
+        options: of the command.
+        streamed: whether standard output has had the lines of JSON Lines already, all but the last.
+    """
+    from bninspect import reports
+    from bninspect.reports import json_lines
+
+    looks = reports.Looks(
+        colour=coloured(options["color"]),
+        width=_width(),
+        verbosity=-1 if options["quiet"] else options["verbose"],
+        wide=options.get("wide", False),
+        detailed=bool(options.get("layer")),
+    )
+    models = [Path(model) for model in (*options["models"], *(model.path for model in report.models))]
+    form = "json" if options["json"] else options["format"]
+    failures = [_attempt(report, kind, Path(path), models) for kind, path in options["output"]]
+    # Without color=True click would take the colours out that were asked for.
+    text = json_lines.last(report) if streamed else reports.REPORTS[form](report, looks)
+    with to_whoever_reads():
+        click.echo(text, nl=False, color=looks.colour or None)
+    for failure in filter(None, failures):
+        show_error(failure.what, failure.why, failure.hint)
+    return UNWRITTEN if any(failures) else report.summary.exit_code
+
+
+def _attempt(report: Report, kind: str, path: Path, models: list[Path]) -> BninspectError | None:
+    """Write one file; return why that failed."""
+    from bninspect import atomic_files, errors, reports
+
+    try:
+        data = reports.REPORTS[kind](report, reports.Looks()).encode()
+    except Exception as error:  # noqa: BLE001 - a defect in one format must not cost the others
+        return errors.BninspectError(
+            f"cannot write '{path}': the {kind} report failed",
+            why=f"{type(error).__name__}: {error}",
+            hint="report it: this is a defect of bninspect; -o json=PATH keeps the result",
+        )
+    try:
+        atomic_files.write_whole(path, data, force=True, inputs=models)
+    except errors.BninspectError as error:
+        return error
+    return None
+
+
+def _width() -> int | None:
+    """Return the width of the terminal; None for a pipe, where rows are never shortened."""
+    import shutil
+    import sys
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -1,0 +1,192 @@
+"""What happened to a batch norm whose numbers are nowhere in the export: the place they should be in, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bninspect import causes
+from bninspect.arithmetic.formula import Float64, Parameters
+from bninspect.conversion import folding, measuring
+from bninspect.conversion.pairing import Match, Norm, Pairing, as_map, fed, is_map, same_shape
+from bninspect.conversion.wrong_folds import hypotheses
+from bninspect.errors import BninspectError
+from bninspect.records import BatchNorm, Cause, Comparison, Form, Observation, graph
+from bninspect.records.graph import Kernel, Network, Node
+
+LEFT_OUT = "left-out"
+ALIKE = 0.9
+"""Correlation of weights from which on two operations are taken for the same one, however wrong its numbers."""
+
+
+_TRIED = 3
+"""Places that are tried for one batch norm: of another model there may be fifty of its shape."""
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """Where a batch norm should be, how far the numbers there are off, and what would explain them."""
+
+    node: Node | None
+    comparisons: tuple[Comparison, ...] = ()
+    found: tuple[Cause, ...] = ()
+    likeness: float = 0.0
+    """Correlation of the numbers there with those that should be there."""
+    tried: int = 0
+
+
+def broken(match: Match, pairing: Pairing, export: Network) -> Cause | None:
+    """Return what is wrong with a batch norm whose numbers are right: it stands where it must not."""
+    norm, node = match.norm, match.node
+    if not node.layer and not match.forward:
+        if norm.obstacle == "activation":
+            sentence = "it was folded into the operation before it across an activation, which comes between them"
+            return Cause("folded-across-activation", sentence, 0.0)
+        if norm.obstacle == "consumer" and norm.kernel not in pairing.plain:
+            sentence = "it was folded into an operation whose result something else reads too, without the batch norm"
+            return Cause("folded-past-second-consumer", sentence, 0.0)
+    if match.forward and _shifts_border(norm):
+        sentence = (
+            "it was folded into the padded convolution behind it: there zeros are beyond the border, not its shift"
+        )
+        return Cause("padding-border", sentence, 0.0)
+    again = _again(match, pairing, export)
+    if again is not None:
+        return Cause("applied-again", f"it was folded, and is applied again by {again.name}", 0.0)
+    return None
+
+
+def _shifts_border(norm: Norm) -> bool:
+    follower = norm.follower
+    wide = follower is not None and follower.kernel is not None and follower.kernel.weights.shape[0] > 1
+    return wide and follower is not None and follower.padded and bool((norm.affine.shift != 0).any())
+
+
+def _again(match: Match, pairing: Pairing, export: Network) -> Node | None:
+    if match.node.layer:
+        return None
+    producers = export.producers()
+    for node in pairing.pairs:
+        if is_map(node, match.norm) and graph.origin(node.inputs[0], producers) is match.node:
+            return node
+    return None
+
+
+def diagnose(norm: Norm, pairing: Pairing, others: Sequence[BatchNorm]) -> Diagnosis:
+    """Look for the place of a batch norm that no operation of the export holds, and for what was done to it."""
+    found: list[Diagnosis] = []
+    if norm.kernel is not None and norm.kernel not in pairing.plain:
+        found += [_folded(norm, node, others) for node in _nearest(norm, pairing.kernels)]
+    channels = norm.affine.scale.size
+    pairs = [node for node in pairing.pairs if node.kernel is not None and node.kernel.outputs == channels]
+    found += [_paired(norm, node, others) for node in pairs[:_TRIED]]
+    explained = [one for one in found if one.found]
+    if explained:
+        return explained[0]
+    if norm.kernel is not None and norm.kernel in pairing.plain:
+        sentence = "it is missing: the operation before it is a plain copy, and no scale and shift follow"
+        return Diagnosis(pairing.plain[norm.kernel], found=(Cause(LEFT_OUT, sentence, 0.0),), likeness=1.0)
+    sentence = "it is missing: no operation is left that could hold it"
+    nowhere = Diagnosis(None, found=(Cause(LEFT_OUT, sentence, 0.0),))
+    return max(found, key=lambda one: one.likeness, default=nowhere)
+
+
+def _nearest(norm: Norm, kernels: Sequence[Node]) -> list[Node]:
+    """Return the operations of the export that are most like a batch norm's, folded or not: few, the best first."""
+    operation = norm.kernel
+    assert operation is not None  # noqa: S101 - narrows the type
+    plain = folding.plain(fed(norm))
+    right = folding.behind(plain, norm.affine)
+
+    def likeness(node: Node) -> float:
+        assert node.kernel is not None  # noqa: S101 - narrows the type
+        return max(_likeness(one.weights, node.kernel.weights) for one in (right, plain))
+
+    return sorted((node for node in kernels if same_shape(operation, node)), key=likeness, reverse=True)[:_TRIED]
+
+
+def _folded(norm: Norm, node: Node, others: Sequence[BatchNorm]) -> Diagnosis:
+    """Diagnose a batch norm that should be in the weights and bias of `node`."""
+    assert node.kernel is not None  # noqa: S101 - narrows the type
+    kernel, stored = fed(norm), node.kernel
+    right = folding.behind(folding.plain(kernel), norm.affine)
+    comparisons = measuring.of_kernel(right, stored)
+    tried, found = 0, list[Cause]()
+    for hypothesis in hypotheses(kernel, norm.affine):
+        tried += 1
+        should = folding.as_stored(hypothesis.folded, stored)
+        weights = _ratio(stored.weights, should.weights, should.weight_bound)
+        bias = _ratio(folding.zero_bias(stored), should.bias, should.bias_bound)
+        if weights <= 1 and bias <= 1 and hypothesis.name not in {one.name for one in found}:
+            found.append(Cause(hypothesis.name, hypothesis.sentence, max(weights, bias)))
+    simple = [one for one in found if " + " not in one.name]
+    found = simple or found
+    if not found:
+        found, more = _by_detective(norm, _undone(kernel, stored), others)
+        tried += more
+    return Diagnosis(node, comparisons, tuple(found), _likeness(right.weights, stored.weights), tried)
+
+
+def _paired(norm: Norm, node: Node, others: Sequence[BatchNorm]) -> Diagnosis:
+    """Diagnose a batch norm that should be the scale and shift of `node`."""
+    assert node.kernel is not None  # noqa: S101 - narrows the type
+    right = as_map(norm)
+    comparisons = measuring.of_kernel(right, node.kernel)
+    lines = (node.kernel.weights.reshape(-1).astype(np.float64), folding.zero_bias(node.kernel))
+    found, tried = _by_detective(norm, lines, others)
+    expected = np.concatenate([right.weights.reshape(-1), right.bias])
+    return Diagnosis(node, comparisons, tuple(found), _likeness(expected, np.concatenate(lines)), tried)
+
+
+def _undone(kernel: Kernel, stored: Kernel) -> tuple[Float64, Float64] | None:
+    """Return the scale and shift per channel that the export's operation holds; None if its weights are not scaled so.
+
+    By least squares: scale = <W, W'> / <W, W>, shift = b' - b*scale.
+    """
+    if stored.weight_step is not None or stored.dtype != "float32":
+        return None
+    weights, actual = kernel.weights.astype(np.float64), stored.weights.astype(np.float64)
+    with np.errstate(all="ignore"):
+        scale = (weights * actual).sum(axis=(0, 1)) / np.square(weights).sum(axis=(0, 1))
+        bound = 16 * folding.U * np.abs(weights * scale) + 1e-30
+    if not folding.fits(actual, weights * scale, bound):
+        return None
+    return scale, folding.zero_bias(stored) - folding.zero_bias(kernel) * scale
+
+
+def _by_detective(
+    norm: Norm, lines: tuple[Float64, Float64] | None, others: Iterable[BatchNorm]
+) -> tuple[list[Cause], int]:
+    """Ask which formula gives these scales and shifts: they are what a kernel would compute with them."""
+    if lines is None or not all(np.isfinite(one).all() for one in lines):
+        return [], 0
+    scale, shift = lines
+    of = Parameters.of(norm.layer)
+    deviation = np.where(np.isfinite(of.root) & (of.root > 0), of.root, 1.0).reshape(-1)
+    steps = np.linspace(-3, 3, 13)[:, np.newaxis]
+    x = (norm.affine.mean + steps * deviation).astype(np.float32)
+    y = (x.astype(np.float64) * scale + shift).astype(np.float32)
+    seen = Observation(norm.layer.name, "in-model", x, y, (1,), form=Form.FOLDED, loaded=norm.layer.arrays)
+    try:
+        explanation = causes.explain(norm.layer, [causes.sample(norm.layer, seen)], others)
+    except BninspectError:
+        return [], 0
+    return list(explanation.causes), explanation.tried
+
+
+def _ratio(actual: Float64, expected: Float64, bound: Float64) -> float:
+    with np.errstate(all="ignore"):
+        ratio = np.abs(actual - expected) / bound
+    return float(ratio.max()) if np.isfinite(ratio).all() else float("inf")
+
+
+def _likeness(expected: Float64, actual: Float64) -> float:
+    """Return the correlation of two arrays, 0 where one of them is constant or not finite."""
+    one, other = expected.reshape(-1), actual.reshape(-1).astype(np.float64)
+    if one.shape != other.shape or one.size < 2:
+        return 0.0
+    with np.errstate(all="ignore"):
+        found = float(np.corrcoef(one, other)[0, 1])
+    return abs(found) if np.isfinite(found) else 0.0

@@ -1,0 +1,135 @@
+"""A batch norm folded into a linear operation, in float64, and by how much a right one may be off in a file.
+
+A batch norm is y = a*x + c per channel, a = gamma / sqrt(variance + epsilon), c = beta - mean*a. Behind a linear
+operation with weights W and bias b it gives the weights W*a and the bias (b - mean)*a + beta. In front of one it gives
+the weights W*a, a along the inputs, and the bias b + sum(W*c), provided that no zero padding comes between.
+
+Converters compute that in float32 (or round to it), in an order of their own. With the slope off by (RSQRT + 2)u as in
+bounds.py, a weight is off by (RSQRT + 3)u of itself. A folded bias is a sum of b*a, mean*a and beta, whose products are
+off by (RSQRT + 3)u each and whose sums by at most 3u of all of them: (RSQRT + 6)u * (|b*a| + |mean*a| + |beta|). A bias
+in which n products are summed is off by n*u more. Products of errors are covered by the factor 1 + 64u. Weights that
+were then rounded to float16 are off by its unit more, and quantised ones by half a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bninspect.arithmetic.bounds import RSQRT, precision
+from bninspect.arithmetic.formula import Float64, Parameters
+from bninspect.records import Array, BatchNorm
+from bninspect.records.graph import Kernel
+
+U = precision("float32").unit
+_SECOND = 1 + 64 * U
+_WEIGHT = (RSQRT + 3) * U * _SECOND
+_BIAS = (RSQRT + 6) * U * _SECOND
+_TINY = precision("float32").tiny
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """A batch norm as what it does to a channel: `scale * x + shift`."""
+
+    scale: Float64
+    shift: Float64
+    mean: Float64
+    beta: Float64
+
+    @classmethod
+    def of(cls, parameters: Parameters) -> Affine:
+        """Return what a batch norm does, from its parameters of any shape, channel by channel."""
+        slope, intercept = parameters.slope.reshape(-1), parameters.intercept.reshape(-1)
+        return cls(slope, intercept, parameters.mean.reshape(-1), parameters.beta.reshape(-1))
+
+    def behind(self, bias: Float64) -> Affine:
+        """Return what it does to the sum of its input and a bias, as a batch norm of the input alone."""
+        return replace(self, shift=self.shift + self.scale * bias, beta=self.beta + self.scale * bias)
+
+
+def affine(layer: BatchNorm) -> Affine:
+    """Return what a stored layer does. Raises as `Parameters.of`."""
+    return Affine.of(Parameters.of(layer))
+
+
+@dataclass(frozen=True, eq=False)
+class Folded:
+    """The weights and bias that a linear operation should have, and by how much each may be off."""
+
+    weights: Float64
+    bias: Float64
+    weight_bound: Float64
+    bias_bound: Float64
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every number is one; nothing can be compared with what is not."""
+        return bool(np.isfinite(self.weights).all() and np.isfinite(self.bias).all())
+
+
+def plain(kernel: Kernel) -> Folded:
+    """Return a linear operation as it is: a converter copies it."""
+    weights = kernel.weights.astype(np.float64)
+    bias = zero_bias(kernel)
+    return Folded(weights, bias, U * np.abs(weights) + _TINY, U * np.abs(bias) + _TINY)
+
+
+def behind(kernel: Folded, norm: Affine) -> Folded:
+    """Return an operation with the batch norm behind it folded in."""
+    with np.errstate(all="ignore"):
+        a = norm.scale
+        weights = kernel.weights * a
+        bias = (kernel.bias - norm.mean) * a + norm.beta
+        terms = np.abs(kernel.bias * a) + np.abs(norm.mean * a) + np.abs(norm.beta)
+        return Folded(
+            weights,
+            bias,
+            np.abs(a) * kernel.weight_bound + _WEIGHT * np.abs(weights) + _TINY,
+            np.abs(a) * kernel.bias_bound + _BIAS * terms + _TINY,
+        )
+
+
+def before(kernel: Folded, norm: Affine, groups: int) -> Folded:
+    """Return an operation with the batch norm in front of it folded in."""
+    taps, inputs, outputs = kernel.weights.shape
+    # Of group g the outputs g * outputs / groups and on read the inputs g * inputs and on.
+    channel = np.arange(inputs)[:, np.newaxis] + np.arange(outputs) // (outputs // groups) * inputs
+    with np.errstate(all="ignore"):
+        a, c = norm.scale[channel], norm.shift[channel]
+        weights, added = kernel.weights * a, kernel.weights * c
+        terms = np.abs(added).sum(axis=(0, 1)) + np.abs(kernel.bias)
+        inexact = np.abs(kernel.weights) * (np.abs(norm.mean * norm.scale) + np.abs(norm.beta))[channel]
+        bias_bound = kernel.bias_bound + (taps * inputs + 2) * U * terms + _BIAS * inexact.sum(axis=(0, 1))
+        return Folded(
+            weights,
+            kernel.bias + added.sum(axis=(0, 1)),
+            np.abs(a) * kernel.weight_bound + _WEIGHT * np.abs(weights) + _TINY,
+            bias_bound + _TINY,
+        )
+
+
+def as_stored(folded: Folded, export: Kernel) -> Folded:
+    """Return `folded` with its bounds widened to the type and the quantisation of the export's numbers."""
+    weight, bias = folded.weight_bound, folded.bias_bound
+    if export.dtype != "float32":
+        kind = precision(export.dtype)
+        weight = weight + kind.unit * np.abs(folded.weights) + kind.tiny
+        bias = bias + kind.unit * np.abs(folded.bias) + kind.tiny
+    if export.weight_step is not None:
+        weight = weight + 0.5 * export.weight_step.astype(np.float64) * _SECOND
+    if export.bias_step is not None:
+        bias = bias + 0.5 * export.bias_step.astype(np.float64) * _SECOND
+    return Folded(folded.weights, folded.bias, weight, bias)
+
+
+def zero_bias(kernel: Kernel) -> Float64:
+    """Return the bias of an operation in float64, zeros if it has none."""
+    return np.zeros(kernel.outputs) if kernel.bias is None else kernel.bias.astype(np.float64)
+
+
+def fits(actual: Array, expected: Float64, bound: Float64) -> bool:
+    """Return whether every number is finite and within its bound."""
+    with np.errstate(all="ignore"):
+        return actual.shape == expected.shape and bool((np.abs(actual - expected) <= bound).all())

@@ -1,0 +1,227 @@
+"""The task of the framework's process for `--against`: a model and an export of it, to the verdict on every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bninspect import runtimes
+from bninspect.arithmetic.bounds import precision
+from bninspect.conversion import export as running
+from bninspect.conversion import folding, outputs, pairing, source, verdicts
+from bninspect.conversion.source import Source
+from bninspect.conversion.verdicts import Seen
+from bninspect.errors import BninspectError
+from bninspect.inspection import rules
+from bninspect.records import (
+    Array,
+    Checkpoint,
+    Comparison,
+    Counterpart,
+    Export,
+    Finding,
+    LayerReport,
+    LayerStatus,
+    Run,
+    Severity,
+    Verified,
+    codec,
+    verdict,
+)
+from bninspect.records.graph import Network
+from bninspect.runtimes.keras.tracing import Call
+from bninspect.safe_text import printable
+from bninspect.settings import Settings
+from bninspect.verdicts import selection, verify_task
+
+
+def prepare() -> None:
+    """Import the framework while the files are still being read."""
+    verify_task.prepare()
+
+
+def against(arguments: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None]) -> Verified:
+    """Hold the model of `arguments["checkpoint"]` against the export of `arguments["export"]`."""
+    checkpoint = codec.decode(Checkpoint, arguments["checkpoint"], arrays)
+    export = codec.decode(Checkpoint, arguments["export"], arrays)
+    settings = codec.decode(Settings, arguments["settings"])
+    return compare(checkpoint, export, settings, progress)
+
+
+def compare(
+    checkpoint: Checkpoint, export: Checkpoint, settings: Settings, progress: Callable[[str], None] = lambda _: None
+) -> Verified:
+    """Run a model and an export of it on the same input, and account for every batch norm of the model.
+
+    Raises:
+        UsageError: the export is of a format that holds no graph, or the two do not take the same input.
+        MissingPackage: no framework that could run the model is installed.
+        UnreadableFile: one of the files is no longer what was read.
+    """
+    settings = selection.for_model(settings, checkpoint.path)
+    ran = running.exported(export, settings)
+    network = ran.network
+    found: list[Source] = []
+
+    def run(one: Checkpoint, how: runtimes.RunSettings, begin: runtimes.Begin) -> Run:
+        found.append(source.observed(one, how, ran.data, begin))
+        return found[-1].run
+
+    verified = verify_task.verify_checkpoint(checkpoint, settings, progress, run)
+    progress(f"{export.path}: looking for the batch norms of {checkpoint.path}")
+    held = _held(found[-1], network, ran, checkpoint)
+    own = verified.model.layers
+    layers = tuple(_joined(layer, held.counterparts.get(layer.name), found[-1], settings) for layer in own)
+    title, environment = (ran.session.title, ran.session.environment) if ran.session else (None, {})
+    one = Export(
+        path=export.path,
+        sha256=export.sha256,
+        bytes=export.bytes,
+        format=export.format,
+        writer=export.writer,
+        runtime=title,
+        same=held.same,
+        outputs=held.ends.compared,
+        notes=(*export.notes, *ran.notes, *held.notes),
+    )
+    # The outputs have no status but this finding: to choose some rules, --select, is not to do without them.
+    counted = replace(settings, select=())
+    findings = (*verified.model.findings, *rules.judged(tuple(_findings(one, layers, held.ends.lost)), "", counted))
+    status = verdict.model_status(layers, findings, settings.fail_on)
+    model = replace(verified.model, layers=layers, findings=findings, against=one, status=status)
+    return Verified(model, {**verified.environment, **environment})
+
+
+@dataclass(frozen=True, eq=False)
+class _Ends:
+    """What the outputs of the export say."""
+
+    compared: tuple[Comparison, ...] = ()
+    lost: tuple[str, ...] = ()
+    """Outputs of the model that no output of the export can be, by their shape."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """What the export holds of the model."""
+
+    counterparts: Mapping[str, Counterpart]
+    same: bool = True
+    ends: _Ends = _Ends()
+    notes: tuple[str, ...] = ()
+
+
+def _held(found: Source, network: Network, ran: running.Ran, checkpoint: Checkpoint) -> _Held:
+    if found.network is None:
+        reason = found.reason or "its source shows only layers that run alone, and not what feeds them"
+        return _Held({layer.name: _unknown(reason) for layer in checkpoint.layers})
+    layers = {}
+    for layer in checkpoint.layers:
+        try:
+            folding.affine(layer)
+        except BninspectError:
+            continue
+        layers[layer.name] = layer
+    norms = pairing.norms(found.network, layers)
+    paired = pairing.pair(norms, found.network, network)
+    quantised = any(node.kernel is not None and node.kernel.weight_step is not None for node in network.nodes)
+    values, fast, notes = running.values(ran, network, [match.node.outputs[0] for match in paired.matches.values()])
+    calls = dict(zip(norms, _calls(norms, found), strict=True))
+    dtype = _coarsest(network, found.calls)
+    ends = _Ends()
+    if values is not None and not quantised:
+        fast = {one.name: fast[one.name] for one in network.outputs if one.name in fast}
+        ends = _ends(found, values, fast, len(norms), dtype, loud=ran.loud)
+    called = {norm: call for norm, call in calls.items() if call is not None}
+    seen = Seen(called, values, quantised, dtype, ran.loud, ends.compared, ran.reason)
+    judged, same = verdicts.judge(norms, paired, found.network, network, seen)
+    if quantised:
+        notes = (*notes, "its weights are quantised: they are held against half a step, its outputs are not compared")
+    # One number to multiply with and one to add are what models do to their input, for instance.
+    extra = [node.name for node in paired.pairs if node.kernel is not None and node.kernel.outputs > 1]
+    if extra:
+        others = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
+        notes = (*notes, f"it also holds {printable(extra[0])}{others}, which no batch norm of the model explains")
+    return _Held(verdicts.by_layer(judged), same, ends if same else _Ends(), (*notes, *(ends.notes if same else ())))
+
+
+def _coarsest(network: Network, calls: Sequence[Call]) -> str:
+    """Return the coarsest type that the export's numbers, or what the source's layers return, are rounded to."""
+    kernels = {node.kernel.dtype for node in network.nodes if node.kernel is not None}
+    return max((*kernels, *(call.dtype for call in calls), "float32"), key=lambda one: precision(one).unit)
+
+
+def _calls(norms: Sequence[pairing.Norm], found: Source) -> list[Call | None]:
+    """Return what each call of a batch norm returned, in the order in which both were seen."""
+    waiting: dict[str, list[Call]] = {}
+    for call in found.calls:
+        waiting.setdefault(call.layer, []).append(call)
+    return [waiting[norm.layer.name].pop(0) if waiting.get(norm.layer.name) else None for norm in norms]
+
+
+def _ends(
+    found: Source, values: Mapping[str, Array], fast: Mapping[str, Array], depth: int, dtype: str, *, loud: bool
+) -> _Ends:
+    """Compare the outputs of the two models, as the runtime computes them for us and for everybody."""
+    own = [one for one in found.outputs if one.dtype.kind == "f" and one.size]
+    belong = outputs.paired(own, {name: values[name] for name in fast}, depth, dtype, loud=loud)
+    compared: list[Comparison] = []
+    for place, name in sorted(belong.items()):
+        for observed, every in (("model output", values), ("optimised output", fast)):
+            expected = own[place].astype(np.float64)
+            one = outputs.ends(expected, every[name], depth, observed=observed, dtype=dtype, loud=loud)
+            if one is not None:
+                compared.append(one)
+    lost = tuple(f"{place} of shape {one.shape}" for place, one in enumerate(own) if place not in belong)
+    notes: tuple[str, ...] = ()
+    if not own:
+        notes = ("the outputs of the model were not compared: they cannot be seen as floats",)
+    elif len(own) < len(found.outputs):
+        counted = f"{len(found.outputs) - len(own)} of {len(found.outputs)}"
+        notes = (f"{counted} outputs of the model were not compared: they hold no floats",)
+    order = [list(fast).index(belong[place]) for place in sorted(belong)]
+    if order != sorted(order):
+        notes = (*notes, f"it returns the outputs of the model in another order: {', '.join(map(str, order))}")
+    return _Ends(tuple(compared), lost, notes)
+
+
+def _unknown(reason: str) -> Counterpart:
+    return Counterpart(LayerStatus.UNVERIFIED, None, "", sentence=reason)
+
+
+def _joined(layer: LayerReport, counterpart: Counterpart | None, found: Source, settings: Settings) -> LayerReport:
+    """Return a layer's own report with what became of it in the export."""
+    if counterpart is None:
+        counterpart = _unknown(f"it was not seen in its source: {layer.reason or found.reason or 'it never ran'}")
+    counterpart = replace(counterpart, own=layer.status)
+    findings = (*layer.findings, *rules.judged(verdicts.findings(counterpart), layer.name, settings))
+    status = min((layer.status or LayerStatus.UNVERIFIED, counterpart.status), key=verdicts.WORST_FIRST.index)
+    reason = layer.reason or (counterpart.sentence if status is LayerStatus.UNVERIFIED else "")
+    return replace(layer, status=status, reason=reason, findings=findings, counterpart=counterpart)
+
+
+def _findings(export: Export, layers: Sequence[LayerReport], lost: Sequence[str]) -> list[Finding]:
+    """Return what is to be said of the export as a whole: BN410 and BN411."""
+    if not export.same:
+        message = (
+            f"{printable(export.path)} is not the same model: none of the {len(layers)} batch norms is in it, and its "
+            "weights have nothing in common with what they should be"
+        )
+        return [Finding("BN410", Severity.ERROR, message, {}, "hold the model against an export of its own")]
+    if lost:
+        message = f"the export has no output that could be the model's output {' and '.join(lost)}"
+        hint = "see the layers, and what comes behind the last one"
+        return [Finding("BN411", Severity.ERROR, message, {"outputs": list(lost)}, hint)]
+    wrong = [one for one in export.outputs if not one.agrees]
+    if not wrong:
+        return []
+    ratio = wrong[0].ratio
+    message = f"the {wrong[0].observed} of the export is not that of the model"
+    message += "" if ratio is None else f", {ratio:.3g} times what rounding allows"
+    right = all(one.counterpart is not None and one.counterpart.status is LayerStatus.VERIFIED for one in layers)
+    hint = "every batch norm is right: look at what comes behind the last one" if right else "see the layers"
+    return [Finding("BN411", Severity.ERROR, message, {"ratio": ratio}, hint)]

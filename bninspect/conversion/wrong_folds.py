@@ -1,0 +1,120 @@
+"""What converters do wrong when they fold a batch norm, each as the weights and bias that would come of it.
+
+A hypothesis counts only if all weights and all of the bias are within its own bound. Every one of these has been seen
+in a published converter or export; the sources are beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bninspect.arithmetic.formula import Float64
+from bninspect.conversion import folding
+from bninspect.conversion.folding import Affine, Folded
+from bninspect.records.graph import Kernel
+
+
+@dataclass(frozen=True, eq=False)
+class Hypothesis:
+    """One way to get a fold wrong."""
+
+    name: str
+    sentence: str
+    folded: Folded
+
+
+_BIASES = {
+    "bias-dropped": "the bias of the operation before it was dropped: bias = beta - mean*a",
+    "bias-not-scaled": "the bias of the operation before it was added without being scaled: bias = b + beta - mean*a",
+    "shift-not-folded": "only the scale was folded: bias = b*a, without beta and mean",
+    "bias-not-folded": "the bias was left as it was: the weights are scaled, the bias is not folded",
+    "mean-ignored": "the moving mean was ignored: bias = b*a + beta",
+    "beta-ignored": "beta was ignored: bias = (b - mean)*a",
+    "mean-not-scaled": "the moving mean was not scaled: bias = b*a - mean + beta",
+    "mean-added": "the moving mean was added instead of subtracted: bias = (b + mean)*a + beta",
+}
+_WEIGHTS = {
+    "weights-not-scaled": "the bias was folded and the weights were not scaled",
+    "wrong-axis": "the scale was applied along the inputs of the weights instead of their outputs",
+    "group-order": "the scale was applied to the outputs in the order of another grouping",
+    "folded-twice": "it was folded twice: the weights hold the square of its scale",
+}
+
+
+def hypotheses(kernel: Kernel, norm: Affine) -> Iterator[Hypothesis]:
+    """Yield every way to get the fold of `norm` into the operation in front of it wrong, single deviations first."""
+    right = folding.behind(folding.plain(kernel), norm)
+    biases = dict(_biases(kernel, norm, right))
+    for name, bias in biases.items():
+        yield Hypothesis(name, _BIASES[name], replace(right, bias=bias))
+    weights = dict(_weights(kernel, norm, right))
+    for name, folded in weights.items():
+        yield Hypothesis(name.partition(" ")[0], _WEIGHTS[name.partition(" ")[0]], folded)
+        for other, bias in biases.items():
+            both = f"{name.partition(' ')[0]} + {other}"
+            sentence = f"{_WEIGHTS[name.partition(' ')[0]]}; {_BIASES[other]}"
+            yield Hypothesis(both, sentence, replace(folded, bias=bias, bias_bound=right.bias_bound))
+
+
+def _biases(kernel: Kernel, norm: Affine, right: Folded) -> Iterator[tuple[str, Float64]]:
+    b, a, mean, beta = folding.zero_bias(kernel), norm.scale, norm.mean, norm.beta
+    with np.errstate(all="ignore"):
+        every = {
+            "bias-dropped": beta - mean * a,
+            "bias-not-scaled": b + beta - mean * a,
+            "shift-not-folded": b * a,
+            "bias-not-folded": b,
+            "mean-ignored": b * a + beta,
+            "beta-ignored": (b - mean) * a,
+            "mean-not-scaled": b * a - mean + beta,
+            "mean-added": (b + mean) * a + beta,
+        }
+    for name, bias in every.items():
+        # What comes to the same as the right bias here explains nothing.
+        if not folding.fits(bias, right.bias, right.bias_bound):
+            yield name, bias
+
+
+def _weights(kernel: Kernel, norm: Affine, right: Folded) -> Iterator[tuple[str, Folded]]:
+    plain = folding.plain(kernel)
+    outputs, inputs = kernel.outputs, kernel.weights.shape[1]
+    yield "weights-not-scaled", replace(right, weights=plain.weights, weight_bound=plain.weight_bound)
+    twice = folding.behind(right, norm)
+    yield "folded-twice", twice
+    with np.errstate(all="ignore"):
+        yield "folded-twice bias", replace(right, weights=twice.weights, weight_bound=twice.weight_bound)
+        if kernel.groups == 1 and inputs == outputs > 1:
+            # A square kernel hides a wrong axis: every shape is right.
+            along = norm.scale[:, np.newaxis]
+            yield "wrong-axis", _reweighted(kernel, right, along)
+        for place, order in enumerate(_orders(outputs, kernel.groups)):
+            scale = norm.scale[order]
+            yield f"group-order {place}", _reweighted(kernel, right, scale)
+            moved = Affine(scale, norm.shift[order], norm.mean[order], norm.beta[order])
+            yield f"group-order {place} all", folding.behind(plain, moved)
+
+
+def _reweighted(kernel: Kernel, right: Folded, scale: Float64) -> Folded:
+    weights = kernel.weights.astype(np.float64) * scale
+    bound = 16 * folding.U * np.abs(weights) + np.abs(right.weight_bound).min()
+    return replace(right, weights=weights, weight_bound=bound)
+
+
+def _orders(outputs: int, groups: int) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """Yield the orders that come of taking groups and channels in each other's place.
+
+    A transposed convolution of torch stores (inputs, outputs per group), so that a scale along the stored axis is that
+    of the first group for all of them; a depthwise one of TensorFlow has (inputs, multiplier) where others have
+    (multiplier, inputs). Seen in coremltools' and in torch's fusion of grouped transposed convolutions.
+    """
+    if groups <= 1 or outputs % groups:
+        return
+    each = outputs // groups
+    channel = np.arange(outputs)
+    swapped = channel.reshape(groups, each).T.reshape(-1)
+    for order in (channel % each, swapped, np.argsort(swapped)):
+        if not np.array_equal(order, channel):
+            yield order

@@ -1,0 +1,64 @@
+"""The ONNX file: a protocol buffer without any signature."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile, UnsafeFile
+from bninspect.formats.encodings.npy import LARGEST
+from bninspect.formats.format import Format
+from bninspect.formats.onnx import graph as operations
+from bninspect.formats.onnx import model, norms, tensor
+from bninspect.records import Checkpoint
+from bninspect.records.graph import Network
+
+NAME = "onnx"
+_EMPTY = "no BatchNormalization, nor Mul and Add per channel: verify MODEL --against finds those that are folded"
+
+# Writers put the IR version first, then one of the other fields of ModelProto. Version 1 was never released.
+_BEGINNING = re.compile(rb"\x08[\x02-\x1f](?:[\x12\x1a\x22\x32\x3a\x42\x72\xca]|\x28[\x00-\xff])", re.DOTALL)
+
+
+def _matches(_path: Path, head: bytes) -> bool:
+    return _BEGINNING.match(head) is not None
+
+
+def _read(path: Path) -> Checkpoint:
+    stored = parsed(path)
+    for graph in stored.graphs:
+        for one in graph.initializers.values():
+            # The runtime will read all of them, so all of them must be where they may be.
+            if one.integer(14) == 1:
+                tensor.reference(one, path)
+    found = norms.find(stored, path)
+    notes = []
+    hidden = sum(node.op == "BatchNormalization" for node in stored.functions)
+    if hidden:
+        notes.append(f"{hidden} BatchNormalization in functions, which are not read")
+    layers = tuple(one.layer for one in found)
+    return Checkpoint(str(path), NAME, stored.writer, layers, tuple(notes), empty=_EMPTY)
+
+
+def read_network(path: Path) -> Network:
+    """Return what the main graph of a file computes. Raises as reading it."""
+    return operations.read(parsed(path), path)
+
+
+def parsed(path: Path) -> model.Model:
+    """Return the model in a file. Raises as reading it."""
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise LimitExceeded(f"{path} is too large", why=f"{size} bytes, at most {LARGEST} are read")
+        found = model.parse(path.read_bytes())
+    except OSError as error:
+        raise UnreadableFile(f"{path} cannot be read", why=error.strerror or str(error)) from error
+    except (DamagedFile, UnsafeFile) as error:
+        raise type(error)(f"{path} is damaged", why=f"{error.what}: {error.why}", hint=error.hint) from error
+    if not found.graphs[0].nodes:
+        raise UnreadableFile(f"{path} is no ONNX model", why="its graph has no nodes")
+    return found
+
+
+FORMAT = Format(NAME, "ONNX (.onnx)", (".onnx",), _matches, _read, read_network)

@@ -1,0 +1,1 @@
+"""Nodes and functions, flattened into the graph that a signature computes."""

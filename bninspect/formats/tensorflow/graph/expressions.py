@@ -1,0 +1,273 @@
+"""What each tensor of a flat graph is as an expression over parameters, computed once, in the order of the graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from bninspect.formats.tensorflow import tensor
+from bninspect.formats.tensorflow.graph import algebra
+from bninspect.formats.tensorflow.graph.algebra import Leaf, Polynomial
+from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode, Tensor
+from bninspect.records import Array
+from bninspect.safe_text import printable
+
+# What changes no value of a parameter: where a cast does, comparing what was loaded with what is stored tells.
+_KEEPING = """
+Identity Cast Reshape Squeeze ExpandDims StopGradient PreventGradient Enter RefEnter RefIdentity Snapshot
+GuaranteeConst PlaceholderWithDefault EnsureShape BroadcastTo CheckNumerics CheckNumericsV2
+DisableCopyOnRead ReadVariableOp
+"""
+_VIEWS = frozenset(_KEEPING.split())
+_VARIABLES = frozenset(("VarHandleOp", "VariableV2", "Variable"))
+_ADDING = frozenset(("Add", "AddV2", "BiasAdd", "BiasAddV1"))
+_DIVIDING = frozenset(("RealDiv", "Div"))
+_ARITHMETIC = _ADDING | _DIVIDING | {"Sub", "Mul", "Neg"}
+_MOST_CONSTANT = 1 << 20
+"""Elements of a constant that may be looked at."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A node that maps data as `slope * data + intercept`, both expressions over parameters."""
+
+    node: str
+    source: Tensor
+    slope: Polynomial
+    intercept: Polynomial
+
+
+class Expressions:
+    """The expressions of a flat graph. Raises DamagedFile for a damaged constant."""
+
+    def __init__(self, graph: FlatGraph) -> None:
+        self._graph = graph
+        self._polynomials: dict[str, Polynomial] = {}
+        self._steps: dict[str, Step] = {}
+        self._uses: Counter[str] = Counter()
+        self._users: dict[str, list[FlatNode]] = {}
+        for node in graph.nodes.values():
+            for source, _ in node.inputs:
+                self._uses[source] += 1
+                self._users.setdefault(source, []).append(node)
+            self._enter(node)
+
+    def leaf(self, one: Tensor) -> Leaf | None:
+        """Return the parameter that a tensor is, `None` if it is none."""
+        polynomial = self._of(one)
+        return None if polynomial is None else algebra.single(polynomial)
+
+    def step(self, name: str) -> Step | None:
+        """Return what a node does to data, `None` if it is no affine map of it."""
+        return self._steps.get(name)
+
+    def uses(self, name: str) -> int:
+        """Return how many inputs a node feeds."""
+        return self._uses[name]
+
+    def composed(self, slope: Polynomial, intercept: Polynomial, first: Step) -> tuple[Polynomial, Polynomial] | None:
+        """Return slope and intercept of an affine map after a step; `None` if they grow beyond any batch norm."""
+        scaled, shifted = algebra.multiply(slope, first.slope), algebra.multiply(slope, first.intercept)
+        total = None if shifted is None else algebra.add(shifted, intercept)
+        return None if scaled is None or total is None else (scaled, total)
+
+    def is_named(self, leaf: Leaf) -> bool:
+        """Return whether a parameter is a variable, or a constant that somebody named: none that an API filled in."""
+        nodes = [self._graph.nodes[name] for name in leaf.sources]
+        return all(node.op in _VARIABLES or not is_filled_in(node.node.name) for node in nodes)
+
+    def is_constant(self, polynomial: Polynomial) -> bool:
+        """Return whether an expression is one constant of the graph."""
+        leaf = algebra.single(polynomial)
+        return leaf is not None and all(self._graph.nodes[name].op == "Const" for name in leaf.sources)
+
+    def batch_variance(self, one: Tensor) -> tuple[Tensor, float] | None:
+        """Return x and epsilon if a tensor is variance(x) + epsilon over axes that include the batch."""
+        node = self._graph.nodes[one[0]]
+        epsilon = 0.0
+        if node.op in _ADDING and len(node.inputs) == 2:
+            numbers = [self._number(source) for source in node.inputs]
+            if (numbers[0] is None) == (numbers[1] is None):
+                return None
+            epsilon = next(number for number in numbers if number is not None)
+            node = self._graph.nodes[node.inputs[0 if numbers[0] is None else 1][0]]
+        node = self._behind_views(node)
+        if node.op == "Sub" and node.inputs:  # E[x^2] - E[x]^2
+            node = self._behind_views(self._graph.nodes[node.inputs[0][0]])
+        if node.op != "Mean" or len(node.inputs) < 2:
+            return None
+        axes = self._integers(node.inputs[1])
+        squares = self._behind_views(self._graph.nodes[node.inputs[0][0]])
+        if axes is None or 0 not in axes or squares.op not in ("SquaredDifference", "Square", "Mul"):
+            return None
+        return squares.inputs[0], epsilon
+
+    def following(self, name: str) -> Mapping[str, Leaf]:
+        """Return gamma and beta, as far as they are found in the few operations after a root."""
+        found: dict[str, Leaf] = {}
+        level = [name]
+        for _ in range(6):
+            users = [user for one in level for user in self._users.get(one, ()) if user.op in _ARITHMETIC]
+            for user in users:
+                leaves = [leaf for source in user.inputs if (leaf := self.leaf(source)) and self.is_named(leaf)]
+                parameter = "gamma" if user.op in ("Mul", *_DIVIDING) else "beta"
+                if leaves:
+                    found.setdefault(parameter, leaves[0])
+            level = list(dict.fromkeys(user.name for user in users))
+        return found
+
+    def _enter(self, node: FlatNode) -> None:
+        polynomial = self._basic(node)
+        if polynomial is None and node.op in _ARITHMETIC and 0 < len(node.inputs) <= 2:
+            polynomial = self._arithmetic(node)
+        if polynomial is not None:
+            self._polynomials[node.name] = polynomial
+
+    def _of(self, one: Tensor) -> Polynomial | None:
+        return self._polynomials.get(one[0]) if one[1] == 0 else None
+
+    def _basic(self, node: FlatNode) -> Polynomial | None:
+        if node.op in _VARIABLES:
+            return algebra.parameter(Leaf((node.name,), (node.name, 0)))
+        if node.op == "Const":
+            return self._constant(node)
+        if node.op in _VIEWS and node.inputs:
+            return self._viewed(node)
+        if node.op in ("Rsqrt", "Sqrt", "Pow", "Reciprocal", "Inv") and node.inputs:
+            return self._power(node)
+        if node.op == "ConcatV2":
+            return self._joined(node)
+        if node.op == "Fill" and len(node.inputs) == 2 and self._number(node.inputs[1]) is not None:
+            return algebra.parameter(Leaf((node.name,), (node.name, 0)))
+        return None
+
+    def _constant(self, node: FlatNode) -> Polynomial | None:
+        proto = node.node.attribute("value").message(8)
+        if not tensor.float_name(proto.integer(1)):
+            return None
+        shape = tensor.shape_of(proto.message(2))
+        if shape == ():
+            return algebra.number(float(tensor.value(proto, printable(node.name))))
+        return algebra.parameter(Leaf((node.name,), (node.name, 0)))
+
+    def _viewed(self, node: FlatNode) -> Polynomial | None:
+        polynomial = self._of(node.inputs[0])
+        leaf = None if polynomial is None else algebra.single(polynomial)
+        if leaf is None:
+            return polynomial
+        shape, at = leaf.shape, leaf.tensor
+        if node.op == "ReadVariableOp" or (node.op == "Identity" and at == node.inputs[0] == (leaf.sources[0], 0)):
+            at = (node.name, 0)  # A handle or reference is no value yet.
+        if node.op == "Reshape" and len(node.inputs) > 1:
+            lengths = self._integers(node.inputs[1])
+            shape = tuple(lengths) if lengths and min(lengths) >= 0 else shape
+        return algebra.parameter(Leaf(leaf.sources, at, shape))
+
+    def _joined(self, node: FlatNode) -> Polynomial | None:
+        leaves = [self.leaf(one) for one in node.inputs[:-1]]
+        if not leaves or any(leaf is None for leaf in leaves):
+            return None
+        sources = tuple(source for leaf in leaves if leaf is not None for source in leaf.sources)
+        if not all(self._graph.nodes[name].op in _VARIABLES for name in sources):
+            return None
+        return algebra.parameter(Leaf(sources, (node.name, 0)))
+
+    def _power(self, node: FlatNode) -> Polynomial | None:
+        polynomial = self._of(node.inputs[0])
+        if polynomial is None:
+            return None
+        match node.op:
+            case "Rsqrt":
+                return algebra.root(polynomial, -1)
+            case "Sqrt":
+                return algebra.root(polynomial, 1)
+            case "Pow":
+                exponent = self._number(node.inputs[1]) if len(node.inputs) > 1 else None
+                return algebra.root(polynomial, round(2 * exponent)) if exponent in (0.5, -0.5) else None
+        return algebra.invert(polynomial)
+
+    def _arithmetic(self, node: FlatNode) -> Polynomial | None:
+        """Return the expression of a node whose inputs all are ones; keep the step of a node that has one of data."""
+        sides = [self._of(one) for one in node.inputs]
+        if node.op == "Neg":
+            if sides[0] is not None:
+                return algebra.negate(sides[0])
+            self._keep(node, 0, algebra.number(-1.0), algebra.number(0.0))
+            return None
+        if len(sides) != 2:
+            return None
+        left, right = sides
+        if left is not None and right is not None:
+            return _combined(node.op, left, right)
+        if left is not None or right is not None:
+            data = 0 if left is None else 1
+            given = right if left is None else left
+            assert given is not None  # noqa: S101 - narrows the type: one of them is there
+            self._keep(node, data, *_mapping(node.op, data, given))
+        return None
+
+    def _keep(self, node: FlatNode, data: int, slope: Polynomial | None, intercept: Polynomial) -> None:
+        if slope is not None:
+            self._steps[node.name] = Step(node.name, node.inputs[data], slope, intercept)
+
+    def _behind_views(self, node: FlatNode) -> FlatNode:
+        for _ in range(8):
+            if node.op not in _VIEWS or not node.inputs:
+                break
+            node = self._graph.nodes[node.inputs[0][0]]
+        return node
+
+    def _number(self, one: Tensor) -> float | None:
+        polynomial = self._of(one)
+        if polynomial is None or any(monomial != algebra.ONE for monomial in polynomial):
+            return None
+        return polynomial.get(algebra.ONE, 0.0)
+
+    def _integers(self, one: Tensor) -> list[int] | None:
+        """Return the whole numbers of a constant, for shapes and axes."""
+        node = self._behind_views(self._graph.nodes[one[0]])
+        if node.op != "Const":
+            return None
+        values = self.constant(node)
+        return [int(value) for value in values.ravel()] if values is not None and values.dtype.kind == "i" else None
+
+    @staticmethod
+    def constant(node: FlatNode) -> Array | None:
+        """Return the value of a constant, `None` if it is no parameter's size."""
+        proto = node.node.attribute("value").message(8)
+        shape = tensor.shape_of(proto.message(2))
+        if shape is None or None in shape or np.prod([float(n or 0) for n in shape]) > _MOST_CONSTANT:
+            return None
+        return tensor.value(proto, printable(node.name))
+
+
+def is_filled_in(name: str) -> bool:
+    """Return whether a constant has a name that TensorFlow gave it, such as `bn/Const_1`."""
+    last = name.rpartition("/")[2].lower().rstrip("0123456789").rstrip("_")
+    return last in ("const", "ones", "ones_like", "zeros", "zeros_like", "fill")
+
+
+def _combined(op: str, left: Polynomial, right: Polynomial) -> Polynomial | None:
+    if op in _ADDING:
+        return algebra.add(left, right)
+    if op == "Sub":
+        return algebra.add(left, algebra.negate(right))
+    if op == "Mul":
+        return algebra.multiply(left, right)
+    inverse = algebra.invert(right)
+    return None if inverse is None else algebra.multiply(left, inverse)
+
+
+def _mapping(op: str, data: int, given: Polynomial) -> tuple[Polynomial | None, Polynomial]:
+    """Return slope and intercept of an operation on data and an expression; `data` is the position of the data."""
+    one, none = algebra.number(1.0), algebra.number(0.0)
+    if op in _ADDING:
+        return one, given
+    if op == "Sub":
+        return (one, algebra.negate(given)) if data == 0 else (algebra.number(-1.0), given)
+    if op == "Mul":
+        return given, none
+    return (algebra.invert(given) if data == 0 else None), none

@@ -1,0 +1,1 @@
+"""Where in a graph of TensorFlow are batch norms."""

@@ -1,0 +1,162 @@
+"""What a signature of a SavedModel, or a frozen graph, computes: its linear operations with their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from bninspect.errors import UnreadableFile
+from bninspect.formats.tensorflow import frozen, model, saved_model
+from bninspect.formats.tensorflow.checkpoint_v2 import Bundle
+from bninspect.formats.tensorflow.graph.expressions import Expressions
+from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode, Tensor
+from bninspect.formats.tensorflow.model import Model
+from bninspect.formats.tensorflow.norms.layers import Searched
+from bninspect.formats.tensorflow.norms.site import Site
+from bninspect.formats.tensorflow.variables import Variables, restored_by
+from bninspect.records import Array
+from bninspect.records import graph as network
+from bninspect.records.graph import Kernel, Network, Node, Value
+
+_WEIGHTS = {
+    "Conv1D": 1,
+    "Conv2D": 1,
+    "Conv3D": 1,
+    "DepthwiseConv2dNative": 1,
+    "Conv2DBackpropInput": 1,
+    "Conv3DBackpropInputV2": 1,
+    "MatMul": 1,
+}
+_DATA = {"Conv2DBackpropInput": 2, "Conv3DBackpropInputV2": 2}
+"""Place of what flows, where it is not the first input."""
+_BIASES = frozenset(("BiasAdd", "BiasAddV1", "Add", "AddV2"))
+_PASSING = {
+    **dict.fromkeys(("Identity", "StopGradient", "PreventGradient", "CheckNumerics", "EnsureShape"), "identity"),
+    **dict.fromkeys(("Reshape", "Squeeze", "ExpandDims"), "reshape"),
+    "Transpose": "transpose",
+    "Cast": "cast",
+}
+
+
+def read_network(path: Path, signature: str | None = None, tag: str | None = None) -> Network:
+    """Return what a signature of a SavedModel computes, or all of a frozen graph.
+
+    Raises:
+        UnreadableFile: the file is damaged.
+        UsageError: there is no such signature or tag.
+    """
+    if not path.is_dir() and path.name != saved_model.GRAPH:
+        opened = frozen.open_frozen(path)
+        return _network(opened, Variables({}, None), signature)
+    with _stored(path, tag) as (found, variables):
+        return _network(found, variables, signature)
+
+
+@contextmanager
+def _stored(path: Path, tag: str | None) -> Iterator[tuple[Model, Variables]]:
+    prefix = saved_model.folder_of(path) / "variables" / "variables"
+    with saved_model.open_saved_model(path, tag) as opened:
+        restored = restored_by(opened.meta.graph, opened.meta.restore)
+        if not prefix.with_name("variables.index").is_file():
+            yield opened.model, Variables(restored, None)
+            return
+        with Bundle(prefix) as bundle:
+            yield opened.model, Variables(restored, bundle)
+
+
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    graph: FlatGraph
+    expressions: Expressions
+    variables: Variables
+
+    def constant(self, one: Tensor) -> Array | None:
+        """Return the values of a parameter; None for what is computed from data, or not stored."""
+        leaf = self.expressions.leaf(one)
+        if leaf is None:
+            return None
+        try:
+            return self.variables.value(self.graph, leaf)
+        except UnreadableFile:
+            return None  # of a type that no weight has
+
+
+def _network(found: Model, variables: Variables, signature: str | None) -> Network:
+    searched = model.chosen(found, signature)
+    reading = _Reading(searched.graph, Expressions(searched.graph), variables)
+    sites = _sites(found, searched)
+    inside = {name for _, site in sites.values() for name in site.nodes}
+    nodes: list[Node] = []
+    for flat in searched.graph.nodes.values():
+        if flat.name in sites:
+            layer, site = sites[flat.name]
+            nodes.append(Node(layer, network.BATCH_NORM, (_name(site.x),), (_name(site.y),), layer=layer))
+        elif flat.name not in inside and flat.inputs:
+            nodes.append(_node(flat, reading))
+    outputs = tuple(Value(_name(one), (), "float32") for one in searched.graph.outputs)
+    return Network((), outputs, tuple(_with_biases(nodes, reading)))
+
+
+def _sites(found: Model, searched: Searched) -> Mapping[str, tuple[str, Site]]:
+    """Return layer and site by the flat node that returns the site's y."""
+    return {site.y[0]: (one.layer.name, site) for one in found.layers for site in one.sites.get(searched.signature, ())}
+
+
+def _name(one: Tensor) -> str:
+    return f"{one[0]}:{one[1]}"
+
+
+def _node(flat: FlatNode, reading: _Reading) -> Node:
+    kernel, kind = _kernel(flat, reading)
+    taken = [flat.inputs[_DATA.get(flat.op, 0)]] if kernel is not None else list(flat.inputs)
+    if flat.op in _PASSING:
+        taken = taken[:1]
+    outputs = tuple(f"{flat.name}:{place}" for place in range(3))
+    operation = kind or _PASSING.get(flat.op, flat.op.lower())
+    padded = flat.node.text("padding") in {"SAME", "EXPLICIT"}
+    return Node(flat.name, operation, tuple(map(_name, taken)), outputs, kernel, padded=padded)
+
+
+def _kernel(flat: FlatNode, reading: _Reading) -> tuple[Kernel | None, str]:
+    """Return the constants of a linear operation in our order and what kind it is; (None, "") for everything else."""
+    place = _WEIGHTS.get(flat.op)
+    stored = None if place is None or place >= len(flat.inputs) else reading.constant(flat.inputs[place])
+    if stored is None or stored.ndim < 2 or stored.dtype.kind != "f":
+        return None, ""
+    if flat.op == "MatMul":
+        if flat.node.flag("transpose_a", default=False):
+            return None, ""
+        weights = stored.T if flat.node.flag("transpose_b", default=False) else stored
+        return Kernel(network.dense(weights)), network.DENSE
+    inputs, outputs = stored.shape[-2:]
+    if flat.op == "DepthwiseConv2dNative":  # (height, width, inputs, multiplier)
+        return Kernel(stored.reshape(-1, 1, inputs * outputs), None, inputs), network.DEPTHWISE
+    if flat.op.endswith(("BackpropInput", "BackpropInputV2")):  # (places..., outputs, inputs)
+        return Kernel(np.swapaxes(stored, -1, -2).reshape(-1, outputs, inputs)), network.TRANSPOSED
+    return Kernel(stored.reshape(-1, inputs, outputs)), network.CONVOLUTION
+
+
+def _with_biases(nodes: list[Node], reading: _Reading) -> Iterator[Node]:
+    """Join each linear operation with the addition of a bias that alone reads its result."""
+    makers = {output: node for node in nodes for output in node.outputs[:1]}
+    joined: dict[str, Node] = {}
+    gone: set[str] = set()
+    for node in nodes:
+        flat = reading.graph.nodes.get(node.name)
+        if flat is None or flat.op not in _BIASES or len(flat.inputs) != 2:
+            continue
+        for x, other in (flat.inputs, flat.inputs[::-1]):
+            before = makers.get(_name(x))
+            if before is None or before.kernel is None or before.kernel.bias is not None:
+                continue
+            bias = reading.constant(other) if reading.expressions.uses(x[0]) == 1 else None
+            if bias is not None and bias.size == before.kernel.outputs == max(bias.shape, default=1):
+                kernel = replace(before.kernel, bias=bias.reshape(-1))
+                joined[before.name] = replace(before, kernel=kernel, outputs=node.outputs)
+                gone.add(node.name)
+                break
+    return (joined.get(node.name, node) for node in nodes if node.name not in gone)

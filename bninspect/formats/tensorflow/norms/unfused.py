@@ -1,0 +1,122 @@
+"""Batch norms that are spelt out in single operations, in whatever order, by moving statistics or by the batch's."""
+
+from __future__ import annotations
+
+from bninspect.formats.tensorflow import tensor
+from bninspect.formats.tensorflow.graph import algebra
+from bninspect.formats.tensorflow.graph.algebra import Leaf
+from bninspect.formats.tensorflow.graph.expressions import Expressions, Step
+from bninspect.formats.tensorflow.graph.flatten import FlatNode
+from bninspect.formats.tensorflow.norms.site import Site, axes_of, shortest
+from bninspect.records import Form, Statistics
+
+_LONGEST = 6
+
+
+def spelt_out(node: FlatNode, expressions: Expressions, sites: list[Site]) -> Site | None:
+    """Return the batch norm that ends at a node; one that it completes, by a gamma or beta, is taken from `sites`."""
+    steps: list[Step] = []
+    slope, intercept = algebra.number(1.0), algebra.number(0.0)
+    name = node.name
+    while len(steps) < _LONGEST and (step := expressions.step(name)) is not None:
+        composed = expressions.composed(slope, intercept, step)
+        if composed is None:
+            return None
+        slope, intercept = composed
+        steps.insert(0, step)
+        found = algebra.normalisation(slope, intercept)
+        if found is not None:
+            begun = _completed(steps, found, expressions, sites)
+            if begun is None and _is_closed(steps, sites):
+                return None
+            if begun is not None:
+                sites.remove(begun)
+            return _site(node, steps, found)
+        name = step.source[0]
+    return None
+
+
+def _completed(
+    steps: list[Step], found: algebra.Normalisation, expressions: Expressions, sites: list[Site]
+) -> Site | None:
+    """Return the site that ends along these steps and that they complete.
+
+    What is added to a batch norm that already has its shift is its beta only if that is kept beside its mean.
+    """
+    for site in sites:
+        ends = [position for position, step in enumerate(steps) if step.node == site.nodes[-1]]
+        if ends and site.x == steps[0].source:
+            own = site.form is not Form.AFFINE or (found.beta is not None and _are_together(found.mean, found.beta))
+            return site if own and all(expressions.uses(step.node) == 1 for step in steps[ends[0] : -1]) else None
+    return None
+
+
+def _are_together(one: Leaf, other: Leaf) -> bool:
+    scope = one.sources[0].rpartition("/")[0]
+    return scope != "" and scope == other.sources[0].rpartition("/")[0]
+
+
+def _is_closed(steps: list[Step], sites: list[Site]) -> bool:
+    """Return whether a finished batch norm lies within: what follows it is another layer's bias."""
+    inner = {step.node for step in steps[:-1]}
+    return any(site.nodes[-1] in inner for site in sites)
+
+
+def _site(node: FlatNode, steps: list[Step], found: algebra.Normalisation) -> Site:
+    leaves = {
+        "gamma": found.gamma,
+        "beta": found.beta,
+        "moving_mean": found.mean,
+        "moving_variance": found.variance,
+    }
+    dtype = tensor.float_name(node.node.dtype("T")) or "float32"
+    return Site(
+        name=node.node.name,
+        nodes=tuple(step.node for step in steps),
+        x=steps[0].source,
+        y=(node.name, 0),
+        parameters={name: leaf for name, leaf in leaves.items() if leaf is not None},
+        epsilon=shortest(found.epsilon) if dtype != "float64" else found.epsilon,
+        axis=_axis(found),
+        form=_form(steps, found),
+        output=dtype,
+        arithmetic=dtype,
+    )
+
+
+def _form(steps: list[Step], found: algebra.Normalisation) -> Form:
+    if algebra.single(algebra.negate(steps[0].intercept)) == found.mean and steps[0].slope == algebra.number(1.0):
+        return Form.CENTRED
+    # One multiplication and one addition: the shift was computed on its own.
+    return Form.AFFINE if len(steps) == 2 else Form.UNKNOWN
+
+
+def _axis(found: algebra.Normalisation) -> tuple[int, ...] | None:
+    """Return the axes that the statistics were shaped for, if they were."""
+    shape = found.variance.shape or found.mean.shape
+    if shape is None or len(shape) < 2:
+        return None
+    return axes_of(shape)
+
+
+def by_batch(node: FlatNode, expressions: Expressions) -> Site | None:
+    """Return the batch norm, by the statistics of its batch, that begins at this square root."""
+    if node.op not in ("Rsqrt", "Sqrt") or not node.inputs:
+        return None
+    moment = expressions.batch_variance(node.inputs[0])
+    if moment is None:
+        return None
+    x, epsilon = moment
+    leaves = expressions.following(node.name)
+    if not leaves:
+        return None
+    return Site(
+        name=node.node.name,
+        nodes=(node.name,),
+        x=x,
+        y=(node.name, 0),
+        parameters=leaves,
+        epsilon=shortest(epsilon),
+        axis=None,
+        statistics=Statistics.BATCH,
+    )

@@ -1,0 +1,65 @@
+"""The zip that torch.save, torch.jit.save and torch.export.save write: which of the three it is, what it holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from bninspect.errors import UnreadableFile
+from bninspect.formats.containers.zip_archive import Archive, open_archive
+from bninspect.formats.format import Format
+from bninspect.formats.torch import exported_program, script, state_dict
+from bninspect.records import Checkpoint
+from bninspect.records.graph import Network
+
+T = TypeVar("T")
+
+# The name of the first member: torch puts everything into a folder named after the file.
+_BEGINNING = re.compile(
+    rb"PK\x03\x04.{26}[^/]{1,255}/(data\.pkl|data/|\.format_version|byteorder|archive_format|models/|version)",
+    re.DOTALL,
+)
+
+
+def _matches(_path: Path, head: bytes) -> bool:
+    return _BEGINNING.match(head) is not None
+
+
+def _read(path: Path) -> Checkpoint:
+    return _opened(path, {"export": exported_program.read, "script": script.read, "pickle": state_dict.read})
+
+
+def read_network(path: Path) -> Network:
+    """Return what a torch.export file computes. Raises as reading it; UnreadableFile for a file without a graph."""
+    return _opened(path, {"export": exported_program.read_network})
+
+
+def read_calls(path: Path) -> tuple[exported_program.Call, ...]:
+    """Return where the batch norms of a torch.export file are called. Raises as reading it."""
+    return _opened(path, {"export": exported_program.read_calls})
+
+
+def _opened(path: Path, kinds: dict[str, Callable[[Archive, str], T]]) -> T:
+    with open_archive(path) as archive:
+        kind, folder = _kind(archive)
+        if kind not in kinds:
+            raise UnreadableFile(f"{path} holds no graph", why="it is a state_dict or TorchScript")
+        return kinds[kind](archive, folder)
+
+
+def _kind(archive: Archive) -> tuple[str, str]:
+    """Return what the zip is, and the folder in it, with its slash."""
+    names = archive.names()
+    folder = names[0].partition("/")[0] + "/"
+    if f"{folder}archive_format" in names or f"{folder}models/model.json" in names:
+        return "export", folder
+    if f"{folder}data.pkl" not in names:
+        raise UnreadableFile(f"{archive.label} is no PyTorch file", why=f"it has no member {folder}data.pkl")
+    return ("script" if any(name.startswith(f"{folder}code/") for name in names) else "pickle"), folder
+
+
+FORMAT = Format(
+    "torch", "PyTorch state_dict, TorchScript, torch.export", (".pt", ".pth", ".pt2"), _matches, _read, read_network
+)

@@ -1,0 +1,190 @@
+"""What is worse than it was: a report judged against an earlier one of the same models.
+
+What was so already is known and does not fail: findings of the same rule in the same layer and channels, mismatches
+that are not much further off, layers that nothing vouched for then either. A model that cannot be read or run is an
+error whatever the baseline says: nothing is known of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Any
+
+from bninspect.jobs import gather
+from bninspect.records import (
+    Comparison,
+    Finding,
+    LayerReport,
+    LayerStatus,
+    ModelReport,
+    Problem,
+    Report,
+    Severity,
+    Status,
+    verdict,
+)
+from bninspect.settings import Settings
+from bninspect.verdicts import selection
+
+KNOWN = "in the baseline"
+WORSE = 2.0
+"""A known mismatch is worse if its error grew by more than this factor: other kernels and inputs change it a little."""
+
+
+def judged(model: ModelReport, earlier: Report, settings: Settings) -> ModelReport:
+    """Return the report of a model in which only what is worse than in an earlier report fails, or what is gone.
+
+    The earlier report of a model is the one with the same path, else with the same content, else the only one with
+    the same file name. A model that has none is judged as if there were no baseline.
+    """
+    before = _counterpart(model, earlier.models)
+    if before is None or before.error or model.error:
+        return model
+    old = {layer.name: layer for layer in before.layers if selection.wanted(layer.name, settings)}
+    layers = [_layer(layer, old.pop(layer.name)) if layer.name in old else layer for layer in model.layers]
+    layers.extend(map(_gone, old.values()))
+    worse = _any_worse(_outputs(model), _outputs(before))
+    findings = model.findings if worse else _known(model.findings, before.findings)
+    status = verdict.model_status(layers, findings, settings.fail_on)
+    return replace(model, layers=tuple(layers), findings=findings, status=status)
+
+
+def gone(earlier: Report, models: Iterable[ModelReport], searched: Sequence[str]) -> list[ModelReport]:
+    """Return an error for each model of the earlier report that a search of the same place no longer finds.
+
+    Args:
+        earlier: the baseline.
+        models: what was found now.
+        searched: folders and patterns that were searched; what was not looked for is not missed.
+    """
+    here = {model.path for model in models}
+    missing = [model.path for model in earlier.models if model.path not in here]
+    return [_missing(path) for path in missing if any(gather.covers(place, path) for place in searched)]
+
+
+def _missing(path: str) -> ModelReport:
+    problem = Problem(
+        kind="UnreadableFile",
+        what="this model is gone",
+        why="it is in the baseline, and the search has not found it",
+        hint="if that is meant, write a new baseline: --write-baseline FILE",
+        exit_code=3,
+    )
+    return ModelReport(path, None, 0, "", "", Status.ERROR, error=problem)
+
+
+def _counterpart(model: ModelReport, candidates: Sequence[ModelReport]) -> ModelReport | None:
+    namesakes = [one for one in candidates if PurePath(one.path).name == PurePath(model.path).name]
+    return (
+        next((one for one in candidates if one.path == model.path), None)
+        or next((one for one in candidates if one.sha256 == model.sha256 is not None), None)
+        or (namesakes[0] if len(namesakes) == 1 else None)
+    )
+
+
+def _layer(layer: LayerReport, before: LayerReport) -> LayerReport:
+    known = ""
+    if layer.status is before.status is LayerStatus.UNVERIFIED:
+        known = f"unverified {KNOWN} too"
+    elif layer.status is before.status is LayerStatus.MISMATCH:
+        if _worse(layer, before):
+            return layer  # with all its findings: they say how
+        known = f"a mismatch {KNOWN} too, and no further off"
+    return replace(layer, known=known, findings=_known(layer.findings, before.findings))
+
+
+def _worse(layer: LayerReport, before: LayerReport) -> bool:
+    """Return whether a layer is further off than it was, in its own runtime or in the export of its model."""
+    statuses = zip(_statuses(layer), _statuses(before), strict=True)
+    if any(now is not LayerStatus.VERIFIED and now is not then for now, then in statuses):
+        return True
+    return _any_worse(layer.comparisons, before.comparisons) or _any_worse(_in_export(layer), _in_export(before))
+
+
+def _statuses(layer: LayerReport) -> tuple[LayerStatus | None, LayerStatus | None]:
+    """Return the status of a layer in its own runtime, and in the export; without one it is verified there."""
+    found = layer.counterpart
+    return (layer.status, LayerStatus.VERIFIED) if found is None else (found.own, found.status)
+
+
+def _in_export(layer: LayerReport) -> tuple[Comparison, ...]:
+    return layer.counterpart.comparisons if layer.counterpart else ()
+
+
+def _outputs(model: ModelReport) -> tuple[Comparison, ...]:
+    return model.against.outputs if model.against else ()
+
+
+def _any_worse(now: Sequence[Comparison], before: Sequence[Comparison]) -> bool:
+    old = dict(_numbered(before))
+    return any(_further(one, old.get(key)) for key, one in _numbered(now) if not one.agrees)
+
+
+def _numbered(comparisons: Iterable[Comparison]) -> Iterator[tuple[tuple[str, str, int], Comparison]]:
+    """Yield comparisons with what tells them apart: several outputs of a model are called the same."""
+    count: Counter[tuple[str, str]] = Counter()
+    for one in comparisons:
+        key = (one.observed, one.reference)
+        yield (*key, count[key]), one
+        count[key] += 1
+
+
+def _further(now: Comparison, before: Comparison | None) -> bool:
+    """Return whether a comparison that does not agree is further off than it was."""
+    if before is None or before.agrees:
+        return True
+    if before.ratio is None:
+        return False  # nothing is further off than what is not finite
+    return now.ratio is None or not now.ratio <= WORSE * before.ratio
+
+
+def _known(findings: tuple[Finding, ...], before: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    return tuple(
+        replace(one, ignored=KNOWN) if one.ignored is None and any(_covers(old, one) for old in before) else one
+        for one in findings
+    )
+
+
+def _covers(old: Finding, new: Finding) -> bool:
+    """Return whether a finding says no more than an old one: no greater severity, no further channel."""
+    ladder = list(Severity)
+    if old.rule != new.rule or ladder.index(new.severity) < ladder.index(old.severity):
+        return False
+    # Which channels a comparison lists depends on the input; how far they are off is judged by the comparison itself.
+    if "observed" in new.evidence:
+        return bool(old.evidence.get("observed") == new.evidence["observed"])
+    if old.evidence.get("outputs") != new.evidence.get("outputs"):
+        return False
+    listed, count = _channels(new)
+    known, most = _channels(old)
+    return count <= most and all(channel in known for channel in listed)
+
+
+def _channels(finding: Finding) -> tuple[list[Any], int]:
+    """Return the channels that a finding lists, the first ones, and how many it is about."""
+    listed = finding.evidence.get("channels")
+    channels = list(listed) if isinstance(listed, (list, tuple)) else []
+    count = finding.evidence.get("count")
+    return channels, count if isinstance(count, int) else len(channels)
+
+
+def _gone(layer: LayerReport) -> LayerReport:
+    """Return a layer of the baseline that the model no longer has, as one that nothing vouches for."""
+    reason = "this layer is gone: it is in the baseline, and the model no longer has it"
+    return LayerReport(
+        name=layer.name,
+        location=layer.location,
+        channels=layer.channels,
+        axis=layer.axis,
+        epsilon=layer.epsilon,
+        epsilon_source=layer.epsilon_source,
+        momentum=layer.momentum,
+        dtype=layer.dtype,
+        scale=layer.scale,
+        center=layer.center,
+        status=LayerStatus.UNVERIFIED,
+        reason=reason,
+    )

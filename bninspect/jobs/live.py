@@ -1,0 +1,178 @@
+"""A model that lives in this process: verified as the file that it becomes or, where that cannot be, here.
+
+Saving comes first, because what is verified then is what will be deployed: the framework loads it anew, in a process of
+its own that may crash. A model with classes or functions of one's own is run here instead, where these are known; so is
+one that cannot be saved. The report says why.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bninspect.errors import BninspectError, UsageError
+from bninspect.jobs import pipeline
+from bninspect.records import BatchNorm, Checkpoint, Report, Run, Verified, verdict
+from bninspect.safe_text import printable
+from bninspect.settings import Settings
+from bninspect.verdicts import selection
+
+if TYPE_CHECKING:
+    from bninspect.runtimes.keras.matching import Loaded
+
+_PACKAGES = ("keras", "tf_keras")
+_NAMELESS = " ''"
+
+
+def verify(model: Any, settings: Settings) -> Report:
+    """Recompute every batch norm of a live Keras 3 or tf_keras model by hand, and compare with what it computes.
+
+    The model is left as it was.
+
+    Args:
+        model: a built model, of any class.
+        settings: as for a file.
+
+    Raises:
+        UsageError: it is no model of either framework, or it is not built.
+    """
+    package = _package(model)
+    _require_built(model)
+    name = printable(str(model.name))
+    with tempfile.TemporaryDirectory(prefix="bninspect-") as folder:
+        path = Path(folder) / "model.keras"
+        why = _not_saved(model, path) or _holds_code(path)
+        report = _here(package, model, name, why, settings) if why else pipeline.verify(path, settings)
+    return replace(report, models=tuple(replace(one, path=name) for one in report.models))
+
+
+def _package(model: Any) -> str:
+    for package in _PACKAGES:
+        module = sys.modules.get(package)
+        if module is not None and isinstance(model, module.Model):
+            return package
+    raise UsageError(f"{type(model).__name__} is neither a path nor a model of Keras 3 or tf_keras")
+
+
+def _require_built(model: Any) -> None:
+    from bninspect.runtimes.keras import matching
+
+    # A batch norm that was never built has no parameters: it would be missing from the verdict.
+    pending = [layer.name for layer in matching.layers(model) if hasattr(layer, "moving_variance") and not layer.built]
+    if pending or not model.built:
+        raise UsageError(
+            f"the model {printable(str(model.name))} is not built",
+            why=f"{printable(pending[0])} has no parameters yet" if pending else "it has no parameters yet",
+            hint="call it on an input once",
+        )
+
+
+def _not_saved(model: Any, path: Path) -> str:
+    """Save the model; return why it could not be saved, or nothing."""
+    from bninspect.runtimes import loading
+
+    try:
+        with loading.quiet():
+            model.save(path)
+    except Exception as error:  # noqa: BLE001 - whatever a layer's get_config raises
+        return f"it cannot be saved: {loading.reason(error)}"
+    return ""
+
+
+def _holds_code(path: Path) -> str:
+    try:
+        code = pipeline.load(path).code
+    except BninspectError:
+        return ""  # It will be said again where it belongs: in the report.
+    return f"{printable(code[0].removesuffix(_NAMELESS))} is known in this process alone" if code else ""
+
+
+def _here(package: str, model: Any, name: str, why: str, settings: Settings) -> Report:
+    try:
+        verified = _run(package, model, name, settings)
+    except UsageError:
+        raise
+    except BninspectError as error:
+        verified = Verified(verdict.broken(name, error), {})
+    noted = replace(verified.model, notes=(f"run in this process: {why}", *verified.model.notes))
+    running = verified.environment
+    return verdict.report("verify", [noted], options={}, allow_empty=settings.allow_empty, running=running)
+
+
+def _run(package: str, model: Any, name: str, settings: Settings) -> Verified:
+    from bninspect import runtimes
+    from bninspect.runtimes import loading
+    from bninspect.runtimes.keras import keras3, matching, tf_keras
+    from bninspect.runtimes.keras import run as observing
+    from bninspect.verdicts import verify_task
+
+    framework = {"keras": keras3, "tf_keras": tf_keras}[package].framework()
+    layers = tuple(_stored(one) for one in matching.batch_norms(model, framework.batch_norm))
+    checkpoint = Checkpoint(name, "live", framework.title, layers, architecture=_built_for(model))
+    checkpoint = selection.complete(checkpoint, settings)
+    if not any(selection.wanted(layer.name, settings) for layer in layers):
+        raise UsageError("no layer fits the given patterns", why=f"the first one is {printable(layers[0].name)}")
+
+    def run(checkpoint: Checkpoint, how: runtimes.RunSettings, begin: runtimes.Begin) -> Run:
+        return observing.observe_loaded(framework, model, checkpoint, how, begin)
+
+    with loading.quiet(), _unchanged(model):
+        return verify_task.verify_checkpoint(checkpoint, settings, run=run)
+
+
+def _stored(one: Loaded) -> BatchNorm:
+    """Return a live layer as a reader would find it in a file."""
+    layer, get = one.layer, one.parameters.get
+    return BatchNorm(
+        one.path,
+        get("gamma"),
+        get("beta"),
+        get("moving_mean"),
+        get("moving_variance"),
+        epsilon=float(layer.epsilon),
+        momentum=float(layer.momentum),
+        axis=tuple(layer.axis) if isinstance(layer.axis, (list, tuple)) else (int(layer.axis),),
+        scale=bool(layer.scale),
+        center=bool(layer.center),
+        dtype=str(layer.variable_dtype),
+        class_name=type(layer).__name__,
+        epsilon_source="model",
+    )
+
+
+def _built_for(model: Any) -> str | None:
+    """Return what a subclassed model says of its input, in the words of a `.keras` file."""
+    try:
+        return json.dumps({"build_config": model.get_build_config()})
+    except Exception:  # noqa: BLE001 - an answer of another kind is no answer; then the input must be given
+        return None
+
+
+@contextmanager
+def _unchanged(model: Any) -> Iterator[None]:
+    """Put back what a forward pass moves: the states of stateful layers, counters of custom ones."""
+    variables = tuple(_variables(model))
+    before = [variable.numpy() for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            if variable.numpy().tobytes() != value.tobytes():
+                variable.assign(value)
+
+
+def _variables(model: Any) -> Iterator[Any]:
+    import tensorflow as tf
+
+    from bninspect.runtimes.keras import matching
+
+    yield from model.variables
+    for layer in matching.layers(model):
+        if getattr(layer, "stateful", False):  # Neither framework counts these states among the variables.
+            yield from (state for state in tf.nest.flatten(getattr(layer, "states", None)) if state is not None)

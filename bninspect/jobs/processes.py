@@ -1,0 +1,47 @@
+"""The supervised processes of a run: each with the limits of its settings, and its complaints to those who are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bninspect.jobs.context import Surroundings
+from bninspect.jobs.gather import Found
+from bninspect.settings import READ_BYTES, RUN_SECONDS, Settings
+from bninspect.workers.limits import Limits, machine_memory, reading_limits
+from bninspect.workers.start import READ
+from bninspect.workers.supervisor import Worker, silent
+
+_SEARCH = "bninspect.jobs.gather:search"
+
+
+@contextmanager
+def reader(settings: Settings, around: Surroundings) -> Iterator[Worker]:
+    """Open a process that reads files, and that imports what it needs for that meanwhile."""
+    with _worker(reading_limits(settings), around, aloud=around.verbose) as worker:
+        worker.start(READ)
+        yield worker
+
+
+@contextmanager
+def runner(settings: Settings, around: Surroundings) -> Iterator[Worker]:
+    """Open a process that runs frameworks; it is not started yet. Several share the memory of the machine."""
+    memory = settings.max_memory or machine_memory() // settings.jobs
+    limits = Limits(settings.timeout or RUN_SECONDS, memory, watched=True)
+    with _worker(limits, around, aloud=True) as worker:
+        yield worker
+
+
+def search(folder: str, settings: Settings, around: Surroundings) -> tuple[str, ...]:
+    """Return the models in a folder, found by a process of its own.
+
+    Raises:
+        LimitExceeded, WorkerDied: the search came to no end.
+    """
+    limits = Limits(settings.timeout or RUN_SECONDS, settings.max_memory or READ_BYTES)
+    with _worker(limits, around, aloud=around.verbose) as worker:
+        return worker.call(_SEARCH, Found, {"path": folder}, around.progress).models
+
+
+def _worker(limits: Limits, around: Surroundings, *, aloud: bool) -> Worker:
+    return Worker(limits, verbose=around.verbose, show=around.complain if aloud else silent)

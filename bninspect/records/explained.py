@@ -1,0 +1,94 @@
+"""What `explain` answers. Plain records, for the screen and for JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bninspect.arithmetic.training_step import Step
+from bninspect.records import Comparison, Explanation
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The formula for one x, with every number in it. Numbers that are not finite become null in JSON."""
+
+    channel: int
+    x: float
+    gamma: float
+    beta: float
+    mean: float
+    variance: float
+    epsilon: float
+    root: float
+    """sqrt(variance + epsilon)."""
+    normalised: float
+    """(x - mean) / root."""
+    expected: float
+    given: float | None = None
+    """The output to explain; None if there is none."""
+    bound: float | None = None
+    """By how much rounding lets a float32 kernel differ, and the digits that were typed."""
+
+    @property
+    def ratio(self) -> float | None:
+        """|given - expected| in bounds."""
+        if self.given is None or self.bound is None or not self.bound > 0:
+            return None
+        return abs(self.given - self.expected) / self.bound
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What one channel does to x: scale * x + shift."""
+
+    channel: int
+    gamma: float
+    beta: float
+    mean: float
+    variance: float
+    root: float
+    scale: float
+    shift: float
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What is known of one layer, and of outputs that were given for it."""
+
+    name: str
+    channels: int
+    epsilon: float | None
+    arithmetic: tuple[Arithmetic, ...] = ()
+    folded: tuple[Folded, ...] = ()
+    comparison: Comparison | None = None
+    """Of all outputs with the formula, where arrays were given."""
+    explanation: Explanation | None = None
+    """None where no outputs were given."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing was given to compare, all that was given agrees, or the unknown epsilon was found."""
+        if self.comparison is not None and not self.comparison.agrees:
+            return False
+        if self.explanation is None or self.explanation.matches:
+            return True
+        found = self.explanation.causes
+        return self.epsilon is None and bool(found) and all(set(one.details) == {"epsilon"} for one in found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The result of `explain`: layers, or a training step."""
+
+    schema_version: str = "1.0"
+    command: str = "explain"
+    exit_code: int
+    """0 where all that was given agrees with the formula, 1 where not."""
+    layers: tuple[Explained, ...]
+    step: Step | None
+
+
+def answer(layers: tuple[Explained, ...], step: Step | None = None) -> Answer:
+    """Return the result of the command."""
+    return Answer(exit_code=0 if all(layer.agrees for layer in layers) else 1, layers=layers, step=step)

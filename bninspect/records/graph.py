@@ -1,0 +1,173 @@
+"""What a file computes, as far as batch norms may hide in it: linear operations with their weights, what feeds what.
+
+Frameworks store the same weights in different orders. Here all of them are (taps, inputs per group, outputs), where the
+taps are the places of the kernel, 1 for a dense layer, and a depthwise convolution is one with a group per input: what
+a batch norm multiplies is always the last axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from bninspect.arithmetic.formula import Parameters
+from bninspect.errors import BninspectError, DamagedFile
+from bninspect.records import Array, BatchNorm, Statistics
+
+CONVOLUTION, DEPTHWISE, TRANSPOSED, DENSE = "convolution", "depthwise convolution", "transposed convolution", "dense"
+BATCH_NORM = "batch norm"
+"""A batch norm, or the constant scale and shift that a converter made of one."""
+PASSING = ("identity", "reshape", "transpose", "cast")
+"""Operations that leave every number as it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """The constants of a linear operation, in the order that the module's docstring defines."""
+
+    weights: Array
+    bias: Array | None = None
+    groups: int = 1
+    dtype: str = "float32"
+    """Type to which the weights were rounded."""
+    weight_step: Array | None = None
+    """Quantisation step of the weights of each output channel, which are whole multiples of it; None for floats."""
+    bias_step: Array | None = None
+
+    @property
+    def outputs(self) -> int:
+        """Number of output channels."""
+        return int(self.weights.shape[2])
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operation. Values that flow have names; constants are in `kernel`."""
+
+    name: str
+    operation: str
+    """One of this module's names, or the framework's own in lower case."""
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    kernel: Kernel | None = None
+    layer: str = ""
+    """Name of the `BatchNorm` that a batch norm is a call of."""
+    activation: str = ""
+    """What is applied to the result as part of the operation, for instance `relu`; empty if nothing is."""
+    padded: bool = False
+    """Whether a convolution sees zeros beyond the border of its input."""
+    folded: bool = False
+    """Whether a batch norm is no more than the scale and shift that a converter made of it."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """An input or output of a network."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    """Batch included; None where the length is open."""
+    dtype: str
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """The operations of a model in the order in which they are computed."""
+
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    nodes: tuple[Node, ...]
+
+    def producers(self) -> Mapping[str, Node]:
+        """Return the node that makes each value."""
+        return {value: node for node in self.nodes for value in node.outputs}
+
+    def consumers(self) -> Mapping[str, tuple[Node, ...]]:
+        """Return the nodes that take each value."""
+        found: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for value in dict.fromkeys(node.inputs):
+                found.setdefault(value, []).append(node)
+        return {value: tuple(nodes) for value, nodes in found.items()}
+
+
+def convolution(weights: Array, groups: int = 1) -> Array:
+    """Return the weights of a convolution, stored as (outputs, inputs per group, places...), in our order."""
+    _require_rank(weights, 3)
+    if groups < 1 or weights.shape[0] % groups:
+        raise DamagedFile("a convolution contradicts itself", why=f"{weights.shape[0]} outputs in {groups} groups")
+    outputs, inputs = weights.shape[:2]
+    return weights.reshape(outputs, inputs, -1).transpose(2, 1, 0)
+
+
+def transposed(weights: Array, groups: int = 1) -> Array:
+    """Return the weights of a transposed convolution, stored as (inputs, outputs per group, places...), in our order.
+
+    Of group g the inputs are those from g * inputs / groups on, and the outputs likewise, so that the channel that a
+    batch norm multiplies has its group in front: g * outputs per group + o. Scaling `weights[:, o]` instead is a
+    known defect of converters.
+    """
+    _require_rank(weights, 3)
+    inputs, each = weights.shape[:2]
+    if groups < 1 or inputs % groups:
+        raise DamagedFile("a transposed convolution contradicts itself", why=f"{inputs} inputs in {groups} groups")
+    split = weights.reshape(groups, inputs // groups, each, -1)
+    return split.transpose(3, 1, 0, 2).reshape(-1, inputs // groups, groups * each)
+
+
+def dense(weights: Array) -> Array:
+    """Return the weights of a dense layer, stored as (inputs, outputs), in our order."""
+    if weights.ndim != 2:
+        raise DamagedFile("a dense layer contradicts itself", why=f"its weights have shape {weights.shape}")
+    return weights[np.newaxis]
+
+
+def _require_rank(weights: Array, least: int) -> None:
+    if weights.ndim < least:
+        raise DamagedFile("a convolution contradicts itself", why=f"its weights have shape {weights.shape}")
+
+
+def of_norm(layer: BatchNorm) -> Kernel | None:
+    """Return what a stored batch norm does to each channel, as an operation of one tap and one input per output.
+
+    None where it normalises by other than its stored statistics, or the file does not hold all of it.
+    """
+    if layer.statistics not in {Statistics.MOVING, Statistics.FOLDED}:
+        return None
+    try:
+        parameters = Parameters.of(layer)
+    except BninspectError:
+        return None
+    scale, shift = parameters.slope.reshape(1, 1, -1), parameters.intercept.reshape(-1)
+    return Kernel(scale, shift, scale.size)
+
+
+def origin(value: str, producers: Mapping[str, Node]) -> Node | None:
+    """Return the node whose numbers `value` holds, whatever reshaped or passed them on; None for an input."""
+    seen: set[str] = set()
+    while value not in seen:
+        seen.add(value)
+        node = producers.get(value)
+        if node is None or node.operation not in PASSING or len(node.inputs) != 1:
+            return node
+        value = node.inputs[0]
+    return None
+
+
+def readers(value: str, consumers: Mapping[str, Iterable[Node]]) -> tuple[Node, ...]:
+    """Return the nodes that compute with the numbers of `value`, whatever reshapes or passes them on between."""
+    found: list[Node] = []
+    waiting, seen = [value], set()
+    while waiting:
+        one = waiting.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        for node in consumers.get(one, ()):
+            if node.operation in PASSING:
+                waiting.extend(node.outputs)
+            else:
+                found.append(node)
+    return tuple(found)

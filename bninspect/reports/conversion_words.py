@@ -1,0 +1,130 @@
+"""What every output format says of an export that a model was held against, in the same words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from bninspect.records import Comparison, Counterpart, Finding, LayerReport, LayerStatus, ModelReport, Status
+from bninspect.records import verdict as summary
+from bninspect.safe_text import printable
+
+RULES = ("BN401", "BN402", "BN403", "BN404", "BN410", "BN411")
+_MOST_TIES = 4
+
+
+def alone(model: ModelReport, fail_on: str) -> ModelReport:
+    """Return the report of a model as if it had not been held against anything; `fail_on` is that of the command."""
+    if model.against is None:
+        return model
+    layers = tuple(map(layer_alone, model.layers))
+    findings = tuple(one for one in model.findings if not about_export(one))
+    status = summary.model_status(layers, findings, fail_on)
+    return replace(model, layers=layers, status=status, findings=findings, against=None)
+
+
+def status(model: ModelReport, fail_on: str) -> Status:
+    """Return the verdict on the export alone, whatever its model is like."""
+    layers = [
+        replace(
+            layer,
+            status=layer.counterpart.status if layer.counterpart else LayerStatus.UNVERIFIED,
+            findings=tuple(filter(about_export, layer.findings)),
+            counterpart=None,
+        )
+        for layer in model.layers
+    ]
+    return summary.model_status(layers, filter(about_export, model.findings), fail_on)
+
+
+def layer_alone(layer: LayerReport) -> LayerReport:
+    """Return the report of a layer with its status in its own runtime, whatever the export holds."""
+    if layer.counterpart is None:
+        return layer
+    findings = tuple(one for one in layer.findings if not about_export(one))
+    own = layer.counterpart.own
+    reason = layer.reason if own is LayerStatus.UNVERIFIED else ""
+    return replace(layer, status=own, reason=reason, findings=findings, counterpart=None)
+
+
+def about_export(finding: Finding) -> bool:
+    """Return whether a finding is about the export, not about the model itself."""
+    return finding.rule in RULES
+
+
+def verdict(model: ModelReport) -> str:
+    """Return how many batch norms of a model are in its export with the right numbers, and how; empty without one."""
+    export = model.against
+    if export is None:
+        return ""
+    found = [layer.counterpart for layer in model.layers if layer.counterpart is not None]
+    right = Counter(one.how for one in found if one.status is LayerStatus.VERIFIED)
+    how = ", ".join(f"{number} {_kind(kind, number)}" for kind, number in right.items())
+    ran = f" in {printable(export.runtime)}" if export.runtime else ", which was not run"
+    text = f"{right.total()} of {len(model.layers)} batch norms are in the export with the right numbers"
+    return f"{text}{': ' + how if how else ''}{ran}"
+
+
+def _kind(kind: str, number: int) -> str:
+    if kind == "batch norm":
+        return "as a batch norm" if number == 1 else "as batch norms"
+    return {"folded": "folded and matched", "scale and shift": "as scale and shift"}.get(kind, f"{kind} and matched")
+
+
+def worst(model: ModelReport) -> str:
+    """Return how near right batch norms and the outputs are to their bounds; empty if nothing was compared."""
+    counterparts = {layer.name: layer.counterpart for layer in model.layers if layer.counterpart is not None}
+    numbers = [
+        (one.ratio, name)
+        for name, counterpart in counterparts.items()
+        for one in counterpart.comparisons
+        if one.observed != "output" and one.ratio is not None and counterpart.status is LayerStatus.VERIFIED
+    ]
+    parts = []
+    if numbers:
+        ratio, name = max(numbers)
+        parts.append(f"weights and biases within {ratio:.2f} of the folded bound, worst at {printable(name)}")
+    ends = [one.ratio for one in model.against.outputs if one.ratio is not None] if model.against else []
+    if ends:
+        most = max(ends)
+        how = f"within {most:.2g} of" if most <= 1 else f"off by {most:.2g} times"
+        parts.append(f"the model's output {how} what rounding allows")
+    return "; ".join(parts)
+
+
+def where(counterpart: Counterpart) -> str:
+    """Return in which operation of the export a batch norm is; empty if no place was found."""
+    place = printable(counterpart.place)
+    known = {"folded": f"folded into {place}", "folded forward": f"folded into {place} behind it"}
+    return known.get(counterpart.how, place)
+
+
+def said(counterpart: Counterpart) -> str:
+    """Return what became of a batch norm, in one line."""
+    if counterpart.status is LayerStatus.UNVERIFIED:
+        return f"unverified: {printable(counterpart.sentence, 500)}"
+    ratios = ", ".join(f"{one.observed} {ratio(one)}" for one in counterpart.comparisons)
+    if counterpart.inherited:
+        return f"inherited from {printable(counterpart.inherited)}: {ratios}"
+    return f"{where(counterpart)}  {ratios}".strip()
+
+
+def ratio(comparison: Comparison) -> str:
+    """Return the largest error in units of its bound, in two digits."""
+    return "not finite" if comparison.ratio is None else f"{comparison.ratio:.2g}"
+
+
+def reasons(counterpart: Counterpart) -> list[str]:
+    """Return what explains a mismatch: the likeliest cause and those that fit as well. Empty if it is no mismatch."""
+    if counterpart.status is not LayerStatus.MISMATCH or counterpart.inherited:
+        return []
+    explanation = counterpart.explanation
+    if explanation is None or not explanation.causes:
+        unknown = explanation is None or explanation.tried == 0
+        return [printable(counterpart.sentence if unknown or not explanation else explanation.sentence, 500)]
+    first, *others = explanation.causes
+    lines = [printable(first.sentence, 500), *(f"or {printable(one.sentence, 500)}" for one in others[:_MOST_TIES])]
+    if len(others) > _MOST_TIES:
+        left = len(others) - _MOST_TIES
+        lines.append(f"or {left:,} other{'' if left == 1 else 's'} that fit as well (--json lists them)")
+    return lines

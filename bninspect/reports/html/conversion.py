@@ -1,0 +1,89 @@
+"""The export on the page: what it is, and what became of every batch norm in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bninspect.records import Comparison, Counterpart, Export, LayerStatus, ModelReport
+from bninspect.reports import conversion_words, words
+from bninspect.reports.html.element import Child, Markup, code, element, facts, joined, table
+from bninspect.safe_text import printable
+
+_MEASURED = ("weights", "bias", "output")
+
+
+def section(model: ModelReport) -> Markup | None:
+    """Return the part about the export that a model was held against; None without one."""
+    export = model.against
+    if export is None:
+        return None
+    found = [(layer.name, layer.counterpart) for layer in model.layers if layer.counterpart is not None]
+    head = ("layer", "status", *(f"{name}, x bound" for name in _MEASURED), "where, or why not")
+    rows = [(code(name), badge(one), *_measured(one), _where(one)) for name, one in found]
+    caption = "What became of each batch norm in the export"
+    return joined(
+        element("h3", "In the export"),
+        facts(_facts(export)),
+        table(head, rows, caption=caption, class_="status export") if rows else None,
+        _outputs(export.outputs) if export.outputs else None,
+        [element("p", words.message(note), class_="note") for note in export.notes],
+    )
+
+
+def details(counterpart: Counterpart) -> Markup:
+    """Return what became of one layer in the export."""
+    return element(
+        "section",
+        element("h4", "In the export"),
+        element("p", conversion_words.where(counterpart) or words.message(counterpart.sentence)),
+        _compared(counterpart.comparisons) if counterpart.comparisons else None,
+        element(
+            "ul", [element("li", f"cause: {line}") for line in conversion_words.reasons(counterpart)], class_="cause"
+        ),
+    )
+
+
+def badge(counterpart: Counterpart) -> Markup:
+    """Return what became of a layer in the export, as a word."""
+    return element("span", counterpart.status.value, class_=f"badge {counterpart.status.value}")
+
+
+def _facts(export: Export) -> Iterator[tuple[str, Child]]:
+    yield "file", code(export.path, 500)
+    yield "written by", printable(export.writer) or "unknown writer"
+    yield "format", printable(export.format)
+    yield "size", f"{export.bytes:,} bytes"
+    yield "runtime", printable(export.runtime) if export.runtime else "none: it was not run"
+    if export.sha256:
+        yield "sha256", code(export.sha256)
+
+
+def _measured(counterpart: Counterpart) -> Iterator[str]:
+    ratios = {one.observed: conversion_words.ratio(one) for one in counterpart.comparisons}
+    return (ratios.get(name, "-") for name in _MEASURED)
+
+
+def _where(counterpart: Counterpart) -> str:
+    if counterpart.status is LayerStatus.VERIFIED:
+        return conversion_words.where(counterpart)
+    return words.message(f"{conversion_words.where(counterpart)}: {counterpart.sentence}".removeprefix(": "))
+
+
+def _outputs(outputs: tuple[Comparison, ...]) -> Markup:
+    return joined(element("h4", "Outputs of both models"), _compared(outputs))
+
+
+def _compared(comparisons: tuple[Comparison, ...]) -> Markup:
+    rows = [
+        (
+            printable(one.observed),
+            f"{one.elements:,}",
+            f"{one.violations:,}",
+            words.ratio(one),
+            "-" if one.max_abs is None else f"{one.max_abs:.3g}",
+            f"{one.nonfinite:,}",
+        )
+        for one in comparisons
+    ]
+    head = ("", "values", "beyond the bound", "worst", "largest difference", "not finite")
+    return table(head, rows, caption="The export, against what the model makes of the same numbers")

@@ -1,0 +1,174 @@
+"""What every output format says in the same words. All of it is plain text with names from files made inert."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from bninspect.records import (
+    Comparison,
+    Evidence,
+    Explanation,
+    LayerReport,
+    LayerStatus,
+    ModelReport,
+    Report,
+    Severity,
+    Statistics,
+    Status,
+    Worst,
+)
+from bninspect.reports import conversion_words
+from bninspect.reports.qualifying import qualification
+from bninspect.safe_text import printable
+
+LONGEST_MESSAGE = 500
+LOADED_DIFFERENTLY = "the runtime holds something else than the file"
+_MOST_TIES = 4
+SEVERITIES = tuple(Severity)
+FORMULA = "gamma*(x-mean)/sqrt(variance+epsilon)+beta"
+_FOLDED_FORMULA = "gamma*x+beta"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `3 layers`, `1 layer`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def message(text: str) -> str:
+    """Return a message that may hold names from files, inert and not endless."""
+    return printable(text, LONGEST_MESSAGE)
+
+
+def summary(report: Report) -> str:
+    """Return how many models, layers and findings came out how, in one line."""
+    counted = report.summary
+    models = Counter(model.status for model in report.models)
+    parts = [f"{plural(counted.models, 'model')}: {_listed({status: models[status] for status in Status})}"]
+    layers = {"verified": counted.verified, "mismatch": counted.mismatch, "unverified": counted.unverified}
+    if any(layers.values()):
+        parts.append(f"{plural(counted.layers, 'batch-norm layer')}: {_listed(layers)}")
+    else:
+        parts.append(plural(counted.layers, "batch-norm layer"))
+    parts.append(f"findings: {_listed(dict(counted.findings))}")
+    return "; ".join(parts)
+
+
+def _listed(counts: dict[str, int] | dict[Status, int]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "none"
+
+
+def verdict(model: ModelReport) -> str:
+    """Return what is known of a model by itself, in one sentence without the verdict's word."""
+    if model.error:
+        return message(model.error.what)
+    if not model.layers:
+        return "no batch-norm layer was chosen"
+    statuses = Counter(layer.status for layer in map(conversion_words.layer_alone, model.layers))
+    if statuses[None]:
+        return f"{plural(len(model.layers), 'batch-norm layer')} read, {_finding_counts(model)}"
+    verified = statuses[LayerStatus.VERIFIED]
+    told = f"{verified} of {plural(len(model.layers), 'layer')} {claim(model, verified)} in "
+    return told + printable(model.runtime or "") + reserve(model)
+
+
+def claim(model: ModelReport, verified: int) -> str:
+    """Return what is known of the `verified` layers of a model."""
+    if not verified:
+        return "verified"
+    folded = all(layer.statistics is Statistics.FOLDED for layer in model.layers)
+    trained = any(one.reference == "output" for layer in model.layers for one in layer.comparisons)
+    return f"equal {_FOLDED_FORMULA if folded else FORMULA}{', also in a training step,' if trained else ''}"
+
+
+def reserve(model: ModelReport) -> str:
+    """Return what must stand behind a claim: that no model was run, tolerances, a baseline; empty if nothing must."""
+    alone = model.evidence is Evidence.LAYER and any(layer.comparisons for layer in model.layers)
+    return (", each layer alone, outside its model" if alone else "") + qualification(model)
+
+
+def verdicts(model: ModelReport) -> list[str]:
+    """Return the verdict of a model, and that of the export it was held against."""
+    if model.against is None:
+        return [verdict(model)]
+    return [
+        verdict(model),
+        f"against {printable(model.against.path, LONGEST_MESSAGE)}: {conversion_words.verdict(model)}",
+    ]
+
+
+def _finding_counts(model: ModelReport) -> str:
+    found = [*model.findings, *(finding for layer in model.layers for finding in layer.findings)]
+    counts = Counter(finding.severity.value for finding in found if finding.ignored is None)
+    return ", ".join(plural(count, word) for word, count in sorted(counts.items())) or "no findings"
+
+
+def unverified(model: ModelReport) -> list[str]:
+    """Return one line for each reason for which layers are unverified, however many share it."""
+    reasons: dict[str, list[LayerReport]] = {}
+    for layer in model.layers:
+        if layer.status is LayerStatus.UNVERIFIED and not layer.known:
+            reasons.setdefault(layer.reason, []).append(layer)
+    return [f"{some(layers)}: unverified: {message(reason)}" for reason, layers in reasons.items()]
+
+
+def some(layers: Sequence[LayerReport]) -> str:
+    """Return the name of the first layer, and how many others there are."""
+    names = list(dict.fromkeys(layer.name for layer in layers))
+    others = f" and {plural(len(names) - 1, 'other layer')}" if len(names) > 1 else ""
+    return printable(names[0]) + others
+
+
+def measured(comparison: Comparison) -> str:
+    """Return what a comparison found, as a multiple of the bound."""
+    if not comparison.elements:
+        return "no value was compared"
+    counted = f"{comparison.violations:,} of {comparison.elements:,} values {printable(comparison.title)}"
+    channel = f", channel {comparison.worst.channel}" if comparison.worst else ""
+    if comparison.agrees:
+        return f"{comparison.elements:,} values {printable(comparison.title)}, worst {ratio(comparison)}{channel}"
+    if comparison.ratio is None:
+        return f"{counted} are not finite{channel}{_origin(comparison)}"
+    return f"{counted} beyond the bound, worst {ratio(comparison)}{channel}"
+
+
+def ratio(comparison: Comparison) -> str:
+    """Return the largest error in units of its bound."""
+    if comparison.ratio is None:
+        return "not finite" if comparison.nonfinite else "-"
+    if 1.0 < comparison.ratio < 1.01:
+        return f"{comparison.ratio:.9g} x bound"  # not rounded to 1.00, which would be within the bound
+    return f"{comparison.ratio:.2f} x bound" if comparison.ratio < 100 else f"{comparison.ratio:.2g} x bound"
+
+
+def _origin(comparison: Comparison) -> str:
+    inherited = comparison.worst is not None and comparison.worst.x is None
+    return " (nor is their input: an earlier layer is the cause)" if inherited else ""
+
+
+def by_hand(worst: Worst) -> str:
+    """Return the arithmetic of an element with its numbers in it, in as many digits as tell float32 numbers apart."""
+    numbers = (worst.gamma, worst.x, worst.moving_mean, worst.moving_variance, worst.beta)
+    gamma, x, mean, variance, beta = map(number, numbers)
+    root = f"sqrt({variance} + {number(worst.epsilon, 6)})"
+    return f"{gamma} * ({x} - {mean}) / {root} + {beta} = {number(worst.expected)}"
+
+
+def causes(explanation: Explanation) -> list[str]:
+    """Return why outputs are not those of the formula: what fits and what would tell it apart, or that nothing fits."""
+    if not explanation.causes:
+        return [message(text) for text in (explanation.sentence, *explanation.remarks)]
+    first, *others = explanation.causes
+    share = "every value" if first.explains == 1.0 else f"{first.explains:.1%} of the values"
+    lines = [f"{message(first.sentence)} (explains {share})"]
+    for other in others[:_MOST_TIES]:
+        apart = f" (told apart by: {message(other.separated_by)})" if other.separated_by else ""
+        lines.append(f"or {message(other.sentence)}{apart}")
+    if len(others) > _MOST_TIES:
+        lines.append(f"or {plural(len(others) - _MOST_TIES, 'other')} that fit as well")
+    return lines
+
+
+def number(value: float | None, digits: int = 9) -> str:
+    """Return a number as people read it."""
+    return "not finite" if value is None else f"{value:.{digits}g}"

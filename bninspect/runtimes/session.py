@@ -1,0 +1,220 @@
+"""A run of a file whose graph names every value: fetch what goes in and out of each batch norm; each layer alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bninspect.errors import RuntimeFailure
+from bninspect.records import Array, BatchNorm, Checkpoint, Evidence, Form, Observation, Run, Statistics
+from bninspect.records.graph import Network
+from bninspect.runtimes import inputs, probe
+from bninspect.runtimes.inputs import Input
+from bninspect.runtimes.runtime import Begin, RunSettings, Sink
+from bninspect.safe_text import printable
+
+GROUP = 64
+"""Batch norms that are fetched in one run."""
+SAME = 1e-3
+"""Optimisation may change the outputs by this much of the largest: it changes the order of operations alone."""
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A place in the graph where a stored layer is called."""
+
+    layer: BatchNorm
+    x: str
+    y: str
+    loaded: Mapping[str, str] = field(default_factory=dict)
+    """Value that holds each parameter, by the parameter's standard name."""
+    subtracts: bool = False
+    """Whether the graph subtracts what the layer says is added."""
+    activation: str = ""
+    """What the graph applies to the result before anybody can see it: relu or relu6."""
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """A file that a runtime has loaded."""
+
+    title: str
+    """Name and version of the runtime."""
+    inputs: tuple[Input, ...]
+    outputs: tuple[str, ...]
+    compute: Callable[[Mapping[str, Array], Sequence[str]], Mapping[str, Array]]
+    """Run the file, without optimisation, on input by name, and return the named values."""
+    optimised: Callable[[Mapping[str, Array]], Mapping[str, Array]]
+    """Run the file as the runtime does by default, and return its outputs."""
+    form: Form
+    alone: Callable[[BatchNorm, Array], Array] | None = None
+    """Run the runtime's own operation on stored parameters; the axis of the channels is 1. None if it has none."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    network: Network | None = None
+    """What the file computes, where only the runtime can tell; None where our reader can."""
+
+
+def observe(
+    session: Session,
+    calls: Sequence[Call],
+    unobserved: Mapping[str, str],
+    checkpoint: Checkpoint,
+    settings: RunSettings,
+    begin: Begin,
+) -> Run:
+    """Observe every call in the model, and every layer alone.
+
+    Raises:
+        UsageError: the settings do not fit the model's inputs.
+        RuntimeFailure: the runtime cannot run the model.
+    """
+    data, notes = ready(session, settings)
+    sink = begin()
+    wanted = {layer.name for layer in checkpoint.layers}
+    asked = [call for call in calls if call.layer.name in wanted]
+    missing = dict(unobserved)
+    for group in (asked[start : start + GROUP] for start in range(0, len(asked), GROUP)):
+        names = dict.fromkeys(name for call in group for name in (call.x, call.y, *call.loaded.values()))
+        values = session.compute(data, list(names))
+        for call in group:
+            if call.x in values and call.y in values and values[call.y].dtype.kind == "f":
+                sink(_observation(session, call, values))
+            else:
+                missing[call.layer.name] = "its input and output are not floats that NumPy knows"
+    failed = _probe(session, [call.layer for call in asked], sink)
+    notes += tuple(_optimisation(session, data))
+    return Run(session.title, Evidence.MODEL, unobserved=missing, notes=notes + failed, environment=session.environment)
+
+
+def observe_alone(session: Session, checkpoint: Checkpoint, begin: Begin) -> Run:
+    """Run the runtime's own batch norm on the parameters that we read."""
+    sink = begin()
+    missing: dict[str, str] = {}
+    for layer in checkpoint.layers:
+        for failure in _probe(session, [layer], sink):
+            missing[layer.name] = failure
+    return Run(session.title, Evidence.LAYER, unobserved=missing, environment=session.environment)
+
+
+def ready(session: Session, settings: RunSettings) -> tuple[Mapping[str, Array], tuple[str, ...]]:
+    """Return input that the model accepts, of the first size that it does, and notes on what was chosen."""
+    ours = settings.input_path is None and any(one.is_open for one in session.inputs)
+    failures: list[RuntimeFailure] = []
+    for attempt in range(inputs.ATTEMPTS if ours else 1):
+        data, notes = inputs.prepared(session.inputs, settings, attempt)
+        # TorchScript does not say what it takes: then there is one input, without a name.
+        data = {one.name: _as_taken(data[one.name], one) for one in session.inputs} or data
+        try:
+            session.compute(data, session.outputs)
+        except RuntimeFailure as failure:
+            failures.append(failure)
+        else:
+            return data, notes
+    raise failures[0]
+
+
+def _as_taken(values: Array, one: Input) -> Array:
+    return values if one.dtype in {"string", "bfloat16"} else values.astype(np.dtype(one.dtype), copy=False)
+
+
+def described(name: str, shape: Sequence[int | None], dtype: str) -> Input:
+    """Return an input of a graph, which states no more than name, shape and type."""
+    whole = dtype not in {"string", "bfloat16"} and np.dtype(dtype).kind in "iu"
+    return Input(name, tuple(shape), dtype, (256 if len(shape) >= 4 else 2) if whole else None)
+
+
+def _observation(session: Session, call: Call, values: Mapping[str, Array]) -> Observation:
+    x, y, layer = values[call.x], values[call.y], call.layer
+    folded = layer.statistics is Statistics.FOLDED
+    loaded = {name: values[value].reshape(-1) if folded else values[value] for name, value in call.loaded.items()}
+    if call.subtracts and "beta" in loaded:
+        loaded["beta"] = -loaded["beta"]
+    # A multiplication rounds to the type of its input; a batch norm of float16 computes in float32.
+    arithmetic = x.dtype.name if folded or x.dtype == np.float64 else "float32"
+    return Observation(
+        layer=layer.name,
+        observed="in-model",
+        x=x,
+        y=_before(call, x, y) if call.activation else y,
+        axis=tuple(one % x.ndim for one in layer.axis or (1,)),
+        arithmetic=arithmetic,
+        output=y.dtype.name,
+        form=session.form,
+        loaded=loaded,
+    )
+
+
+_LIMITS = {"relu": (0.0, np.inf), "relu6": (0.0, 6.0)}
+VISIBLE = ("", *_LIMITS)
+"""Activations behind which a result can still be told."""
+
+
+def _before(call: Call, x: Array, y: Array) -> Array:
+    """Return y as it was before a fused activation, as far as that can be known.
+
+    What the activation cut off is gone. There the sum of our own is put in if it is beyond the limit as well, and y is
+    left as it is if not: an element that should not have been cut off is then off by what it was cut.
+    """
+    low, high = _LIMITS[call.activation]
+    arrays = call.layer.arrays
+    own = x * arrays["gamma"].astype(x.dtype) + arrays["beta"].astype(x.dtype)
+    cut = ((y <= low) & (own <= low)) | ((y >= high) & (own >= high))
+    return np.where(cut, own, y)
+
+
+def _probe(session: Session, layers: Sequence[BatchNorm], sink: Sink) -> tuple[str, ...]:
+    """Run each layer alone, where the runtime has an operation for it; return what failed."""
+    if session.alone is None:
+        return ()
+    failed = []
+    for layer in dict.fromkeys(layers):
+        if layer.statistics is not Statistics.MOVING or layer.epsilon is None or layer.moving_mean is None:
+            continue
+        if layer.moving_mean.ndim != 1:
+            failed.append(f"{printable(layer.name)} does not run alone: it has a mean and variance for every element")
+            continue
+        dtype = "float64" if layer.dtype == "float64" else "float32"
+        x = probe.points(layer.arrays, layer.epsilon, (1,), 4, dtype).astype(dtype)
+        try:
+            y = session.alone(layer, x)
+        except RuntimeFailure as failure:
+            failed.append(f"{printable(layer.name)} does not run alone: {failure.why}")
+            continue
+        sink(
+            Observation(
+                layer=layer.name,
+                observed="probed",
+                x=x,
+                y=y,
+                axis=(1,),
+                arithmetic=dtype,
+                output=dtype,
+                form=session.form,
+                loaded=layer.arrays,
+            )
+        )
+    return tuple(failed)
+
+
+def _optimisation(session: Session, data: Mapping[str, Array]) -> Iterator[str]:
+    """Say by how much the runtime's default optimisation changes the outputs of the model."""
+    plain, fast = session.compute(data, session.outputs), session.optimised(data)
+    worst, where = 0.0, ""
+    for name in session.outputs:
+        before, after = plain[name], fast[name]
+        if before.dtype.kind != "f" or not before.size:
+            continue
+        with np.errstate(all="ignore"):
+            largest = float(np.abs(before.astype(np.float64)).max())
+            # What is not a number, or infinite, in both runs has not changed.
+            same = (before == after) | (np.isnan(before) & np.isnan(after))
+            change = float(np.where(same, 0.0, np.abs(after.astype(np.float64) - before)).max())
+        relative = change / largest if largest > 0 else change
+        if not relative <= worst:
+            worst, where = relative, name
+    if not worst <= SAME:
+        changed = f"output {printable(where)!r} changes by {worst:.2g} of its largest"
+        yield f"with the runtime's default optimisation {changed}"

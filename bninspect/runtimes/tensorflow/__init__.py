@@ -1,0 +1,1 @@
+"""TensorFlow's graphs, run in a session of TensorFlow 1."""

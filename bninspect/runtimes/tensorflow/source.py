@@ -1,0 +1,77 @@
+"""The three kinds of file that hold a TensorFlow graph: what our reader finds in each, and TensorFlow's own loader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bninspect.errors import RuntimeFailure
+from bninspect.formats.tensorflow import checkpoint as checkpoints
+from bninspect.formats.tensorflow import files, frozen, saved_model
+from bninspect.formats.tensorflow.model import Model
+from bninspect.records import Checkpoint
+from bninspect.runtimes import loading
+from bninspect.runtimes.runtime import RunSettings
+from bninspect.safe_text import printable
+
+FORMATS = (saved_model.NAME, frozen.NAME, checkpoints.NAME)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A file with a graph."""
+
+    model: Model
+    load: Callable[[Any], None]
+    """Has TensorFlow load the file into the graph of a session, variables included."""
+
+
+@contextmanager
+def opened(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[Source]:
+    """Read the file once more, in this process, as the same bytes.
+
+    Raises:
+        UnreadableFile: it is no longer what was read.
+        UsageError: there is no graph with the tag that `settings` names.
+        RuntimeFailure: a checkpoint without a graph.
+    """
+    path = Path(checkpoint.path)
+    if checkpoint.format == saved_model.NAME:
+        loading.require_digest(checkpoint, files.digest(saved_model.parts(path)))
+        with saved_model.open_saved_model(path, settings.tag) as saved:
+            yield Source(saved.model, lambda session: _load_saved(session, path, saved.meta.tags))
+    elif checkpoint.format == frozen.NAME:
+        loading.require_digest(checkpoint, files.digest_of(path))
+        yield Source(frozen.open_frozen(path), lambda _: _load_frozen(path))
+    else:
+        loading.require_digest(checkpoint, files.digest(checkpoints.parts(path)))
+        with checkpoints.open_checkpoint(path) as opened:
+            place = checkpoints.place_of(path)
+            if opened.model is None:
+                raise RuntimeFailure(
+                    "the file holds only variables", why=f"there is no {printable(place.graph.name)} beside it"
+                )
+            yield Source(opened.model, lambda session: _load_meta(session, place))
+
+
+def _load_saved(session: Any, path: Path, tags: frozenset[str]) -> None:
+    import tensorflow as tf
+
+    tf.compat.v1.saved_model.load(session, sorted(tags), str(saved_model.folder_of(path)))
+
+
+def _load_frozen(path: Path) -> None:
+    import tensorflow as tf
+
+    tf.import_graph_def(tf.compat.v1.GraphDef.FromString(files.whole(path)), name="")
+
+
+def _load_meta(session: Any, place: checkpoints.Place) -> None:
+    import tensorflow as tf
+
+    saver = tf.compat.v1.train.import_meta_graph(str(place.graph), clear_devices=True)
+    if saver is not None:
+        saver.restore(session, str(place.prefix))

@@ -1,0 +1,1 @@
+"""PyTorch's TorchScript, torch.export and bare layers."""

@@ -1,0 +1,146 @@
+"""PyTorch: exported programs and TorchScript as they are, and layers built from the numbers of a state_dict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bninspect.errors import MissingPackage
+from bninspect.formats.torch import exported_program, script
+from bninspect.formats.torch import format as container
+from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistics
+from bninspect.runtimes import loading
+from bninspect.runtimes import session as graph_run
+from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
+from bninspect.runtimes.session import Call, Session
+from bninspect.runtimes.torch import script as torch_script
+
+INSTALL = "pip install 'bninspect[torch]'"
+
+
+def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
+    """Have torch load the file itself and run it; observe every batch norm in the model and alone.
+
+    Raises:
+        UnreadableFile: the file is no longer what was read.
+        UsageError: the settings do not fit the model's inputs.
+        RuntimeFailure: torch cannot load or run the model.
+    """
+    loading.same_bytes(checkpoint)
+    if checkpoint.format == script.NAME:
+        return torch_script.observe(_title(), _alone, checkpoint, settings, begin)
+    session = opened(checkpoint, settings)
+    calls, unobserved = _calls(checkpoint)
+    return graph_run.observe(session, calls, unobserved, checkpoint, settings, begin)
+
+
+def observe_layers(checkpoint: Checkpoint, _settings: RunSettings, begin: Begin) -> Run:
+    """Run torch.nn.BatchNorm2d with the parameters that we read."""
+    session = Session(_title(), (), (), lambda _data, _names: {}, lambda _: {}, Form.UNKNOWN, _alone)
+    return graph_run.observe_alone(session, checkpoint, begin)
+
+
+def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
+    """Load an exported program or TorchScript. Raises as `observe`."""
+    torch = _torch()
+    if checkpoint.format == script.NAME:
+        return torch_script.load(_title(), _alone, checkpoint).session
+    with loading.failing_as(f"{_title()} cannot load the file"), loading.quiet():
+        program = torch.export.load(checkpoint.path)
+    network = container.read_network(Path(checkpoint.path))
+    outputs = tuple(one.name for one in network.outputs)
+
+    def compute(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+        with loading.failing_as(f"{_title()} cannot run the model"), torch.no_grad():
+            return _interpreted(torch, program, data, names)
+
+    return Session(
+        title=_title(),
+        inputs=tuple(graph_run.described(one.name, one.shape, one.dtype) for one in network.inputs),
+        outputs=outputs,
+        compute=compute,
+        optimised=lambda data: compute(data, outputs),
+        form=Form.UNKNOWN,  # contiguous input is computed as x * scale + shift, other input centred
+        alone=_alone,
+        environment={"torch": torch.__version__, "device": "CPU"},
+    )
+
+
+def _torch() -> Any:
+    try:
+        with loading.quiet():
+            import torch
+    except Exception as error:
+        raise MissingPackage("torch does not start", why=loading.reason(error), hint=INSTALL) from error
+    return torch
+
+
+def _title() -> str:
+    return f"torch {_torch().__version__}"
+
+
+def _interpreted(torch: Any, program: Any, data: Mapping[str, Array], names: Iterable[str]) -> Mapping[str, Array]:
+    """Run the graph node by node; it takes its parameters as inputs, in the order of its signature."""
+    kinds = torch.export.graph_signature.InputKind
+    stored = {**program.state_dict, **program.constants}
+    arguments = []
+    for spec in program.graph_signature.input_specs:
+        if spec.kind is kinds.USER_INPUT:
+            arguments.append(torch.from_numpy(np.array(data[spec.arg.name])))
+        else:
+            arguments.append(stored[spec.target].detach())
+    wanted, kept = set(names), {}
+
+    class Keeping(torch.fx.Interpreter):  # type: ignore[misc]  # torch is Any to mypy
+        def run_node(self, node: Any) -> Any:
+            value = super().run_node(node)
+            if node.name in wanted and isinstance(value, torch.Tensor) and value.dtype != torch.bfloat16:
+                kept[node.name] = value.detach().clone().numpy()
+            return value
+
+    Keeping(program.graph_module).run(*arguments)
+    return kept
+
+
+def _calls(checkpoint: Checkpoint) -> tuple[tuple[Call, ...], Mapping[str, str]]:
+    layers = {layer.name: layer for layer in checkpoint.layers}
+    calls = []
+    unobserved = {
+        layer.name: f"it normalises by the statistics of each {layer.statistics}"
+        for layer in checkpoint.layers
+        if layer.statistics is not Statistics.MOVING
+    }
+    for name, x, y, constants in container.read_calls(Path(checkpoint.path)):
+        if name in layers and name not in unobserved:
+            calls.append(Call(layers[name], x, y, constants))
+    return tuple(calls), unobserved
+
+
+def _alone(layer: BatchNorm, x: Array) -> Array:
+    """Run torch.nn.BatchNorm2d on x, whose channels are along axis 1."""
+    torch = _torch()
+    with loading.failing_as(f"{_title()} cannot run it"), torch.no_grad():
+        affine = bool({"gamma", "beta"} & layer.arrays.keys())
+        norm = torch.nn.BatchNorm2d(layer.channels, eps=layer.epsilon, affine=affine)
+        kind = torch.float64 if x.dtype == np.float64 else torch.float32
+        names = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+        tensors = {names[name]: torch.from_numpy(np.array(array)).to(kind) for name, array in layer.arrays.items()}
+        norm.to(kind).load_state_dict(tensors, strict=False)
+        result: Array = norm.eval()(torch.from_numpy(np.array(x))).numpy()
+        return result
+
+
+RUNTIME = Runtime(
+    name="torch",
+    title="PyTorch",
+    package="torch",
+    requires=(),
+    install=INSTALL,
+    formats=(exported_program.NAME, script.NAME),
+    observe=observe,
+    observe_layers=observe_layers,
+    open=opened,
+)

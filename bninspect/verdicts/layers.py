@@ -1,0 +1,268 @@
+"""What a runtime's observations say about the stored layers: comparisons, findings and a status for each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from bninspect import causes
+from bninspect.arithmetic import compare
+from bninspect.inspection import rules
+from bninspect.inspection.description import describe
+from bninspect.records import (
+    PARAMETERS,
+    Array,
+    BatchNorm,
+    Comparison,
+    Evidence,
+    Explanation,
+    Finding,
+    LayerReport,
+    LayerStatus,
+    Observation,
+    Run,
+    Severity,
+    Statistics,
+)
+from bninspect.settings import Settings
+from bninspect.verdicts.replay import Replayed
+from bninspect.verdicts.selection import tolerance, wanted
+
+_SAMPLES = 2
+_EXPLAINED = 6
+"""Layers of a model that the detective examines, the first ones: each may take a second or two."""
+
+
+@dataclass
+class _Seen:
+    """What has been seen of one layer so far."""
+
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
+    findings: dict[str, Finding] = field(default_factory=dict)
+    training: bool = False
+    samples: list[causes.Sample] = field(default_factory=list)
+    """Of calls that do not agree, for the detective."""
+    explanation: Explanation | None = None
+    replayed: Replayed = field(default_factory=Replayed)
+    """What calls that asked for training say."""
+
+
+class Judge:
+    """Compares every observation as it arrives, so that no activation is kept."""
+
+    def __init__(self, layers: Iterable[BatchNorm], settings: Settings) -> None:
+        self._settings = settings
+        self._layers = {layer.name: layer for layer in layers if wanted(layer.name, settings)}
+        self._tolerances = {name: tolerance(name, settings) for name in self._layers}
+        self._seen = {name: _Seen() for name in self._layers}
+
+    def see(self, observation: Observation) -> None:
+        """Compare one call of a layer with the formula; calls of layers that were not asked for are passed over."""
+        layer = self._layers.get(observation.layer)
+        if layer is None:
+            return
+        seen = self._seen[layer.name]
+        chosen = self._tolerances[layer.name]
+        allowed = (chosen.rtol, chosen.atol) if chosen else None
+        for judge in (_loaded_differently, _configured_differently, _shaped_differently):
+            if (finding := judge(layer, observation)) is not None:
+                seen.findings.setdefault(finding.rule, finding)
+        if observation.x.shape != observation.y.shape:
+            return
+        if observation.replay is not None:
+            if not not_comparable(layer) and _same_shapes(layer, observation):
+                seen.replayed.see(observation, observation.replay, layer, tolerance=allowed)
+            return
+        seen.training |= observation.training
+        if observation.training or not_comparable(layer) or not _same_shapes(layer, observation):
+            return
+        comparison = compare.judge(observation, layer, tolerance=allowed)
+        if not comparison.agrees and comparison.ratio is not None and len(seen.samples) < _SAMPLES:
+            seen.samples.append(causes.sample(layer, observation))
+        before = seen.comparisons.get(observation.observed)
+        seen.comparisons[observation.observed] = compare.merge(before, comparison) if before else comparison
+
+    def reports(self, run: Run) -> tuple[LayerReport, ...]:
+        """Return the verdict on every layer, in the model's order."""
+        self._examine()
+        stored = (self._report(layer, run) for layer in self._layers.values())
+        return (*stored, *(_stranger(name) for name in run.unlisted if wanted(name, self._settings)))
+
+    def _examine(self) -> None:
+        """Have the detective look at the first layers whose outputs are not those of the formula."""
+        wrong = [name for name, seen in self._seen.items() if seen.samples or seen.replayed.sample]
+        for name in wrong[:_EXPLAINED]:
+            layer, seen = self._layers[name], self._seen[name]
+            if seen.samples:
+                others = [other for other in self._layers.values() if other is not layer]
+                seen.explanation = causes.explain(layer, seen.samples, others)
+            elif seen.replayed.sample:
+                batch, sample = seen.replayed.sample
+                seen.explanation = causes.explain(batch, [sample], [replace(layer, name="its moving statistics")])
+
+    def _report(self, layer: BatchNorm, run: Run) -> LayerReport:
+        seen = self._seen[layer.name]
+        replayed = seen.replayed
+        observed = (*seen.findings.values(), *_mismatches(seen.comparisons.values()), *replayed.findings.values())
+        findings = rules.judged((*rules.check(layer), *observed), layer.name, self._settings)
+        status, reason = _status(layer, seen, run, self._settings)
+        comparisons = (*seen.comparisons.values(), *replayed.comparisons.values())
+        report = describe(layer, findings, status, reason, comparisons)
+        notes = (*layer.notes, *replayed.notes)
+        return replace(
+            report,
+            explanation=seen.explanation,
+            estimator=replayed.estimator,
+            tolerance=self._tolerances[layer.name],
+            notes=notes,
+        )
+
+
+def _stranger(name: str) -> LayerReport:
+    """Return the report of a batch norm that the runtime has and the reader has not: a gap that must be seen."""
+    reason = "the runtime's model has this batch norm, and the reader did not find it in the file"
+    return describe(BatchNorm(name, None, None, None, None), (), LayerStatus.UNVERIFIED, reason)
+
+
+def not_comparable(layer: BatchNorm) -> str:
+    """Return why the formula cannot be computed for a layer; empty if it can."""
+    if layer.statistics is Statistics.FOLDED:
+        return "" if layer.arrays else "the file does not hold its scale and shift"
+    if layer.statistics is not Statistics.MOVING:
+        return f"not verifiable: it normalises by the statistics of each {layer.statistics}, also at inference"
+    if layer.moving_mean is None or layer.moving_variance is None:
+        return "the file does not hold its moving_mean and moving_variance"
+    if layer.undecided is not None:
+        return "the file does not say whether one of its arrays is gamma or beta"
+    if layer.epsilon is None:
+        return "the file does not state epsilon: supply it with --epsilon [GLOB=]VALUE"
+    return ""
+
+
+def _status(layer: BatchNorm, seen: _Seen, run: Run, settings: Settings) -> tuple[LayerStatus, str]:
+    accepted = Evidence.LAYER in settings.accept
+    if why := not_comparable(layer):
+        if layer.epsilon is None and run.evidence is Evidence.LAYER and not accepted:
+            why += ", and --accept layer: there is no model to run it in"  # or it is asked for only the next time
+        return LayerStatus.UNVERIFIED, why
+    compared = (*seen.comparisons.values(), *seen.replayed.comparisons.values())
+    if seen.findings or any(not comparison.agrees for comparison in compared):
+        return LayerStatus.MISMATCH, ""
+    if seen.training:
+        return (
+            LayerStatus.UNVERIFIED,
+            "the model calls it with training=True: it normalises by batch statistics",
+        )
+    if not seen.comparisons:
+        return LayerStatus.UNVERIFIED, run.unobserved.get(layer.name) or run.reason or "the runtime never ran it"
+    if run.evidence is not Evidence.MODEL and not accepted:
+        return (
+            LayerStatus.UNVERIFIED,
+            f"{run.reason}; its layer alone agrees, --accept layer makes that enough",
+        )
+    if "in-model" not in seen.comparisons and not accepted:
+        why = run.unobserved.get(layer.name) or "the forward pass did not reach it"
+        return LayerStatus.UNVERIFIED, f"{why}; its layer alone agrees, --accept layer makes that enough"
+    if settings.training and (doubt := seen.replayed.doubt(layer, run, accepted=accepted)):
+        return LayerStatus.UNVERIFIED, doubt
+    return LayerStatus.VERIFIED, ""
+
+
+def _same_shapes(layer: BatchNorm, observation: Observation) -> bool:
+    """Return whether the stored parameters can be applied to what the runtime's layer was given."""
+    loaded = observation.loaded
+    return all(array.shape == loaded[name].shape for name, array in layer.arrays.items() if name in loaded)
+
+
+def _loaded_differently(layer: BatchNorm, observation: Observation) -> Finding | None:
+    """BN304: the parameters that the runtime loaded are not those of the file, bit for bit."""
+    for name in PARAMETERS:
+        stored, loaded = getattr(layer, name), observation.loaded.get(name)
+        if stored is None or loaded is None:
+            if stored is None and loaded is None:
+                continue
+            there, absent = ("the runtime", "the file") if stored is None else ("the file", "the runtime")
+            return Finding(
+                "BN304", Severity.ERROR, f"{there} has a {name}, {absent} has none", {"array": name}, _RELOAD
+            )
+        if stored.shape != loaded.shape:
+            message = f"{name} has shape {stored.shape} in the file and {loaded.shape} in the runtime"
+            return Finding("BN304", Severity.ERROR, message, {"array": name}, _RELOAD)
+        # In the wider type of both: a runtime that widens float16 has changed nothing.
+        wide = np.result_type(stored, loaded)
+        differs = np.flatnonzero(_bits(stored.astype(wide)) != _bits(loaded.astype(wide)))
+        if differs.size:
+            channel = int(differs[0])
+            before, after = stored.ravel()[channel], loaded.ravel()[channel]
+            message = f"{name} of channel {channel} is {before!s} in the file and {after!s} in the runtime"
+            if differs.size > 1:
+                message += f" ({differs.size} channels differ)"
+            evidence = {"array": name, "channels": [int(one) for one in differs[:16]]}
+            return Finding("BN304", Severity.ERROR, message, evidence, _RELOAD)
+    return None
+
+
+_RELOAD = "the runtime did not load what the file holds: look for renamed layers and by-name or by-position loading"
+
+
+def _configured_differently(layer: BatchNorm, observation: Observation) -> Finding | None:
+    """BN305: the runtime's layer has another epsilon, axis or momentum than the file states."""
+    rank = observation.x.ndim
+    axis = None if layer.axis is None else tuple(sorted(one % rank for one in layer.axis))
+    for name, stored, loaded in (
+        ("epsilon", layer.epsilon, observation.epsilon),
+        ("axis", axis, tuple(sorted(observation.axis))),
+        ("momentum", layer.momentum, observation.replay.momentum if observation.replay else None),
+    ):
+        if stored is not None and loaded is not None and stored != loaded:
+            place = "by --epsilon" if name == "epsilon" and layer.epsilon_source == "--epsilon" else "in the file"
+            return Finding(
+                "BN305",
+                Severity.ERROR,
+                f"{name} is {stored} {place} and {loaded} in the runtime",
+                {"stored": stored, "loaded": loaded},
+                f"the runtime does not use the {name} of this model",
+            )
+    return None
+
+
+def _shaped_differently(_layer: BatchNorm, observation: Observation) -> Finding | None:
+    """BN301, for an output that is not even of the shape of its input."""
+    x, y = observation.x.shape, observation.y.shape
+    if x == y:
+        return None
+    message = f"the output {observation.observed} has shape {y} for an input of shape {x}"
+    return Finding("BN301", Severity.ERROR, message, {"observed": observation.observed}, "this is no batch norm")
+
+
+def _bits(array: Array) -> Array:
+    contiguous = np.ascontiguousarray(array).ravel()
+    return contiguous.view(f"u{contiguous.dtype.itemsize}")
+
+
+def _mismatches(comparisons: Iterable[Comparison]) -> tuple[Finding, ...]:
+    """Return BN202 for outputs that are not finite, else BN301, for each comparison that does not agree."""
+    return tuple(_mismatch(comparison) for comparison in comparisons if not comparison.agrees)
+
+
+def _mismatch(comparison: Comparison) -> Finding:
+    channels = list(comparison.channels)
+    where = f", channel {comparison.worst.channel}" if comparison.worst else ""
+    counted = f"{comparison.violations} of {comparison.elements} values {comparison.observed}"
+    evidence = {"observed": comparison.observed, "violations": comparison.violations, "channels": channels}
+    if comparison.ratio is None:
+        inherited = (
+            " (nor is their input: look at earlier layers)" if comparison.worst and comparison.worst.x is None else ""
+        )
+        message = f"{counted} are not finite on one side or on both{where}{inherited}"
+        return Finding(
+            "BN202",
+            Severity.ERROR,
+            message,
+            evidence,
+            "look for NaN and infinity in the parameters and in the input",
+        )
+    message = f"{counted} are beyond the bound, worst {comparison.ratio:.3g} x bound{where}"
+    return Finding("BN301", Severity.ERROR, message, {**evidence, "ratio": comparison.ratio}, "")

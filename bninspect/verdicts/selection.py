@@ -1,0 +1,65 @@
+"""Which layers of a model are looked at, and what the user adds to what the file says of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import PurePath
+
+from bninspect import errors, safe_text
+from bninspect.records import BatchNorm, Checkpoint, Tolerance
+from bninspect.settings import Settings
+
+
+def complete(checkpoint: Checkpoint, settings: Settings) -> Checkpoint:
+    """Return the checkpoint with the epsilon that the user supplies for layers whose file does not state one.
+
+    Raises:
+        NothingToCheck: the file holds no batch-norm layer.
+    """
+    if not checkpoint.layers:
+        raise errors.NothingToCheck(
+            "no batch-norm layer in this file",
+            why=checkpoint.empty or next(iter(checkpoint.notes), f"read completely as {checkpoint.format}"),
+            hint="--allow-empty makes this a success",
+        )
+    return replace(checkpoint, layers=tuple(_with_epsilon(layer, settings) for layer in checkpoint.layers))
+
+
+def select(checkpoint: Checkpoint, settings: Settings) -> Checkpoint:
+    """Return the checkpoint, completed, with the layers only that `--layer` and `--exclude-layer` leave in."""
+    layers = complete(checkpoint, settings).layers
+    return replace(checkpoint, layers=tuple(layer for layer in layers if wanted(layer.name, settings)))
+
+
+def wanted(name: str, settings: Settings) -> bool:
+    """Return whether `--layer` and `--exclude-layer` leave a layer in."""
+    return (not settings.layers or safe_text.matches(name, settings.layers)) and not safe_text.matches(
+        name, settings.exclude_layers
+    )
+
+
+def for_model(settings: Settings, path: str) -> Settings:
+    """Return the settings with the rules of configuration files that are about the model of this path, and hold."""
+    place = PurePath(path)
+    return replace(
+        settings,
+        tolerances=tuple(rule for rule in settings.tolerances if place.match(rule.models)),
+        ignores=tuple(rule for rule in settings.ignores if place.match(rule.models) and not rule.expired),
+    )
+
+
+def tolerance(name: str, settings: Settings) -> Tolerance | None:
+    """Return by what a layer is judged instead of by the proven bound; None if it is by that."""
+    for rule in settings.tolerances:
+        if safe_text.matches(name, (rule.layers,)):
+            return Tolerance(rule.rtol, rule.atol, rule.reason)
+    return None if settings.tolerance is None else Tolerance(*settings.tolerance)
+
+
+def _with_epsilon(layer: BatchNorm, settings: Settings) -> BatchNorm:
+    if layer.epsilon is not None:
+        return layer
+    for rule in settings.epsilon:
+        if safe_text.matches(layer.name, (rule.layers,)):
+            return replace(layer, epsilon=rule.value, epsilon_source="--epsilon")
+    return layer

@@ -1,0 +1,1 @@
+"""Supervised processes, in which files are parsed and frameworks run."""

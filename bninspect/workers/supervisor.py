@@ -1,0 +1,227 @@
+"""A supervised process that does what must not be done in ours: parse files from strangers, run frameworks.
+
+libhdf5 can be made to loop for ever or to crash by a few bytes, with the interpreter's lock held, so that neither a
+signal handler nor a thread can help; a framework can do both on its own. So every such call happens in a process with
+a time limit, a memory limit and nothing to lose. Its death, of whatever kind, is an error of one model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from bninspect import errors
+from bninspect.settings import START_SECONDS
+from bninspect.workers import start as starting
+from bninspect.workers.limits import Limits, resident
+from bninspect.workers.start import Request
+from bninspect.workers.stderr import Stderr
+
+T = TypeVar("T")
+Progress = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """Show no progress."""
+
+
+class Worker:
+    """One child process that answers calls one after the other and is replaced when it dies.
+
+    Args:
+        limits: for each call.
+        verbose: pass the child's whole standard error on, framework noise included.
+        show: receives the lines of the child's standard error that are for the user.
+    """
+
+    def __init__(self, limits: Limits, *, verbose: bool = False, show: Progress = silent) -> None:
+        self.limits = limits
+        self._verbose = verbose
+        self._show = show
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stderr: Stderr | None = None
+        self._task = ""
+        self._ready = False
+        self._seconds = limits.seconds
+        self._sent: Request | None = None
+        """A request that the child has been sent already, before anybody asked for its answer."""
+        self._killed_for = ""
+        self._ended = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Another thread may be in the middle of a call: it must not start the child again.
+        self._ended = True
+        self.close()
+
+    def start(self, task: str = "") -> None:
+        """Start the child now and let it import what `task` (`module:function`) needs, without waiting for it.
+
+        A child that replaces it imports that as well.
+        """
+        self._task = task or self._task
+        if self._ended:
+            raise errors.WorkerDied("the work was given up")
+        if self._process is not None and self._process.poll() is None:
+            return
+        self.close()
+        self._ready = False
+        self._process, self._sent = starting.take(self.limits, self._task)
+        assert self._process.stderr is not None  # noqa: S101 - narrows the type: PIPE was asked for
+        self._stderr = Stderr(self._process.stderr, self._show, verbose=self._verbose)
+
+    def call(self, task: str, kind: type[T], arguments: Mapping[str, Any], progress: Progress = silent) -> T:
+        """Run `task` (`module:function`) in the child and return its answer as a record of type `kind`.
+
+        The time that the child takes to start is not the task's.
+
+        Raises:
+            BninspectError: the task's own error, `LimitExceeded`, or `WorkerDied`.
+        """
+        self.start()
+        request = starting.make_request(task, arguments, self.limits, verbose=self._verbose)
+        if self._sent not in (None, request):  # what was foretold is not what is asked: its answer is of no use
+            self.close()
+            self.start()
+        try:
+            if not self._ready:
+                with self._watched(START_SECONDS):
+                    self._receive(bool, progress)
+                self._ready = True
+            with self._watched(self.limits.seconds):
+                if self._sent is None:
+                    self._send(request)
+                self._sent = None
+                return self._receive(kind, progress)
+        except BaseException as error:
+            if not isinstance(error, errors.BninspectError) or isinstance(
+                error, (errors.WorkerDied, errors.LimitExceeded)
+            ):
+                self._kill()
+            raise
+
+    def close(self) -> None:
+        """End the child and let go of its pipes."""
+        if self._process is None or self._stderr is None:
+            return
+        self._kill()
+        self._stderr.drain()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):  # what was still buffered for a dead child
+                    pipe.close()
+        self._process = None
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        from bninspect.records import codec  # which imports NumPy; by now the child is doing so too
+
+        assert self._process is not None and self._process.stdin is not None  # noqa: S101, PT018
+        try:
+            codec.write_frame(self._process.stdin, message)  # type: ignore[arg-type]
+        except BrokenPipeError:
+            raise self._post_mortem() from None
+
+    def _receive(self, kind: type[T], progress: Progress) -> T:
+        from bninspect.records import codec
+
+        assert self._process is not None and self._process.stdout is not None  # noqa: S101, PT018
+        while True:
+            try:
+                frame = codec.read_frame(self._process.stdout)  # type: ignore[arg-type]
+                if frame is None:
+                    raise self._post_mortem()
+                message, arrays = frame
+                if "progress" in message:
+                    progress(str(message["progress"]))
+                elif "error" in message:
+                    raise _error(message["error"])
+                else:
+                    return codec.decode(kind, message["result"], arrays)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                if self._killed_for:
+                    raise self._post_mortem() from None
+                raise errors.WorkerDied("the worker process gave no usable answer", why=str(error)) from error
+
+    @contextlib.contextmanager
+    def _watched(self, seconds: float) -> Iterator[None]:
+        """Kill the child if the block takes longer, or if the child takes more memory than it may."""
+        self._killed_for, self._seconds = "", seconds
+        stop = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(stop, seconds), daemon=True)
+        watch.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            watch.join()
+
+    def _watch(self, stop: threading.Event, remaining: float) -> None:
+        process = self._process
+        if process is None:  # closed by another thread in this moment
+            return
+        step = 0.05 if self.limits.watched else remaining
+        while not stop.wait(min(step, remaining)):
+            remaining -= step
+            if remaining <= 0:
+                self._killed_for = "time"
+            elif self.limits.watched and resident(process.pid) > self.limits.memory:
+                self._killed_for = "memory"
+            if self._killed_for:
+                self._kill()
+                return
+
+    def _kill(self) -> None:
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            if hasattr(os, "killpg"):
+                # The child leads its own group, so what it started goes with it.
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
+        self._process.wait()
+
+    def _post_mortem(self) -> errors.BninspectError:
+        """Return what the death of the child means."""
+        assert self._process is not None and self._stderr is not None  # noqa: S101, PT018
+        code = self._process.wait()
+        last = self._stderr.last_words()
+        if self._killed_for == "time" or (code == -getattr(signal, "SIGXCPU", 0) != 0):
+            if not self._ready:
+                return errors.WorkerDied(
+                    f"the worker process did not start within {self._seconds:g} s",
+                    why="importing what it needs takes seconds on an idle machine",
+                    hint="run it again with -vv to see all that it printed",
+                )
+            return errors.LimitExceeded(
+                f"not finished within {self._seconds:g} s",
+                why="the time limit ends what hangs, whatever the cause",
+                hint=f"give it more time: --timeout {max(60, round(5 * self._seconds))}",
+            )
+        if self._killed_for == "memory" or "MemoryError" in last or "bad_alloc" in last:
+            return errors.LimitExceeded(
+                f"more than {self.limits.memory / 1e9:.3g} GB of memory",
+                why="the memory limit protects this machine",
+                hint=f"allow more: --max-memory {max(1, round(2 * self.limits.memory / 1e9))}GB",
+            )
+        cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return errors.WorkerDied(
+            f"the worker process died ({cause})",
+            why=last,
+            hint="run it again with -vv to see all that it printed",
+        )
+
+
+def _error(data: Mapping[str, Any]) -> errors.BninspectError:
+    """Return the error that a child reported as `{kind, what, why, hint}`."""
+    return errors.by_name(str(data["kind"]))(str(data["what"]), why=str(data["why"]), hint=str(data["hint"]))

@@ -1,0 +1,144 @@
+"""The arithmetic of folding, against convolutions that NumPy computes one product at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers.layers import frozen, layer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bninspect.arithmetic.formula import Float64, Parameters, normalise
+from bninspect.conversion import folding
+from bninspect.conversion.folding import Affine
+from bninspect.records import Array, BatchNorm, graph
+from bninspect.records.graph import Kernel
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def _norm(generator: np.random.Generator, channels: int) -> BatchNorm:
+    sign = np.where(generator.integers(0, 2, channels) == 0, -1.0, 1.0)
+    return layer(
+        gamma=frozen(generator.uniform(0.5, 2, channels) * sign),
+        beta=frozen(generator.normal(size=channels)),
+        moving_mean=frozen(generator.normal(size=channels) * 3),
+        moving_variance=frozen(10 ** generator.uniform(-5, 2, channels)),
+        epsilon=1e-3,
+    )
+
+
+def _apply(weights: Float64, bias: Float64, groups: int, x: Float64) -> Float64:
+    """Apply one place of an operation to x of shape (taps, inputs), output by output, as its groups say."""
+    taps, inputs, outputs = weights.shape
+    y = bias.copy()
+    for o in range(outputs):
+        first = o // (outputs // groups) * inputs
+        for tap in range(taps):
+            for i in range(inputs):
+                y[o] += weights[tap, i, o] * x[tap, first + i]
+    return y
+
+
+@given(SEEDS, st.sampled_from([(1, 3, 4, 1), (4, 2, 6, 3), (9, 1, 6, 3), (2, 1, 4, 4)]))
+def test_folded_operation_computes_the_same(seed: int, shape: tuple[int, int, int, int]) -> None:
+    taps, inputs, outputs, groups = shape
+    generator = np.random.default_rng(seed)
+    kernel = Kernel(generator.normal(size=(taps, inputs, outputs)), generator.normal(size=outputs), groups)
+    x = generator.normal(size=(taps, inputs * groups))
+    plain = folding.plain(kernel)
+    y = _apply(plain.weights, plain.bias, groups, x)
+    after = _norm(generator, outputs)
+    folded = folding.behind(plain, folding.affine(after))
+    expected = normalise(after, y, axis=(0,))
+    np.testing.assert_allclose(_apply(folded.weights, folded.bias, groups, x), expected, rtol=1e-9, atol=1e-9)
+    front = _norm(generator, inputs * groups)
+    folded = folding.before(plain, folding.affine(front), groups)
+    inside = normalise(front, x, axis=(1,))
+    expected = _apply(plain.weights, plain.bias, groups, inside)
+    np.testing.assert_allclose(_apply(folded.weights, folded.bias, groups, x), expected, rtol=1e-8, atol=1e-8)
+
+
+def _as_a_converter_does(kernel: Kernel, norm: BatchNorm, order: int) -> tuple[Array, Array]:
+    """Fold in float32, in one of the orders that converters have."""
+    one = np.float32(1)
+    gamma, beta, mean, variance = (np.asarray(array, np.float32) for array in norm.arrays.values())
+    root = np.sqrt(variance + np.float32(norm.epsilon or 0))
+    scale = gamma / root if order == 0 else gamma * (one / root)
+    bias = np.float32(0) if kernel.bias is None else kernel.bias
+    if order == 2:
+        return kernel.weights * scale, bias * scale + (beta - mean * scale)
+    return kernel.weights * scale, (bias - mean) * scale + beta
+
+
+@given(SEEDS, st.integers(0, 2), st.booleans())
+def test_every_order_of_a_float32_fold_is_within_the_bound(seed: int, order: int, biased: bool) -> None:
+    generator = np.random.default_rng(seed)
+    weights = (generator.normal(size=(9, 4, 8)) * 10 ** generator.uniform(-6, 3, 8)).astype(np.float32)
+    bias = generator.normal(size=8).astype(np.float32) if biased else None
+    norm = _norm(generator, 8)
+    kernel = Kernel(weights, bias)
+    right = folding.behind(folding.plain(kernel), folding.affine(norm))
+    weights, shift = _as_a_converter_does(kernel, norm, order)
+    assert folding.fits(weights, right.weights, right.weight_bound)
+    assert folding.fits(shift, right.bias, right.bias_bound)
+
+
+def test_the_bound_is_not_wide() -> None:
+    """Half a thousandth of a thousandth off is seen, in the weights and in the bias."""
+    generator = np.random.default_rng(3)
+    kernel = Kernel(generator.normal(size=(9, 4, 8)).astype(np.float32), np.ones(8, np.float32))
+    right = folding.behind(folding.plain(kernel), folding.affine(_norm(generator, 8)))
+    assert not folding.fits(right.weights * (1 + 1e-6), right.weights, right.weight_bound)
+    assert (right.bias_bound <= 1e-6 * (np.abs(right.bias) + 200)).all()
+
+
+def test_nan_fits_nothing() -> None:
+    ones, nan = np.ones(3), np.full(3, np.nan)
+    for actual, expected, bound in ((nan, ones, ones), (ones, nan, ones), (ones, ones, nan), (nan, nan, nan)):
+        assert not folding.fits(actual, expected, bound)
+    assert not folding.fits(np.ones(2), ones, ones)
+    assert folding.fits(ones, ones, ones)
+
+
+def test_quantised_and_rounded_numbers_have_a_wider_bound() -> None:
+    kernel = Kernel(np.ones((1, 1, 2)), np.zeros(2))
+    folded = folding.plain(kernel)
+    step = np.array([0.5, 0.25])
+    stored = Kernel(np.ones((1, 1, 2)), np.zeros(2), weight_step=step, bias_step=step / 2)
+    wide = folding.as_stored(folded, stored)
+    np.testing.assert_allclose(wide.weight_bound.ravel(), step / 2, rtol=1e-5)
+    np.testing.assert_allclose(wide.bias_bound, step / 4, rtol=1e-5)
+    half = folding.as_stored(folded, Kernel(np.ones((1, 1, 2)), dtype="float16"))
+    np.testing.assert_allclose(half.weight_bound, 2**-11, rtol=1e-3)
+
+
+def test_bias_in_front_is_taken_along() -> None:
+    norm = folding.affine(layer())
+    bias = np.array([1.0, -2, 0.5])
+    x = np.array([0.3, 7, -1])
+    moved = norm.behind(bias)
+    np.testing.assert_allclose(moved.scale * x + moved.shift, norm.scale * (x + bias) + norm.shift)
+
+
+def test_folded_statistics_are_scale_and_shift() -> None:
+    from bninspect.records import Statistics
+
+    of = layer(moving_mean=None, moving_variance=None, epsilon=None, statistics=Statistics.FOLDED)
+    found = folding.affine(of)
+    np.testing.assert_array_equal(found.scale, of.arrays["gamma"])
+    np.testing.assert_array_equal(found.shift, of.arrays["beta"])
+    assert graph.of_norm(of) is not None
+    assert Affine.of(Parameters.of(of)).mean.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 6])
+def test_transposed_weights_keep_their_groups(groups: int) -> None:
+    """Each stored (input, output of its group) is where the group, the input in it and the output of all say."""
+    stored = np.arange(6 * 4 * 5, dtype=np.float64).reshape(6, 4, 5)
+    weights = graph.transposed(stored, groups)
+    assert weights.shape == (5, 6 // groups, 4 * groups)
+    for i in range(6):
+        group, inside = divmod(i, 6 // groups)
+        for o in range(4):
+            np.testing.assert_array_equal(weights[:, inside, group * 4 + o], stored[i, o])

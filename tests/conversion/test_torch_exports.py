@@ -1,0 +1,153 @@
+"""Exports of PyTorch models: whichever of program, TorchScript and ONNX is the source."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from helpers.exports import causes, counterparts, held, statuses
+
+from bninspect.errors import UsageError
+from bninspect.records import LayerStatus, Status
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bninspect[torch]'")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'bninspect[onnx]'")
+
+ALL = {LayerStatus.VERIFIED}
+SHAPE = (2, 3, 8, 8)
+
+
+class Net(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 8, 3, padding=1)
+        self.bn1 = torch.nn.BatchNorm2d(8)
+        self.depthwise = torch.nn.Conv2d(8, 8, 3, groups=8, bias=False)
+        self.bn2 = torch.nn.BatchNorm2d(8, eps=1e-3)
+        self.up = torch.nn.ConvTranspose2d(8, 6, 2, groups=2)
+        self.bn3 = torch.nn.BatchNorm2d(6)
+        self.fc = torch.nn.Linear(6, 5)
+        self.bn4 = torch.nn.BatchNorm1d(5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.bn1(self.conv(x)))
+        x = torch.relu(self.bn2(self.depthwise(x)))
+        x = torch.relu(self.bn3(self.up(x)))
+        return self.bn4(self.fc(x.mean((2, 3))))
+
+
+@pytest.fixture(scope="module")
+def net() -> Any:
+    return _random(4)
+
+
+def _random(seed: int) -> Any:
+    torch.manual_seed(seed)
+    built = Net()
+    with torch.no_grad():
+        for name, tensor in built.state_dict().items():
+            if tensor.dtype.is_floating_point:
+                tensor.copy_(torch.rand(tensor.shape) + 0.1 if "var" in name else torch.randn(tensor.shape))
+    return built.eval()
+
+
+def _onnx(net: Any, path: Path, **options: Any) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, (torch.zeros(SHAPE),), str(path), dynamo=False, **options)
+    return path
+
+
+def _program(net: Any, path: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(torch.export.export(net, (torch.zeros(SHAPE),)), path)
+    return path
+
+
+def _script(net: Any, path: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(net, torch.zeros(SHAPE)).save(path)
+    return path
+
+
+@pytest.mark.parametrize("source", [_program, _script])
+def test_folded_and_kept(net: Any, tmp_path: Path, source: Any) -> None:
+    path = source(net, tmp_path / "source.pt2")
+    folded = held(path, _onnx(net, tmp_path / "folded.onnx"))
+    assert folded.status is Status.PASS
+    # torch's exporter folds behind convolutions, and keeps the others.
+    assert {name: one.how for name, one in counterparts(folded).items()} == {
+        "bn1": "folded",
+        "bn2": "folded",
+        "bn3": "batch norm",
+        "bn4": "batch norm",
+    }
+    keep = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
+    kept = held(path, _onnx(net, tmp_path / "kept.onnx", **keep))
+    assert kept.status is Status.PASS
+    assert {one.how for one in counterparts(kept).values()} == {"batch norm"}
+
+
+def test_onnx_as_the_source(net: Any, tmp_path: Path) -> None:
+    keep = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
+    kept = _onnx(net, tmp_path / "kept.onnx", **keep)
+    for export in (_onnx(net, tmp_path / "folded.onnx"), _program(net, tmp_path / "net.pt2")):
+        model = held(kept, export)
+        assert model.status is Status.PASS
+        assert len(statuses(model)) == 4
+
+
+def test_script_as_the_export(net: Any, tmp_path: Path) -> None:
+    model = held(_program(net, tmp_path / "net.pt2"), _script(net, tmp_path / "net.pt"), input_shapes={"": SHAPE})
+    assert set(statuses(model).values()) == ALL
+
+
+def test_fused_by_torch_itself(net: Any, tmp_path: Path) -> None:
+    """torch.nn.utils.fusion folds into plain convolutions, and into grouped transposed ones."""
+    fused = Net()
+    fused.load_state_dict(net.state_dict())
+    fused.eval()
+    fused.conv = torch.nn.utils.fuse_conv_bn_eval(fused.conv, fused.bn1)
+    fused.bn1 = torch.nn.Identity()
+    model = held(_program(net, tmp_path / "net.pt2"), _program(fused, tmp_path / "fused.pt2"))
+    assert counterparts(model)["bn1"].how == "folded"
+    assert model.status is Status.PASS
+
+
+def test_grouped_transposed_convolution_scaled_along_its_stored_axis(net: Any, tmp_path: Path) -> None:
+    """The stored axis is (outputs per group): the scales of the first group are used for all of them."""
+    wrong = Net()
+    wrong.load_state_dict(net.state_dict())
+    wrong.eval()
+    with torch.no_grad():
+        norm = wrong.bn3
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        wrong.up.weight *= scale[:3].reshape(1, 3, 1, 1)
+        wrong.up.bias.copy_((wrong.up.bias - norm.running_mean) * scale + norm.bias)
+    wrong.bn3 = torch.nn.Identity()
+    model = held(_program(net, tmp_path / "net.pt2"), _program(wrong, tmp_path / "wrong.pt2"))
+    assert [one.name for one in causes(model, "bn3")] == ["group-order"]
+
+
+def test_another_model(net: Any, tmp_path: Path) -> None:
+    model = held(_program(net, tmp_path / "net.pt2"), _program(_random(77), tmp_path / "other.pt2"))
+    assert model.status is Status.FAIL
+    assert model.against is not None
+    assert model.against.same is False
+
+
+def test_parameters_without_a_graph_cannot_be_held_against(net: Any, tmp_path: Path) -> None:
+    """A state_dict does not say what feeds what: that is said, and what compares stored parameters."""
+    import torch
+
+    torch.save(net.state_dict(), tmp_path / "parameters.pt")
+    with pytest.raises(UsageError, match="cannot be held against a model") as error:
+        held(_program(net, tmp_path / "m.pt2"), tmp_path / "parameters.pt")
+    assert "bninspect diff" in error.value.hint

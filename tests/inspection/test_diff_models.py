@@ -1,0 +1,260 @@
+"""Which layers of two models belong together, and what became of each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.layers import frozen, layer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bninspect import formats
+from bninspect.inspection.diff_layers import LayerDifference, Verdict, difference
+from bninspect.inspection.diff_models import Difference, diff
+from bninspect.records import BatchNorm, Checkpoint, Statistics, codec
+from bninspect.reports import Looks
+from bninspect.reports.text import diff as difference_text
+
+
+def model(*layers: BatchNorm, path: str = "a.h5") -> Checkpoint:
+    return Checkpoint(path, "keras-h5", "", layers)
+
+
+def wide(name: str = "bn", channels: int = 16, seed: int = 0, **changes: Any) -> BatchNorm:
+    random = np.random.default_rng(seed)
+    parameters = {
+        "gamma": frozen(random.uniform(0.5, 2, channels)),
+        "beta": frozen(random.normal(size=channels)),
+        "moving_mean": frozen(random.normal(size=channels)),
+        "moving_variance": frozen(random.uniform(0.1, 3, channels)),
+    }
+    return layer(name, **{**parameters, **changes})
+
+
+def compared(before: BatchNorm, after: BatchNorm) -> LayerDifference:
+    return difference(before, after, "name")
+
+
+def test_equal_is_bit_for_bit_in_whatever_type() -> None:
+    assert compared(wide(), wide()).verdict is Verdict.EQUAL
+    nan = wide(beta=frozen([np.nan] * 16))
+    assert compared(nan, nan).verdict is Verdict.EQUAL
+    doubled: dict[str, Any] = {name: array.astype(np.float64) for name, array in wide().arrays.items()}
+    assert compared(wide(), wide(dtype="float64", **doubled)).verdict is Verdict.EQUAL
+    one_bit = wide().arrays["gamma"].copy()
+    one_bit[3] = np.nextafter(one_bit[3], np.float32(9))
+    found = compared(wide(), wide(beta=np.array(one_bit)))
+    assert found.verdict is Verdict.CHANGED
+    assert found.parameters["beta"].count == 16
+
+
+def test_the_largest_change_and_its_channel() -> None:
+    before = wide(gamma=frozen([1] * 16))
+    after = wide(gamma=frozen([1, 1.5, 1, 0.25] + [1] * 12))
+    change = compared(before, after).parameters["gamma"]
+    assert (change.count, change.channel, change.before, change.after, change.largest) == (2, 3, 1.0, 0.25, 0.75)
+    assert compared(before, after).reasons == ("gamma changed, the rest did not",)
+
+
+def folded(of: BatchNorm, **changes: Any) -> BatchNorm:
+    """Fold by hand, in float32."""
+    a = of.arrays
+    scale = a["gamma"] / np.sqrt(a["moving_variance"] + np.float32(of.epsilon or 0))
+    shift = a["beta"] - a["moving_mean"] * scale
+    return replace(of, gamma=scale, beta=shift, **changes)
+
+
+def test_a_folded_layer_maps_x_alike() -> None:
+    zero, one = frozen([0] * 16), frozen([1] * 16)
+    found = compared(wide(), folded(wide(), moving_mean=zero, moving_variance=one, epsilon=0.0))
+    assert found.verdict is Verdict.SAME_MAP
+    assert found.reasons[0] == "mean and variance are folded into gamma and beta now"
+    detectron = folded(wide(), moving_mean=zero, moving_variance=frozen([1 - 1e-5] * 16), epsilon=1e-5)
+    assert compared(wide(), detectron).verdict is Verdict.SAME_MAP
+    converter = folded(wide(), moving_mean=None, moving_variance=None, epsilon=None, statistics=Statistics.FOLDED)
+    assert compared(wide(), converter).verdict is Verdict.SAME_MAP
+    # A loader that keeps epsilon beside a variance of 1 is off by 1 / sqrt(1.001).
+    assert compared(wide(), folded(wide(), moving_mean=zero, moving_variance=one)).verdict is Verdict.CHANGED
+
+
+def test_another_epsilon_is_a_change_where_it_is_felt() -> None:
+    far = wide(moving_variance=frozen([3e5] * 16))
+    found = compared(far, replace(far, epsilon=1e-5))
+    assert found.verdict is Verdict.SAME_MAP
+    assert found.reasons == ("epsilon 0.001 became 1e-05, which no channel feels",)
+    found = compared(wide(), wide(epsilon=1e-5))
+    assert found.verdict is Verdict.CHANGED
+    assert found.reasons == ("epsilon 0.001 became 1e-05",)
+    assert found.parameters == {}
+
+
+def test_momentum_is_no_change_and_is_said() -> None:
+    found = compared(wide(), wide(momentum=0.9))
+    assert found.verdict is Verdict.EQUAL
+    assert found.settings == {"momentum": (0.99, 0.9)}
+
+
+def test_statistics_of_the_batch_are_a_change() -> None:
+    found = compared(wide(), wide(statistics=Statistics.BATCH))
+    assert found.verdict is Verdict.CHANGED
+    assert found.reasons == ("moving statistics became batch statistics",)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "name", "verdict"),
+    [
+        ((-1,), (1,), "keras-h5", Verdict.EQUAL),  # may be the same one: nobody knows the rank
+        ((3,), (1,), "keras-h5", Verdict.CHANGED),
+        ((-1,), (-2,), "keras-h5", Verdict.CHANGED),
+        ((1,), (3,), "onnx", Verdict.EQUAL),  # another format orders the axes anew
+        ((1,), None, "keras-h5", Verdict.EQUAL),
+    ],
+)
+def test_another_axis_is_a_change(
+    before: tuple[int, ...] | None, after: tuple[int, ...] | None, name: str, verdict: Verdict
+) -> None:
+    other = replace(model(wide(axis=after)), format=name)
+    (found,) = diff(model(wide(axis=before)), other).layers
+    assert found.verdict is verdict
+    if verdict is Verdict.CHANGED:
+        assert before is not None
+        assert after is not None
+        assert found.reasons == (f"axis {before[0]} became {after[0]}",)
+
+
+def test_a_gamma_of_ones_may_be_left_out() -> None:
+    found = compared(wide(gamma=frozen([1] * 16)), wide(gamma=None))
+    assert found.verdict is Verdict.SAME_MAP
+    assert found.reasons == ("gamma is 1 in one file, and left out in the other",)
+    assert compared(wide(), wide(gamma=None)).reasons == ("gamma left out",)
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        (16 / 15, "n/(n-1) for n = 16"),
+        (1023 / 1024, "(n-1)/n for n = 1024"),
+        (999.5, "multiplied by 999.5 in every channel"),
+    ],
+)
+def test_a_common_factor_between_variances_is_named(factor: float, said: str) -> None:
+    variance = wide().arrays["moving_variance"]
+    found = compared(wide(), wide(moving_variance=variance * np.float32(factor)))
+    assert len(found.reasons) == 1
+    assert said in found.reasons[0]
+
+
+@given(st.integers(2, 1000), st.integers(0, 100))
+@settings(max_examples=60, deadline=None)
+def test_any_small_n_is_found(n: int, seed: int) -> None:
+    variance = np.random.default_rng(seed).uniform(0.1, 3, 64).astype(np.float32)
+    corrected = (variance.astype(float) * n / (n - 1)).astype(np.float32)
+    before = wide(channels=64, moving_variance=variance)
+    (reason,) = compared(before, replace(before, moving_variance=corrected)).reasons
+    assert reason.endswith(f"which is n/(n-1) for n = {n}")
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_rounded_parameters_are_named(kind: str) -> None:
+    def narrow(array: Any) -> Any:
+        if kind == "float16":
+            return array.astype(np.float16)
+        fraction, exponent = np.frexp(array.astype(np.float64))
+        return np.ldexp(np.rint(fraction * 256) / 256, exponent).astype(np.float32)
+
+    rounded: dict[str, Any] = {name: narrow(array) for name, array in wide().arrays.items()}
+    reasons = (f"the parameters are rounded to {kind}",)
+    # Where the file says that its parameters have 8 or 11 digits, more cannot be asked of them.
+    stated, silent = (compared(wide(), wide(dtype=dtype, **rounded)) for dtype in (kind, "float32"))
+    assert (stated.verdict, stated.reasons) == (Verdict.SAME_MAP, reasons)
+    assert (silent.verdict, silent.reasons) == (Verdict.CHANGED, reasons)
+
+
+def test_exchanged_arrays_and_channels_are_named() -> None:
+    a = wide().arrays
+    swapped = wide(gamma=a["beta"], beta=a["gamma"])
+    assert compared(wide(), swapped).reasons == ("arrays exchanged: gamma holds beta, beta holds gamma",)
+    turned: dict[str, Any] = {name: array[::-1] for name, array in a.items()}
+    reversed_ = wide(**turned)
+    (reason,) = compared(wide(), reversed_).reasons
+    assert reason == "the channels are in another order: channel 0 holds what channel 15 held"
+
+
+def test_layers_are_matched_by_name_first() -> None:
+    found = diff(model(wide("a"), wide("b", seed=1)), model(wide("b"), wide("a", seed=1), path="b.h5"))
+    assert [(one.before, one.after, one.matched_by) for one in found.layers] == [("b", "b", "name"), ("a", "a", "name")]
+    assert [one.reasons for one in found.layers] == [
+        ("it holds the parameters that a held",),
+        ("it holds the parameters that b held",),
+    ]
+    assert found.exit_code == 1
+
+
+def test_renamed_layers_are_matched_by_their_parameters_and_then_by_order() -> None:
+    before = model(wide("a"), wide("b", seed=1), wide("c", seed=2), wide("d", 8))
+    after = model(wide("y", seed=1), wide("x"), wide("w", seed=7), wide("z", 8, seed=9))
+    found = diff(before, after)
+    assert [(one.before, one.after, one.matched_by, one.verdict) for one in found.layers] == [
+        ("b", "y", "parameters", Verdict.EQUAL),
+        ("a", "x", "parameters", Verdict.EQUAL),
+        ("c", "w", "order", Verdict.CHANGED),
+        ("d", "z", "order", Verdict.CHANGED),
+    ]
+    renamed = folded(wide("q"), moving_mean=frozen([0] * 16), moving_variance=frozen([1] * 16), epsilon=0.0)
+    (one,) = diff(model(wide("p")), model(renamed)).layers
+    assert (one.matched_by, one.verdict) == ("parameters", Verdict.SAME_MAP)
+
+
+def test_added_and_removed_layers_are_changes() -> None:
+    found = diff(model(wide("a"), wide("b", 8)), model(wide("a"), wide("c", 4)))
+    assert [(one.before, one.after, one.verdict) for one in found.layers] == [
+        ("a", "a", Verdict.EQUAL),
+        (None, "c", Verdict.ADDED),
+        ("b", None, Verdict.REMOVED),
+    ]
+    assert found.exit_code == 1
+    assert diff(model(wide("a")), model(wide("a"))).exit_code == 0
+
+
+def test_another_width_is_said() -> None:
+    (one,) = diff(model(wide("a")), model(wide("a", 8))).layers
+    assert one.reasons == ("16 channels became 8",)
+
+
+def test_the_screen_and_the_document() -> None:
+    sound, changed = wide("same"), wide("n\n", gamma=frozen([1] * 16))
+    found = diff(model(sound, changed), model(sound, replace(changed, gamma=frozen([2] + [1] * 15)), path="b\x1b.h5"))
+    text = difference_text.render(found, Looks()).splitlines()
+    assert text == [
+        "CHANGED a.h5 -> b\\x1b.h5: 2 layers, 1 equal, 1 changed",
+        "changed   n\\x0a  16 channels",
+        "          gamma changed, the rest did not",
+        "          gamma: 1 of 16 values differ, largest 1 in channel 0: 1 became 2",
+    ]
+    assert "equal     same  16 channels" in difference_text.render(found, Looks(verbosity=1))
+    assert len(difference_text.render(found, Looks(verbosity=-1)).splitlines()) == 2
+    document = json.loads(difference_text.as_json(found))
+    del document["tool"]
+    assert codec.decode(Difference, document) == found
+
+
+def test_epsilon_that_a_file_does_not_state_is_not_passed_over_in_silence() -> None:
+    found = diff(model(wide()), model(wide(epsilon=None)))
+    assert (found.exit_code, found.epsilon_not_compared) == (0, 1)
+    assert "epsilon was not compared in 1 layer" in difference_text.render(found, Looks())
+
+
+def test_the_same_model_in_other_formats(sample_models: Path, shared_models: Path) -> None:
+    one = formats.read(sample_models / "keras2_digits.h5")
+    for name in ("keras2_digits.keras", "keras2_digits_weights.h5"):
+        assert {layer.verdict for layer in diff(one, formats.read(sample_models / name)).layers} == {Verdict.EQUAL}
+    writers = shared_models / "writers" / "tf115"
+    assert diff(formats.read(writers / "nested.h5"), formats.read(writers / "nested_w.h5")).exit_code == 0
+    broken = diff(formats.read(sample_models / "keras3_digits.h5"), formats.read(sample_models / "broken_nan.h5"))
+    assert broken.exit_code == 1
+    assert broken.counts == {Verdict.EQUAL: 3, Verdict.CHANGED: 1}
