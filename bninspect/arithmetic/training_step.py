@@ -34,7 +34,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """A batch, and what is made of it. Lists hold the channels that are shown."""
 
     shape: tuple[int, ...]
@@ -64,7 +64,7 @@ def step(
     momentum: float | None = None,
     epsilon: float | None = None,
     channels: tuple[int, ...] | None = None,
-) -> Step:
+) -> TrainingStep:
     """Return what one training step on the batch x stores.
 
     Args:
@@ -96,7 +96,7 @@ def step(
     n = x.size // mean.size
     picked = list(chosen)
     shown = [array[picked] for array in (mean, variance, *before)]
-    return Step(
+    return TrainingStep(
         shape=x.shape,
         axis=axis,
         over=tuple(a for a in range(x.ndim) if a not in axis),

@@ -16,7 +16,7 @@ from bninspect.causes.given_text import Typed
 from bninspect.causes.predict import View
 from bninspect.errors import UsageError
 from bninspect.records import Array, BatchNorm, Observation
-from bninspect.records.explained import Arithmetic, Explained, Folded
+from bninspect.records.explained import Arithmetic, Explained, FoldedChannel
 from bninspect.safe_text import printable
 
 SHOWN = 8
@@ -151,7 +151,7 @@ def shown(layer: BatchNorm, channels: tuple[int, ...] | None = None) -> Explaine
     return Explained(layer.name, layer.channels, layer.epsilon, folded=folded(layer, chosen), notes=layer.notes)
 
 
-def folded(layer: BatchNorm, channels: Iterable[int]) -> tuple[Folded, ...]:
+def folded(layer: BatchNorm, channels: Iterable[int]) -> tuple[FoldedChannel, ...]:
     """Return what channels do to x: at most the first eight of those given.
 
     Raises:
@@ -165,7 +165,7 @@ def folded(layer: BatchNorm, channels: Iterable[int]) -> tuple[Folded, ...]:
     columns = [parameters.gamma, parameters.beta, parameters.mean, parameters.variance]
     columns += [parameters.root, parameters.slope, parameters.intercept]
     rows = np.stack([column.ravel() for column in columns], axis=1)
-    return tuple(Folded(channel, *(float(number) for number in rows[channel])) for channel in chosen)
+    return tuple(FoldedChannel(channel, *(float(number) for number in rows[channel])) for channel in chosen)
 
 
 def channel_of(layer: BatchNorm, channel: int) -> BatchNorm:

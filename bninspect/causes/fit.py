@@ -42,7 +42,7 @@ class Fit:
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class LayerViews:
     """The views of all samples of a layer, which elements the formula does not explain, and a few to try first."""
 
     views: tuple[View, ...]
@@ -53,7 +53,7 @@ class Evidence:
     few_unexplained: tuple[NDArray[np.bool_], ...]
 
     @classmethod
-    def of(cls, views: Sequence[View]) -> Evidence:
+    def of(cls, views: Sequence[View]) -> LayerViews:
         """Judge the formula itself on all elements, and choose the few."""
         marks = [mark((), view) for view in views]
         chosen = [_chosen(view, one.ratio) for view, one in zip(views, marks, strict=True)]
@@ -98,7 +98,7 @@ def mark(hypothesis: Hypothesis, view: View) -> Marks:
     return Marks(ratio, measured | overflow)
 
 
-def fit(hypothesis: Hypothesis, evidence: Evidence) -> Fit | None:
+def fit(hypothesis: Hypothesis, evidence: LayerViews) -> Fit | None:
     """Return how well a hypothesis fits; None if an element contradicts it, or if it explains too little."""
     for view in evidence.few:
         if not view.sample.half_digits and refuted(read(hypothesis, view), view.sample.y):
@@ -123,7 +123,7 @@ def _fit(hypothesis: Hypothesis, views: Sequence[View], unexplained: Sequence[ND
     return Fit(worst, explained / open_ if open_ else 0.0)
 
 
-def share_explained(hypothesis: Hypothesis, evidence: Evidence) -> float:
+def share_explained(hypothesis: Hypothesis, evidence: LayerViews) -> float:
     """Return which share of the elements that the formula does not explain the hypothesis does, from the few."""
     explained, wrong = 0, 0
     for view, flags in zip(evidence.few, evidence.few_unexplained, strict=True):

@@ -12,7 +12,7 @@ from bninspect.causes.fit import share_explained
 
 if TYPE_CHECKING:
     from bninspect.causes.deviation import Deviation, Hypothesis
-    from bninspect.causes.fit import Evidence
+    from bninspect.causes.fit import LayerViews
     from bninspect.causes.lines import Lines
     from bninspect.causes.predict import View
     from bninspect.causes.samples import Flat
@@ -23,7 +23,7 @@ _BORDER = 3
 FEW_DIGITS = "so few digits are known that a wrong formula may fit by chance: give more digits, or more numbers"
 
 
-def separated_by(first: Hypothesis, own: Hypothesis, found: Sequence[Hypothesis], evidence: Evidence) -> str:
+def separated_by(first: Hypothesis, own: Hypothesis, found: Sequence[Hypothesis], evidence: LayerViews) -> str:
     """Return what observation would tell a hypothesis from the first that fits, or the first from the second."""
     if len(found) < 2:
         return ""
@@ -46,7 +46,7 @@ def separated_by(first: Hypothesis, own: Hypothesis, found: Sequence[Hypothesis]
     return _PROBE
 
 
-def _visible(differing: Sequence[Deviation], evidence: Evidence) -> float:
+def _visible(differing: Sequence[Deviation], evidence: LayerViews) -> float:
     """Return the variance below which two epsilons differ by more than rounding: some 1e5 times their difference."""
     stored = evidence.views[0].epsilon
     values = [float(one.details.get("epsilon", 0.0 if np.isnan(stored) else stored)) for one in differing]
@@ -54,7 +54,7 @@ def _visible(differing: Sequence[Deviation], evidence: Evidence) -> float:
     return 1e5 * (apart or max(*values, 1e-12))
 
 
-def remarks(evidence: Evidence, singles: Sequence[Deviation]) -> tuple[str, ...]:
+def remarks(evidence: LayerViews, singles: Sequence[Deviation]) -> tuple[str, ...]:
     """Return what can be said of a difference that no hypothesis explains."""
     said = []
     for view, found, unexplained in zip(evidence.views, evidence.lines, evidence.unexplained, strict=True):

@@ -30,7 +30,7 @@ Flat = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Moments:
+class SampleMoments:
     """Mean and biased variance, for each element, of the `n` values that were taken together with it."""
 
     mean: Float64
@@ -53,7 +53,7 @@ class Sample:
     """Orders of operations that the kernel may have: the bound is the largest of theirs."""
     arithmetic: str = "float32"
     output: str = "float32"
-    moments: Mapping[str, Moments] = field(default_factory=dict)
+    moments: Mapping[str, SampleMoments] = field(default_factory=dict)
     """By what they are taken over: `batch`, `instance`, `position`, `layer`, `group 2` ..."""
     loaded: Mapping[str, Array] = field(default_factory=dict)
     """The parameters as the runtime loaded them."""
@@ -172,7 +172,7 @@ def _by_channel(array: Array, axis: tuple[int, ...]) -> Array:
     return np.moveaxis(array, order, range(len(order))).reshape(channels, -1)
 
 
-def _all_moments(x: Array, axis: tuple[int, ...], where: tuple[NDArray[np.intp], ...]) -> dict[str, Moments]:
+def _all_moments(x: Array, axis: tuple[int, ...], where: tuple[NDArray[np.intp], ...]) -> dict[str, SampleMoments]:
     """Return the moments that other normalisations use: of the batch, of each sample, of groups of channels."""
     every = range(x.ndim)
     wide = x.astype(np.float64)
@@ -193,15 +193,15 @@ def _all_moments(x: Array, axis: tuple[int, ...], where: tuple[NDArray[np.intp],
     return found
 
 
-def _moments(x: Float64, over: tuple[int, ...], where: tuple[NDArray[np.intp], ...]) -> Moments:
+def _moments(x: Float64, over: tuple[int, ...], where: tuple[NDArray[np.intp], ...]) -> SampleMoments:
     with np.errstate(all="ignore"):
         mean = np.asarray(x.mean(axis=over, keepdims=True))
         variance = np.asarray(np.square(x - mean).mean(axis=over, keepdims=True))
     n = int(np.prod([x.shape[a] for a in over]))
-    return Moments(np.broadcast_to(mean, x.shape)[where], np.broadcast_to(variance, x.shape)[where], n)
+    return SampleMoments(np.broadcast_to(mean, x.shape)[where], np.broadcast_to(variance, x.shape)[where], n)
 
 
-def _group_moments(x: Float64, axis: int, groups: int, where: tuple[NDArray[np.intp], ...]) -> Moments:
+def _group_moments(x: Float64, axis: int, groups: int, where: tuple[NDArray[np.intp], ...]) -> SampleMoments:
     size = x.shape[axis] // groups
     split = x.reshape((*x.shape[:axis], groups, size, *x.shape[axis + 1 :]))
     over = tuple(a for a in range(1, split.ndim) if a != axis)

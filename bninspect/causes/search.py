@@ -15,7 +15,7 @@ from bninspect.causes.deviations.kernels import kernels
 from bninspect.causes.deviations.parameters import scaling
 from bninspect.causes.deviations.permuted import permuted
 from bninspect.causes.deviations.sources import Relative, sources
-from bninspect.causes.fit import Evidence, Fit, fit
+from bninspect.causes.fit import Fit, LayerViews, fit
 from bninspect.causes.predict import Arrays, View, arrays_of
 from bninspect.errors import BninspectError
 from bninspect.records import Cause, Explanation
@@ -49,7 +49,7 @@ def explain(layer: BatchNorm, samples: Sequence[Sample], others: Iterable[BatchN
     views = [View.of(layer, sample) for sample in samples]
     if not views:
         raise BninspectError("there is nothing to explain")
-    evidence = Evidence.of(views)
+    evidence = LayerViews.of(views)
     elements = sum(view.sample.y.size for view in views)
     if evidence.matches:
         return Explanation(matches=True, causes=(), tried=0, elements=elements)
@@ -100,13 +100,13 @@ def _alone(singles: Sequence[Deviation]) -> Iterator[Hypothesis]:
     return ((one,) for one in singles)
 
 
-def _with_number(evidence: Evidence) -> Iterator[Hypothesis]:
+def _with_number(evidence: LayerViews) -> Iterator[Hypothesis]:
     for view, measured in zip(evidence.views, evidence.lines, strict=True):
         yield from ((one,) for one in permuted(view, measured))
     yield from ((one,) for one in fitted((), evidence.views, evidence.lines))
 
 
-def _pairs(singles: Sequence[Deviation], evidence: Evidence) -> Iterator[Hypothesis]:
+def _pairs(singles: Sequence[Deviation], evidence: LayerViews) -> Iterator[Hypothesis]:
     """Yield the pairs of deviations on different axes; what bends a line is among them where the output is bent."""
     eligible = [one for one in singles if one.axis != "layer"]
     pairs = [(a, b) for a, b in combinations(eligible, 2) if a.axis != b.axis]
@@ -116,7 +116,7 @@ def _pairs(singles: Sequence[Deviation], evidence: Evidence) -> Iterator[Hypothe
         yield from pairs
 
 
-def _numbers(singles: Sequence[Deviation], evidence: Evidence) -> Iterator[Hypothesis]:
+def _numbers(singles: Sequence[Deviation], evidence: LayerViews) -> Iterator[Hypothesis]:
     """Yield fitted numbers on top of single deviations: fitted on few elements, where most fail, then on all."""
     if len(singles) * _coincidence(evidence) > _CHANCE:
         return
@@ -127,7 +127,7 @@ def _numbers(singles: Sequence[Deviation], evidence: Evidence) -> Iterator[Hypot
             yield from ((single, number) for number in fitted(base, evidence.views, evidence.lines))
 
 
-def _coincidence(evidence: Evidence) -> float:
+def _coincidence(evidence: LayerViews) -> float:
     """Return how likely a wrong hypothesis explains the difference by chance, from the digits that are known.
 
     A channel has two numbers to tell, its slope and its intercept, so at most two elements of each count.
@@ -158,7 +158,7 @@ def _narrowest(found: dict[Hypothesis, Fit]) -> dict[Hypothesis, Fit]:
     return kept or found
 
 
-def _causes(found: dict[Hypothesis, Fit], evidence: Evidence) -> tuple[Cause, ...]:
+def _causes(found: dict[Hypothesis, Fit], evidence: LayerViews) -> tuple[Cause, ...]:
     names = {hypothesis: " + ".join(one.name for one in hypothesis) for hypothesis in found}
     first = next(iter(found), ())
     return tuple(

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from bninspect.cli import config_file
-from bninspect.cli.config_file import Configuration, Table, inner, unknown, wrong
+from bninspect.cli.config_file import ConfigTable, Configuration, inner, unknown, wrong
 from bninspect.cli.messages import say
 from bninspect.cli.param_types import Epsilon, Size
 from bninspect.errors import UsageError
@@ -103,7 +103,7 @@ def _check_environment(command: click.Command, context: click.Context) -> None:
             raise unknown(name, "the environment", sorted(known), f"it takes {', '.join(sorted(known))}")
 
 
-def _check_names(table: Table, context: click.Context) -> None:
+def _check_names(table: ConfigTable, context: click.Context) -> None:
     """Raise UsageError for a key that no command knows, or that may not stand in a file, wherever it stands."""
     root = context.find_root().command
     assert isinstance(root, click.Group)  # noqa: S101 - narrows the type
@@ -116,10 +116,10 @@ def _check_names(table: Table, context: click.Context) -> None:
         if name in table.values:
             _check_keys(inner(table, name), names)
     others = {key: value for key, value in table.values.items() if key not in configured}
-    _check_keys(Table(table.where, others), common, also=tuple(configured))
+    _check_keys(ConfigTable(table.where, others), common, also=tuple(configured))
 
 
-def _check_keys(table: Table, known: set[str], also: tuple[str, ...] = ()) -> None:
+def _check_keys(table: ConfigTable, known: set[str], also: tuple[str, ...] = ()) -> None:
     spelt = [*sorted(name.replace("_", "-") for name in known if name not in _REFUSED), *also]
     seen: set[str] = set()
     for key in table.values:

@@ -28,7 +28,7 @@ _ROOTS = (".git", ".hg")
 
 
 @dataclass(frozen=True)
-class Table:
+class ConfigTable:
     """A table of a configuration file, with its name for messages."""
 
     where: str = ""
@@ -40,7 +40,7 @@ class Configuration:
     """What a configuration file says. Without a file, nothing."""
 
     path: Path | None = None
-    table: Table = Table()
+    table: ConfigTable = ConfigTable()
 
 
 def find(start: Path) -> Configuration:
@@ -83,17 +83,17 @@ def read(path: Path, *, required: bool = True) -> Configuration:
     table = tool.get("bninspect") if isinstance(tool, dict) else None
     if table is None:
         if path.name != SHARED:
-            return Configuration(path, Table(name, content))
+            return Configuration(path, ConfigTable(name, content))
         if required:
             raise UsageError(f"{name} has no table [tool.bninspect]")
         return Configuration()
-    return Configuration(path, Table(f"{name} [tool.bninspect]", _table(table, f"{name} [tool.bninspect]")))
+    return Configuration(path, ConfigTable(f"{name} [tool.bninspect]", _table(table, f"{name} [tool.bninspect]")))
 
 
-def inner(table: Table, name: str) -> Table:
+def inner(table: ConfigTable, name: str) -> ConfigTable:
     """Return a table in a table: the options of one command. Raises UsageError if it is something else."""
     where = f"{table.where[:-1]}.{name}]" if table.where.endswith("]") else f"{table.where} [{name}]"
-    return Table(where, _table(table.values[name], where))
+    return ConfigTable(where, _table(table.values[name], where))
 
 
 def unknown(key: str, where: str, known: Iterable[str], hint: str = "") -> UsageError:

@@ -14,7 +14,7 @@ from bninspect.cli.progress import Progress
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
-    from bninspect.arithmetic.training_step import Step
+    from bninspect.arithmetic.training_step import TrainingStep
     from bninspect.causes.given_text import Typed
     from bninspect.records import BatchNorm, Checkpoint
     from bninspect.records.explained import Answer, Explained
@@ -107,7 +107,7 @@ def _of_model(checkpoint: Checkpoint, options: dict[str, Any]) -> tuple[Explaine
     return (explanation.typed_inputs(layer, _typed(options, "x"), _typed(options, "y")),)
 
 
-def _step(layer: BatchNorm | None, options: dict[str, Any]) -> Step:
+def _step(layer: BatchNorm | None, options: dict[str, Any]) -> TrainingStep:
     import numpy as np
 
     from bninspect.arithmetic import training_step

@@ -30,7 +30,7 @@ class Models(ModelPath):
         return value if re.search(r"[*?\[]", str(value)) else super().convert(value, param, ctx)
 
 
-class Shard(click.ParamType):  # type: ignore[type-arg]  # older click has none
+class ShardType(click.ParamType):  # type: ignore[type-arg]  # older click has none
     """`2/5`: the second of five parts."""
 
     name = "i/n"
@@ -69,7 +69,7 @@ def models(function: F) -> F:
             ),
             click.option(
                 "--shard",
-                type=Shard(),
+                type=ShardType(),
                 metavar="I/N",
                 help="Work on part I of N only; `merge` joins the reports.",
             ),

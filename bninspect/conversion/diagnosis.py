@@ -10,7 +10,7 @@ import numpy as np
 from bninspect import causes
 from bninspect.arithmetic.formula import Float64, Parameters
 from bninspect.conversion import folding, measuring
-from bninspect.conversion.pairing import Match, Norm, Pairing, as_map, fed, is_map, same_shape
+from bninspect.conversion.pairing import Match, Pairing, SourceNorm, as_map, fed, is_map, same_shape
 from bninspect.conversion.wrong_folds import hypotheses
 from bninspect.errors import BninspectError
 from bninspect.records import BatchNorm, Cause, Comparison, Form, Observation, graph
@@ -58,7 +58,7 @@ def broken(match: Match, pairing: Pairing, export: Network) -> Cause | None:
     return None
 
 
-def _shifts_border(norm: Norm) -> bool:
+def _shifts_border(norm: SourceNorm) -> bool:
     follower = norm.follower
     wide = follower is not None and follower.kernel is not None and follower.kernel.weights.shape[0] > 1
     return wide and follower is not None and follower.padded and bool((norm.affine.shift != 0).any())
@@ -74,7 +74,7 @@ def _again(match: Match, pairing: Pairing, export: Network) -> Node | None:
     return None
 
 
-def diagnose(norm: Norm, pairing: Pairing, others: Sequence[BatchNorm]) -> Diagnosis:
+def diagnose(norm: SourceNorm, pairing: Pairing, others: Sequence[BatchNorm]) -> Diagnosis:
     """Look for the place of a batch norm that no operation of the export holds, and for what was done to it."""
     found: list[Diagnosis] = []
     if norm.kernel is not None and norm.kernel not in pairing.plain:
@@ -93,7 +93,7 @@ def diagnose(norm: Norm, pairing: Pairing, others: Sequence[BatchNorm]) -> Diagn
     return max(found, key=lambda one: one.likeness, default=nowhere)
 
 
-def _nearest(norm: Norm, kernels: Sequence[Node]) -> list[Node]:
+def _nearest(norm: SourceNorm, kernels: Sequence[Node]) -> list[Node]:
     """Return the operations of the export that are most like a batch norm's, folded or not: few, the best first."""
     operation = norm.kernel
     assert operation is not None  # noqa: S101 - narrows the type
@@ -107,7 +107,7 @@ def _nearest(norm: Norm, kernels: Sequence[Node]) -> list[Node]:
     return sorted((node for node in kernels if same_shape(operation, node)), key=likeness, reverse=True)[:_TRIED]
 
 
-def _folded(norm: Norm, node: Node, others: Sequence[BatchNorm]) -> Diagnosis:
+def _folded(norm: SourceNorm, node: Node, others: Sequence[BatchNorm]) -> Diagnosis:
     """Diagnose a batch norm that should be in the weights and bias of `node`."""
     assert node.kernel is not None  # noqa: S101 - narrows the type
     kernel, stored = fed(norm), node.kernel
@@ -129,7 +129,7 @@ def _folded(norm: Norm, node: Node, others: Sequence[BatchNorm]) -> Diagnosis:
     return Diagnosis(node, comparisons, tuple(found), _likeness(right.weights, stored.weights), tried)
 
 
-def _paired(norm: Norm, node: Node, others: Sequence[BatchNorm]) -> Diagnosis:
+def _paired(norm: SourceNorm, node: Node, others: Sequence[BatchNorm]) -> Diagnosis:
     """Diagnose a batch norm that should be the scale and shift of `node`."""
     assert node.kernel is not None  # noqa: S101 - narrows the type
     right = as_map(norm)
@@ -157,7 +157,7 @@ def _undone(kernel: Kernel, stored: Kernel) -> tuple[Float64, Float64] | None:
 
 
 def _by_detective(
-    norm: Norm, lines: tuple[Float64, Float64] | None, others: Iterable[BatchNorm]
+    norm: SourceNorm, lines: tuple[Float64, Float64] | None, others: Iterable[BatchNorm]
 ) -> tuple[list[Cause], int]:
     """Ask which formula gives these scales and shifts: they are what a kernel would compute with them."""
     if lines is None or not all(np.isfinite(one).all() for one in lines):

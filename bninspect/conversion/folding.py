@@ -30,7 +30,7 @@ _TINY = precision("float32").tiny
 
 
 @dataclass(frozen=True, eq=False)
-class Affine:
+class ChannelMap:
     """A batch norm as what it does to a channel: `scale * x + shift`."""
 
     scale: Float64
@@ -39,23 +39,23 @@ class Affine:
     beta: Float64
 
     @classmethod
-    def of(cls, parameters: Parameters) -> Affine:
+    def of(cls, parameters: Parameters) -> ChannelMap:
         """Return what a batch norm does, from its parameters of any shape, channel by channel."""
         slope, intercept = parameters.slope.reshape(-1), parameters.intercept.reshape(-1)
         return cls(slope, intercept, parameters.mean.reshape(-1), parameters.beta.reshape(-1))
 
-    def behind(self, bias: Float64) -> Affine:
+    def behind(self, bias: Float64) -> ChannelMap:
         """Return what it does to the sum of its input and a bias, as a batch norm of the input alone."""
         return replace(self, shift=self.shift + self.scale * bias, beta=self.beta + self.scale * bias)
 
 
-def affine(layer: BatchNorm) -> Affine:
+def affine(layer: BatchNorm) -> ChannelMap:
     """Return what a stored layer does. Raises as `Parameters.of`."""
-    return Affine.of(Parameters.of(layer))
+    return ChannelMap.of(Parameters.of(layer))
 
 
 @dataclass(frozen=True, eq=False)
-class Folded:
+class FoldedKernel:
     """The weights and bias that a linear operation should have, and by how much each may be off."""
 
     weights: Float64
@@ -69,21 +69,21 @@ class Folded:
         return bool(np.isfinite(self.weights).all() and np.isfinite(self.bias).all())
 
 
-def plain(kernel: Kernel) -> Folded:
+def plain(kernel: Kernel) -> FoldedKernel:
     """Return a linear operation as it is: a converter copies it."""
     weights = kernel.weights.astype(np.float64)
     bias = zero_bias(kernel)
-    return Folded(weights, bias, U * np.abs(weights) + _TINY, U * np.abs(bias) + _TINY)
+    return FoldedKernel(weights, bias, U * np.abs(weights) + _TINY, U * np.abs(bias) + _TINY)
 
 
-def behind(kernel: Folded, norm: Affine) -> Folded:
+def behind(kernel: FoldedKernel, norm: ChannelMap) -> FoldedKernel:
     """Return an operation with the batch norm behind it folded in."""
     with np.errstate(all="ignore"):
         a = norm.scale
         weights = kernel.weights * a
         bias = (kernel.bias - norm.mean) * a + norm.beta
         terms = np.abs(kernel.bias * a) + np.abs(norm.mean * a) + np.abs(norm.beta)
-        return Folded(
+        return FoldedKernel(
             weights,
             bias,
             np.abs(a) * kernel.weight_bound + _WEIGHT * np.abs(weights) + _TINY,
@@ -91,7 +91,7 @@ def behind(kernel: Folded, norm: Affine) -> Folded:
         )
 
 
-def before(kernel: Folded, norm: Affine, groups: int) -> Folded:
+def before(kernel: FoldedKernel, norm: ChannelMap, groups: int) -> FoldedKernel:
     """Return an operation with the batch norm in front of it folded in."""
     taps, inputs, outputs = kernel.weights.shape
     # Of group g the outputs g * outputs / groups and on read the inputs g * inputs and on.
@@ -102,7 +102,7 @@ def before(kernel: Folded, norm: Affine, groups: int) -> Folded:
         terms = np.abs(added).sum(axis=(0, 1)) + np.abs(kernel.bias)
         inexact = np.abs(kernel.weights) * (np.abs(norm.mean * norm.scale) + np.abs(norm.beta))[channel]
         bias_bound = kernel.bias_bound + (taps * inputs + 2) * U * terms + _BIAS * inexact.sum(axis=(0, 1))
-        return Folded(
+        return FoldedKernel(
             weights,
             kernel.bias + added.sum(axis=(0, 1)),
             np.abs(a) * kernel.weight_bound + _WEIGHT * np.abs(weights) + _TINY,
@@ -110,7 +110,7 @@ def before(kernel: Folded, norm: Affine, groups: int) -> Folded:
         )
 
 
-def as_stored(folded: Folded, export: Kernel) -> Folded:
+def as_stored(folded: FoldedKernel, export: Kernel) -> FoldedKernel:
     """Return `folded` with its bounds widened to the type and the quantisation of the export's numbers."""
     weight, bias = folded.weight_bound, folded.bias_bound
     if export.dtype != "float32":
@@ -121,7 +121,7 @@ def as_stored(folded: Folded, export: Kernel) -> Folded:
         weight = weight + 0.5 * export.weight_step.astype(np.float64) * _SECOND
     if export.bias_step is not None:
         bias = bias + 0.5 * export.bias_step.astype(np.float64) * _SECOND
-    return Folded(folded.weights, folded.bias, weight, bias)
+    return FoldedKernel(folded.weights, folded.bias, weight, bias)
 
 
 def zero_bias(kernel: Kernel) -> Float64:

@@ -9,7 +9,7 @@ import numpy as np
 from bninspect.arithmetic.compare import counted, merge
 from bninspect.arithmetic.formula import Float64
 from bninspect.arithmetic.tally import Layout, Tally
-from bninspect.conversion.folding import Folded, as_stored, zero_bias
+from bninspect.conversion.folding import FoldedKernel, as_stored, zero_bias
 from bninspect.records import Array, Comparison, Worst
 from bninspect.records.graph import Kernel
 
@@ -39,7 +39,7 @@ def _worst(tally: Tally, shape: tuple[int, ...]) -> Worst | None:
     return Worst(index, channel, None, *numbers)
 
 
-def of_kernel(folded: Folded, export: Kernel) -> tuple[Comparison, Comparison]:
+def of_kernel(folded: FoldedKernel, export: Kernel) -> tuple[Comparison, Comparison]:
     """Compare the weights and the bias of an export's operation with what they should be."""
     should = as_stored(folded, export)
     weights = measured(export.weights, should.weights, should.weight_bound, observed=WEIGHTS, reference=FOLDED)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bninspect.conversion import folding
-from bninspect.conversion.folding import Affine, Folded
+from bninspect.conversion.folding import ChannelMap, FoldedKernel
 from bninspect.records import BatchNorm, graph
 from bninspect.records.graph import Kernel, Network, Node
 
@@ -26,17 +26,17 @@ ACTIVATIONS = frozenset(_ACTIVATIONS.split())
 
 
 @dataclass(frozen=True, eq=False)
-class Norm:
+class SourceNorm:
     """A call of a batch norm in the source, and what is around it."""
 
     layer: BatchNorm
-    affine: Affine
+    affine: ChannelMap
     call: Node
     place: int
     """Its position among the operations of the source."""
     kernel: Node | None = None
     """The linear operation whose result it takes, whatever else reads that."""
-    through: Norm | None = None
+    through: SourceNorm | None = None
     """The batch norm that comes between that operation and this one."""
     obstacle: str = ""
     """Why it cannot be folded into that operation: `activation` or `consumer`; empty if it can."""
@@ -44,10 +44,10 @@ class Norm:
     """The linear operation that alone reads its result."""
 
 
-def norms(source: Network, layers: Mapping[str, BatchNorm]) -> tuple[Norm, ...]:
+def norms(source: Network, layers: Mapping[str, BatchNorm]) -> tuple[SourceNorm, ...]:
     """Return the calls of the given layers in the order in which they are made."""
     producers, consumers = source.producers(), source.consumers()
-    found: dict[Node, Norm] = {}
+    found: dict[Node, SourceNorm] = {}
     for place, node in enumerate(source.nodes):
         if node.operation != graph.BATCH_NORM or node.layer not in layers:
             continue
@@ -55,13 +55,16 @@ def norms(source: Network, layers: Mapping[str, BatchNorm]) -> tuple[Norm, ...]:
         after = graph.readers(node.outputs[0], consumers)
         follower = after[0] if len(after) == 1 and after[0].kernel is not None and not after[0].layer else None
         layer = layers[node.layer]
-        found[node] = Norm(layer, folding.affine(layer), node, place, kernel, through, obstacle, follower)
+        found[node] = SourceNorm(layer, folding.affine(layer), node, place, kernel, through, obstacle, follower)
     return tuple(found.values())
 
 
 def _fed_by(
-    node: Node, found: Mapping[Node, Norm], producers: Mapping[str, Node], consumers: Mapping[str, tuple[Node, ...]]
-) -> tuple[Node | None, Norm | None, str]:
+    node: Node,
+    found: Mapping[Node, SourceNorm],
+    producers: Mapping[str, Node],
+    consumers: Mapping[str, tuple[Node, ...]],
+) -> tuple[Node | None, SourceNorm | None, str]:
     """Return the linear operation behind which a batch norm comes, and the batch norm and what else is between them."""
     origin = graph.origin(node.inputs[0], producers)
     between = ""
@@ -79,7 +82,7 @@ def _fed_by(
     return (origin, None, between) if through is None else (through.kernel, through, through.obstacle or between)
 
 
-def fed(norm: Norm) -> Kernel:
+def fed(norm: SourceNorm) -> Kernel:
     """Return the linear operation behind which a batch norm comes, with the batch norms between them folded into it."""
     assert norm.kernel is not None  # noqa: S101 - narrows the type
     if norm.through is None:
@@ -92,9 +95,9 @@ def fed(norm: Norm) -> Kernel:
 class Match:
     """Where a batch norm of the source is in the export."""
 
-    norm: Norm
+    norm: SourceNorm
     node: Node
-    expected: Folded
+    expected: FoldedKernel
     """What the weights and bias of `node` should be, or the scale and shift of a pair."""
     forward: bool = False
     """Whether it was taken into the operation behind it."""
@@ -106,8 +109,8 @@ class Match:
 class Pairing:
     """What was found of every batch norm, and what is left over."""
 
-    matches: Mapping[Norm, Match]
-    missing: tuple[Norm, ...]
+    matches: Mapping[SourceNorm, Match]
+    missing: tuple[SourceNorm, ...]
     kernels: tuple[Node, ...]
     """Linear operations of the export that hold no operation of the source, with or without batch norms."""
     pairs: tuple[Node, ...]
@@ -116,11 +119,11 @@ class Pairing:
     """For a linear operation of the source the one of the export that is a copy of it."""
 
 
-def pair(found: Sequence[Norm], source: Network, export: Network) -> Pairing:
+def pair(found: Sequence[SourceNorm], source: Network, export: Network) -> Pairing:
     """Pair the batch norms of a source with the operations of an export, by exact arithmetic alone."""
     operations = [node for node in source.nodes if node.kernel is not None and not node.layer]
     left = [node for node in export.nodes if node.kernel is not None and not node.layer]
-    matches: dict[Norm, Match] = {}
+    matches: dict[SourceNorm, Match] = {}
     plain: dict[Node, Node] = {}
     moved: set[Node] = set()
     # A second time for what is left: a result with two readers may be computed twice, a bias may have been moved on.
@@ -152,7 +155,7 @@ def pair(found: Sequence[Norm], source: Network, export: Network) -> Pairing:
 
 
 def _fitting(
-    operation: Node, found: Sequence[Norm], left: Sequence[Node], *, without_bias: bool
+    operation: Node, found: Sequence[SourceNorm], left: Sequence[Node], *, without_bias: bool
 ) -> tuple[Node, Variant] | None:
     """Return the first operation of the export that holds one of the source, with batch norms next to it or without."""
     candidates = [node for node in left if same_shape(operation, node)]
@@ -168,7 +171,7 @@ def _kernel(operation: Node) -> Kernel:
     return operation.kernel
 
 
-def holds(node: Node, folded: Folded) -> bool:
+def holds(node: Node, folded: FoldedKernel) -> bool:
     """Return whether the weights and bias of an operation of the export are these."""
     kernel = node.kernel
     if kernel is None or kernel.weights.shape != folded.weights.shape:
@@ -183,23 +186,25 @@ def holds(node: Node, folded: Folded) -> bool:
 class Variant:
     """The weights and bias that an operation of the source may have in an export."""
 
-    folded: Folded
-    inside: tuple[Norm, ...] = ()
+    folded: FoldedKernel
+    inside: tuple[SourceNorm, ...] = ()
     """The batch norms that are in it."""
-    front: Norm | None = None
+    front: SourceNorm | None = None
     """The one of them that comes before the operation."""
     moved: Node | None = None
     """The operation before that one, if its bias is in here as well."""
 
 
-def variants(operation: Node, found: Sequence[Norm]) -> Iterator[Variant]:
+def variants(operation: Node, found: Sequence[SourceNorm]) -> Iterator[Variant]:
     """Yield an operation with and without the batch norms next to it."""
     for base in _with_front(operation, found):
         yield from _with_behind(base, operation, None, found)
         yield base
 
 
-def _with_behind(base: Variant, operation: Node, last: Norm | None, found: Sequence[Norm]) -> Iterator[Variant]:
+def _with_behind(
+    base: Variant, operation: Node, last: SourceNorm | None, found: Sequence[SourceNorm]
+) -> Iterator[Variant]:
     """Yield an operation with the batch norms behind it, all of several that follow each other first."""
     for norm in found:
         if norm.kernel is operation and norm.through is last and norm.affine.scale.size == base.folded.bias.size:
@@ -209,7 +214,7 @@ def _with_behind(base: Variant, operation: Node, last: Norm | None, found: Seque
             yield one
 
 
-def _with_front(operation: Node, found: Sequence[Norm]) -> Iterator[Variant]:
+def _with_front(operation: Node, found: Sequence[SourceNorm]) -> Iterator[Variant]:
     """Yield an operation as it is, and with the batch norm in front of it, if there is one."""
     kernel = _kernel(operation)
     base = folding.plain(kernel)
@@ -239,12 +244,12 @@ def _shape(kernel: Kernel) -> tuple[int, ...]:
     return (*kernel.weights.shape, kernel.groups)
 
 
-def as_map(norm: Norm) -> Folded:
+def as_map(norm: SourceNorm) -> FoldedKernel:
     """Return scale and shift as the weights and bias of an operation of one tap and one input per channel."""
     one = Kernel(np.ones((1, 1, norm.affine.scale.size)))
     return folding.behind(folding.plain(one), norm.affine)
 
 
-def is_map(node: Node, norm: Norm) -> bool:
+def is_map(node: Node, norm: SourceNorm) -> bool:
     """Return whether a batch norm of the export does what one of the source does."""
     return holds(node, as_map(norm))

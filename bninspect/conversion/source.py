@@ -18,7 +18,7 @@ from bninspect.records import Array, Checkpoint, Observation, Run
 from bninspect.records.graph import Network
 from bninspect.runtimes import loading
 from bninspect.runtimes.keras import keras3, tf_keras, tracing
-from bninspect.runtimes.keras.tracing import Call, Trace, called
+from bninspect.runtimes.keras.tracing import Trace, TracedCall, called
 from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
 from bninspect.runtimes.tensorflow import run as savedmodel
 
@@ -26,20 +26,20 @@ _KERASES = {keras3.RUNTIME.name: "keras", tf_keras.RUNTIME.name: "tf_keras"}
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class SourceRun:
     """A source that has been run."""
 
     run: Run
     network: Network | None
     reason: str = ""
     """Why there is no network."""
-    calls: tuple[Call, ...] = ()
+    calls: tuple[TracedCall, ...] = ()
     """What its batch norms returned in the model, in the order of the calls."""
     outputs: tuple[Array, ...] = ()
     """What the model returned; empty if nobody could see it."""
 
 
-def observed(checkpoint: Checkpoint, settings: RunSettings, data: Mapping[str, Array], begin: Begin) -> Source:
+def observed(checkpoint: Checkpoint, settings: RunSettings, data: Mapping[str, Array], begin: Begin) -> SourceRun:
     """Run a source on the given input, and see what feeds what.
 
     Args:
@@ -82,14 +82,14 @@ def _plain(name: str) -> str:
     return re.sub(r"^(\d+:)?(serving_default_)?|:\d+$", "", name)
 
 
-def _observed(checkpoint: Checkpoint, settings: RunSettings, arrays: Sequence[Array], begin: Begin) -> Source:
+def _observed(checkpoint: Checkpoint, settings: RunSettings, arrays: Sequence[Array], begin: Begin) -> SourceRun:
     chosen = runtimes.choose(checkpoint, settings.runtime)
     packages = [_KERASES[one.name] for one in chosen if one.name in _KERASES]
     if chosen[0].name in _KERASES:
         return _traced(packages, checkpoint, settings, begin)
-    kept: list[Call] = []
+    kept: list[TracedCall] = []
     run = runtimes.run(checkpoint, settings, lambda: _keeping(kept, begin()))
-    found = Source(run, None, calls=tuple(kept))
+    found = SourceRun(run, None, calls=tuple(kept))
     try:
         network = _read_network(chosen[0], checkpoint, settings)
         return replace(found, network=network, outputs=_outputs(chosen[0], checkpoint, settings, arrays))
@@ -97,7 +97,7 @@ def _observed(checkpoint: Checkpoint, settings: RunSettings, arrays: Sequence[Ar
         return replace(found, reason=f"what feeds its batch norms cannot be read: {error}")
 
 
-def _traced(packages: Sequence[str], checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Source:
+def _traced(packages: Sequence[str], checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> SourceRun:
     with ExitStack() as stack:
         trace = stack.enter_context(tracing.traced(*(loading.framework(package) for package in packages)))
 
@@ -106,7 +106,7 @@ def _traced(packages: Sequence[str], checkpoint: Checkpoint, settings: RunSettin
             return _both(trace, begin())
 
         run = runtimes.run(checkpoint, settings, start)
-        return Source(run, trace.network(), calls=tuple(trace.calls), outputs=trace.outputs)
+        return SourceRun(run, trace.network(), calls=tuple(trace.calls), outputs=trace.outputs)
 
 
 def _both(trace: Trace, sink: Callable[[Observation], None]) -> Callable[[Observation], None]:
@@ -117,7 +117,7 @@ def _both(trace: Trace, sink: Callable[[Observation], None]) -> Callable[[Observ
     return see
 
 
-def _keeping(kept: list[Call], sink: Callable[[Observation], None]) -> Callable[[Observation], None]:
+def _keeping(kept: list[TracedCall], sink: Callable[[Observation], None]) -> Callable[[Observation], None]:
     kept.clear()
 
     def see(observation: Observation) -> None:

@@ -12,7 +12,7 @@ from bninspect import runtimes
 from bninspect.arithmetic.bounds import precision
 from bninspect.conversion import export as running
 from bninspect.conversion import folding, outputs, pairing, source, verdicts
-from bninspect.conversion.source import Source
+from bninspect.conversion.source import SourceRun
 from bninspect.conversion.verdicts import Seen
 from bninspect.errors import BninspectError
 from bninspect.inspection import rules
@@ -32,7 +32,7 @@ from bninspect.records import (
     verdict,
 )
 from bninspect.records.graph import Network
-from bninspect.runtimes.keras.tracing import Call
+from bninspect.runtimes.keras.tracing import TracedCall
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
 from bninspect.verdicts import selection, verify_task
@@ -64,7 +64,7 @@ def compare(
     settings = selection.for_model(settings, checkpoint.path)
     ran = running.exported(export, settings)
     network = ran.network
-    found: list[Source] = []
+    found: list[SourceRun] = []
 
     def run(one: Checkpoint, how: runtimes.RunSettings, begin: runtimes.Begin) -> Run:
         found.append(source.observed(one, how, ran.data, begin))
@@ -115,7 +115,7 @@ class _Held:
     notes: tuple[str, ...] = ()
 
 
-def _held(found: Source, network: Network, ran: running.Ran, checkpoint: Checkpoint) -> _Held:
+def _held(found: SourceRun, network: Network, ran: running.Ran, checkpoint: Checkpoint) -> _Held:
     if found.network is None:
         reason = found.reason or "its source shows only layers that run alone, and not what feeds them"
         return _Held({layer.name: _unknown(reason) for layer in checkpoint.layers})
@@ -149,22 +149,22 @@ def _held(found: Source, network: Network, ran: running.Ran, checkpoint: Checkpo
     return _Held(verdicts.by_layer(judged), same, ends if same else _Ends(), (*notes, *(ends.notes if same else ())))
 
 
-def _coarsest(network: Network, calls: Sequence[Call]) -> str:
+def _coarsest(network: Network, calls: Sequence[TracedCall]) -> str:
     """Return the coarsest type that the export's numbers, or what the source's layers return, are rounded to."""
     kernels = {node.kernel.dtype for node in network.nodes if node.kernel is not None}
     return max((*kernels, *(call.dtype for call in calls), "float32"), key=lambda one: precision(one).unit)
 
 
-def _calls(norms: Sequence[pairing.Norm], found: Source) -> list[Call | None]:
+def _calls(norms: Sequence[pairing.SourceNorm], found: SourceRun) -> list[TracedCall | None]:
     """Return what each call of a batch norm returned, in the order in which both were seen."""
-    waiting: dict[str, list[Call]] = {}
+    waiting: dict[str, list[TracedCall]] = {}
     for call in found.calls:
         waiting.setdefault(call.layer, []).append(call)
     return [waiting[norm.layer.name].pop(0) if waiting.get(norm.layer.name) else None for norm in norms]
 
 
 def _ends(
-    found: Source, values: Mapping[str, Array], fast: Mapping[str, Array], depth: int, dtype: str, *, loud: bool
+    found: SourceRun, values: Mapping[str, Array], fast: Mapping[str, Array], depth: int, dtype: str, *, loud: bool
 ) -> _Ends:
     """Compare the outputs of the two models, as the runtime computes them for us and for everybody."""
     own = [one for one in found.outputs if one.dtype.kind == "f" and one.size]
@@ -193,7 +193,7 @@ def _unknown(reason: str) -> Counterpart:
     return Counterpart(LayerStatus.UNVERIFIED, None, "", sentence=reason)
 
 
-def _joined(layer: LayerReport, counterpart: Counterpart | None, found: Source, settings: Settings) -> LayerReport:
+def _joined(layer: LayerReport, counterpart: Counterpart | None, found: SourceRun, settings: Settings) -> LayerReport:
     """Return a layer's own report with what became of it in the export."""
     if counterpart is None:
         counterpart = _unknown(f"it was not seen in its source: {layer.reason or found.reason or 'it never ran'}")

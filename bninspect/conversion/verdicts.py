@@ -9,7 +9,7 @@ import numpy as np
 
 from bninspect.conversion import diagnosis, measuring, outputs
 from bninspect.conversion.diagnosis import ALIKE, Diagnosis
-from bninspect.conversion.pairing import Match, Norm, Pairing
+from bninspect.conversion.pairing import Match, Pairing, SourceNorm
 from bninspect.records import (
     Array,
     Cause,
@@ -21,7 +21,7 @@ from bninspect.records import (
     Severity,
 )
 from bninspect.records.graph import Network, Node
-from bninspect.runtimes.keras.tracing import Call
+from bninspect.runtimes.keras.tracing import TracedCall
 from bninspect.safe_text import printable
 
 FOLDED, FORWARD, PAIR, NODE = "folded", "folded forward", "scale and shift", "batch norm"
@@ -33,7 +33,7 @@ WORST_FIRST = (LayerStatus.MISMATCH, LayerStatus.UNVERIFIED, LayerStatus.VERIFIE
 class Seen:
     """What both runtimes showed: `None` where the export was not run or its tensors say nothing."""
 
-    calls: Mapping[Norm, Call]
+    calls: Mapping[SourceNorm, TracedCall]
     values: Mapping[str, Array] | None
     quantised: bool = False
     dtype: str = "float32"
@@ -50,14 +50,14 @@ class Seen:
 class Judged:
     """The verdict on one call of a batch norm."""
 
-    norm: Norm
+    norm: SourceNorm
     counterpart: Counterpart
     wrong: bool
     """Whether its own numbers are wrong, or stand where they must not."""
 
 
 def judge(
-    found: Sequence[Norm], pairing: Pairing, source: Network, export: Network, seen: Seen
+    found: Sequence[SourceNorm], pairing: Pairing, source: Network, export: Network, seen: Seen
 ) -> tuple[tuple[Judged, ...], bool]:
     """Return the verdict on each call, and whether the export is one of this model at all."""
     pairing = replace(pairing, matches=_by_outputs(pairing.matches, seen))
@@ -78,12 +78,12 @@ def judge(
     return tuple(_with_origins(list(_unless_in_doubt(first, upstream, seen)), upstream)), same
 
 
-def _by_outputs(matches: Mapping[Norm, Match], seen: Seen) -> Mapping[Norm, Match]:
+def _by_outputs(matches: Mapping[SourceNorm, Match], seen: Seen) -> Mapping[SourceNorm, Match]:
     """Return the matches, those of a layer that is called several times in the order that their outputs tell.
 
     A layer that is shared has the same weights at each of its places: which call is which only its numbers say.
     """
-    by_layer: dict[str, list[Norm]] = {}
+    by_layer: dict[str, list[SourceNorm]] = {}
     for norm in matches:
         by_layer.setdefault(norm.layer.name, []).append(norm)
     found = dict(matches)
@@ -169,7 +169,7 @@ def _unseen(why: str) -> _Output:
     return _Output(LayerStatus.UNVERIFIED, f"its numbers are right, {why}")
 
 
-def _missing(norm: Norm, found: Diagnosis, *, same: bool) -> Judged:
+def _missing(norm: SourceNorm, found: Diagnosis, *, same: bool) -> Judged:
     place = "" if found.node is None else f"{found.node.operation} '{found.node.name}'"
     explanation = _explanation(found.found, found.tried, found.comparisons)
     if not same:

@@ -13,7 +13,7 @@ import numpy as np
 
 from bninspect.arithmetic.formula import Float64
 from bninspect.conversion import folding
-from bninspect.conversion.folding import Affine, Folded
+from bninspect.conversion.folding import ChannelMap, FoldedKernel
 from bninspect.records.graph import Kernel
 
 
@@ -23,7 +23,7 @@ class Hypothesis:
 
     name: str
     sentence: str
-    folded: Folded
+    folded: FoldedKernel
 
 
 _BIASES = {
@@ -44,7 +44,7 @@ _WEIGHTS = {
 }
 
 
-def hypotheses(kernel: Kernel, norm: Affine) -> Iterator[Hypothesis]:
+def hypotheses(kernel: Kernel, norm: ChannelMap) -> Iterator[Hypothesis]:
     """Yield every way to get the fold of `norm` into the operation in front of it wrong, single deviations first."""
     right = folding.behind(folding.plain(kernel), norm)
     biases = dict(_biases(kernel, norm, right))
@@ -59,7 +59,7 @@ def hypotheses(kernel: Kernel, norm: Affine) -> Iterator[Hypothesis]:
             yield Hypothesis(both, sentence, replace(folded, bias=bias, bias_bound=right.bias_bound))
 
 
-def _biases(kernel: Kernel, norm: Affine, right: Folded) -> Iterator[tuple[str, Float64]]:
+def _biases(kernel: Kernel, norm: ChannelMap, right: FoldedKernel) -> Iterator[tuple[str, Float64]]:
     b, a, mean, beta = folding.zero_bias(kernel), norm.scale, norm.mean, norm.beta
     with np.errstate(all="ignore"):
         every = {
@@ -78,7 +78,7 @@ def _biases(kernel: Kernel, norm: Affine, right: Folded) -> Iterator[tuple[str, 
             yield name, bias
 
 
-def _weights(kernel: Kernel, norm: Affine, right: Folded) -> Iterator[tuple[str, Folded]]:
+def _weights(kernel: Kernel, norm: ChannelMap, right: FoldedKernel) -> Iterator[tuple[str, FoldedKernel]]:
     plain = folding.plain(kernel)
     outputs, inputs = kernel.outputs, kernel.weights.shape[1]
     yield "weights-not-scaled", replace(right, weights=plain.weights, weight_bound=plain.weight_bound)
@@ -93,11 +93,11 @@ def _weights(kernel: Kernel, norm: Affine, right: Folded) -> Iterator[tuple[str,
         for place, order in enumerate(_orders(outputs, kernel.groups)):
             scale = norm.scale[order]
             yield f"group-order {place}", _reweighted(kernel, right, scale)
-            moved = Affine(scale, norm.shift[order], norm.mean[order], norm.beta[order])
+            moved = ChannelMap(scale, norm.shift[order], norm.mean[order], norm.beta[order])
             yield f"group-order {place} all", folding.behind(plain, moved)
 
 
-def _reweighted(kernel: Kernel, right: Folded, scale: Float64) -> Folded:
+def _reweighted(kernel: Kernel, right: FoldedKernel, scale: Float64) -> FoldedKernel:
     weights = kernel.weights.astype(np.float64) * scale
     bound = 16 * folding.U * np.abs(weights) + np.abs(right.weight_bound).min()
     return replace(right, weights=weights, weight_bound=bound)

@@ -16,7 +16,7 @@ from bninspect.records import PARAMETERS, Statistics
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
-    from bninspect.formats.export_metadata import Entry
+    from bninspect.formats.export_metadata import ExportEntry
     from bninspect.records import Array, Checkpoint
 
 _PER_LINE = 6
@@ -126,7 +126,7 @@ def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
     return (text + apply).encode("ascii")
 
 
-def _unfolded(entry: Entry) -> dict[str, Array]:
+def _unfolded(entry: ExportEntry) -> dict[str, Array]:
     layer = entry.layer
     if layer.statistics is not Statistics.MOVING:
         raise UsageError(

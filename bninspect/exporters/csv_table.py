@@ -17,7 +17,7 @@ from bninspect.safe_text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bninspect.formats.export_metadata import Entry
+    from bninspect.formats.export_metadata import ExportEntry
 
 SETTINGS = tuple(item.name for item in fields(BatchNorm) if item.name not in {"name", *ARRAYS})
 
@@ -51,14 +51,14 @@ def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
     return table.getvalue().encode()
 
 
-def _channels(entry: Entry, names: tuple[str, ...]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+def _channels(entry: ExportEntry, names: tuple[str, ...]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
     """Yield each channel's number and its value of each array, empty where the layer lacks the array."""
     columns = [numbers(entry.arrays[name].ravel()) if name in entry.arrays else [] for name in names]
     rows = list(zip_longest(*columns, fillvalue=""))
     return iter(enumerate(rows) if rows else [("", ("",) * len(names))])
 
 
-def _setting(entry: Entry, name: str) -> Any:
+def _setting(entry: ExportEntry, name: str) -> Any:
     return _cell(entry.dtype if name == "dtype" else getattr(entry.layer, name))
 
 

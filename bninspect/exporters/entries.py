@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from bninspect.exporters.folding import fold
 from bninspect.exporters.keys import keys
-from bninspect.formats.export_metadata import ARRAYS, Entry
+from bninspect.formats.export_metadata import ARRAYS, ExportEntry
 
 if TYPE_CHECKING:
     from bninspect.records import BatchNorm, Checkpoint
 
 
-def entries(checkpoint: Checkpoint, *, folded: bool) -> list[Entry]:
+def entries(checkpoint: Checkpoint, *, folded: bool) -> list[ExportEntry]:
     """Return an entry for each layer, in the model's order; also for one without any array. Raises as `fold`."""
     layers = checkpoint.layers
     return [
@@ -21,9 +21,9 @@ def entries(checkpoint: Checkpoint, *, folded: bool) -> list[Entry]:
     ]
 
 
-def _entry(layer: BatchNorm, key: str, *, folded: bool) -> Entry:
+def _entry(layer: BatchNorm, key: str, *, folded: bool) -> ExportEntry:
     if folded:
         arrays, dtype = fold(layer)
-        return Entry(layer, key, arrays, dtype)
+        return ExportEntry(layer, key, arrays, dtype)
     arrays = {name: array for name in ARRAYS if (array := getattr(layer, name)) is not None}
-    return Entry(layer, key, arrays, layer.dtype)
+    return ExportEntry(layer, key, arrays, layer.dtype)

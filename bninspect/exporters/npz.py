@@ -11,7 +11,7 @@ import numpy as np
 
 from bninspect.exporters.entries import entries
 from bninspect.formats.bninspect_npz import DESCRIPTION
-from bninspect.formats.export_metadata import SETTINGS, Entry, to_text
+from bninspect.formats.export_metadata import SETTINGS, ExportEntry, to_text
 
 if TYPE_CHECKING:
     from bninspect.records import Array, Checkpoint
@@ -38,7 +38,7 @@ def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
     return buffer.getvalue()
 
 
-def _with_settings(entry: Entry, *, folded: bool) -> Entry:
+def _with_settings(entry: ExportEntry, *, folded: bool) -> ExportEntry:
     # Scale and shift hold epsilon already: beside them it could only be used twice.
     values = {name: getattr(entry.layer, name) for name in SETTINGS if name == "axis" or not folded}
     known = {name: np.array(value) for name, value in values.items() if value is not None}

@@ -18,7 +18,7 @@ from bninspect.safe_text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bninspect.formats.export_metadata import Entry
+    from bninspect.formats.export_metadata import ExportEntry
     from bninspect.records import Array, Checkpoint
 
 _NAMES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
@@ -68,7 +68,7 @@ def _tensors(checkpoint: Checkpoint, *, folded: bool) -> Iterator[tuple[str, Arr
         yield f"{name}.{_BATCHES}", np.array(0, np.int64), "int64"
 
 
-def _named(checkpoint: Checkpoint) -> Iterator[tuple[str, Entry]]:
+def _named(checkpoint: Checkpoint) -> Iterator[tuple[str, ExportEntry]]:
     """Yield the layers with their names in torch. Raises UsageError if two have the same: `a/b` and `a.b`."""
     taken: set[str] = set()
     for entry in entries(checkpoint, folded=False):

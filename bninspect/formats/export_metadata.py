@@ -42,7 +42,7 @@ _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
+class ExportEntry:
     """One layer as an export holds it."""
 
     layer: BatchNorm
@@ -80,7 +80,7 @@ def describe(checkpoint: Checkpoint, *, folded: bool) -> dict[str, Any]:
     }
 
 
-def describe_layer(entry: Entry) -> dict[str, Any]:
+def describe_layer(entry: ExportEntry) -> dict[str, Any]:
     """Return everything about a layer but its arrays, ready for `json.dumps`."""
     layer = entry.layer
     settings = {
@@ -99,7 +99,7 @@ def number(value: float) -> float | str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def to_text(checkpoint: Checkpoint, entries: Sequence[Entry], *, folded: bool) -> str:
+def to_text(checkpoint: Checkpoint, entries: Sequence[ExportEntry], *, folded: bool) -> str:
     """Return the description of an export whose arrays are named `<key>/<array>`; ASCII only."""
     layers = [
         {**describe_layer(entry), "arrays": {name: f"{entry.key}/{name}" for name in entry.arrays}} for entry in entries

@@ -47,7 +47,7 @@ _KERAS_SHARD = re.compile(r"_\d{5}\.weights\.h5\Z")
 
 
 @dataclass(frozen=True)
-class Found:
+class FolderModels:
     """What the search of one folder gave."""
 
     models: tuple[str, ...]
@@ -106,7 +106,7 @@ def covers(searched: str, path: str) -> bool:
     return place == "." or path.startswith(os.path.join(place, "")) or matches(path, (place,))  # noqa: PTH118
 
 
-def search(arguments: Mapping[str, Any], _arrays: list[Any], progress: Callable[[str], None]) -> Found:
+def search(arguments: Mapping[str, Any], _arrays: list[Any], progress: Callable[[str], None]) -> FolderModels:
     """Search the folder `arguments["path"]`: a task of the reading process. A model is all that it finds."""
     from bninspect.formats import FORMATS
 
@@ -116,7 +116,7 @@ def search(arguments: Mapping[str, Any], _arrays: list[Any], progress: Callable[
     # Several checkpoints of one training are one model, as their folder says, unless other models lie beside them.
     if claimed and all(Path(one).parent == Path(top) and one.endswith(".index") for one in found):
         found = (top,)
-    return Found((top,) if top in found else found)
+    return FolderModels((top,) if top in found else found)
 
 
 def _inside(top: str, progress: Callable[[str], None]) -> Iterator[str]:

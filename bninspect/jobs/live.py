@@ -24,7 +24,7 @@ from bninspect.settings import Settings
 from bninspect.verdicts import selection
 
 if TYPE_CHECKING:
-    from bninspect.runtimes.keras.matching import Loaded
+    from bninspect.runtimes.keras.matching import LoadedNorm
 
 _PACKAGES = ("keras", "tf_keras")
 _NAMELESS = " ''"
@@ -126,7 +126,7 @@ def _run(package: str, model: Any, name: str, settings: Settings) -> Verified:
         return verify_task.verify_checkpoint(checkpoint, settings, run=run)
 
 
-def _stored(one: Loaded) -> BatchNorm:
+def _stored(one: LoadedNorm) -> BatchNorm:
     """Return a live layer as a reader would find it in a file."""
     layer, get = one.layer, one.parameters.get
     return BatchNorm(

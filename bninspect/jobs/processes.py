@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bninspect.jobs.context import Surroundings
-from bninspect.jobs.gather import Found
+from bninspect.jobs.gather import FolderModels
 from bninspect.settings import READ_BYTES, RUN_SECONDS, Settings
-from bninspect.workers.limits import Limits, machine_memory, reading_limits
+from bninspect.workers.limits import WorkerLimits, machine_memory, reading_limits
 from bninspect.workers.start import READ
 from bninspect.workers.supervisor import Worker, silent
 
@@ -27,7 +27,7 @@ def reader(settings: Settings, around: Surroundings) -> Iterator[Worker]:
 def runner(settings: Settings, around: Surroundings) -> Iterator[Worker]:
     """Open a process that runs frameworks; it is not started yet. Several share the memory of the machine."""
     memory = settings.max_memory or machine_memory() // settings.jobs
-    limits = Limits(settings.timeout or RUN_SECONDS, memory, watched=True)
+    limits = WorkerLimits(settings.timeout or RUN_SECONDS, memory, watched=True)
     with _worker(limits, around, aloud=True) as worker:
         yield worker
 
@@ -38,10 +38,10 @@ def search(folder: str, settings: Settings, around: Surroundings) -> tuple[str, 
     Raises:
         LimitExceeded, WorkerDied: the search came to no end.
     """
-    limits = Limits(settings.timeout or RUN_SECONDS, settings.max_memory or READ_BYTES)
+    limits = WorkerLimits(settings.timeout or RUN_SECONDS, settings.max_memory or READ_BYTES)
     with _worker(limits, around, aloud=around.verbose) as worker:
-        return worker.call(_SEARCH, Found, {"path": folder}, around.progress).models
+        return worker.call(_SEARCH, FolderModels, {"path": folder}, around.progress).models
 
 
-def _worker(limits: Limits, around: Surroundings, *, aloud: bool) -> Worker:
+def _worker(limits: WorkerLimits, around: Surroundings, *, aloud: bool) -> Worker:
     return Worker(limits, verbose=around.verbose, show=around.complain if aloud else silent)

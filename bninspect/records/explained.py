@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bninspect.arithmetic.training_step import Step
+from bninspect.arithmetic.training_step import TrainingStep
 from bninspect.records import Comparison, Explanation
 
 
@@ -38,7 +38,7 @@ class Arithmetic:
 
 
 @dataclass(frozen=True)
-class Folded:
+class FoldedChannel:
     """What one channel does to x: scale * x + shift."""
 
     channel: int
@@ -59,7 +59,7 @@ class Explained:
     channels: int
     epsilon: float | None
     arithmetic: tuple[Arithmetic, ...] = ()
-    folded: tuple[Folded, ...] = ()
+    folded: tuple[FoldedChannel, ...] = ()
     comparison: Comparison | None = None
     """Of all outputs with the formula, where arrays were given."""
     explanation: Explanation | None = None
@@ -86,9 +86,9 @@ class Answer:
     exit_code: int
     """0 where all that was given agrees with the formula, 1 where not."""
     layers: tuple[Explained, ...]
-    step: Step | None
+    step: TrainingStep | None
 
 
-def answer(layers: tuple[Explained, ...], step: Step | None = None) -> Answer:
+def answer(layers: tuple[Explained, ...], step: TrainingStep | None = None) -> Answer:
     """Return the result of the command."""
     return Answer(exit_code=0 if all(layer.agrees for layer in layers) else 1, layers=layers, step=step)

@@ -17,7 +17,7 @@ from bninspect.records import Array, Checkpoint, Evidence, Form, Run
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
 from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
-from bninspect.runtimes.session import Call, Session
+from bninspect.runtimes.session import CallSite, Session
 
 INSTALL = "pip install 'bninspect[litert]'"
 
@@ -114,9 +114,9 @@ def _index(label: str) -> int:
     return int(label.partition(":")[0])
 
 
-def _call(name: str, affine: operations.Affine) -> Call:
+def _call(name: str, affine: operations.TfliteAffine) -> CallSite:
     loaded = {"gamma": affine.scale.label, "beta": affine.shift.label}
-    return Call(
+    return CallSite(
         affine.layer(name),
         affine.x.label,
         affine.last.outputs[0].label,
@@ -126,7 +126,7 @@ def _call(name: str, affine: operations.Affine) -> Call:
     )
 
 
-def _hidden(call: Call) -> str:
+def _hidden(call: CallSite) -> str:
     if call.layer.notes:
         return "its numbers are quantised"
     return f"its result is seen only after a {call.activation}" if call.activation not in graph_run.VISIBLE else ""

@@ -14,7 +14,7 @@ from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistic
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
 from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
-from bninspect.runtimes.session import Call, Session
+from bninspect.runtimes.session import CallSite, Session
 
 INSTALL = "pip install 'bninspect[onnx]'"
 _TYPES = {"float": "float32", "double": "float64"}
@@ -108,14 +108,14 @@ def _input(one: Any) -> Any:
     return graph_run.described(one.name, shape, _TYPES.get(kind, kind))
 
 
-def _calls(path: Path) -> tuple[tuple[Call, ...], Mapping[str, str]]:
+def _calls(path: Path) -> tuple[tuple[CallSite, ...], Mapping[str, str]]:
     """Return where the layers of a file are called, and why some of them cannot be observed."""
     found = norms.find(container.parsed(path), path)
     unobserved = {one.layer.name: why for one in found if (why := _hidden(one))}
     return tuple(_call(one) for one in found if one.layer.name not in unobserved), unobserved
 
 
-def _hidden(found: norms.Found) -> str:
+def _hidden(found: norms.FoundNorm) -> str:
     if found.graph:
         return "it is inside a branch or a loop, where its input and output cannot be seen"
     if found.layer.statistics in {Statistics.BATCH, Statistics.SAMPLE}:
@@ -123,8 +123,8 @@ def _hidden(found: norms.Found) -> str:
     return "" if found.layer.axis is not None else "it has a mean and variance for every element"
 
 
-def _call(found: norms.Found) -> Call:
-    return Call(found.layer, found.x, found.y, found.constants, subtracts=found.layer.class_name.endswith("Sub"))
+def _call(found: norms.FoundNorm) -> CallSite:
+    return CallSite(found.layer, found.x, found.y, found.constants, subtracts=found.layer.class_name.endswith("Sub"))
 
 
 def _alone(layer: BatchNorm, x: Array) -> Array:

@@ -23,7 +23,7 @@ SAME = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class CallSite:
     """A place in the graph where a stored layer is called."""
 
     layer: BatchNorm
@@ -59,7 +59,7 @@ class Session:
 
 def observe(
     session: Session,
-    calls: Sequence[Call],
+    calls: Sequence[CallSite],
     unobserved: Mapping[str, str],
     checkpoint: Checkpoint,
     settings: RunSettings,
@@ -126,7 +126,7 @@ def described(name: str, shape: Sequence[int | None], dtype: str) -> Input:
     return Input(name, tuple(shape), dtype, (256 if len(shape) >= 4 else 2) if whole else None)
 
 
-def _observation(session: Session, call: Call, values: Mapping[str, Array]) -> Observation:
+def _observation(session: Session, call: CallSite, values: Mapping[str, Array]) -> Observation:
     x, y, layer = values[call.x], values[call.y], call.layer
     folded = layer.statistics is Statistics.FOLDED
     loaded = {name: values[value].reshape(-1) if folded else values[value] for name, value in call.loaded.items()}
@@ -152,7 +152,7 @@ VISIBLE = ("", *_LIMITS)
 """Activations behind which a result can still be told."""
 
 
-def _before(call: Call, x: Array, y: Array) -> Array:
+def _before(call: CallSite, x: Array, y: Array) -> Array:
     """Return y as it was before a fused activation, as far as that can be known.
 
     What the activation cut off is gone. There the sum of our own is put in if it is beyond the limit as well, and y is

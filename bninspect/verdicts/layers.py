@@ -36,7 +36,7 @@ _EXPLAINED = 6
 
 
 @dataclass
-class _Seen:
+class _LayerEvidence:
     """What has been seen of one layer so far."""
 
     comparisons: dict[str, Comparison] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Judge:
         self._settings = settings
         self._layers = {layer.name: layer for layer in layers if wanted(layer.name, settings)}
         self._tolerances = {name: tolerance(name, settings) for name in self._layers}
-        self._seen = {name: _Seen() for name in self._layers}
+        self._seen = {name: _LayerEvidence() for name in self._layers}
 
     def see(self, observation: Observation) -> None:
         """Compare one call of a layer with the formula; calls of layers that were not asked for are passed over."""
@@ -141,7 +141,7 @@ def not_comparable(layer: BatchNorm) -> str:
     return ""
 
 
-def _status(layer: BatchNorm, seen: _Seen, run: Run, settings: Settings) -> tuple[LayerStatus, str]:
+def _status(layer: BatchNorm, seen: _LayerEvidence, run: Run, settings: Settings) -> tuple[LayerStatus, str]:
     accepted = Evidence.LAYER in settings.accept
     if why := not_comparable(layer):
         if layer.epsilon is None and run.evidence is Evidence.LAYER and not accepted:

@@ -11,7 +11,7 @@ from bninspect.settings import READ_BYTES, READ_SECONDS, Settings
 
 
 @dataclass(frozen=True)
-class Limits:
+class WorkerLimits:
     """What one call may use: seconds of wall time, and bytes of memory (address space, or resident if `watched`)."""
 
     seconds: float
@@ -20,9 +20,9 @@ class Limits:
     """Frameworks map far more than they use, so their resident memory is watched instead of their address space."""
 
 
-def reading_limits(settings: Settings) -> Limits:
+def reading_limits(settings: Settings) -> WorkerLimits:
     """Return the limits of a process that reads."""
-    return Limits(settings.timeout or READ_SECONDS, settings.max_memory or READ_BYTES)
+    return WorkerLimits(settings.timeout or READ_SECONDS, settings.max_memory or READ_BYTES)
 
 
 def machine_memory() -> int:

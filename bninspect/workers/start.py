@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from bninspect.workers.limits import Limits
+from bninspect.workers.limits import WorkerLimits
 
 READ = "bninspect.formats.read_task:read"
 """The task of reading one file."""
@@ -33,10 +33,10 @@ _MAIN = "import sys; from bninspect.workers.child import main; sys.exit(main())"
 
 Request = Mapping[str, Any]
 """A call as it is sent: its task, arguments and limit."""
-_spare: dict[tuple[Limits, str], tuple[subprocess.Popen[bytes], Request | None]] = {}
+_spare: dict[tuple[WorkerLimits, str], tuple[subprocess.Popen[bytes], Request | None]] = {}
 
 
-def prestart(limits: Limits, task: str, first: Mapping[str, Any] | None = None, *, verbose: bool = False) -> None:
+def prestart(limits: WorkerLimits, task: str, first: Mapping[str, Any] | None = None, *, verbose: bool = False) -> None:
     """Start a child for a Worker of the same limits and task that is still to be made.
 
     This comes before the imports of the parent, so that child and parent import at the same time. With the arguments
@@ -57,12 +57,12 @@ def prestart(limits: Limits, task: str, first: Mapping[str, Any] | None = None, 
     _spare[limits, task] = process, request
 
 
-def make_request(task: str, arguments: Mapping[str, Any], limits: Limits, *, verbose: bool) -> Request:
+def make_request(task: str, arguments: Mapping[str, Any], limits: WorkerLimits, *, verbose: bool) -> Request:
     """Return a call of `task` as it is sent; `verbose`, with tracebacks on the child's standard error."""
     return {"task": task, "arguments": dict(arguments), "seconds": limits.seconds, "verbose": verbose}
 
 
-def take(limits: Limits, task: str) -> tuple[subprocess.Popen[bytes], Request | None]:
+def take(limits: WorkerLimits, task: str) -> tuple[subprocess.Popen[bytes], Request | None]:
     """Return a child for these limits and this task, and what it has been sent already: a waiting one, or a new one."""
     return _spare.pop((limits, task), None) or (_spawn(limits, task), None)
 
@@ -75,7 +75,7 @@ def dismiss() -> None:
         process.communicate()
 
 
-def _spawn(limits: Limits, task: str) -> subprocess.Popen[bytes]:
+def _spawn(limits: WorkerLimits, task: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
         # -P: a `json.py` in the working directory must never be imported. Not `-m`, which would import runpy.
         [sys.executable, "-P", "-c", _MAIN, "0" if limits.watched else str(limits.memory), task],

@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 from bninspect import errors
 from bninspect.settings import START_SECONDS
 from bninspect.workers import start as starting
-from bninspect.workers.limits import Limits, resident
+from bninspect.workers.limits import WorkerLimits, resident
 from bninspect.workers.start import Request
 from bninspect.workers.stderr import Stderr
 
@@ -40,7 +40,7 @@ class Worker:
         show: receives the lines of the child's standard error that are for the user.
     """
 
-    def __init__(self, limits: Limits, *, verbose: bool = False, show: Progress = silent) -> None:
+    def __init__(self, limits: WorkerLimits, *, verbose: bool = False, show: Progress = silent) -> None:
         self.limits = limits
         self._verbose = verbose
         self._show = show

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bninspect.arithmetic.training_step import Step, Stored, step
+from bninspect.arithmetic.training_step import Stored, TrainingStep, step
 from bninspect.errors import UsageError
 from bninspect.records import explained
 from bninspect.reports import Looks
 from bninspect.reports.text import explain
 
 
-def by(found: Step, framework: str) -> Stored:
+def by(found: TrainingStep, framework: str) -> Stored:
     (row,) = (one for one in found.stored if one.framework.startswith(framework))
     return row
 

@@ -45,7 +45,7 @@ def test_in_one_folder_our_own_file_comes_first(project: Path) -> None:
     (project / "bninspect.toml").write_text("")
     (project / "pyproject.toml").write_text("[tool.bninspect]\nseed = 1\n")
     assert config_file.find(project) == config_file.Configuration(
-        project / "bninspect.toml", config_file.Table("project/bninspect.toml", {})
+        project / "bninspect.toml", config_file.ConfigTable("project/bninspect.toml", {})
     )
 
 

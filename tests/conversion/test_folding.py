@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bninspect.arithmetic.formula import Float64, Parameters, normalise
 from bninspect.conversion import folding
-from bninspect.conversion.folding import Affine
+from bninspect.conversion.folding import ChannelMap
 from bninspect.records import Array, BatchNorm, graph
 from bninspect.records.graph import Kernel
 
@@ -129,7 +129,7 @@ def test_folded_statistics_are_scale_and_shift() -> None:
     np.testing.assert_array_equal(found.scale, of.arrays["gamma"])
     np.testing.assert_array_equal(found.shift, of.arrays["beta"])
     assert graph.of_norm(of) is not None
-    assert Affine.of(Parameters.of(of)).mean.tolist() == [0, 0, 0]
+    assert ChannelMap.of(Parameters.of(of)).mean.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3, 6])

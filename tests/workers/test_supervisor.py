@@ -11,11 +11,11 @@ import pytest
 from bninspect import errors
 from bninspect.records import Option
 from bninspect.workers import start
-from bninspect.workers.limits import Limits
+from bninspect.workers.limits import WorkerLimits
 from bninspect.workers.supervisor import Worker
 
 TASKS = "worker_tasks"
-GENEROUS = Limits(30, 1_500_000_000)
+GENEROUS = WorkerLimits(30, 1_500_000_000)
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def test_a_defect_becomes_an_error_without_a_traceback(worker: Worker) -> None:
 
 
 def test_a_native_hang_is_ended_by_the_clock_and_the_next_call_works() -> None:
-    with Worker(Limits(2, 1_500_000_000)) as worker:
+    with Worker(WorkerLimits(2, 1_500_000_000)) as worker:
         with pytest.raises(errors.LimitExceeded, match="2 s") as caught:
             worker.call(f"{TASKS}:hang_holding_the_lock", Option, {})
         assert "--timeout" in caught.value.hint
@@ -64,7 +64,7 @@ def test_a_native_hang_is_ended_by_the_clock_and_the_next_call_works() -> None:
 
 
 def test_the_start_of_the_process_is_not_the_time_of_the_task_and_a_new_process_starts_alike() -> None:
-    with Worker(Limits(2, 1_500_000_000)) as worker:
+    with Worker(WorkerLimits(2, 1_500_000_000)) as worker:
         worker.start("slow_to_start:echo")
         assert worker.call("slow_to_start:echo", Option, {"value": 1}).value == 1
         with pytest.raises(errors.LimitExceeded, match="not finished within 2 s"):
@@ -101,7 +101,10 @@ def test_an_early_exit_is_reported_with_its_last_words(worker: Worker) -> None:
 
 @pytest.mark.parametrize("watched", [False, True])
 def test_too_much_memory_is_refused(watched: bool) -> None:
-    with Worker(Limits(60, 400_000_000, watched=watched)) as worker, pytest.raises(errors.LimitExceeded) as caught:
+    with (
+        Worker(WorkerLimits(60, 400_000_000, watched=watched)) as worker,
+        pytest.raises(errors.LimitExceeded) as caught,
+    ):
         worker.call(f"{TASKS}:devour", Option, {})
     assert "--max-memory" in caught.value.hint
 

@@ -28,7 +28,7 @@ Bounds: TypeAlias = tuple[Float64, Float64]
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class _FittedView:
     """One view under a hypothesis, and the lines that were measured on it."""
 
     view: View
@@ -70,7 +70,7 @@ class FreeNumber:
     """A number that can be fitted: what leaves intervals for it, its value in the formula, what it becomes."""
 
     axis: str
-    interval: Callable[[_Seen], Bounds]
+    interval: Callable[[_FittedView], Bounds]
     neutral: float
     build: Callable[[float], Deviation]
     bessel: bool = False
@@ -98,15 +98,15 @@ def _known(deviation: Deviation, low: float, high: float) -> Deviation:
     return replace(deviation, details={**deviation.details, "low": low, "high": high})
 
 
-def _seen(base: Hypothesis, view: View, found: Lines) -> _Seen:
+def _seen(base: Hypothesis, view: View, found: Lines) -> _FittedView:
     reading = read(base, view)
     line, half = found.slope[view.channel], found.slope_error[view.channel]
     with np.errstate(all="ignore"):
         slope = reading.gamma / reading.root(reading.variance, rounded(reading.epsilon, reading.arithmetic))
-    return _Seen(view, reading, slope, (line - half, line + half))
+    return _FittedView(view, reading, slope, (line - half, line + half))
 
 
-def _common(fit: FreeNumber, seen: Sequence[_Seen]) -> tuple[float, float] | None:
+def _common(fit: FreeNumber, seen: Sequence[_FittedView]) -> tuple[float, float] | None:
     """Return the interval that all elements leave, if it is not empty and two channels are sensitive to it."""
     low, high = -np.inf, np.inf
     sensitive = 0
@@ -160,30 +160,30 @@ def free_numbers(epsilon: float) -> tuple[FreeNumber, ...]:
     )
 
 
-def _inside(seen: _Seen) -> Bounds:
+def _inside(seen: _FittedView) -> Bounds:
     low, high = seen.root(seen.slopes())
     return np.square(low) - seen.reading.variance, np.square(high) - seen.reading.variance
 
 
-def _outside(seen: _Seen) -> Bounds:
+def _outside(seen: _FittedView) -> Bounds:
     low, high = seen.root(seen.slopes())
     deviation = np.sqrt(seen.reading.variance)
     return low - deviation, high - deviation
 
 
-def _gamma(seen: _Seen) -> Bounds:
+def _gamma(seen: _FittedView) -> Bounds:
     low, high = seen.slopes()
     return _ordered(low / seen.slope, high / seen.slope)
 
 
-def _beta(seen: _Seen) -> Bounds:
+def _beta(seen: _FittedView) -> Bounds:
     y, reading = seen.view.sample.y, seen.reading
     p = (reading.x - reading.mean) * seen.slope
     error = seen.error(p=p, beta=np.abs(y) + np.abs(p), shift=reading.mean * seen.slope)
     return _ordered((y - p - error) / reading.beta, (y - p + error) / reading.beta)
 
 
-def _mean(seen: _Seen) -> Bounds:
+def _mean(seen: _FittedView) -> Bounds:
     reading = seen.reading
     p, product = seen.view.sample.y - reading.beta, reading.x * seen.slope
     half = np.abs(seen.error(p=p, shift=np.abs(p) + np.abs(product)) / seen.slope)
@@ -191,7 +191,7 @@ def _mean(seen: _Seen) -> Bounds:
     return _ordered((mean - half) / reading.mean, (mean + half) / reading.mean)
 
 
-def _output(seen: _Seen) -> Bounds:
+def _output(seen: _FittedView) -> Bounds:
     y, reading = seen.view.sample.y, seen.reading
     p = (reading.x - reading.mean) * seen.slope
     expected = p + reading.beta
@@ -206,7 +206,7 @@ def _typical(values: Float64) -> np.float64:
     return np.float64(np.median(finite) if finite.size else np.nan)
 
 
-def _input(seen: _Seen) -> Bounds:
+def _input(seen: _FittedView) -> Bounds:
     reading = seen.reading
     p, shift = seen.view.sample.y - reading.beta, reading.mean * seen.slope
     needed = p / seen.slope + reading.mean

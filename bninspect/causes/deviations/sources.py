@@ -15,7 +15,7 @@ from bninspect.causes.deviation import Deviation
 from bninspect.causes.predict import NEUTRAL, ROLES, Arrays, Reading, Role, View
 
 if TYPE_CHECKING:
-    from bninspect.causes.samples import Flat, Moments, Sample
+    from bninspect.causes.samples import Flat, Sample, SampleMoments
 
 Place: TypeAlias = Callable[[View], "Flat"]
 """The channel whose parameters each element gets."""
@@ -247,7 +247,7 @@ def _of_data(
     return Deviation(name, "statistics", sentence, change, affine=source == "batch")
 
 
-def _summation(moments: Moments, arithmetic: str) -> float:
+def _summation(moments: SampleMoments, arithmetic: str) -> float:
     """Return the relative error of moments that a kernel sums up itself.
 
     Rounding errors of a sum of n numbers grow like sqrt(n) rather than n (Higham and Mary, "A new approach to

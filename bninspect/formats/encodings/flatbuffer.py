@@ -21,7 +21,7 @@ MOST_TABLES = 2_000_000
 
 
 @dataclass(frozen=True)
-class Table:
+class FlatTable:
     """A table at a place of a buffer. Fields go by their number in the schema; a missing number is 0."""
 
     data: Buffer
@@ -32,18 +32,18 @@ class Table:
         place = self._place(field)
         return 0 if place == 0 else _unpack(self.data, place, form)
 
-    def table(self, field: int) -> Table | None:
+    def table(self, field: int) -> FlatTable | None:
         """Return a table; None if there is none."""
         place = self._place(field)
-        return None if place == 0 else Table(self.data, place + _unpack(self.data, place, "I"))
+        return None if place == 0 else FlatTable(self.data, place + _unpack(self.data, place, "I"))
 
-    def tables(self, field: int) -> list[Table]:
+    def tables(self, field: int) -> list[FlatTable]:
         """Return a vector of tables."""
         start, count = self._vector(field, 4)
         if count > MOST_TABLES:
             raise UnsafeFile("this model is beyond what a model needs", why=f"a vector of {count} tables")
         places = [start + 4 * one for one in range(count)]
-        return [Table(self.data, place + _unpack(self.data, place, "I")) for place in places]
+        return [FlatTable(self.data, place + _unpack(self.data, place, "I")) for place in places]
 
     def numbers(self, field: int, dtype: str) -> Array:
         """Return a vector of numbers of a NumPy type; empty if there is none. The bytes stay in the buffer."""
@@ -78,9 +78,9 @@ class Table:
         return start + 4, count
 
 
-def root(data: Buffer) -> Table:
+def root(data: Buffer) -> FlatTable:
     """Return the table that a buffer begins with."""
-    return Table(data, _unpack(data, 0, "I"))
+    return FlatTable(data, _unpack(data, 0, "I"))
 
 
 def _unpack(data: Buffer, place: int, form: str) -> Any:

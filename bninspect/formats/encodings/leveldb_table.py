@@ -40,7 +40,7 @@ def is_table(file: BinaryIO) -> bool:
     return file.read() == _MAGIC
 
 
-class Table:
+class SortedTable:
     """An open table. All methods raise DamagedFile where it contradicts itself, UnsafeFile where it is too large."""
 
     def __init__(self, file: BinaryIO, label: str) -> None:

@@ -23,14 +23,14 @@ CONTAINERS = 2_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Node:
+class ConfigNode:
     """One named object of the configuration: a model, a layer, a wrapper, or a cell."""
 
     name: str
     class_name: str
     config: Mapping[str, Any]
     path: tuple[str, ...]
-    children: tuple[Node, ...]
+    children: tuple[ConfigNode, ...]
     """The named objects within it, in the order of the text."""
     attribute: str = ""
     """Key of the parent's configuration under which it stands: `layers`, `layer`, `backward_layer` ..."""
@@ -38,7 +38,7 @@ class Node:
     """`shared_object_id`: Keras gives it to every place but the first where a shared object stands."""
     norm: NormConfig | None = None
 
-    def walk(self) -> Iterator[Node]:
+    def walk(self) -> Iterator[ConfigNode]:
         """Yield this node and all within it, parents first, in the model's order."""
         yield self
         for child in self.children:
@@ -49,7 +49,7 @@ class Node:
 class Architecture:
     """A model's configuration."""
 
-    root: Node
+    root: ConfigNode
     norms: tuple[NormConfig, ...]
     """All batch norms in the model's order; a shared one at every place, marked by `repeats`."""
     code: tuple[str, ...] = ()
@@ -110,12 +110,12 @@ def _is_object(value: object) -> bool:
     return isinstance(value, dict) and isinstance(value.get("class_name"), str) and "config" in value
 
 
-def _node(entry: dict[str, Any], path: tuple[str, ...], attribute: str, outer: Calls, label: str) -> Node:
+def _node(entry: dict[str, Any], path: tuple[str, ...], attribute: str, outer: Calls, label: str) -> ConfigNode:
     stored = entry["config"]
     # Keras 1 stores a Sequential as the bare list of its layers, without a name.
     config = {"layers": stored} if isinstance(stored, list) else stored if isinstance(stored, dict) else {}
     calls = _calls(entry, outer)
-    children: list[Node] = []
+    children: list[ConfigNode] = []
     nameless: Counter[str] = Counter()
     for key, inner in _objects_in(config):
         name, kind = _name(inner), inner["class_name"].lower()
@@ -124,7 +124,7 @@ def _node(entry: dict[str, Any], path: tuple[str, ...], attribute: str, outer: C
             name = f"{kind}_{nameless[kind]}"  # as Keras 1 would have called it
         children.append(_node(inner, (*path, name), key, calls, label))
     class_name, shared = entry["class_name"], entry.get("shared_object_id")
-    return Node(
+    return ConfigNode(
         name=path[-1] if path else _name(entry),
         class_name=class_name,
         config=config,
@@ -182,11 +182,11 @@ def _hard_wired(call: object) -> bool | None:
     return next((found for part in call if (found := _hard_wired(part)) is not None), None)
 
 
-def _repeats(root: Node) -> dict[tuple[str, ...], tuple[str, ...]]:
+def _repeats(root: ConfigNode) -> dict[tuple[str, ...], tuple[str, ...]]:
     """Return the nodes under `root` that stand there for the second time, and where they stood first."""
     nodes = list(root.walk())
     shares = any(node.shared_id is not None for node in nodes)
-    firsts: dict[str, Node] = {}
+    firsts: dict[str, ConfigNode] = {}
     repeats: dict[tuple[str, ...], tuple[str, ...]] = {}
     for node in nodes:
         around = repeats.get(node.path[:-1])
@@ -210,7 +210,7 @@ def _with_all_calls(norms: list[NormConfig]) -> Iterator[NormConfig]:
         yield replace(norm, training=calls[norm.repeats or norm.path])
 
 
-def _identity(node: Node) -> str:
+def _identity(node: ConfigNode) -> str:
     return json.dumps([node.name, node.class_name, _without_ids(node.config)], sort_keys=True)
 
 

@@ -17,7 +17,7 @@ from bninspect.formats.format import Format
 from bninspect.formats.identify import HDF5_SIGNATURE
 from bninspect.formats.keras import weights as keras_weights
 from bninspect.formats.keras.config import parse
-from bninspect.formats.keras.hdf5_names import Site, distinct, layer_name, owners, pair, sites
+from bninspect.formats.keras.hdf5_names import NamedWeights, distinct, layer_name, owners, pair, sites
 from bninspect.records import PARAMETERS, BatchNorm, Checkpoint
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _norms(
                 yield BatchNorm(name=hidden, **_parameters(group, site, site.weights))
 
 
-def _stored(group: Group, site: Site, config: NormConfig, major: int | None) -> BatchNorm:
+def _stored(group: Group, site: NamedWeights, config: NormConfig, major: int | None) -> BatchNorm:
     settings = config.settings(major)
     weights = dict(site.weights)
     for role, there in (("gamma", config.scale), ("beta", config.center)):
@@ -124,7 +124,7 @@ def _stored(group: Group, site: Site, config: NormConfig, major: int | None) -> 
     return BatchNorm(**{**settings, **read, "notes": (*settings["notes"], *read["notes"])})
 
 
-def _parameters(group: Group, site: Site, weights: Mapping[str, str], *, opaque: str = "") -> dict[str, Any]:
+def _parameters(group: Group, site: NamedWeights, weights: Mapping[str, str], *, opaque: str = "") -> dict[str, Any]:
     """Return the arrays, their type and their place, and a note on those that are listed and not there."""
     arrays = {role: None if site.doubled else group.array(name, opaque=opaque) for role, name in weights.items()}
     kinds = dict.fromkeys(group.dtype(name) for role, name in weights.items() if arrays[role] is not None)
@@ -148,7 +148,7 @@ def _missing(config: NormConfig, reason: str, major: int | None) -> BatchNorm:
     return BatchNorm(**{**settings, "notes": (*settings["notes"], f"half-written: {reason}")})
 
 
-def _reason(name: str, group: Group | None, found: Sequence[Site]) -> str:
+def _reason(name: str, group: Group | None, found: Sequence[NamedWeights]) -> str:
     if group is None:
         return f"the file has no weights of {name!r}"
     if any(site.doubled for site in found):

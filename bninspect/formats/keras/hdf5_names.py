@@ -39,7 +39,7 @@ STATISTICS = {"moving_mean", "moving_variance"}
 
 
 @dataclass(frozen=True, eq=False)
-class Site:
+class NamedWeights:
     """The weights of one batch norm."""
 
     prefix: str
@@ -50,7 +50,7 @@ class Site:
     """Two weights go by one name: HDF5 cannot have stored both."""
 
 
-def sites(names: Sequence[str]) -> list[Site]:
+def sites(names: Sequence[str]) -> list[NamedWeights]:
     """Return the batch norms among the weights of one layer, in the order of its layers.
 
     That is the order of the moving statistics: they are never trained, and what is not trained is in layer order.
@@ -69,12 +69,12 @@ def sites(names: Sequence[str]) -> list[Site]:
         weights[role] = name
         if role in STATISTICS:
             order[prefix] = None
-    return [Site(prefix, found[prefix], prefix in doubled) for prefix in order]
+    return [NamedWeights(prefix, found[prefix], prefix in doubled) for prefix in order]
 
 
 def pair(
-    configs: Sequence[NormConfig], found: Sequence[Site]
-) -> tuple[list[tuple[Site, NormConfig | None]], list[NormConfig]]:
+    configs: Sequence[NormConfig], found: Sequence[NamedWeights]
+) -> tuple[list[tuple[NamedWeights, NormConfig | None]], list[NormConfig]]:
     """Return the batch norms of one layer's group with their settings, as far as these are known, in model order.
 
     The second list has those of which the configuration speaks and the group holds nothing.
@@ -106,7 +106,7 @@ def _without_places(configs: Sequence[NormConfig]) -> list[NormConfig]:
     ]
 
 
-def _in_order(configs: Sequence[NormConfig], found: Sequence[Site]) -> list[NormConfig]:
+def _in_order(configs: Sequence[NormConfig], found: Sequence[NamedWeights]) -> list[NormConfig]:
     """Return `configs` as they are, unless their names are exactly those of the weights in another order."""
     by_name = {config.path[-1]: config for config in configs}
     tails = [_tail(site) for site in found]
@@ -115,15 +115,15 @@ def _in_order(configs: Sequence[NormConfig], found: Sequence[Site]) -> list[Norm
     return list(configs)
 
 
-def _by_name(configs: Sequence[NormConfig], found: Sequence[Site]) -> dict[Site, NormConfig]:
+def _by_name(configs: Sequence[NormConfig], found: Sequence[NamedWeights]) -> dict[NamedWeights, NormConfig]:
     """Match by the whole path, then the layer's own name, its wrapper's, and its own with TensorFlow's number."""
-    rules: tuple[Callable[[NormConfig, Site], object], ...] = (
+    rules: tuple[Callable[[NormConfig, NamedWeights], object], ...] = (
         lambda config, site: site.prefix == "/".join(config.path),
         lambda config, site: _tail(site) == config.path[-1],
         lambda config, site: _tail(site) in config.path[:-1],
         lambda config, site: re.fullmatch(re.escape(config.path[-1]) + r"_\d+", _tail(site)),
     )
-    matched: dict[Site, NormConfig] = {}
+    matched: dict[NamedWeights, NormConfig] = {}
     free, left = list(found), list(configs)
     for rule in rules:
         for config in list(left):
@@ -135,7 +135,7 @@ def _by_name(configs: Sequence[NormConfig], found: Sequence[Site]) -> dict[Site,
     return matched
 
 
-def _tail(site: Site) -> str:
+def _tail(site: NamedWeights) -> str:
     return site.prefix.rpartition("/")[2]
 
 
@@ -160,7 +160,7 @@ def owners(architecture: Architecture, names: Sequence[str]) -> dict[str, list[N
     return found
 
 
-def layer_name(owner: str, site: Site, *, alone: bool) -> str:
+def layer_name(owner: str, site: NamedWeights, *, alone: bool) -> str:
     """Name a batch norm that no configuration mentions by the top-level layer and its weights: `convbn/inner_bn`.
 
     `alone`: it is the only one of its owner, and the owner may itself be the batch norm.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from bninspect.formats.keras.config import Architecture, Node
+    from bninspect.formats.keras.config import Architecture, ConfigNode
 
 LAYERS = "layers"
 
@@ -28,10 +28,10 @@ _OWN = frozenset({LAYERS, "layer", "forward_layer", "backward_layer", "cell", "c
 
 
 @dataclass(frozen=True)
-class Place:
+class WeightPlace:
     """Where the weights of one object should be."""
 
-    node: Node
+    node: ConfigNode
     path: str
     """Path of its group; empty for the model."""
     around: str
@@ -54,7 +54,7 @@ class _Counting:
     """Where each object stands first."""
 
 
-def places(architecture: Architecture, version: tuple[int, int], full: Iterable[str]) -> Iterator[Place]:
+def places(architecture: Architecture, version: tuple[int, int], full: Iterable[str]) -> Iterator[WeightPlace]:
     """Yield a place for every object of the configuration that stands there first, in the model's order.
 
     Args:
@@ -65,7 +65,7 @@ def places(architecture: Architecture, version: tuple[int, int], full: Iterable[
     steps = [path.split("/") for path in full]
     occupied = frozenset("/".join(path[:depth]) for path in steps for depth in range(1, len(path) + 1))
     counting = _Counting(version[0], version in {(2, 12), (2, 13)}, occupied, architecture.repeats)
-    yield from _within(Place(architecture.root, "", "", certain=True), counting)
+    yield from _within(WeightPlace(architecture.root, "", "", certain=True), counting)
 
 
 def snake_case(class_name: str, keras: int) -> str:
@@ -76,7 +76,7 @@ def snake_case(class_name: str, keras: int) -> str:
     return f"private{snake}" if keras < 3 and snake.startswith("_") else snake
 
 
-def _within(place: Place, counting: _Counting) -> Iterator[Place]:
+def _within(place: WeightPlace, counting: _Counting) -> Iterator[WeightPlace]:
     yield place
     node = place.node
     used: Counter[tuple[str, str]] = Counter()
@@ -98,4 +98,4 @@ def _within(place: Place, counting: _Counting) -> Iterator[Place]:
         used[attribute, name] += 2 if both else 1
         if not first:
             certain = place.certain and attribute in _OWN
-            yield from _within(Place(child, path, place.path, certain), counting)
+            yield from _within(WeightPlace(child, path, place.path, certain), counting)

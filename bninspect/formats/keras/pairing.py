@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bninspect.errors import DamagedFile
 from bninspect.formats.keras.discovery import RENORM, discover
-from bninspect.formats.keras.layout import Place, places
+from bninspect.formats.keras.layout import WeightPlace, places
 from bninspect.formats.keras.saved_objects import VARS, distinct, named_path
 from bninspect.records import PARAMETERS, BatchNorm
 
@@ -68,7 +68,7 @@ def pair(
     return distinct([*layers, *owned.pop("", [])]), notes
 
 
-def _check_numbers(unassigned: Iterable[str], everything: Iterable[Place], label: str) -> None:
+def _check_numbers(unassigned: Iterable[str], everything: Iterable[WeightPlace], label: str) -> None:
     """Raise DamagedFile if a list of layers holds a batch norm under a number that is none of the configuration's.
 
     Then others of its class, which have no name beside them before Keras 3.6, may have changed places.
@@ -81,7 +81,7 @@ def _check_numbers(unassigned: Iterable[str], everything: Iterable[Place], label
             raise DamagedFile(f"{label} contradicts itself", why=why)
 
 
-def _fits(place: Place, saved: Saved | None, label: str) -> bool:
+def _fits(place: WeightPlace, saved: Saved | None, label: str) -> bool:
     """Return whether `saved` is what should be at this place."""
     if saved is None or place.node.norm is None:
         return False
@@ -95,10 +95,12 @@ def _fits(place: Place, saved: Saved | None, label: str) -> bool:
     return place.certain or len(saved.homes) == _count(place.node.norm)
 
 
-def _assigned(lost: Iterable[Place], hidden: Mapping[str, BatchNorm], objects: Mapping[str, Saved]) -> dict[Place, str]:
+def _assigned(
+    lost: Iterable[WeightPlace], hidden: Mapping[str, BatchNorm], objects: Mapping[str, Saved]
+) -> dict[WeightPlace, str]:
     """Return paths of `hidden` for those of `lost`, parts of custom layers, for which there is no doubt."""
-    homes: dict[Place, str] = {}
-    around: dict[str, list[Place]] = defaultdict(list)
+    homes: dict[WeightPlace, str] = {}
+    around: dict[str, list[WeightPlace]] = defaultdict(list)
     for place in lost:
         if not place.certain:
             around[place.around].append(place)
@@ -116,7 +118,7 @@ def _assigned(lost: Iterable[Place], hidden: Mapping[str, BatchNorm], objects: M
 
 
 def _owned(
-    hidden: Mapping[str, BatchNorm], everything: Iterable[Place], objects: Mapping[str, Saved]
+    hidden: Mapping[str, BatchNorm], everything: Iterable[WeightPlace], objects: Mapping[str, Saved]
 ) -> dict[str, list[BatchNorm]]:
     """Return `hidden`, named, by the path of the innermost object of the configuration that each is part of."""
     found: dict[str, list[BatchNorm]] = defaultdict(list)

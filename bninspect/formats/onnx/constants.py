@@ -10,7 +10,7 @@ import numpy as np
 
 from bninspect.errors import DamagedFile
 from bninspect.formats.onnx import tensor
-from bninspect.formats.onnx.model import Graph, Node
+from bninspect.formats.onnx.model import GraphProto, NodeProto
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ class Constant:
 class Constants:
     """The constants that the nodes of a graph can see: its own and those of the graphs around it."""
 
-    def __init__(self, graphs: Iterable[Graph], model: Path) -> None:
+    def __init__(self, graphs: Iterable[GraphProto], model: Path) -> None:
         self._model = model
         self._tensors: dict[str, Message] = {}
-        self._makers: dict[str, Node] = {}
+        self._makers: dict[str, NodeProto] = {}
         for graph in graphs:
             self._tensors.update(graph.initializers)
             for node in graph.nodes:
@@ -73,14 +73,14 @@ class Constants:
             name = node.takes(0)
         return name
 
-    def _dequantised(self, name: str) -> Node | None:
+    def _dequantised(self, name: str) -> NodeProto | None:
         """Return the DequantizeLinear whose constant result `name` is."""
         node = self._makers.get(name)
         if node is None or node.op != "DequantizeLinear":
             return None
         return node if all(self._root(one) in self._tensors for one in node.inputs if one) else None
 
-    def _dequantise(self, node: Node) -> Constant:
+    def _dequantise(self, node: NodeProto) -> Constant:
         values, step, zero = (self.get(node.takes(place)) for place in range(3))
         assert values is not None and step is not None  # noqa: S101, PT018 - `_dequantised` has looked
         axis = node.integer("axis", 1)

@@ -45,7 +45,7 @@ def read_network(path: Path) -> Network:
     return operations.read(parsed(path), path)
 
 
-def parsed(path: Path) -> model.Model:
+def parsed(path: Path) -> model.ModelProto:
     """Return the model in a file. Raises as reading it."""
     try:
         size = path.stat().st_size

@@ -19,8 +19,7 @@ from bninspect.safe_text import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bninspect.formats.onnx.model import Graph, Model
-    from bninspect.formats.onnx.model import Node as Stored
+    from bninspect.formats.onnx.model import GraphProto, ModelProto, NodeProto
     from bninspect.records import Array
 
 _PASSING = {
@@ -31,7 +30,7 @@ _PASSING = {
 }
 
 
-def read(model: Model, path: Path) -> Network:
+def read(model: ModelProto, path: Path) -> Network:
     """Return what the main graph computes."""
     graph = model.graphs[0]
     constants = Constants((graph,), path)
@@ -48,13 +47,13 @@ def read(model: Model, path: Path) -> Network:
     return Network(graph.inputs, graph.outputs, tuple(_with_biases(nodes, graph, constants)))
 
 
-def _norm(found: norms.Found) -> Node:
+def _norm(found: norms.FoundNorm) -> Node:
     kernel, folded = network.of_norm(found.layer), found.layer.statistics is Statistics.FOLDED
     name = found.layer.name
     return Node(name, network.BATCH_NORM, (found.x,), (found.y,), kernel, layer=name, folded=folded)
 
 
-def _node(node: Stored, constants: Constants) -> Node:
+def _node(node: NodeProto, constants: Constants) -> Node:
     kernel, kind = _kernel(node, constants)
     inputs = tuple(name for name in node.inputs if name and name not in constants)
     if kind or node.op in _PASSING:
@@ -64,7 +63,7 @@ def _node(node: Stored, constants: Constants) -> Node:
     return Node(node.label, operation, inputs, outputs, kernel, padded=any(node.integers("pads")) or node.is_same)
 
 
-def _kernel(node: Stored, constants: Constants) -> tuple[Kernel | None, str]:
+def _kernel(node: NodeProto, constants: Constants) -> tuple[Kernel | None, str]:
     """Return the constants of a linear operation and what kind it is; (None, "") for everything else."""
     if node.op == "QLinearConv":
         return _quantised(node, constants)
@@ -86,7 +85,7 @@ def _kernel(node: Stored, constants: Constants) -> tuple[Kernel | None, str]:
     return _assembled(network.convolution(numbers, groups), bias, groups, weights, 0), kind
 
 
-def _dense(node: Stored, weights: Constant, bias: Constant | None) -> Kernel:
+def _dense(node: NodeProto, weights: Constant, bias: Constant | None) -> Kernel:
     swapped = node.op == "Gemm" and node.integer("transB", 0) != 0
     numbers = weights.values.T if swapped else weights.values
     # alpha and beta of a Gemm are part of what it multiplies and adds.
@@ -123,7 +122,7 @@ def _per_output(numbers: Array, outputs: int, name: str) -> Array:
     return np.broadcast_to(numbers, (outputs,))
 
 
-def _quantised(node: Stored, constants: Constants) -> tuple[Kernel | None, str]:
+def _quantised(node: NodeProto, constants: Constants) -> tuple[Kernel | None, str]:
     """Return the kernel of a QLinearConv: x, its step and zero, w, its step and zero, those of y, and the bias."""
     stored, step, zero = (constants.get(node.takes(place)) for place in (3, 4, 5))
     scale, bias = constants.get(node.takes(1)), constants.get(node.takes(8))
@@ -141,7 +140,7 @@ def _quantised(node: Stored, constants: Constants) -> tuple[Kernel | None, str]:
     return _assembled(network.convolution(weights.values, groups), bias, groups, weights, 0), kind
 
 
-def _with_biases(nodes: list[Node], graph: Graph, constants: Constants) -> list[Node]:
+def _with_biases(nodes: list[Node], graph: GraphProto, constants: Constants) -> list[Node]:
     """Join each linear node without bias with the Add of a constant per channel that alone reads its result."""
     readers = norms.readers(graph)
     stored = {one.label: one for one in graph.nodes}
@@ -160,8 +159,8 @@ def _with_biases(nodes: list[Node], graph: Graph, constants: Constants) -> list[
 
 
 def _added(
-    linear: Stored, channels: int, readers: Mapping[str, Sequence[Stored]], constants: Constants
-) -> tuple[Array, list[Stored]] | None:
+    linear: NodeProto, channels: int, readers: Mapping[str, Sequence[NodeProto]], constants: Constants
+) -> tuple[Array, list[NodeProto]] | None:
     """Return what is added to the channels of a linear node's result, and the nodes up to that Add.
 
     Exporters that do not optimise leave a Transpose back to the channels' own place between the two.
@@ -170,7 +169,7 @@ def _added(
     convolved = weights is not None and linear.op in {"Conv", "ConvTranspose"}
     axis = 1 - weights.values.ndim if weights is not None and convolved else -1
     value = linear.outputs[0]
-    passed: list[Stored] = []
+    passed: list[NodeProto] = []
     while len(after := readers.get(value, ())) == 1 and after[0].outputs:
         (one,) = after
         passed.append(one)

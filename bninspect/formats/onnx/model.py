@@ -30,7 +30,7 @@ TYPES: Mapping[int, str] = {
 }
 
 
-class Node:
+class NodeProto:
     """An operation."""
 
     def __init__(self, message: Message) -> None:
@@ -83,47 +83,47 @@ class Node:
 
 
 @dataclass(frozen=True, eq=False)
-class Graph:
+class GraphProto:
     """A graph, its constants not yet read."""
 
     path: str
     """Where it is: empty for the main graph, else the nodes and attributes that lead to it."""
-    nodes: tuple[Node, ...]
+    nodes: tuple[NodeProto, ...]
     initializers: Mapping[str, Message]
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class ModelProto:
     """A model."""
 
     writer: str
     opset: int
     """Version of the operators of the default domain."""
-    graphs: tuple[Graph, ...]
+    graphs: tuple[GraphProto, ...]
     """The main graph first, then those within its nodes."""
-    functions: tuple[Node, ...]
+    functions: tuple[NodeProto, ...]
     """The operations in the bodies of functions."""
 
 
-def parse(data: Buffer) -> Model:
+def parse(data: Buffer) -> ModelProto:
     """Return the model in `data`. Raises DamagedFile and UnsafeFile as `protobuf.Message`."""
     message = Message(data)
     versions = {one.text(1): one.integer(2) for one in message.messages(8)}
     writer = " ".join(filter(None, (message.text(2), message.text(3))))
     graphs = tuple(_graphs(message.message(7), "", 0))
-    functions = tuple(Node(node) for function in message.messages(25) for node in function.messages(7))
-    return Model(writer, versions.get("", versions.get("ai.onnx", 1)), graphs, functions)
+    functions = tuple(NodeProto(node) for function in message.messages(25) for node in function.messages(7))
+    return ModelProto(writer, versions.get("", versions.get("ai.onnx", 1)), graphs, functions)
 
 
-def _graphs(message: Message, path: str, depth: int) -> Iterator[Graph]:
+def _graphs(message: Message, path: str, depth: int) -> Iterator[GraphProto]:
     if depth > DEPTH:
         raise UnsafeFile("this model is beyond what a model needs", why=f"graphs over {DEPTH} deep")
-    nodes = tuple(Node(node) for node in message.messages(1))
+    nodes = tuple(NodeProto(node) for node in message.messages(1))
     initializers = {one.text(8): one for one in message.messages(5)}
     inputs = tuple(_value(one) for one in message.messages(11))
-    yield Graph(
+    yield GraphProto(
         path,
         nodes,
         initializers,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bninspect.formats.onnx.constants import Constant, Constants
-from bninspect.formats.onnx.model import Graph, Model, Node
+from bninspect.formats.onnx.model import GraphProto, ModelProto, NodeProto
 from bninspect.records import BatchNorm, Statistics
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _INPUTS = {"gamma": 1, "beta": 2, "moving_mean": 3, "moving_variance": 4}
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class FoundNorm:
     """A batch norm and where it is."""
 
     layer: BatchNorm
@@ -44,9 +44,9 @@ class Found:
     """Name of the value that holds each parameter, by the parameter's standard name."""
 
 
-def find(model: Model, path: Path) -> tuple[Found, ...]:
+def find(model: ModelProto, path: Path) -> tuple[FoundNorm, ...]:
     """Return all batch norms of a model, in the order of its nodes, each under a name of its own."""
-    found: list[Found] = []
+    found: list[FoundNorm] = []
     for graph in model.graphs:
         around = [one for one in model.graphs if graph.path.startswith(one.path)]
         constants = Constants(around, path)
@@ -59,7 +59,7 @@ def find(model: Model, path: Path) -> tuple[Found, ...]:
     return tuple(_renamed(found))
 
 
-def _renamed(found: list[Found]) -> Iterator[Found]:
+def _renamed(found: list[FoundNorm]) -> Iterator[FoundNorm]:
     taken: set[str] = set()
     # Counted on, not anew for each: a hundred thousand nodes may have one name.
     counts: Counter[str] = Counter()
@@ -72,7 +72,7 @@ def _renamed(found: list[Found]) -> Iterator[Found]:
         yield one if name == one.layer.name else replace(one, layer=replace(one.layer, name=name))
 
 
-def _node(node: Node, opset: int, graph: Graph, constants: Constants) -> Found:
+def _node(node: NodeProto, opset: int, graph: GraphProto, constants: Constants) -> FoundNorm:
     stored = {field: constants.get(node.takes(place)) for field, place in _INPUTS.items()}
     notes = [
         f"{field} is no constant: the graph computes it, or takes it as an input"
@@ -102,10 +102,10 @@ def _node(node: Node, opset: int, graph: Graph, constants: Constants) -> Found:
         notes=tuple(notes),
     )
     values = {field: node.takes(place) for field, place in _INPUTS.items() if stored[field] is not None}
-    return Found(layer, node.takes(0), next(iter(node.outputs), ""), graph.path, (node.label,), values)
+    return FoundNorm(layer, node.takes(0), next(iter(node.outputs), ""), graph.path, (node.label,), values)
 
 
-def _statistics(node: Node, opset: int) -> tuple[Statistics, str]:
+def _statistics(node: NodeProto, opset: int) -> tuple[Statistics, str]:
     """Return which statistics a node normalises with, and what is odd about how it says so."""
     outputs = sum(1 for name in node.outputs if name)
     if opset >= 14:
@@ -118,11 +118,11 @@ def _statistics(node: Node, opset: int) -> tuple[Statistics, str]:
 
 
 @dataclass(frozen=True, eq=False)
-class Affine:
+class OnnxAffine:
     """A multiplication by one number per channel, and the addition that follows it."""
 
-    first: Node
-    last: Node
+    first: NodeProto
+    last: NodeProto
     x: str
     scale: Constant
     shift: Constant
@@ -131,7 +131,7 @@ class Affine:
     between: tuple[str, ...] = ()
     """Label of the multiplication by another value that comes between the two, if there is one."""
 
-    def found(self, graph: str) -> Found:
+    def found(self, graph: str) -> FoundNorm:
         """Return it as a batch norm whose statistics are folded."""
         shift = -self.shift.values if self.last.op == "Sub" else self.shift.values
         layer = BatchNorm(
@@ -150,20 +150,20 @@ class Affine:
         )
         values = {"gamma": self.scale.name, "beta": self.shift.name}
         nodes = (self.first.label, *self.between, self.last.label)
-        return Found(layer, self.x, self.last.outputs[0], graph, nodes, values)
+        return FoundNorm(layer, self.x, self.last.outputs[0], graph, nodes, values)
 
 
-def affine_maps(graph: Graph, constants: Constants) -> Iterator[Affine]:
+def affine_maps(graph: GraphProto, constants: Constants) -> Iterator[OnnxAffine]:
     """Yield each Mul by one constant per channel, with the Add or Sub of another that alone reads its result."""
     taken_by = readers(graph)
     for node, x, scale in _scaled(graph, constants):
         last, shift = _shifted(node.outputs[0], taken_by, constants)
         axis = None if shift is None else _common_axis(scale, shift)
         if last is not None and shift is not None and axis is not None:
-            yield Affine(node, last, x, scale, shift, axis)
+            yield OnnxAffine(node, last, x, scale, shift, axis)
 
 
-def further_maps(graph: Graph, constants: Constants) -> Iterator[Affine]:
+def further_maps(graph: GraphProto, constants: Constants) -> Iterator[OnnxAffine]:
     """Yield what may be a batch norm and need not be one, which only its numbers can tell.
 
     A batch norm of one channel is a Mul and an Add of single numbers. Of a product tf2onnx scales one of the factors:
@@ -180,19 +180,19 @@ def further_maps(graph: Graph, constants: Constants) -> Iterator[Affine]:
         if shift is not None and scale.values.size == shift.values.size == 1:
             axis = -1
         if last is not None and shift is not None and axis is not None:
-            yield Affine(node, last, x, scale, shift, axis, between)
+            yield OnnxAffine(node, last, x, scale, shift, axis, between)
 
 
-def readers(graph: Graph) -> Mapping[str, list[Node]]:
+def readers(graph: GraphProto) -> Mapping[str, list[NodeProto]]:
     """Return the nodes that take each value; of one that leaves the graph nobody can say who does."""
-    found: dict[str, list[Node]] = {}
+    found: dict[str, list[NodeProto]] = {}
     for node in graph.nodes:
         for name in node.inputs:
             found.setdefault(name, []).append(node)
     return {**found, **{value.name: [] for value in graph.outputs}}
 
 
-def _scaled(graph: Graph, constants: Constants) -> Iterator[tuple[Node, str, Constant]]:
+def _scaled(graph: GraphProto, constants: Constants) -> Iterator[tuple[NodeProto, str, Constant]]:
     """Yield each Mul by a constant, with the value and the constant that it takes."""
     for node in graph.nodes:
         if node.op != "Mul" or not node.outputs:
@@ -204,8 +204,8 @@ def _scaled(graph: Graph, constants: Constants) -> Iterator[tuple[Node, str, Con
 
 
 def _shifted(
-    value: str, taken_by: Mapping[str, list[Node]], constants: Constants
-) -> tuple[Node | None, Constant | None]:
+    value: str, taken_by: Mapping[str, list[NodeProto]], constants: Constants
+) -> tuple[NodeProto | None, Constant | None]:
     """Return the Add or Sub of a constant that alone reads a value, and the constant; (None, None) if there is none."""
     after = taken_by.get(value, [])
     if len(after) != 1 or after[0].op not in {"Add", "Sub"} or not after[0].outputs:
@@ -213,7 +213,7 @@ def _shifted(
     return after[0], _shift(after[0], value, constants)
 
 
-def _shift(node: Node, x: str, constants: Constants) -> Constant | None:
+def _shift(node: NodeProto, x: str, constants: Constants) -> Constant | None:
     """Return the constant that an Add or Sub gives to x; None if it takes something else."""
     places: Mapping[str, str] = {node.takes(0): node.takes(1)}
     if node.op == "Add":

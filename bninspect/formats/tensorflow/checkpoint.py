@@ -21,7 +21,7 @@ from bninspect.formats.tensorflow import files, model, scopes, unused_variables
 from bninspect.formats.tensorflow.checkpoint_v1 import SliceFile
 from bninspect.formats.tensorflow.checkpoint_v2 import Bundle
 from bninspect.formats.tensorflow.graph.graph_def import MetaGraph
-from bninspect.formats.tensorflow.model import Model
+from bninspect.formats.tensorflow.model import GraphModel
 from bninspect.formats.tensorflow.variables import Store
 from bninspect.records import BatchNorm, Checkpoint
 from bninspect.safe_text import printable
@@ -34,7 +34,7 @@ _MOST_STATE = 1 << 20
 
 
 @dataclass(frozen=True)
-class Place:
+class CheckpointPlace:
     """Where a checkpoint is."""
 
     prefix: Path
@@ -54,11 +54,11 @@ class Opened:
 
     store: Store
     meta: MetaGraph | None
-    model: Model | None
+    model: GraphModel | None
     """Of the graph beside it, if there is one."""
 
 
-def place_of(path: Path) -> Place:
+def place_of(path: Path) -> CheckpointPlace:
     """Return the checkpoint that a user means by a prefix, an .index or .meta file, a state file or a folder.
 
     Only files in that folder are ever meant, whatever path a state file says.
@@ -104,11 +104,11 @@ def parts(path: Path) -> tuple[Path, ...]:
     return (*found, *([place.graph] if place.graph.is_file() else []))
 
 
-def _place(prefix: Path) -> Place:
+def _place(prefix: Path) -> CheckpointPlace:
     if prefix.with_name(f"{prefix.name}.index").is_file():
-        return Place(prefix, is_table=False)
+        return CheckpointPlace(prefix, is_table=False)
     if _is_table(prefix):
-        return Place(prefix, is_table=True)
+        return CheckpointPlace(prefix, is_table=True)
     raise UnknownFormat(
         f"there is no checkpoint {printable(prefix.name)!r}",
         why=f"neither {printable(prefix.name)}.index nor a checkpoint of version 1 is in its folder",
@@ -116,7 +116,7 @@ def _place(prefix: Path) -> Place:
     )
 
 
-def _place_in(folder: Path) -> Place:
+def _place_in(folder: Path) -> CheckpointPlace:
     state = folder / STATE
     if state.is_file():
         return _place_by_state(state)
@@ -130,7 +130,7 @@ def _place_in(folder: Path) -> Place:
     )
 
 
-def _place_by_state(state: Path) -> Place:
+def _place_by_state(state: Path) -> CheckpointPlace:
     with state.open("rb") as file:
         text = file.read(_MOST_STATE).decode("utf-8", "replace")
     match = _STATE_LINE.search(text)

@@ -14,10 +14,10 @@ from types import TracebackType
 from typing import Self
 
 from bninspect.errors import DamagedFile, UnreadableFile
-from bninspect.formats.encodings.leveldb_table import Table
+from bninspect.formats.encodings.leveldb_table import SortedTable
 from bninspect.formats.encodings.protobuf import Message
 from bninspect.formats.tensorflow import tensor
-from bninspect.formats.tensorflow.checkpoint_v2 import Entry, Slice, assembled, slice_of
+from bninspect.formats.tensorflow.checkpoint_v2 import BundleEntry, Slice, assembled, slice_of
 from bninspect.formats.tensorflow.ordered_code import slice_key
 from bninspect.records import Array
 from bninspect.safe_text import printable
@@ -39,8 +39,8 @@ class SliceFile:
 
     def __init__(self, path: Path) -> None:
         self._label = printable(path.name)
-        self._tables: dict[tuple[str, Slice], Table] = {}
-        self.entries: dict[str, Entry] = {}
+        self._tables: dict[tuple[str, Slice], SortedTable] = {}
+        self.entries: dict[str, BundleEntry] = {}
         """Every tensor by its name."""
         self._stack = ExitStack()
         try:
@@ -79,7 +79,7 @@ class SliceFile:
                 why=f"{error.strerror}; all shards of the checkpoint must be in one folder",
                 hint="copy the missing file there",
             ) from error
-        table = Table(file, printable(path.name))
+        table = SortedTable(file, printable(path.name))
         listed = table.get(b"")
         if listed is None:
             raise DamagedFile(f"{self._label} is damaged", why="it has no list of its tensors")
@@ -93,7 +93,7 @@ class SliceFile:
                 if (before.dtype, before.shape) != (proto.integer(3), shape):
                     raise DamagedFile(f"{self._label} is damaged", why=f"two shards differ on {printable(name)!r}")
                 slices = before.slices + slices
-            self.entries[name] = Entry(proto.integer(3), shape, slices=slices)
+            self.entries[name] = BundleEntry(proto.integer(3), shape, slices=slices)
             for part in slices:
                 self._tables.setdefault((name, part), table)
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats.encodings import crc32c
-from bninspect.formats.encodings.leveldb_table import Table
+from bninspect.formats.encodings.leveldb_table import SortedTable
 from bninspect.formats.encodings.protobuf import Message, decoded, varint
 from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.ordered_code import slice_key
@@ -34,7 +34,7 @@ Slice = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Entry:
+class BundleEntry:
     """Where and what one tensor, or one slice of it, is."""
 
     dtype: int
@@ -62,8 +62,8 @@ class Bundle:
         self._prefix = prefix
         self._label = printable(f"{prefix.name}.index")
         self._shards: dict[int, tuple[BinaryIO, int]] = {}
-        self._parts: dict[bytes, Entry] = {}
-        self.entries: dict[str, Entry] = {}
+        self._parts: dict[bytes, BundleEntry] = {}
+        self.entries: dict[str, BundleEntry] = {}
         """Every tensor by its name."""
         self._stack = ExitStack()
         try:
@@ -123,7 +123,7 @@ class Bundle:
 
     def _read_index(self) -> None:
         path = self._prefix.with_name(f"{self._prefix.name}.index")
-        table = Table(self._open(path), self._label)
+        table = SortedTable(self._open(path), self._label)
         shards = None
         for key, value in table.items():
             if not key:
@@ -158,11 +158,11 @@ class Bundle:
                 hint="copy the missing file there",
             ) from error
 
-    def _checked(self, proto: Message, name: str, shards: int) -> Entry:
+    def _checked(self, proto: Message, name: str, shards: int) -> BundleEntry:
         """Return an entry that agrees with itself and with the length of its shard."""
         label = f"the entry of {printable(name)!r} in {self._label}"
         shape = tensor.known_shape(proto.message(2), label)
-        entry = Entry(
+        entry = BundleEntry(
             dtype=proto.integer(1),
             shape=shape,
             shard=proto.integer(3),
@@ -186,12 +186,12 @@ class Bundle:
             raise DamagedFile(f"{label} is damaged", why=f"shape {entry.shape[:8]} in {entry.size} bytes")
         return entry
 
-    def _entry(self, name: str) -> Entry:
+    def _entry(self, name: str) -> BundleEntry:
         if name not in self.entries:
             raise DamagedFile(f"{self._label} has no tensor {printable(name)!r}", why="the graph restores it")
         return self.entries[name]
 
-    def _part(self, name: str, part: Slice) -> Entry:
+    def _part(self, name: str, part: Slice) -> BundleEntry:
         entry, lengths = self._parts.get(slice_key(name, part)), self.entries[name].shape
         if entry is None:
             raise DamagedFile(f"{self._label} is damaged", why=f"a slice of {printable(name)!r} is missing")
@@ -200,14 +200,14 @@ class Bundle:
             raise DamagedFile(f"{self._label} is damaged", why=f"a slice of {printable(name)!r} is none")
         return entry
 
-    def _array(self, entry: Entry, name: str) -> Array:
+    def _array(self, entry: BundleEntry, name: str) -> Array:
         tensor.bytes_of(entry.dtype, entry.shape, printable(name))
         data = self._data(entry, name)
         if crc32c.masked(data) != entry.crc:
             raise self._fails_crc(name)
         return tensor.array(entry.dtype, entry.shape, data)
 
-    def _data(self, entry: Entry, name: str) -> bytes:
+    def _data(self, entry: BundleEntry, name: str) -> bytes:
         if entry.size > max(tensor.MOST_BYTES, MOST_STRING_BYTES):
             raise UnsafeFile(f"{printable(name)} is beyond what a model needs", why=f"{entry.size} bytes")
         file, _ = self._shards[entry.shard]

@@ -9,21 +9,21 @@ from bninspect.formats.encodings import protobuf
 from bninspect.formats.encodings.protobuf import Message
 from bninspect.formats.format import Format
 from bninspect.formats.tensorflow import files, model
-from bninspect.formats.tensorflow.graph.graph_def import Graph
-from bninspect.formats.tensorflow.model import Model
+from bninspect.formats.tensorflow.graph.graph_def import GraphDef
+from bninspect.formats.tensorflow.model import GraphModel
 from bninspect.records import Checkpoint
 from bninspect.safe_text import printable
 
 NAME = "tf-graph"
 
 
-def open_frozen(path: Path) -> Model:
+def open_frozen(path: Path) -> GraphModel:
     """Return the model of a frozen graph.
 
     Raises:
         UnreadableFile: it cannot be read.
     """
-    graph = Graph.read(Message(files.whole(path)))
+    graph = GraphDef.read(Message(files.whole(path)))
     if not graph.nodes:
         raise DamagedFile(f"{printable(path.name)} is damaged", why="it is a graph without nodes")
     return model.of_frozen(graph)

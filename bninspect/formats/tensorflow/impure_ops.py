@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, flatten
-from bninspect.formats.tensorflow.graph.graph_def import Graph, MetaGraph, Node
+from bninspect.formats.tensorflow.graph.graph_def import GraphDef, MetaGraph, NodeDef
 from bninspect.formats.tensorflow.op_lists import CALLING, PURE
 from bninspect.safe_text import printable
 
@@ -13,7 +13,7 @@ _RESTORING = frozenset(("RestoreV2", "RestoreSlice", "Restore"))
 _PASSING = frozenset(("Identity", "PlaceholderWithDefault"))
 
 
-def impure(graph: Graph, starts: Iterable[str]) -> tuple[str, ...]:
+def impure(graph: GraphDef, starts: Iterable[str]) -> tuple[str, ...]:
     """Return what runs besides pure computation when `starts` are fetched, as `op ReadFile 'node'`.
 
     Args:
@@ -52,7 +52,7 @@ def _is_filename(graph: FlatGraph, name: str, filename: str) -> bool:
     return node.name == wanted
 
 
-def _running(graph: Graph, starts: Iterable[str]) -> Iterator[Node]:
+def _running(graph: GraphDef, starts: Iterable[str]) -> Iterator[NodeDef]:
     """Yield the nodes that `starts` need, by data or control, and all of every function that may be called.
 
     All, not what a function's result depends on: operations with an effect run as soon as their function is called.
@@ -78,7 +78,7 @@ def _running(graph: Graph, starts: Iterable[str]) -> Iterator[Node]:
                 functions += _called(graph, node)
 
 
-def _called(graph: Graph, node: Node) -> Iterator[str]:
+def _called(graph: GraphDef, node: NodeDef) -> Iterator[str]:
     if node.op not in PURE or node.op in CALLING:  # Attributes of the others hold no function.
         yield from (function for _, function in node.functions())
     if node.op in graph.library:
@@ -89,7 +89,7 @@ def _node_name(tensor: str) -> str:
     return tensor.lstrip("^").partition(":")[0]
 
 
-def _listed(nodes: Iterable[Node]) -> tuple[str, ...]:
+def _listed(nodes: Iterable[NodeDef]) -> tuple[str, ...]:
     """Return the first node of each operation."""
     first: dict[str, str] = {}
     for node in nodes:

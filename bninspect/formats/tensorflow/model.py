@@ -9,7 +9,7 @@ from bninspect.errors import UsageError
 from bninspect.formats.tensorflow import impure_ops as code
 from bninspect.formats.tensorflow.graph.flatten import flatten, flatten_all
 from bninspect.formats.tensorflow.graph.functions import with_functions
-from bninspect.formats.tensorflow.graph.graph_def import Graph, MetaGraph, Signature
+from bninspect.formats.tensorflow.graph.graph_def import GraphDef, MetaGraph, Signature
 from bninspect.formats.tensorflow.keras_metadata import KerasNorm
 from bninspect.formats.tensorflow.norms import search
 from bninspect.formats.tensorflow.norms.layers import Located, Searched, located
@@ -23,10 +23,10 @@ WHOLE = ""
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class GraphModel:
     """A graph, the layers in it, and what it would do if it ran."""
 
-    graph: Graph
+    graph: GraphDef
     signatures: Mapping[str, Signature]
     searched: tuple[Searched, ...]
     """One for each signature, the default one first; `WHOLE` alone where there is none."""
@@ -41,7 +41,7 @@ def of_meta_graph(
     saved: Sequence[Object] = (),
     stored: Sequence[Object] = (),
     keras: Sequence[KerasNorm] = (),
-) -> Model:
+) -> GraphModel:
     """Return the model of a MetaGraph.
 
     Args:
@@ -66,14 +66,14 @@ def of_meta_graph(
     else:
         fetched = _fetched(layers)
     impure = (*code.impure(meta.graph, [*fetched, *meta.initialisers]), *code.impure_restore(meta))
-    return Model(meta.graph, meta.signatures, searched, layers, tuple(dict.fromkeys(impure)), _notes(searched))
+    return GraphModel(meta.graph, meta.signatures, searched, layers, tuple(dict.fromkeys(impure)), _notes(searched))
 
 
-def of_frozen(graph: Graph) -> Model:
+def of_frozen(graph: GraphDef) -> GraphModel:
     """Return the model of a graph whose parameters are constants. Raises UnreadableFile."""
     searched = _searched(graph, {})
     layers = located(searched, Variables({}, None))
-    return Model(graph, {}, searched, layers, code.impure(graph, _fetched(layers)), _notes(searched))
+    return GraphModel(graph, {}, searched, layers, code.impure(graph, _fetched(layers)), _notes(searched))
 
 
 def default(signatures: Mapping[str, Signature]) -> str:
@@ -81,7 +81,7 @@ def default(signatures: Mapping[str, Signature]) -> str:
     return DEFAULT if DEFAULT in signatures else next(iter(sorted(signatures)), WHOLE)
 
 
-def chosen(model: Model, name: str | None) -> Searched:
+def chosen(model: GraphModel, name: str | None) -> Searched:
     """Return the flat graph of a signature, of the default one for `None`.
 
     Raises:
@@ -98,7 +98,7 @@ def chosen(model: Model, name: str | None) -> Searched:
     )
 
 
-def _searched(graph: Graph, signatures: Mapping[str, Signature]) -> tuple[Searched, ...]:
+def _searched(graph: GraphDef, signatures: Mapping[str, Signature]) -> tuple[Searched, ...]:
     if not signatures:
         flat = flatten_all(graph)
         return (Searched(WHOLE, flat, search.search(flat)),)

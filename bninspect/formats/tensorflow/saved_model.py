@@ -14,7 +14,7 @@ from bninspect.formats.format import Format
 from bninspect.formats.tensorflow import files, keras_metadata, model, object_graph
 from bninspect.formats.tensorflow.checkpoint_v2 import Bundle
 from bninspect.formats.tensorflow.graph.graph_def import MetaGraph
-from bninspect.formats.tensorflow.model import Model
+from bninspect.formats.tensorflow.model import GraphModel
 from bninspect.records import Checkpoint
 from bninspect.safe_text import printable
 
@@ -29,7 +29,7 @@ class SavedModel:
     """An open SavedModel."""
 
     meta: MetaGraph
-    model: Model
+    model: GraphModel
     notes: tuple[str, ...]
 
 

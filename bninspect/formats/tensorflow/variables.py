@@ -15,11 +15,11 @@ import numpy as np
 
 from bninspect.errors import DamagedFile
 from bninspect.formats.tensorflow import tensor
-from bninspect.formats.tensorflow.checkpoint_v2 import Entry
+from bninspect.formats.tensorflow.checkpoint_v2 import BundleEntry
 from bninspect.formats.tensorflow.graph.algebra import Leaf
 from bninspect.formats.tensorflow.graph.expressions import Expressions
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode, Tensor, flatten
-from bninspect.formats.tensorflow.graph.graph_def import Graph
+from bninspect.formats.tensorflow.graph.graph_def import GraphDef
 from bninspect.records import Array
 from bninspect.safe_text import printable
 
@@ -32,7 +32,7 @@ class Store(Protocol):
     """An open checkpoint, of either version."""
 
     @property
-    def entries(self) -> Mapping[str, Entry]:
+    def entries(self) -> Mapping[str, BundleEntry]:
         """Every tensor by its name."""
 
     def read(self, name: str) -> Array:
@@ -121,7 +121,7 @@ def _filled(graph: FlatGraph, node: FlatNode) -> Array | None:
     return values
 
 
-def restored_by(graph: Graph, operation: str) -> Mapping[str, Restored]:
+def restored_by(graph: GraphDef, operation: str) -> Mapping[str, Restored]:
     """Return what each variable gets from a graph's restore operation, by the name of the variable's node.
 
     Raises:

@@ -8,7 +8,7 @@ from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile, UnsafeF
 from bninspect.formats.encodings.npy import LARGEST
 from bninspect.formats.format import Format
 from bninspect.formats.tflite import graph as operations
-from bninspect.formats.tflite.model import IDENTIFIER, Graph, parse
+from bninspect.formats.tflite.model import IDENTIFIER, Subgraph, parse
 from bninspect.records import Checkpoint
 from bninspect.records.graph import Network
 from bninspect.safe_text import printable
@@ -36,7 +36,7 @@ def read_network(path: Path) -> Network:
     return operations.read(parsed(path))
 
 
-def parsed(path: Path) -> Graph:
+def parsed(path: Path) -> Subgraph:
     """Return the main graph of a file. Raises as reading it."""
     try:
         size = path.stat().st_size

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bninspect.formats.tflite.model import Graph, Operator, Tensor
+from bninspect.formats.tflite.model import Operator, Subgraph, TfliteTensor
 from bninspect.records import BatchNorm, Statistics
 from bninspect.records import graph as network
 from bninspect.records.graph import Kernel, Network, Node, Value
@@ -25,14 +25,14 @@ _PASSING = {
 
 
 @dataclass(frozen=True, eq=False)
-class Affine:
+class TfliteAffine:
     """A MUL by one constant per channel and the ADD of another that alone reads its result."""
 
     first: Operator
     last: Operator
-    x: Tensor
-    scale: Tensor
-    shift: Tensor
+    x: TfliteTensor
+    scale: TfliteTensor
+    shift: TfliteTensor
     sign: int
     """-1 where the shift is subtracted."""
 
@@ -71,7 +71,7 @@ class Affine:
         )
 
 
-def affine_maps(graph: Graph) -> Iterator[tuple[str, Affine]]:
+def affine_maps(graph: Subgraph) -> Iterator[tuple[str, TfliteAffine]]:
     """Yield the scale-and-shift pairs in the order of the graph, each with a name of its own."""
     readers: dict[int, list[Operator]] = {}
     for operator in graph.operators:
@@ -91,7 +91,7 @@ def affine_maps(graph: Graph) -> Iterator[tuple[str, Affine]]:
             yield name, affine
 
 
-def _affine(first: Operator, readers: dict[int, list[Operator]], ends: set[int]) -> Affine | None:
+def _affine(first: Operator, readers: dict[int, list[Operator]], ends: set[int]) -> TfliteAffine | None:
     if first.operation != "mul" or first.activation or len(first.outputs) != 1:
         return None
     result = first.outputs[0]
@@ -108,22 +108,22 @@ def _affine(first: Operator, readers: dict[int, list[Operator]], ends: set[int])
     channels = x.shape[-1] if x.shape else 0
     if channels < 1 or not all(_per_channel(one, channels) for one in (scale, shift)):
         return None
-    return Affine(first, after[0], x, scale, shift, -1 if after[0].operation == "sub" else 1)
+    return TfliteAffine(first, after[0], x, scale, shift, -1 if after[0].operation == "sub" else 1)
 
 
-def _variable_and_constant(operator: Operator) -> tuple[Tensor, Tensor] | None:
+def _variable_and_constant(operator: Operator) -> tuple[TfliteTensor, TfliteTensor] | None:
     found = [tensor for tensor in operator.inputs if tensor is not None]
     constant = [tensor for tensor in found if tensor.is_constant]
     moving = [tensor for tensor in found if not tensor.is_constant]
     return (moving[0], constant[0]) if len(found) == 2 and len(constant) == 1 else None
 
 
-def _per_channel(tensor: Tensor, channels: int) -> bool:
+def _per_channel(tensor: TfliteTensor, channels: int) -> bool:
     shape = tensor.shape
     return bool(shape) and shape[-1] == channels == max(int(np.prod(shape)), 1) and tensor.dtype != "unknown"
 
 
-def read(graph: Graph) -> Network:
+def read(graph: Subgraph) -> Network:
     """Return what a graph computes."""
     pairs = dict(affine_maps(graph))
     starts = {affine.first.index: name for name, affine in pairs.items()}
@@ -142,7 +142,7 @@ def read(graph: Graph) -> Network:
     )
 
 
-def _pair(name: str, affine: Affine) -> Node:
+def _pair(name: str, affine: TfliteAffine) -> Node:
     steps = [
         None if one.stored.dtype.kind == "f" else np.broadcast_to(one.scales, one.values.size)
         for one in (affine.scale, affine.shift)
@@ -177,7 +177,7 @@ _LINEAR = {"conv": (0, 1, 2), "depthwise conv": (0, 1, 2), "fully connected": (0
 """Where input, weights and bias are among an operator's inputs."""
 
 
-def _kernel(operator: Operator) -> tuple[Kernel | None, str, Tensor | None]:
+def _kernel(operator: Operator) -> tuple[Kernel | None, str, TfliteTensor | None]:
     """Return the constants of a linear operation, its kind and its input; no kernel and kind for everything else."""
     places = _LINEAR.get(operator.operation)
     if places is None:
@@ -198,7 +198,7 @@ def _kernel(operator: Operator) -> tuple[Kernel | None, str, Tensor | None]:
     return _assembled(numbers, groups, weights, bias), kind, x
 
 
-def _assembled(numbers: Array, groups: int, weights: Tensor, bias: Tensor | None) -> Kernel:
+def _assembled(numbers: Array, groups: int, weights: TfliteTensor, bias: TfliteTensor | None) -> Kernel:
     outputs = numbers.shape[2]
     step = np.broadcast_to(weights.scales, (outputs,)) if weights.scales.size in {1, outputs} else None
     quantised = weights.stored.dtype.kind != "f"
@@ -213,6 +213,6 @@ def _assembled(numbers: Array, groups: int, weights: Tensor, bias: Tensor | None
     )
 
 
-def _float_type(tensor: Tensor) -> str:
+def _float_type(tensor: TfliteTensor) -> str:
     """Return the type to which the numbers of a constant were rounded; that of quantised ones says their step."""
     return tensor.dtype if tensor.stored.dtype.kind == "f" else "float32"

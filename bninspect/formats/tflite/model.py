@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from bninspect.errors import DamagedFile
-from bninspect.formats.encodings.flatbuffer import Table, root
+from bninspect.formats.encodings.flatbuffer import FlatTable, root
 from bninspect.formats.encodings.protobuf import Buffer
 from bninspect.records import Array
 from bninspect.safe_text import printable
@@ -57,7 +57,7 @@ _FUSED |= {"conv 3d": 4}
 
 
 @dataclass(frozen=True, eq=False)
-class Tensor:
+class TfliteTensor:
     """A tensor. Its numbers are read when somebody asks for them."""
 
     index: int
@@ -120,22 +120,22 @@ class Operator:
 
     index: int
     operation: str
-    inputs: tuple[Tensor | None, ...]
-    outputs: tuple[Tensor, ...]
+    inputs: tuple[TfliteTensor | None, ...]
+    outputs: tuple[TfliteTensor, ...]
     activation: str
 
-    def takes(self, place: int) -> Tensor | None:
+    def takes(self, place: int) -> TfliteTensor | None:
         """Return an input; None if it is left out."""
         return self.inputs[place] if place < len(self.inputs) else None
 
 
 @dataclass(frozen=True, eq=False)
-class Graph:
+class Subgraph:
     """The main graph of a model."""
 
     description: str
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    inputs: tuple[TfliteTensor, ...]
+    outputs: tuple[TfliteTensor, ...]
     operators: tuple[Operator, ...]
     others: int
     """Further graphs, which bodies of loops and conditions are."""
@@ -143,7 +143,7 @@ class Graph:
     """Operators that are not TFLite's own."""
 
 
-def parse(data: Buffer) -> Graph:
+def parse(data: Buffer) -> Subgraph:
     """Return the main graph of a model.
 
     Raises:
@@ -157,7 +157,7 @@ def parse(data: Buffer) -> Graph:
     tensors = [_tensor(index, one, buffers, data) for index, one in enumerate(graphs[0].tables(0))]
     codes = model.tables(1)
     operators = [_operator(index, one, codes, tensors) for index, one in enumerate(graphs[0].tables(3))]
-    return Graph(
+    return Subgraph(
         description=model.text(3),
         inputs=tuple(_at(tensors, index) for index in graphs[0].numbers(1, "i4")),
         outputs=tuple(_at(tensors, index) for index in graphs[0].numbers(2, "i4")),
@@ -172,7 +172,7 @@ def _taking_constants(operators: list[Operator]) -> Iterator[Operator]:
 
     Models whose weights are float16 hold a DEQUANTIZE behind each of them.
     """
-    constants: dict[int, Tensor] = {}
+    constants: dict[int, TfliteTensor] = {}
     for one in operators:
         taken = one.takes(0)
         if one.operation == "dequantize" and taken is not None and taken.is_constant and one.outputs:
@@ -181,25 +181,25 @@ def _taking_constants(operators: list[Operator]) -> Iterator[Operator]:
         yield replace(one, inputs=tuple(each and constants.get(each.index, each) for each in one.inputs))
 
 
-def _at(tensors: list[Tensor], index: int) -> Tensor:
+def _at(tensors: list[TfliteTensor], index: int) -> TfliteTensor:
     if not 0 <= index < len(tensors):
         raise DamagedFile("this model is damaged", why=f"there is no tensor {index}")
     return tensors[index]
 
 
-def _code(code: Table) -> int:
+def _code(code: FlatTable) -> int:
     # Codes beyond 127 are in a later field; the old one, a byte, then holds a placeholder.
     return max(int(code.number(0, "b")), int(code.number(3, "i")))
 
 
-def _tensor(index: int, table: Table, buffers: list[Table], data: Buffer) -> Tensor:
+def _tensor(index: int, table: FlatTable, buffers: list[FlatTable], data: Buffer) -> TfliteTensor:
     shape = tuple(int(one) for one in table.numbers(0, "i4"))
     signature = tuple(int(one) for one in table.numbers(7, "i4")) or shape
     quantisation = table.table(4)
     place = int(table.number(2, "I"))
     if place >= len(buffers) or min(shape, default=0) < 0:
         raise DamagedFile("this model is damaged", why=f"tensor {index} has buffer {place} and shape {shape}")
-    return Tensor(
+    return TfliteTensor(
         index=index,
         name=table.text(3),
         shape=shape,
@@ -212,7 +212,7 @@ def _tensor(index: int, table: Table, buffers: list[Table], data: Buffer) -> Ten
     )
 
 
-def _bytes(buffer: Table, data: Buffer) -> Array:
+def _bytes(buffer: FlatTable, data: Buffer) -> Array:
     """Return the bytes of a buffer, which lie in it or, in files of over 2 GB, behind the flatbuffer."""
     offset, size = int(buffer.number(1, "Q")), int(buffer.number(2, "Q"))
     if offset <= 1:
@@ -222,7 +222,7 @@ def _bytes(buffer: Table, data: Buffer) -> Array:
     return np.frombuffer(data, np.uint8, size, offset)
 
 
-def _operator(index: int, table: Table, codes: list[Table], tensors: list[Tensor]) -> Operator:
+def _operator(index: int, table: FlatTable, codes: list[FlatTable], tensors: list[TfliteTensor]) -> Operator:
     place = int(table.number(0, "I"))
     if place >= len(codes):
         raise DamagedFile("this model is damaged", why=f"operator {index} has no code {place}")

@@ -41,7 +41,7 @@ class Storage:
 
 
 @dataclass(frozen=True)
-class Tensor:
+class PickledTensor:
     """A tensor as the pickle describes it: where in which storage its numbers are."""
 
     storage: Storage
@@ -58,13 +58,13 @@ def storage(reference: Any) -> Storage:
     return Storage(STORAGES.get(of.name.rpartition(".")[2], "unread"), key, count)
 
 
-def _tensor(of: Any, offset: Any, shape: Any, strides: Any, *_rest: Any) -> Tensor:
+def _tensor(of: Any, offset: Any, shape: Any, strides: Any, *_rest: Any) -> PickledTensor:
     """Stand for torch._utils._rebuild_tensor_v2; what is behind the strides are gradients, hooks and metadata."""
     if not isinstance(of, Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
         raise TypeError("a tensor without storage, shape or strides")
     if len(shape) != len(strides) or not all(type(n) is int and n >= 0 for n in (offset, *shape, *strides)):
         raise ValueError("a tensor of impossible shape or strides")
-    return Tensor(of, offset, shape, strides)
+    return PickledTensor(of, offset, shape, strides)
 
 
 def _first(value: Any, *_rest: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from bninspect.formats.encodings import pickle_opcodes
 from bninspect.formats.encodings.pickle_opcodes import Instance
 from bninspect.formats.torch import objects, running_statistics
-from bninspect.formats.torch.objects import Tensor
+from bninspect.formats.torch.objects import PickledTensor
 from bninspect.formats.torch.state_dict import PICKLE_BYTES
 from bninspect.formats.torch.storage import Storages
 from bninspect.records import BatchNorm, Checkpoint, Statistics
@@ -99,7 +99,7 @@ def _modules(value: object, path: str, seen: set[int]) -> Iterator[tuple[str, In
 
 
 def _layer(path: str, module: Instance, sources: dict[str, str], storages: Storages) -> Iterator[BatchNorm]:
-    tensors = {name: value for name, value in module.state.items() if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in module.state.items() if isinstance(value, PickledTensor)}
 
     def numbers(name: str) -> tuple[Array, str]:
         return storages.array(tensors[name], f"{path}.{name}"), tensors[name].storage.dtype

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bninspect.errors import UnsafeFile
 from bninspect.formats.encodings import pickle_opcodes
 from bninspect.formats.torch import objects, running_statistics
-from bninspect.formats.torch.objects import Tensor
+from bninspect.formats.torch.objects import PickledTensor
 from bninspect.formats.torch.storage import Storages
 from bninspect.records import Checkpoint
 from bninspect.safe_text import printable
@@ -50,7 +50,7 @@ def read(archive: Archive, folder: str) -> Checkpoint:
     return Checkpoint(archive.label, NAME, "PyTorch", tuple(layers), tuple(notes))
 
 
-def _layers(tensors: Mapping[str, Tensor], storages: Storages) -> tuple[BatchNorm, ...]:
+def _layers(tensors: Mapping[str, PickledTensor], storages: Storages) -> tuple[BatchNorm, ...]:
     def numbers(name: str) -> tuple[Array, str]:
         return storages.array(tensors[name], name), tensors[name].storage.dtype
 
@@ -58,7 +58,7 @@ def _layers(tensors: Mapping[str, Tensor], storages: Storages) -> tuple[BatchNor
     return running_statistics.layers(tensors, numbers, artefact=artefact)
 
 
-def _mappings(value: Any, path: str, depth: int, seen: set[int]) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+def _mappings(value: Any, path: str, depth: int, seen: set[int]) -> Iterator[tuple[str, Mapping[str, PickledTensor]]]:
     """Yield every mapping that holds tensors, with the keys and places that lead to it."""
     if not isinstance(value, (dict, list, tuple)) or id(value) in seen:
         return
@@ -66,7 +66,7 @@ def _mappings(value: Any, path: str, depth: int, seen: set[int]) -> Iterator[tup
         raise UnsafeFile("this checkpoint is beyond what a model needs", why=f"mappings over {DEPTH} deep")
     seen.add(id(value))
     items = tuple(value.items() if isinstance(value, dict) else enumerate(value))
-    tensors = {key: one for key, one in items if isinstance(key, str) and isinstance(one, Tensor)}
+    tensors = {key: one for key, one in items if isinstance(key, str) and isinstance(one, PickledTensor)}
     if tensors:
         yield path, tensors
     for key, one in items:

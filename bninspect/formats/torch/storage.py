@@ -14,7 +14,7 @@ from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from bninspect.formats.containers.zip_archive import Archive
-    from bninspect.formats.torch.objects import Tensor
+    from bninspect.formats.torch.objects import PickledTensor
     from bninspect.records import Array
 
 _NUMBERS = {"bfloat16": "u2", "bool": "u1"}
@@ -38,7 +38,7 @@ class Storages:
                 raise DamagedFile(f"{archive.label} is damaged", why="its byte order is neither little nor big")
             self._order = "<" if written == b"little" else ">"
 
-    def array(self, tensor: Tensor, name: str) -> Array:
+    def array(self, tensor: PickledTensor, name: str) -> Array:
         """Return a tensor's numbers as a read-only array; bfloat16 widened to float32.
 
         Raises:

@@ -13,11 +13,11 @@ from bninspect.records import Distribution, Strip
 from bninspect.reports.html import svg
 from bninspect.reports.html.element import Markup
 from bninspect.reports.html.scale import linear, logarithmic
-from bninspect.reports.html.svg import Frame
+from bninspect.reports.html.svg import PlotFrame
 
-_CHART = Frame(420, 150, left=58, right=8, top=10, bottom=24)
-_SPARK = Frame(128, 18)
-_BAR = Frame(800, 14)
+_CHART = PlotFrame(420, 150, left=58, right=8, top=10, bottom=24)
+_SPARK = PlotFrame(128, 18)
+_BAR = PlotFrame(800, 14)
 _NARROWEST = 0.04
 """Share of the axis that a histogram takes up at least: a single value is a bar all the same."""
 _LOWEST_RATIO = 1e-3

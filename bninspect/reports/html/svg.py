@@ -21,7 +21,7 @@ Block = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Frame:
+class PlotFrame:
     """Where a chart draws, in a picture of `whole_width` and `whole_height`."""
 
     whole_width: int
@@ -45,7 +45,7 @@ class Frame:
         return self.top + (1 - share) * self.height
 
 
-def picture(text: str, frame: Frame, *parts: Markup | Iterable[Markup] | None, stretched: bool = False) -> Markup:
+def picture(text: str, frame: PlotFrame, *parts: Markup | Iterable[Markup] | None, stretched: bool = False) -> Markup:
     """Return a drawing with its text alternative; a stretched one takes any proportions."""
     width, height = frame.whole_width, frame.whole_height
     return element(
@@ -62,19 +62,19 @@ def picture(text: str, frame: Frame, *parts: Markup | Iterable[Markup] | None, s
     )
 
 
-def blocks(found: Iterable[Block], frame: Frame, *, bad: bool = False) -> Markup | None:
+def blocks(found: Iterable[Block], frame: PlotFrame, *, bad: bool = False) -> Markup | None:
     """Return filled rectangles as one path."""
     path = "".join(_block(one, frame) for one in found)
     return element("path", d=path, fill=BAD if bad else PLAIN, class_="bad" if bad else "bars") if path else None
 
 
-def missing(steps: Iterable[int], count: int, frame: Frame) -> Markup | None:
+def missing(steps: Iterable[int], count: int, frame: PlotFrame) -> Markup | None:
     """Return columns of the whole height in the steps, out of `count`, in which there is no number to draw."""
     path = "".join(_block((step / count, 1 / count, 0.0, 1.0), frame) for step in steps)
     return element("path", d=path, fill=BAD, fill_opacity=0.55, class_="bad") if path else None
 
 
-def _block(block: Block, frame: Frame) -> str:
+def _block(block: Block, frame: PlotFrame) -> str:
     left, width, bottom, top = block
     x, across = frame.x(left), frame.x(left + width) - frame.x(left)
     gap = min(1.0, across / 5)
@@ -86,7 +86,7 @@ def _block(block: Block, frame: Frame) -> str:
     return f"M{short(x + gap / 2)} {short(high)}h{across_less}V{short(low)}h-{across_less}z"
 
 
-def bottom_axis(scale: Scale, frame: Frame) -> Iterator[Markup]:
+def bottom_axis(scale: Scale, frame: PlotFrame) -> Iterator[Markup]:
     """Return an axis of values."""
     yield _rule(frame.x(0), frame.y(0), frame.x(1), frame.y(0))
     for place, text in scale.labels():
@@ -94,7 +94,7 @@ def bottom_axis(scale: Scale, frame: Frame) -> Iterator[Markup]:
         yield _text(text, frame.x(place), frame.whole_height - 8, anchor)
 
 
-def channel_axis(channels: int, places: int, frame: Frame) -> Iterator[Markup]:
+def channel_axis(channels: int, places: int, frame: PlotFrame) -> Iterator[Markup]:
     """Return an axis of channels, of which there are fewer than places if the last step is not full."""
     yield _rule(frame.x(0), frame.y(0), frame.x(1), frame.y(0))
     yield _text("channel 0", frame.x(0), frame.whole_height - 8, "start")
@@ -102,24 +102,24 @@ def channel_axis(channels: int, places: int, frame: Frame) -> Iterator[Markup]:
         yield _text(f"{channels - 1}", frame.x(channels / places), frame.whole_height - 8, "end")
 
 
-def left_axis(labels: Iterable[tuple[float, str]], frame: Frame) -> Iterator[Markup]:
+def left_axis(labels: Iterable[tuple[float, str]], frame: PlotFrame) -> Iterator[Markup]:
     """Return ticks with their texts."""
     for place, text in labels:
         yield _rule(frame.x(0) - 4, frame.y(place), frame.x(0), frame.y(place))
         yield _text(text, frame.x(0) - 7, frame.y(place) + 4, "end")
 
 
-def level(share: float, frame: Frame) -> Markup:
+def level(share: float, frame: PlotFrame) -> Markup:
     """Return a dashed horizontal line."""
     return _dashed(frame.x(0), frame.y(share), frame.x(1), frame.y(share))
 
 
-def upright(share: float, frame: Frame) -> Markup:
+def upright(share: float, frame: PlotFrame) -> Markup:
     """Return a dashed vertical line."""
     return _dashed(frame.x(share), frame.y(0), frame.x(share), frame.y(1))
 
 
-def shares(parts: Sequence[tuple[str, int, str]], frame: Frame) -> Iterator[Markup]:
+def shares(parts: Sequence[tuple[str, int, str]], frame: PlotFrame) -> Iterator[Markup]:
     """Return one bar of parts: word, number and colour of each."""
     total, before = sum(number for _, number, _ in parts), 0
     for word, number, colour in parts:

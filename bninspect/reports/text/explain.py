@@ -14,9 +14,9 @@ from bninspect.reports.words import plural
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
-    from bninspect.arithmetic.training_step import Step, Stored
+    from bninspect.arithmetic.training_step import Stored, TrainingStep
     from bninspect.causes import Explanation
-    from bninspect.records.explained import Answer, Arithmetic, Explained, Folded
+    from bninspect.records.explained import Answer, Arithmetic, Explained, FoldedChannel
 
 _INDENT = " " * 11
 _TIES = 6
@@ -75,7 +75,7 @@ def _compared(layer: Explained) -> Iterator[Line]:
         yield line(f"{_INDENT}{found.violations:,} of {found.elements:,} values beyond the rounding bound, {worst}")
 
 
-def _folded(one: Folded) -> Iterator[Line]:
+def _folded(one: FoldedChannel) -> Iterator[Line]:
     yield line(
         (f"{f'channel {one.channel}':<11}", "dim"), f"scale = {_n(one.gamma)} / {_n(one.root)} = {_n(one.scale)}"
     )
@@ -116,7 +116,7 @@ def _explanation(found: Explanation) -> Iterator[Line]:
         yield line(f"{_INDENT}{remark}")
 
 
-def _step(step: Step) -> Iterator[Line]:
+def _step(step: TrainingStep) -> Iterator[Line]:
     axes = ", ".join(map(str, step.over)) or "none"
     yield line(
         ("batch      ", "bold"), f"shape {_shape(step.shape)}: moments over axes {axes}, {step.n:,} values per channel"

@@ -17,7 +17,7 @@ _Other = TypeVar("_Other")
 
 
 @dataclass(frozen=True, eq=False)
-class Loaded:
+class LoadedNorm:
     """A batch-norm layer of a loaded model."""
 
     path: str
@@ -26,11 +26,11 @@ class Loaded:
     parameters: Mapping[str, Array]
 
 
-def batch_norms(model: Any, batch_norm: type[Any]) -> tuple[Loaded, ...]:
+def batch_norms(model: Any, batch_norm: type[Any]) -> tuple[LoadedNorm, ...]:
     """Return every built batch-norm layer of a model, each once, in the model's order."""
     found = _walk(model, "", set())
     return tuple(
-        Loaded(path, layer, hook.parameters(layer))
+        LoadedNorm(path, layer, hook.parameters(layer))
         for path, layer in found
         if isinstance(layer, batch_norm) and layer.built
     )
@@ -54,7 +54,7 @@ def _walk(parent: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]
             yield from _walk(layer, f"{path}/", seen)
 
 
-def match(stored: Iterable[BatchNorm], loaded: Iterable[Loaded]) -> Mapping[int, str]:
+def match(stored: Iterable[BatchNorm], loaded: Iterable[LoadedNorm]) -> Mapping[int, str]:
     """Return the name of the stored layer for `id(layer)` of each loaded one that it belongs to without doubt.
 
     By path; what is then left by the last part of the name, then by equality of every parameter. Names come before
@@ -93,21 +93,21 @@ def _values(arrays: Mapping[str, Array]) -> Hashable:
     return tuple(arrays[name].ravel().astype(np.float64).tobytes() if name in arrays else None for name in PARAMETERS)
 
 
-def _channels(loaded: Loaded) -> int:
+def _channels(loaded: LoadedNorm) -> int:
     return max((array.size for array in loaded.parameters.values()), default=0)
 
 
-def _path(side: BatchNorm | Loaded) -> Hashable:
+def _path(side: BatchNorm | LoadedNorm) -> Hashable:
     return (side.name, side.channels) if isinstance(side, BatchNorm) else (side.path, _channels(side))
 
 
-def _leaf(side: BatchNorm | Loaded) -> Hashable:
+def _leaf(side: BatchNorm | LoadedNorm) -> Hashable:
     if isinstance(side, BatchNorm):
         return (side.name.rpartition("/")[2], side.channels)
     return (side.path.rpartition("/")[2], _channels(side))
 
 
-def _content(side: BatchNorm | Loaded) -> Hashable:
+def _content(side: BatchNorm | LoadedNorm) -> Hashable:
     return _values(side.arrays if isinstance(side, BatchNorm) else side.parameters)
 
 
@@ -119,7 +119,7 @@ def _is_any(_stored: BatchNorm) -> bool:
     return True
 
 
-_Key = Callable[[BatchNorm | Loaded], Hashable]
+_Key = Callable[[BatchNorm | LoadedNorm], Hashable]
 _WAYS: tuple[tuple[Callable[[BatchNorm], bool], _Key], ...] = (
     (_is_configured, _path),
     (_is_configured, _leaf),

@@ -28,7 +28,7 @@ _NO_ACTIVATION = ("", "linear")
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class TracedCall:
     """What a batch norm returned, and how large its input was."""
 
     layer: str
@@ -40,12 +40,12 @@ class Call:
     """Type to which the framework rounded `y`."""
 
 
-def called(observation: Observation) -> Call:
+def called(observation: Observation) -> TracedCall:
     """Return what is kept of a call."""
     x, axis = observation.x, observation.axis
     others = tuple(one for one in range(x.ndim) if one not in axis)
     largest = np.abs(x).max(axis=others, initial=0).reshape(-1)
-    return Call(observation.layer, observation.y, axis, largest, observation.output)
+    return TracedCall(observation.layer, observation.y, axis, largest, observation.output)
 
 
 class Trace:
@@ -59,7 +59,7 @@ class Trace:
         self._depth = 0
         self._called = 0
         self._latest: list[Observation] = []
-        self.calls: list[Call] = []
+        self.calls: list[TracedCall] = []
         """What each batch norm returned, call by call."""
         self.inputs: tuple[Array, ...] = ()
         self.outputs: tuple[Array, ...] = ()

@@ -10,7 +10,7 @@ import numpy as np
 
 from bninspect.formats.tensorflow.graph.flatten import Tensor
 from bninspect.formats.tensorflow.norms.layers import site_axis
-from bninspect.formats.tensorflow.norms.site import Site
+from bninspect.formats.tensorflow.norms.site import NormSite
 from bninspect.formats.tensorflow.unused_variables import per_channel
 from bninspect.records import Array, BatchNorm, Observation
 from bninspect.runtimes import probe
@@ -18,11 +18,11 @@ from bninspect.runtimes.keras import hook
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class GraphCall:
     """A call of a layer."""
 
     layer: BatchNorm
-    site: Site
+    site: NormSite
 
     @property
     def parameters(self) -> Mapping[str, Tensor]:

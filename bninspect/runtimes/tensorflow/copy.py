@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode, Tensor, reached
-from bninspect.formats.tensorflow.norms.site import Site
+from bninspect.formats.tensorflow.norms.site import NormSite
 
 _SCOPE = "bninspect"
 # What another place in the graph, or another shape of the input, would contradict.
@@ -47,7 +47,7 @@ class Copy:
         full = f"{_SCOPE}/{name}" if name in self._copied else self._flat.nodes[name].node.name
         return self._graph.get_tensor_by_name(f"{full}:{position}")
 
-    def alone(self, sites: Mapping[str, Site]) -> dict[str, tuple[Any, Any]]:
+    def alone(self, sites: Mapping[str, NormSite]) -> dict[str, tuple[Any, Any]]:
         """Add each site's own operations once more, behind a placeholder; return this and the tensor that is y."""
         import tensorflow as tf
 
@@ -58,7 +58,7 @@ class Copy:
             nodes = [(one, self._flat.nodes[one], self._flat.nodes[one].inputs) for one in site.nodes]
             own = set(site.nodes)
 
-            def outside(one: Tensor, x: Any = x, site: Site = site) -> Any:
+            def outside(one: Tensor, x: Any = x, site: NormSite = site) -> Any:
                 return x if one == site.x else self.tensor(one)
 
             _add(nodes, own, scope, outside)

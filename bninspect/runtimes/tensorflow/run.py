@@ -25,7 +25,7 @@ from bninspect.runtimes.keras.run import surroundings
 from bninspect.runtimes.runtime import Begin, RunSettings, Runtime, Sink
 from bninspect.runtimes.tensorflow import inputs as graph_inputs
 from bninspect.runtimes.tensorflow import source as graph_source
-from bninspect.runtimes.tensorflow.calls import Call
+from bninspect.runtimes.tensorflow.calls import GraphCall
 from bninspect.runtimes.tensorflow.copy import Copy
 from bninspect.runtimes.tensorflow.inputs import Feed
 from bninspect.safe_text import printable
@@ -67,10 +67,10 @@ def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
 
 def _calls(
     located: Iterable[Located], asked: Sequence[BatchNorm], searched: Searched
-) -> tuple[tuple[Call, ...], Mapping[str, str]]:
+) -> tuple[tuple[GraphCall, ...], Mapping[str, str]]:
     """Return the calls to observe of the layers that are asked for, and why some layers have none."""
     names = {layer.name for layer in asked}
-    calls: list[Call] = []
+    calls: list[GraphCall] = []
     unobserved: dict[str, str] = {}
     for one in located:
         if one.layer.name not in names:
@@ -85,7 +85,7 @@ def _calls(
         elif hidden:
             unobserved[one.layer.name] = f"it is {hidden}"
         else:
-            calls += [Call(one.layer, site) for site in sites]
+            calls += [GraphCall(one.layer, site) for site in sites]
     return tuple(calls), unobserved
 
 
@@ -113,7 +113,9 @@ def _session() -> Iterator[Any]:
 class _Running:
     """A loaded graph, ready to be fetched from."""
 
-    def __init__(self, session: Any, model: models.Model, searched: Searched, calls: tuple[Call, ...]) -> None:
+    def __init__(
+        self, session: Any, model: models.GraphModel, searched: Searched, calls: tuple[GraphCall, ...]
+    ) -> None:
         self._session = session
         self._calls = calls
         self._signature = model.signatures.get(searched.signature)
@@ -185,7 +187,7 @@ class _Running:
         name, _, position = feed.tensor.partition(":")
         return self._copy.tensor((name, int(position or 0))) if name in self._flat.nodes else feed.tensor
 
-    def _fetches(self, call: Call) -> dict[str, Any]:
+    def _fetches(self, call: GraphCall) -> dict[str, Any]:
         tensors = {"x": call.site.x, "y": call.site.y, **call.parameters}
         return {name: self._copy.tensor(one) for name, one in tensors.items()}
 

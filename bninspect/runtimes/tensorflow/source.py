@@ -11,7 +11,7 @@ from typing import Any
 from bninspect.errors import RuntimeFailure
 from bninspect.formats.tensorflow import checkpoint as checkpoints
 from bninspect.formats.tensorflow import files, frozen, saved_model
-from bninspect.formats.tensorflow.model import Model
+from bninspect.formats.tensorflow.model import GraphModel
 from bninspect.records import Checkpoint
 from bninspect.runtimes import loading
 from bninspect.runtimes.runtime import RunSettings
@@ -21,16 +21,16 @@ FORMATS = (saved_model.NAME, frozen.NAME, checkpoints.NAME)
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class GraphFile:
     """A file with a graph."""
 
-    model: Model
+    model: GraphModel
     load: Callable[[Any], None]
     """Has TensorFlow load the file into the graph of a session, variables included."""
 
 
 @contextmanager
-def opened(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[Source]:
+def opened(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[GraphFile]:
     """Read the file once more, in this process, as the same bytes.
 
     Raises:
@@ -42,10 +42,10 @@ def opened(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[Source]:
     if checkpoint.format == saved_model.NAME:
         loading.require_digest(checkpoint, files.digest(saved_model.parts(path)))
         with saved_model.open_saved_model(path, settings.tag) as saved:
-            yield Source(saved.model, lambda session: _load_saved(session, path, saved.meta.tags))
+            yield GraphFile(saved.model, lambda session: _load_saved(session, path, saved.meta.tags))
     elif checkpoint.format == frozen.NAME:
         loading.require_digest(checkpoint, files.digest_of(path))
-        yield Source(frozen.open_frozen(path), lambda _: _load_frozen(path))
+        yield GraphFile(frozen.open_frozen(path), lambda _: _load_frozen(path))
     else:
         loading.require_digest(checkpoint, files.digest(checkpoints.parts(path)))
         with checkpoints.open_checkpoint(path) as opened:
@@ -54,7 +54,7 @@ def opened(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[Source]:
                 raise RuntimeFailure(
                     "the file holds only variables", why=f"there is no {printable(place.graph.name)} beside it"
                 )
-            yield Source(opened.model, lambda session: _load_meta(session, place))
+            yield GraphFile(opened.model, lambda session: _load_meta(session, place))
 
 
 def _load_saved(session: Any, path: Path, tags: frozenset[str]) -> None:
@@ -69,7 +69,7 @@ def _load_frozen(path: Path) -> None:
     tf.import_graph_def(tf.compat.v1.GraphDef.FromString(files.whole(path)), name="")
 
 
-def _load_meta(session: Any, place: checkpoints.Place) -> None:
+def _load_meta(session: Any, place: checkpoints.CheckpointPlace) -> None:
     import tensorflow as tf
 
     saver = tf.compat.v1.train.import_meta_graph(str(place.graph), clear_devices=True)

@@ -15,7 +15,7 @@ from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistic
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
 from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
-from bninspect.runtimes.session import Call, Session
+from bninspect.runtimes.session import CallSite, Session
 from bninspect.runtimes.torch import script as torch_script
 
 INSTALL = "pip install 'bninspect[torch]'"
@@ -105,7 +105,7 @@ def _interpreted(torch: Any, program: Any, data: Mapping[str, Array], names: Ite
     return kept
 
 
-def _calls(checkpoint: Checkpoint) -> tuple[tuple[Call, ...], Mapping[str, str]]:
+def _calls(checkpoint: Checkpoint) -> tuple[tuple[CallSite, ...], Mapping[str, str]]:
     layers = {layer.name: layer for layer in checkpoint.layers}
     calls = []
     unobserved = {
@@ -115,7 +115,7 @@ def _calls(checkpoint: Checkpoint) -> tuple[tuple[Call, ...], Mapping[str, str]]
     }
     for name, x, y, constants in container.read_calls(Path(checkpoint.path)):
         if name in layers and name not in unobserved:
-            calls.append(Call(layers[name], x, y, constants))
+            calls.append(CallSite(layers[name], x, y, constants))
     return tuple(calls), unobserved
 
 

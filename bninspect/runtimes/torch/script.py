@@ -17,7 +17,7 @@ from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistic
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
 from bninspect.runtimes.runtime import Begin, RunSettings
-from bninspect.runtimes.session import Call, Session
+from bninspect.runtimes.session import CallSite, Session
 from bninspect.runtimes.torch import graph as torch_network
 from bninspect.safe_text import printable
 
@@ -26,11 +26,11 @@ _INPUTS = {"gamma": 1, "beta": 2, "moving_mean": 3, "moving_variance": 4}
 
 
 @dataclass(frozen=True, eq=False)
-class Loaded:
+class LoadedScript:
     """A TorchScript file that torch has loaded."""
 
     session: Session
-    calls: tuple[Call, ...]
+    calls: tuple[CallSite, ...]
     unobserved: Mapping[str, str]
 
 
@@ -46,7 +46,7 @@ def observe(
     return graph_run.observe(loaded.session, loaded.calls, loaded.unobserved, checkpoint, settings, begin)
 
 
-def load(title: str, alone: Callable[[BatchNorm, Array], Array], checkpoint: Checkpoint) -> Loaded:
+def load(title: str, alone: Callable[[BatchNorm, Array], Array], checkpoint: Checkpoint) -> LoadedScript:
     """Load a TorchScript file. Raises as `torch.observe`."""
     import torch
 
@@ -75,7 +75,7 @@ def load(title: str, alone: Callable[[BatchNorm, Array], Array], checkpoint: Che
         environment={"torch": torch.__version__, "device": "CPU"},
         network=torch_network.of_graph(graph, {call.y: call.layer for call in calls}),
     )
-    return Loaded(session, calls, unobserved)
+    return LoadedScript(session, calls, unobserved)
 
 
 def _values(node: Any) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _values(node: Any) -> dict[str, Any]:
     return {"x": inputs[0], "y": node.output(), **{name: inputs[place] for name, place in _INPUTS.items()}}
 
 
-def _calls(nodes: Sequence[Any], layers: Sequence[BatchNorm]) -> tuple[tuple[Call, ...], Mapping[str, str]]:
+def _calls(nodes: Sequence[Any], layers: Sequence[BatchNorm]) -> tuple[tuple[CallSite, ...], Mapping[str, str]]:
     by_path = {layer.location: layer for layer in layers}
     calls = []
     for node in nodes:
@@ -93,7 +93,7 @@ def _calls(nodes: Sequence[Any], layers: Sequence[BatchNorm]) -> tuple[tuple[Cal
         layer = by_path.get(path) or _equal(found, layers)
         if layer is not None:
             loaded = {name: found[name].debugName() for name in _INPUTS if found[name].type().kind() != "NoneType"}
-            calls.append(Call(layer, found["x"].debugName(), found["y"].debugName(), loaded))
+            calls.append(CallSite(layer, found["x"].debugName(), found["y"].debugName(), loaded))
     unobserved = {
         layer.name: f"it normalises by the statistics of each {layer.statistics}"
         for layer in layers

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats.encodings import leveldb_table as tables
-from bninspect.formats.encodings.leveldb_table import Table
+from bninspect.formats.encodings.leveldb_table import SortedTable
 
 ITEMS = [(f"layer/{number:03d}".encode(), bytes([number]) * number) for number in range(23)]
 
 
-def opened(data: bytes) -> Table:
-    return Table(io.BytesIO(data), "x.index")
+def opened(data: bytes) -> SortedTable:
+    return SortedTable(io.BytesIO(data), "x.index")
 
 
 @given(st.dictionaries(st.binary(max_size=12), st.binary(max_size=30), min_size=1), st.integers(1, 5))

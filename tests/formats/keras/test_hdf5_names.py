@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bninspect.formats.keras.config import parse
-from bninspect.formats.keras.hdf5_names import Site, distinct, layer_name, owners, pair, sites
+from bninspect.formats.keras.hdf5_names import NamedWeights, distinct, layer_name, owners, pair, sites
 from bninspect.formats.keras.norm_config import NormConfig
 
 
@@ -119,8 +119,8 @@ def test_two_weights_of_one_name_are_told() -> None:
     assert pair([], [site]) == ([(site, None)], [])
 
 
-def bn(prefix: str) -> Site:
-    return Site(prefix, {role: f"{prefix}/{role}:0" for role in ("moving_mean", "moving_variance")})
+def bn(prefix: str) -> NamedWeights:
+    return NamedWeights(prefix, {role: f"{prefix}/{role}:0" for role in ("moving_mean", "moving_variance")})
 
 
 def test_equal_numbers_are_paired_in_order_although_names_mislead() -> None:
@@ -152,7 +152,7 @@ def test_names_decide_where_the_numbers_differ() -> None:
 
 
 def test_half_of_the_statistics_is_no_hidden_batch_norm() -> None:
-    average = Site("ema", {"moving_mean": "ema/moving_mean:0"})
+    average = NamedWeights("ema", {"moving_mean": "ema/moving_mean:0"})
     assert pair([], [average]) == ([], [])
     assert pair([config("ema")], [average])[0] == [(average, config("ema"))]
 
@@ -180,7 +180,7 @@ def test_a_layer_at_several_places_has_one_set_of_weights() -> None:
     ],
 )
 def test_names_of_batch_norms_that_no_configuration_mentions(owner: str, prefix: str, alone: bool, name: str) -> None:
-    assert layer_name(owner, Site(prefix, {}), alone=alone) == name
+    assert layer_name(owner, NamedWeights(prefix, {}), alone=alone) == name
 
 
 def test_names_are_made_distinct() -> None:

@@ -96,7 +96,7 @@ def test_a_signalling_nan_is_read_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("scales", "axis"), [(3, 0), (2, 1), (1000, 2), (2, 9), (2, -1)])
 def test_scales_that_do_not_fit_are_not_repeated(scales: int, axis: int) -> None:
     data, ones = np.zeros(2, np.uint8), np.ones(scales)
-    tensor = model.Tensor(0, "w", (2, 1, 1), (2, 1, 1), "int8", data, ones, ones, axis)
+    tensor = model.TfliteTensor(0, "w", (2, 1, 1), (2, 1, 1), "int8", data, ones, ones, axis)
     with pytest.raises(DamagedFile, match=rf"has {scales} scales along axis {axis}"):
         _ = tensor.values
 

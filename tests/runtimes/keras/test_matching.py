@@ -9,7 +9,7 @@ import numpy as np
 
 from bninspect.records import Array, BatchNorm
 from bninspect.runtimes.keras import matching
-from bninspect.runtimes.keras.matching import Loaded
+from bninspect.runtimes.keras.matching import LoadedNorm
 
 
 def _arrays(seed: int, channels: int = 3) -> dict[str, Array]:
@@ -22,11 +22,11 @@ def _stored(name: str, seed: int, channels: int = 3) -> BatchNorm:
     return BatchNorm(name, gamma, beta, mean, variance, class_name="BatchNormalization")
 
 
-def _loaded(path: str, seed: int, channels: int = 3) -> Loaded:
-    return Loaded(path, SimpleNamespace(name=path.rpartition("/")[2]), _arrays(seed, channels))
+def _loaded(path: str, seed: int, channels: int = 3) -> LoadedNorm:
+    return LoadedNorm(path, SimpleNamespace(name=path.rpartition("/")[2]), _arrays(seed, channels))
 
 
-def _paths(stored: list[BatchNorm], loaded: list[Loaded]) -> dict[str, str]:
+def _paths(stored: list[BatchNorm], loaded: list[LoadedNorm]) -> dict[str, str]:
     names = matching.match(stored, loaded)
     return {names[id(one.layer)]: one.path for one in loaded if id(one.layer) in names}
 

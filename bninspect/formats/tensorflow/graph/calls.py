@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from bninspect.errors import DamagedFile, UnsafeFile
-from bninspect.formats.tensorflow.graph.graph_def import Function, Graph, Node
+from bninspect.formats.tensorflow.graph.graph_def import Function, GraphDef, NodeDef
 from bninspect.safe_text import printable
 
 MOST_DEPTH = 64
@@ -15,22 +15,22 @@ MOST_CALLS = 50_000
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
+class CallFrame:
     """One call of a function, or the graph itself."""
 
-    nodes: Mapping[str, Node]
+    nodes: Mapping[str, NodeDef]
     function: Function | None = None
     scope: str = ""
     """Names of the calls that led here, each with a `/` behind it."""
-    arguments: Mapping[str, tuple[Frame, str]] = field(default_factory=dict)
+    arguments: Mapping[str, tuple[CallFrame, str]] = field(default_factory=dict)
     """Where each argument comes from: a tensor of another frame."""
     depth: int = 0
     hidden: str = ""
     """Why nothing in here can be observed; empty if it can."""
-    calls: dict[tuple[str, str], Frame] = field(default_factory=dict)
+    calls: dict[tuple[str, str], CallFrame] = field(default_factory=dict)
     """By node and function."""
 
-    def node(self, name: str) -> Node:
+    def node(self, name: str) -> NodeDef:
         """Return a node. Raises DamagedFile if there is none of that name."""
         if name not in self.nodes:
             raise DamagedFile("the graph is damaged", why=f"it has no node {printable(name)!r}")
@@ -45,18 +45,18 @@ class Frame:
         return returned[outputs[position]]
 
 
-Place: TypeAlias = tuple[Frame, Node, int]
+Place: TypeAlias = tuple[CallFrame, NodeDef, int]
 """A tensor: the position of an output, of a node, in a frame."""
 
 
 class Calls:
     """The frames of one graph, each made when it is first called for."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: GraphDef) -> None:
         self.graph = graph
         self._count = 0
 
-    def call(self, frame: Frame, node: Node, function: str, given: list[str], hidden: str) -> Frame:
+    def call(self, frame: CallFrame, node: NodeDef, function: str, given: list[str], hidden: str) -> CallFrame:
         """Return the frame of a call.
 
         Raises:
@@ -76,10 +76,10 @@ class Calls:
                 raise DamagedFile("the graph is damaged", why=f"{printable(node.name)} calls with {len(given)} inputs")
             arguments = {argument: (frame, source) for argument, source in zip(called.inputs, given, strict=True)}
             scope = f"{frame.scope}{node.name}/"
-            frame.calls[key] = Frame(called.nodes, called, scope, arguments, frame.depth + 1, hidden)
+            frame.calls[key] = CallFrame(called.nodes, called, scope, arguments, frame.depth + 1, hidden)
         return frame.calls[key]
 
-    def located(self, frame: Frame, name: str) -> tuple[str, int]:
+    def located(self, frame: CallFrame, name: str) -> tuple[str, int]:
         """Return the node or argument that a tensor or control input names, and the position of the output."""
         local, _, rest = name.lstrip("^").partition(":")
         if frame.function is None or local in frame.arguments:
@@ -88,7 +88,7 @@ class Calls:
         return local, self.graph.position(frame.node(local), output, _number(index)) if output else 0
 
 
-def data_inputs(node: Node, at_least: int = 0) -> list[str]:
+def data_inputs(node: NodeDef, at_least: int = 0) -> list[str]:
     """Return the inputs that are no control inputs. Raises DamagedFile if there are fewer than `at_least`."""
     inputs = [one for one in node.inputs if not one.startswith("^")]
     if len(inputs) < at_least:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from bninspect.formats.tensorflow import tensor
-from bninspect.formats.tensorflow.graph.calls import Calls, Frame, Place, data_inputs
-from bninspect.formats.tensorflow.graph.graph_def import Node
+from bninspect.formats.tensorflow.graph.calls import CallFrame, Calls, Place, data_inputs
+from bninspect.formats.tensorflow.graph.graph_def import NodeDef
 from bninspect.safe_text import printable
 
 SWITCH = frozenset(("Switch", "RefSwitch"))
@@ -32,7 +32,7 @@ class Conditionals:
         resolve: follows a tensor through calls and decided conditionals to the node that computes it.
     """
 
-    def __init__(self, calls: Calls, resolve: Callable[[Frame, str], Place]) -> None:
+    def __init__(self, calls: Calls, resolve: Callable[[CallFrame, str], Place]) -> None:
         self.assumed: set[str] = set()
         """Placeholders that were taken as false."""
         self._calls = calls
@@ -41,7 +41,7 @@ class Conditionals:
         self._dead: dict[_Key, bool | None] = {}
         self._nested = 0
 
-    def predicate(self, frame: Frame, name: str) -> bool | None:
+    def predicate(self, frame: CallFrame, name: str) -> bool | None:
         """Return the value of a predicate at inference, `None` if the data decides."""
         if self._nested >= MOST_NESTED:
             return None
@@ -56,7 +56,7 @@ class Conditionals:
         finally:
             self._nested -= 1
 
-    def chosen(self, frame: Frame, node: Node) -> str:
+    def chosen(self, frame: CallFrame, node: NodeDef) -> str:
         """Return the input that a Switch or Merge passes on; empty if that is not decided."""
         if node.op in SWITCH:
             data, predicate = data_inputs(node, 2)[:2]
@@ -67,7 +67,7 @@ class Conditionals:
             return alive[0] if len(alive) == 1 and None not in fates.values() else ""
         return ""
 
-    def is_dead(self, frame: Frame, name: str) -> bool | None:
+    def is_dead(self, frame: CallFrame, name: str) -> bool | None:
         """Return whether a tensor is never computed, because a Switch sends its data the other way.
 
         Only as far back as the nearest Switches: where they are not reached at all, neither is their Merge. `None` if
@@ -94,7 +94,7 @@ class Conditionals:
             stack.pop()
         return self._dead[id(frame), name]
 
-    def _fate(self, frame: Frame, name: str) -> tuple[bool | None, list[str], bool]:
+    def _fate(self, frame: CallFrame, name: str) -> tuple[bool | None, list[str], bool]:
         """Return whether a tensor is dead, or the inputs on which that depends, and whether one alive is enough."""
         local, position = self._calls.located(frame, name)
         if local in frame.arguments:
@@ -107,7 +107,7 @@ class Conditionals:
             return False, [], False
         return False, list(node.inputs), node.op in MERGE
 
-    def _decided(self, frame: Frame, node: Node) -> bool | None:
+    def _decided(self, frame: CallFrame, node: NodeDef) -> bool | None:
         match node.op:
             case "Const":
                 value = tensor.value(node.attribute("value").message(8), printable(node.name))

@@ -31,7 +31,7 @@ _MOST_CONSTANT = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class AffineStep:
     """A node that maps data as `slope * data + intercept`, both expressions over parameters."""
 
     node: str
@@ -46,7 +46,7 @@ class Expressions:
     def __init__(self, graph: FlatGraph) -> None:
         self._graph = graph
         self._polynomials: dict[str, Polynomial] = {}
-        self._steps: dict[str, Step] = {}
+        self._steps: dict[str, AffineStep] = {}
         self._uses: Counter[str] = Counter()
         self._users: dict[str, list[FlatNode]] = {}
         for node in graph.nodes.values():
@@ -60,7 +60,7 @@ class Expressions:
         polynomial = self._of(one)
         return None if polynomial is None else algebra.single(polynomial)
 
-    def step(self, name: str) -> Step | None:
+    def step(self, name: str) -> AffineStep | None:
         """Return what a node does to data, `None` if it is no affine map of it."""
         return self._steps.get(name)
 
@@ -68,7 +68,9 @@ class Expressions:
         """Return how many inputs a node feeds."""
         return self._uses[name]
 
-    def composed(self, slope: Polynomial, intercept: Polynomial, first: Step) -> tuple[Polynomial, Polynomial] | None:
+    def composed(
+        self, slope: Polynomial, intercept: Polynomial, first: AffineStep
+    ) -> tuple[Polynomial, Polynomial] | None:
         """Return slope and intercept of an affine map after a step; `None` if they grow beyond any batch norm."""
         scaled, shifted = algebra.multiply(slope, first.slope), algebra.multiply(slope, first.intercept)
         total = None if shifted is None else algebra.add(shifted, intercept)
@@ -211,7 +213,7 @@ class Expressions:
 
     def _keep(self, node: FlatNode, data: int, slope: Polynomial | None, intercept: Polynomial) -> None:
         if slope is not None:
-            self._steps[node.name] = Step(node.name, node.inputs[data], slope, intercept)
+            self._steps[node.name] = AffineStep(node.name, node.inputs[data], slope, intercept)
 
     def _behind_views(self, node: FlatNode) -> FlatNode:
         for _ in range(8):

@@ -13,9 +13,9 @@ from typing import TypeAlias
 
 from bninspect.errors import DamagedFile, UnsafeFile
 from bninspect.formats.tensorflow import op_lists
-from bninspect.formats.tensorflow.graph.calls import Calls, Frame, Place, data_inputs
+from bninspect.formats.tensorflow.graph.calls import CallFrame, Calls, Place, data_inputs
 from bninspect.formats.tensorflow.graph.conditionals import MERGE, Conditionals
-from bninspect.formats.tensorflow.graph.graph_def import MOST_NODES, Graph, Node
+from bninspect.formats.tensorflow.graph.graph_def import MOST_NODES, GraphDef, NodeDef
 
 MOST_STEPS = 100_000
 """From a tensor to the node that computes it."""
@@ -39,7 +39,7 @@ class FlatNode:
     """A node of the flat graph."""
 
     name: str
-    node: Node
+    node: NodeDef
     inputs: tuple[Tensor, ...]
     control: tuple[str, ...]
     scope: str
@@ -80,7 +80,7 @@ class FlatGraph:
         return frozenset(found)
 
 
-def flatten(graph: Graph, outputs: Iterable[str], *, control: bool = False) -> FlatGraph:
+def flatten(graph: GraphDef, outputs: Iterable[str], *, control: bool = False) -> FlatGraph:
     """Return what the outputs need.
 
     Args:
@@ -101,7 +101,7 @@ def flatten(graph: Graph, outputs: Iterable[str], *, control: bool = False) -> F
     return flattener.flat(found)
 
 
-def flatten_all(graph: Graph) -> FlatGraph:
+def flatten_all(graph: GraphDef) -> FlatGraph:
     """Return all of a graph that may run at inference: for graphs of which nobody says what their outputs are.
 
     Raises: as `flatten`.
@@ -112,15 +112,15 @@ def flatten_all(graph: Graph) -> FlatGraph:
 
 
 class _Flattener:
-    def __init__(self, graph: Graph, *, control: bool) -> None:
-        self.top = Frame(graph.nodes)
+    def __init__(self, graph: GraphDef, *, control: bool) -> None:
+        self.top = CallFrame(graph.nodes)
         self._calls = Calls(graph)
         self.conditionals = Conditionals(self._calls, self._resolve)
         self._control = control
         self._names: dict[tuple[int, str], str] = {}
         self._taken: set[str] = set()
-        self._waiting: list[tuple[Frame, Node]] = []
-        self._frames: dict[str, Frame] = {}
+        self._waiting: list[tuple[CallFrame, NodeDef]] = []
+        self._frames: dict[str, CallFrame] = {}
         self._nodes: dict[str, FlatNode] = {}
 
     def flat(self, outputs: list[Tensor]) -> FlatGraph:
@@ -129,12 +129,12 @@ class _Flattener:
         self._expand_hidden()
         return FlatGraph(self._ordered(), tuple(outputs), tuple(sorted(self.conditionals.assumed)))
 
-    def place(self, frame: Frame, name: str) -> Tensor:
+    def place(self, frame: CallFrame, name: str) -> Tensor:
         """Return the flat tensor behind the name of one, and see to it that its node is expanded."""
         at, node, position = self._resolve(frame, name)
         return self._flat_name(at, node), position
 
-    def before(self, frame: Frame, inputs: Iterable[str]) -> tuple[str, ...]:
+    def before(self, frame: CallFrame, inputs: Iterable[str]) -> tuple[str, ...]:
         """Return the flat nodes that control inputs, `^node`, stand for; of a call all that it runs."""
         found: list[str] = []
         waiting = [(frame, one) for one in inputs if one.startswith("^")]
@@ -200,7 +200,7 @@ class _Flattener:
                 stack.extend(source for source, _ in reversed(self._nodes[name].inputs) if source not in opened)
         return ordered
 
-    def _flat_name(self, frame: Frame, node: Node) -> str:
+    def _flat_name(self, frame: CallFrame, node: NodeDef) -> str:
         key = (id(frame), node.name)
         if key not in self._names:
             name = frame.scope + node.name
@@ -211,7 +211,7 @@ class _Flattener:
             self._waiting.append((frame, node))
         return self._names[key]
 
-    def _resolve(self, frame: Frame, name: str) -> Place:
+    def _resolve(self, frame: CallFrame, name: str) -> Place:
         """Follow a tensor through arguments, calls and decided conditionals to the node that computes it."""
         for _ in range(MOST_STEPS):
             local, position = self._calls.located(frame, name)
@@ -229,7 +229,7 @@ class _Flattener:
             name = chosen
         raise DamagedFile("the graph is damaged", why="a tensor leads back to itself")
 
-    def _called(self, frame: Frame, node: Node) -> Frame | None:
+    def _called(self, frame: CallFrame, node: NodeDef) -> CallFrame | None:
         """Return the call of a function that a node makes, `None` if it makes none or the data decides which."""
         if node.op in op_lists.CALLS:
             return self._calls.call(frame, node, node.function("f"), data_inputs(node), frame.hidden)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from bninspect.formats.encodings.protobuf import Message, field
 from bninspect.formats.tensorflow import scopes, tensor
-from bninspect.formats.tensorflow.graph.graph_def import Graph, MetaGraph, Node, Signature, TensorInfo
+from bninspect.formats.tensorflow.graph.graph_def import GraphDef, MetaGraph, NodeDef, Signature, TensorInfo
 from bninspect.formats.tensorflow.object_graph import Object, paths
 
 _SCOPE = "bninspect_function"
@@ -32,7 +32,7 @@ def with_functions(meta: MetaGraph, saved: Sequence[Object], variables: Mapping[
     """
     bound = {name: Message(data).integers(2) for name, data in meta.objects.entries(2).items()}
     named = [(title, name) for title, name in _functions(saved) if name in bound and name in meta.graph.library]
-    nodes: dict[str, Node] = {}
+    nodes: dict[str, NodeDef] = {}
     signatures: dict[str, Signature] = {}
     titles = scopes.distinct(title for title, _ in named)
     for number, (title, (_, name)) in enumerate(zip(titles[:MOST_FUNCTIONS], named, strict=False)):
@@ -58,7 +58,9 @@ def _source(saved: Sequence[Object], number: int, variables: Mapping[int, str]) 
     return saved[number].message.message(9).text(1)
 
 
-def _signature(graph: Graph, scope: str, title: str, name: str, captured: list[str]) -> tuple[list[Node], Signature]:
+def _signature(
+    graph: GraphDef, scope: str, title: str, name: str, captured: list[str]
+) -> tuple[list[NodeDef], Signature]:
     definition = Message(graph.library[name])
     function = graph.function(name)
     given = list(function.inputs[: max(0, len(function.inputs) - len(captured))])
@@ -87,8 +89,8 @@ def _type(dtype: int) -> bytes:
     return b"\x30" + bytes([dtype & 0x7F])
 
 
-def _node(name: str, op: str, inputs: Sequence[str], attributes: Mapping[str, bytes]) -> Node:
+def _node(name: str, op: str, inputs: Sequence[str], attributes: Mapping[str, bytes]) -> NodeDef:
     stated = {key: value for key, value in attributes.items() if value}
     parts = [field(1, name.encode()), field(2, op.encode()), *(field(3, one.encode()) for one in inputs)]
     parts += [field(5, field(1, key.encode()) + field(2, value)) for key, value in stated.items()]
-    return Node(b"".join(parts))
+    return NodeDef(b"".join(parts))

@@ -20,7 +20,7 @@ MOST_FUNCTIONS = 100_000
 MOST_NODES = 200_000
 
 
-class Node:
+class NodeDef:
     """A node of a graph or of a function."""
 
     def __init__(self, data: Buffer) -> None:
@@ -81,7 +81,7 @@ class Function:
     """Tensor of each output."""
     control: tuple[str, ...]
     """Nodes that run even though no output depends on them."""
-    nodes: Mapping[str, Node]
+    nodes: Mapping[str, NodeDef]
 
     @classmethod
     def read(cls, data: Buffer) -> Function:
@@ -94,15 +94,15 @@ class Function:
             outputs=tuple(argument.text(1) for argument in signature.messages(3)),
             returned={key: decoded(value) for key, value in message.entries(4).items()},
             control=tuple(decoded(value) for value in message.entries(6).values()),
-            nodes=by_name(Node(node) for node in message.chunks(3)),
+            nodes=by_name(NodeDef(node) for node in message.chunks(3)),
         )
 
 
 @dataclass(frozen=True, eq=False)
-class Graph:
+class GraphDef:
     """A GraphDef. Its nodes name their inputs by `node`, `node:position` or `^node`."""
 
-    nodes: Mapping[str, Node]
+    nodes: Mapping[str, NodeDef]
     library: Mapping[str, Buffer]
     """The encoded FunctionDef of every function, which `function` reads when it is called for."""
     definitions: Mapping[str, Message] = field(default_factory=dict)
@@ -112,7 +112,7 @@ class Graph:
     _read: dict[str, Function] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, graph: Message, definitions: Iterable[Message] = ()) -> Graph:
+    def read(cls, graph: Message, definitions: Iterable[Message] = ()) -> GraphDef:
         """Read a GraphDef.
 
         Raises:
@@ -125,7 +125,7 @@ class Graph:
                 raise UnsafeFile(
                     "this graph is beyond what a model needs", why=f"it has {count} {what}, at most {most} are read"
                 )
-        nodes = by_name(Node(data) for data in encoded)
+        nodes = by_name(NodeDef(data) for data in encoded)
         library = {Message(data).message(1).text(1): data for data in functions}
         if len(library) != len(functions):
             raise DamagedFile("the graph is damaged", why="two functions have one name")
@@ -143,7 +143,7 @@ class Graph:
             self._read[name] = Function.read(self.library[name])
         return self._read[name]
 
-    def position(self, node: Node, output: str, index: int) -> int:
+    def position(self, node: NodeDef, output: str, index: int) -> int:
         """Return which of the node's outputs a function calls `node:output:index`."""
         if node.op in self.library:
             outputs: list[str] = list(self.function(node.op).outputs)
@@ -154,7 +154,7 @@ class Graph:
         return outputs.index(output) + index if output in outputs else index
 
 
-def _counted(definition: Message, node: Node, output: str, index: int) -> int:
+def _counted(definition: Message, node: NodeDef, output: str, index: int) -> int:
     """Count the tensors of the output arguments before `output`: OpDef.ArgDef says where their number stands."""
     count = 0
     for argument in definition.messages(3):
@@ -170,13 +170,13 @@ def _counted(definition: Message, node: Node, output: str, index: int) -> int:
     return index
 
 
-def by_name(nodes: Iterable[Node]) -> dict[str, Node]:
+def by_name(nodes: Iterable[NodeDef]) -> dict[str, NodeDef]:
     """Return nodes by their name.
 
     Raises:
         DamagedFile: two have the same.
     """
-    named: dict[str, Node] = {}
+    named: dict[str, NodeDef] = {}
     for node in nodes:
         if node.name in named:
             raise DamagedFile("the graph is damaged", why=f"two nodes are called {printable(node.name)!r}")
@@ -206,7 +206,7 @@ class TensorInfo:
 class MetaGraph:
     """A MetaGraphDef: a graph with its signatures, and how its variables are restored."""
 
-    graph: Graph
+    graph: GraphDef
     tags: frozenset[str]
     version: str
     """Of the TensorFlow that wrote it."""
@@ -222,7 +222,7 @@ class MetaGraph:
 
     @classmethod
     def read(cls, message: Message) -> MetaGraph:
-        """Read a MetaGraphDef. Raises as `Graph.read`."""
+        """Read a MetaGraphDef. Raises as `GraphDef.read`."""
         about, saver = message.message(1), message.message(3)
         signatures = {name: _signature(name, Message(data)) for name, data in message.entries(5).items()}
         collections = {name: Message(data).message(1).texts(1) for name, data in message.entries(4).items()}
@@ -231,7 +231,7 @@ class MetaGraph:
             (found for name in _INITIALISERS if (found := _initialisers(name, signatures, collections))), ()
         )
         return cls(
-            graph=Graph.read(message.message(2), about.message(2).messages(1)),
+            graph=GraphDef.read(message.message(2), about.message(2).messages(1)),
             tags=frozenset(about.texts(4)),
             version=about.text(5),
             signatures={name: one for name, one in signatures.items() if name not in _INITIALISERS and one.outputs},

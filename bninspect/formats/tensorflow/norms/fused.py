@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.graph.expressions import Expressions
 from bninspect.formats.tensorflow.graph.flatten import FlatNode
-from bninspect.formats.tensorflow.norms.site import Site, shortest
+from bninspect.formats.tensorflow.norms.site import NormSite, shortest
 from bninspect.records import PARAMETERS, Form, Statistics
 
 # Operation -> positions of x, gamma, beta, mean, variance; the attribute for epsilon and the operation's own default.
@@ -22,7 +22,7 @@ _FUSED: Mapping[str, tuple[tuple[int, ...], str, float]] = {
 _MERGED = re.compile(r"_Fused(Conv|Depthwise|BatchNormEx|MatMul)|_Mkl.*BatchNorm")
 
 
-def fused(node: FlatNode, expressions: Expressions) -> Site | None:
+def fused(node: FlatNode, expressions: Expressions) -> NormSite | None:
     """Return the call that one operation is by itself; None if it is no batch norm, or not known to be one."""
     if _MERGED.match(node.op):
         return _merged(node, expressions)
@@ -42,7 +42,7 @@ def fused(node: FlatNode, expressions: Expressions) -> Site | None:
     elif leaves["moving_mean"] is None or leaves["moving_variance"] is None:
         return None
     output = tensor.float_name(node.node.dtype("T"))
-    return Site(
+    return NormSite(
         name=node.node.name,
         nodes=(node.name,),
         x=x,
@@ -58,13 +58,13 @@ def fused(node: FlatNode, expressions: Expressions) -> Site | None:
     )
 
 
-def _merged(node: FlatNode, expressions: Expressions) -> Site | None:
+def _merged(node: FlatNode, expressions: Expressions) -> NormSite | None:
     fused = [bytes(part) for part in node.node.attribute("fused_ops").message(1).chunks(2)]
     skipped = 1 if "BatchNormEx" in node.op else 2
     if b"FusedBatchNorm" not in fused and skipped == 2:
         return None
     leaves = [expressions.leaf(one) for one in node.inputs[skipped : skipped + 4]]
-    return Site(
+    return NormSite(
         name=node.node.name,
         nodes=(node.name,),
         x=node.inputs[0],

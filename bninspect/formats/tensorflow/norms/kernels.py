@@ -14,9 +14,9 @@ from bninspect.formats.tensorflow import frozen, model, saved_model
 from bninspect.formats.tensorflow.checkpoint_v2 import Bundle
 from bninspect.formats.tensorflow.graph.expressions import Expressions
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode, Tensor
-from bninspect.formats.tensorflow.model import Model
+from bninspect.formats.tensorflow.model import GraphModel
 from bninspect.formats.tensorflow.norms.layers import Searched
-from bninspect.formats.tensorflow.norms.site import Site
+from bninspect.formats.tensorflow.norms.site import NormSite
 from bninspect.formats.tensorflow.variables import Variables, restored_by
 from bninspect.records import Array
 from bninspect.records import graph as network
@@ -57,7 +57,7 @@ def read_network(path: Path, signature: str | None = None, tag: str | None = Non
 
 
 @contextmanager
-def _stored(path: Path, tag: str | None) -> Iterator[tuple[Model, Variables]]:
+def _stored(path: Path, tag: str | None) -> Iterator[tuple[GraphModel, Variables]]:
     prefix = saved_model.folder_of(path) / "variables" / "variables"
     with saved_model.open_saved_model(path, tag) as opened:
         restored = restored_by(opened.meta.graph, opened.meta.restore)
@@ -85,7 +85,7 @@ class _Reading:
             return None  # of a type that no weight has
 
 
-def _network(found: Model, variables: Variables, signature: str | None) -> Network:
+def _network(found: GraphModel, variables: Variables, signature: str | None) -> Network:
     searched = model.chosen(found, signature)
     reading = _Reading(searched.graph, Expressions(searched.graph), variables)
     sites = _sites(found, searched)
@@ -101,7 +101,7 @@ def _network(found: Model, variables: Variables, signature: str | None) -> Netwo
     return Network((), outputs, tuple(_with_biases(nodes, reading)))
 
 
-def _sites(found: Model, searched: Searched) -> Mapping[str, tuple[str, Site]]:
+def _sites(found: GraphModel, searched: Searched) -> Mapping[str, tuple[str, NormSite]]:
     """Return layer and site by the flat node that returns the site's y."""
     return {site.y[0]: (one.layer.name, site) for one in found.layers for site in one.sites.get(searched.signature, ())}
 

@@ -14,7 +14,7 @@ from bninspect.formats.tensorflow.graph.expressions import is_filled_in
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph
 from bninspect.formats.tensorflow.keras_metadata import KerasNorm
 from bninspect.formats.tensorflow.norms import search
-from bninspect.formats.tensorflow.norms.site import Site, axes_of, checked_epsilon
+from bninspect.formats.tensorflow.norms.site import NormSite, axes_of, checked_epsilon
 from bninspect.formats.tensorflow.variables import Variables
 from bninspect.records import PARAMETERS, Array, BatchNorm, Statistics
 from bninspect.safe_text import printable
@@ -28,7 +28,7 @@ class Searched:
 
     signature: str
     graph: FlatGraph
-    found: search.Found
+    found: search.SearchResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Located:
     """A layer, and where a graph normalises with its parameters."""
 
     layer: BatchNorm
-    sites: Mapping[str, tuple[Site, ...]] = field(default_factory=dict)
+    sites: Mapping[str, tuple[NormSite, ...]] = field(default_factory=dict)
     """By signature."""
 
 
@@ -52,7 +52,7 @@ class _Identity:
     epsilon: float | None
 
     @classmethod
-    def of(cls, site: Site, graph: FlatGraph) -> _Identity:
+    def of(cls, site: NormSite, graph: FlatGraph) -> _Identity:
         own = {name: leaf for name, leaf in site.parameters.items() if not _is_filled_in(leaf, graph)}
         nodes = {
             (name, tuple(id(graph.nodes[source].node) for source in leaf.sources))
@@ -66,10 +66,10 @@ class _Group:
     identity: _Identity
     graph: FlatGraph
     signature: str
-    sites: dict[str, tuple[Site, ...]]
+    sites: dict[str, tuple[NormSite, ...]]
 
     @property
-    def first(self) -> Site:
+    def first(self) -> NormSite:
         return self.sites[self.signature][0]
 
 
@@ -217,18 +217,18 @@ def _layer(group: _Group, title: str, variables: Variables, norm: KerasNorm | No
     )
 
 
-def _shaping(site: Site) -> Leaf:
+def _shaping(site: NormSite) -> Leaf:
     return next(site.parameters[name] for name in reversed(PARAMETERS) if name in site.parameters)
 
 
-def site_axis(site: Site, values: Array | None) -> tuple[int, ...]:
+def site_axis(site: NormSite, values: Array | None) -> tuple[int, ...]:
     """Return the axes of x that the parameters run along, -1 for the last: as the graph says, else by their shape."""
     if site.axis is not None:
         return site.axis
     return (-1,) if values is None or values.ndim < 2 else axes_of(values.shape)
 
 
-def _epsilon(site: Site, norm: KerasNorm | None) -> tuple[float | None, tuple[str, ...]]:
+def _epsilon(site: NormSite, norm: KerasNorm | None) -> tuple[float | None, tuple[str, ...]]:
     """Return the epsilon that the graph computes with; as Keras writes it, if that is the same to the kernel."""
     computed = checked_epsilon(site.epsilon)
     if norm is None or norm.epsilon is None or computed is None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from bninspect.formats.tensorflow.graph.expressions import Expressions
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode
 from bninspect.formats.tensorflow.norms.fused import fused
-from bninspect.formats.tensorflow.norms.site import Site
+from bninspect.formats.tensorflow.norms.site import NormSite
 from bninspect.formats.tensorflow.norms.unfused import by_batch, spelt_out
 
 
 @dataclass(frozen=True)
-class Folded:
+class FoldedNorm:
     """Something that was a batch norm before its parameters were merged into others."""
 
     name: str
@@ -26,14 +26,14 @@ class Folded:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class SearchResult:
     """What a search found, in the order in which the graph computes it."""
 
-    sites: tuple[Site, ...]
-    folded: tuple[Folded, ...]
+    sites: tuple[NormSite, ...]
+    folded: tuple[FoldedNorm, ...]
 
 
-def search(graph: FlatGraph) -> Found:
+def search(graph: FlatGraph) -> SearchResult:
     """Return every batch norm of a graph.
 
     Raises:
@@ -41,13 +41,13 @@ def search(graph: FlatGraph) -> Found:
     """
     expressions = Expressions(graph)
     looped = _in_loops(graph)
-    sites: list[Site] = []
+    sites: list[NormSite] = []
     for node in graph.nodes.values():
         found = fused(node, expressions) or spelt_out(node, expressions, sites) or by_batch(node, expressions)
         if found is not None:
             hidden = node.hidden or found.hidden or ("inside a while loop" if node.name in looped else "")
             sites.append(replace(found, hidden=hidden))
-    return Found(tuple(sites), tuple(_folded(graph, expressions, sites)))
+    return SearchResult(tuple(sites), tuple(_folded(graph, expressions, sites)))
 
 
 def _in_loops(graph: FlatGraph) -> frozenset[str]:
@@ -69,7 +69,7 @@ def _in_loops(graph: FlatGraph) -> frozenset[str]:
 _LOOKS_LIKE = re.compile(r"batch_?norm|fusedbatchnorm|(?:^|/)bn[^/]*(?:/|$)", re.IGNORECASE)
 
 
-def _folded(graph: FlatGraph, expressions: Expressions, sites: list[Site]) -> Iterator[Folded]:
+def _folded(graph: FlatGraph, expressions: Expressions, sites: list[NormSite]) -> Iterator[FoldedNorm]:
     """Yield what by its name was a batch norm, and now is constants."""
     known = {name for site in sites for name in site.nodes}
     for node in graph.nodes.values():
@@ -80,6 +80,6 @@ def _folded(graph: FlatGraph, expressions: Expressions, sites: list[Site]) -> It
             continue
         before = expressions.step(step.source[0])
         if before is not None and expressions.is_constant(before.slope) and not before.intercept:
-            yield Folded(node.node.name, "a constant factor and a constant shift")
+            yield FoldedNorm(node.node.name, "a constant factor and a constant shift")
         elif "fusedbatchnorm" in node.node.name.lower():
-            yield Folded(node.node.name, "the layer before it; only a bias is left")
+            yield FoldedNorm(node.node.name, "the layer before it; only a bias is left")

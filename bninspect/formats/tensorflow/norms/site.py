@@ -14,7 +14,7 @@ from bninspect.records import Form, Statistics
 
 
 @dataclass(frozen=True, eq=False)
-class Site:
+class NormSite:
     """One place where a flat graph normalises."""
 
     name: str

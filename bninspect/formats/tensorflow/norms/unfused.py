@@ -5,17 +5,17 @@ from __future__ import annotations
 from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.graph import algebra
 from bninspect.formats.tensorflow.graph.algebra import Leaf
-from bninspect.formats.tensorflow.graph.expressions import Expressions, Step
+from bninspect.formats.tensorflow.graph.expressions import AffineStep, Expressions
 from bninspect.formats.tensorflow.graph.flatten import FlatNode
-from bninspect.formats.tensorflow.norms.site import Site, axes_of, shortest
+from bninspect.formats.tensorflow.norms.site import NormSite, axes_of, shortest
 from bninspect.records import Form, Statistics
 
 _LONGEST = 6
 
 
-def spelt_out(node: FlatNode, expressions: Expressions, sites: list[Site]) -> Site | None:
+def spelt_out(node: FlatNode, expressions: Expressions, sites: list[NormSite]) -> NormSite | None:
     """Return the batch norm that ends at a node; one that it completes, by a gamma or beta, is taken from `sites`."""
-    steps: list[Step] = []
+    steps: list[AffineStep] = []
     slope, intercept = algebra.number(1.0), algebra.number(0.0)
     name = node.name
     while len(steps) < _LONGEST and (step := expressions.step(name)) is not None:
@@ -37,8 +37,8 @@ def spelt_out(node: FlatNode, expressions: Expressions, sites: list[Site]) -> Si
 
 
 def _completed(
-    steps: list[Step], found: algebra.Normalisation, expressions: Expressions, sites: list[Site]
-) -> Site | None:
+    steps: list[AffineStep], found: algebra.Normalisation, expressions: Expressions, sites: list[NormSite]
+) -> NormSite | None:
     """Return the site that ends along these steps and that they complete.
 
     What is added to a batch norm that already has its shift is its beta only if that is kept beside its mean.
@@ -56,13 +56,13 @@ def _are_together(one: Leaf, other: Leaf) -> bool:
     return scope != "" and scope == other.sources[0].rpartition("/")[0]
 
 
-def _is_closed(steps: list[Step], sites: list[Site]) -> bool:
+def _is_closed(steps: list[AffineStep], sites: list[NormSite]) -> bool:
     """Return whether a finished batch norm lies within: what follows it is another layer's bias."""
     inner = {step.node for step in steps[:-1]}
     return any(site.nodes[-1] in inner for site in sites)
 
 
-def _site(node: FlatNode, steps: list[Step], found: algebra.Normalisation) -> Site:
+def _site(node: FlatNode, steps: list[AffineStep], found: algebra.Normalisation) -> NormSite:
     leaves = {
         "gamma": found.gamma,
         "beta": found.beta,
@@ -70,7 +70,7 @@ def _site(node: FlatNode, steps: list[Step], found: algebra.Normalisation) -> Si
         "moving_variance": found.variance,
     }
     dtype = tensor.float_name(node.node.dtype("T")) or "float32"
-    return Site(
+    return NormSite(
         name=node.node.name,
         nodes=tuple(step.node for step in steps),
         x=steps[0].source,
@@ -84,7 +84,7 @@ def _site(node: FlatNode, steps: list[Step], found: algebra.Normalisation) -> Si
     )
 
 
-def _form(steps: list[Step], found: algebra.Normalisation) -> Form:
+def _form(steps: list[AffineStep], found: algebra.Normalisation) -> Form:
     if algebra.single(algebra.negate(steps[0].intercept)) == found.mean and steps[0].slope == algebra.number(1.0):
         return Form.CENTRED
     # One multiplication and one addition: the shift was computed on its own.
@@ -99,7 +99,7 @@ def _axis(found: algebra.Normalisation) -> tuple[int, ...] | None:
     return axes_of(shape)
 
 
-def by_batch(node: FlatNode, expressions: Expressions) -> Site | None:
+def by_batch(node: FlatNode, expressions: Expressions) -> NormSite | None:
     """Return the batch norm, by the statistics of its batch, that begins at this square root."""
     if node.op not in ("Rsqrt", "Sqrt") or not node.inputs:
         return None
@@ -110,7 +110,7 @@ def by_batch(node: FlatNode, expressions: Expressions) -> Site | None:
     leaves = expressions.following(node.name)
     if not leaves:
         return None
-    return Site(
+    return NormSite(
         name=node.node.name,
         nodes=(node.name,),
         x=x,

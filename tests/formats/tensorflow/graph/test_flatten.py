@@ -13,14 +13,14 @@ from bninspect.formats.encodings.protobuf import Message
 from bninspect.formats.tensorflow.graph import calls
 from bninspect.formats.tensorflow.graph import graph_def as graphs
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, flatten, flatten_all
-from bninspect.formats.tensorflow.graph.graph_def import Graph
+from bninspect.formats.tensorflow.graph.graph_def import GraphDef
 
 FLOAT, BOOL = np.dtype("float32"), np.dtype("bool")
 X = node("x", "Placeholder", dtype=FLOAT)
 
 
-def read(*nodes: bytes, functions: Sequence[bytes] = ()) -> Graph:
-    return Graph.read(Message(graph(*nodes, functions=functions)))
+def read(*nodes: bytes, functions: Sequence[bytes] = ()) -> GraphDef:
+    return GraphDef.read(Message(graph(*nodes, functions=functions)))
 
 
 def call(name: str, function: str, *inputs: str) -> bytes:
@@ -82,7 +82,7 @@ def test_what_the_file_says_of_an_operation_counts_for_the_position_of_its_outpu
     odd += message((5, message((1, "T"), (2, message((1, message((6, b"\x01\x01"))))))))
     body = function("f", ["a"], {"r": "odd:last:0"}, [odd])
     raw = Message(graph(X, call("c", "f", "x"), functions=[body]))
-    flat = flatten(Graph.read(raw, [Message(definition)]), ["c"])
+    flat = flatten(GraphDef.read(raw, [Message(definition)]), ["c"])
     assert flat.outputs == (("c/odd", 5),)
 
 

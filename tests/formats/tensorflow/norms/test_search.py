@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from bninspect.formats.encodings.protobuf import Message
 from bninspect.formats.tensorflow.graph.flatten import flatten, flatten_all
-from bninspect.formats.tensorflow.graph.graph_def import Graph
-from bninspect.formats.tensorflow.norms.search import Found, search
-from bninspect.formats.tensorflow.norms.site import Site
+from bninspect.formats.tensorflow.graph.graph_def import GraphDef
+from bninspect.formats.tensorflow.norms.search import SearchResult, search
+from bninspect.formats.tensorflow.norms.site import NormSite
 from bninspect.records import Form, Statistics
 
 FLOAT = np.dtype("float32")
@@ -46,8 +46,8 @@ class Writer:
         self.nodes.append(node("x", "Placeholder", dtype=FLOAT))
         return "x"
 
-    def found(self, *outputs: str) -> Found:
-        read = Graph.read(Message(graph(*self.nodes)))
+    def found(self, *outputs: str) -> SearchResult:
+        read = GraphDef.read(Message(graph(*self.nodes)))
         return search(flatten(read, outputs) if outputs else flatten_all(read))
 
 
@@ -203,7 +203,7 @@ def form_of(y: str, w: Writer) -> Form:
     return site.form
 
 
-def fused(op: str = "FusedBatchNormV3", **attributes: object) -> Site:
+def fused(op: str = "FusedBatchNormV3", **attributes: object) -> NormSite:
     """Return the one site of a graph with a fused batch norm of these attributes."""
     w = Writer()
     names = [w.parameter(name) for name in ("gamma", "beta", "mean", "variance")]
