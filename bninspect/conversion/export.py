@@ -63,7 +63,7 @@ def _fed(session: Session, settings: runtimes.RunSettings) -> tuple[Mapping[str,
     For numbers around 1 relu6 is relu: an export that has one for the other would be right.
     """
     many = bool(session.inputs) and all(one.shape[:1] == (None,) for one in session.inputs)
-    if many and settings.input_path is None and not settings.input_shapes:
+    if many and settings.input is None and not settings.input_shapes:
         with contextlib.suppress(RuntimeFailure):  # some graphs say that they take any number, and take one
             data, notes = graph_run.ready(session, replace(settings, batch=2))
             return {name: _with_loud_sample(values) for name, values in data.items()}, notes, True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -54,15 +53,11 @@ def observed(checkpoint: Checkpoint, settings: RunSettings, data: Mapping[str, A
         MissingPackage, UnreadableFile: as `runtimes.run`.
     """
     refused: list[UsageError] = []
-    with tempfile.TemporaryDirectory(prefix="bninspect-") as folder:
-        for named in _layouts(data):
-            path = Path(folder) / "input.npz"
-            np.savez(path, allow_pickle=False, **named)
-            try:
-                arrays = tuple(named.values())
-                return _observed(checkpoint, replace(settings, input_path=path, input_shapes={}), arrays, begin)
-            except UsageError as error:
-                refused.append(error)
+    for named in _layouts(data):
+        try:
+            return _observed(checkpoint, replace(settings, input=named, input_shapes={}), tuple(named.values()), begin)
+        except UsageError as error:
+            refused.append(error)
     raise refused[-1]
 
 

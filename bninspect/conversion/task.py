@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from bninspect import runtimes
 from bninspect.arithmetic.bounds import precision
 from bninspect.conversion import export as running
 from bninspect.conversion import folding, outputs, pairing, source, verdicts
@@ -25,7 +24,6 @@ from bninspect.records import (
     Finding,
     LayerReport,
     LayerStatus,
-    Run,
     Severity,
     Verified,
     codec,
@@ -64,17 +62,14 @@ def compare(
     settings = selection.for_model(settings, checkpoint.path)
     ran = running.exported(export, settings)
     network = ran.network
-    found: list[SourceRun] = []
-
-    def run(one: Checkpoint, how: runtimes.RunSettings, begin: runtimes.Begin) -> Run:
-        found.append(source.observed(one, how, ran.data, begin))
-        return found[-1].run
-
-    verified = verify_task.verify_checkpoint(checkpoint, settings, progress, run)
+    trial = verify_task.Trial(checkpoint, settings)
+    progress(f"{checkpoint.path}: running the model")
+    found = source.observed(checkpoint, trial.how, ran.data, trial.begin)
+    verified = trial.verdict(found.run)
     progress(f"{export.path}: looking for the batch norms of {checkpoint.path}")
-    held = _held(found[-1], network, ran, checkpoint)
+    held = _held(found, network, ran, checkpoint)
     own = verified.model.layers
-    layers = tuple(_joined(layer, held.counterparts.get(layer.name), found[-1], settings) for layer in own)
+    layers = tuple(_joined(layer, held.counterparts.get(layer.name), found, settings) for layer in own)
     title, environment = (ran.session.title, ran.session.environment) if ran.session else (None, {})
     one = Export(
         path=export.path,
@@ -197,11 +192,8 @@ def _joined(layer: LayerReport, counterpart: Counterpart | None, found: SourceRu
     """Return a layer's own report with what became of it in the export."""
     if counterpart is None:
         counterpart = _unknown(f"it was not seen in its source: {layer.reason or found.reason or 'it never ran'}")
-    counterpart = replace(counterpart, own=layer.status)
     findings = (*layer.findings, *rules.judged(verdicts.findings(counterpart), layer.name, settings))
-    status = min((layer.status or LayerStatus.UNVERIFIED, counterpart.status), key=verdicts.WORST_FIRST.index)
-    reason = layer.reason or (counterpart.sentence if status is LayerStatus.UNVERIFIED else "")
-    return replace(layer, status=status, reason=reason, findings=findings, counterpart=counterpart)
+    return verdict.joined(replace(layer, findings=findings), counterpart)
 
 
 def _findings(export: Export, layers: Sequence[LayerReport], lost: Sequence[str]) -> list[Finding]:

@@ -19,14 +19,13 @@ from bninspect.records import (
     Finding,
     LayerStatus,
     Severity,
+    verdict,
 )
 from bninspect.records.graph import Network, Node
 from bninspect.runtimes.keras.tracing import TracedCall
 from bninspect.safe_text import printable
 
 FOLDED, FORWARD, PAIR, NODE = "folded", "folded forward", "scale and shift", "batch norm"
-WORST_FIRST = (LayerStatus.MISMATCH, LayerStatus.UNVERIFIED, LayerStatus.VERIFIED)
-"""What counts of two: that something is known to be wrong comes before that nothing is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,7 +260,7 @@ def by_layer(judged: Sequence[Judged]) -> Mapping[str, Counterpart]:
         if before is None:
             found[name] = counterpart
             continue
-        worse, other = sorted((before, counterpart), key=lambda each: WORST_FIRST.index(each.status))
+        worse, other = sorted((before, counterpart), key=lambda each: verdict.rank(each.status))
         joined = measuring.joined((*worse.comparisons, *other.comparisons))
         found[name] = replace(worse, comparisons=joined)
     return found

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bninspect.errors import BninspectError, UsageError
 from bninspect.jobs import pipeline
-from bninspect.records import BatchNorm, Checkpoint, Report, Run, Verified, verdict
+from bninspect.records import BatchNorm, Checkpoint, Report, Verified, verdict
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
 from bninspect.verdicts import selection
@@ -106,7 +106,6 @@ def _here(package: str, model: Any, name: str, why: str, settings: Settings) -> 
 
 
 def _run(package: str, model: Any, name: str, settings: Settings) -> Verified:
-    from bninspect import runtimes
     from bninspect.runtimes import loading
     from bninspect.runtimes.keras import keras3, matching, tf_keras
     from bninspect.runtimes.keras import run as observing
@@ -119,11 +118,9 @@ def _run(package: str, model: Any, name: str, settings: Settings) -> Verified:
     if not any(selection.wanted(layer.name, settings) for layer in layers):
         raise UsageError("no layer fits the given patterns", why=f"the first one is {printable(layers[0].name)}")
 
-    def run(checkpoint: Checkpoint, how: runtimes.RunSettings, begin: runtimes.Begin) -> Run:
-        return observing.observe_loaded(framework, model, checkpoint, how, begin)
-
+    trial = verify_task.Trial(checkpoint, settings)
     with loading.quiet(), _unchanged(model):
-        return verify_task.verify_checkpoint(checkpoint, settings, run=run)
+        return trial.verdict(observing.observe_loaded(framework, model, checkpoint, trial.how, trial.begin))
 
 
 def _stored(one: LoadedNorm) -> BatchNorm:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from bninspect import __version__, environment
 from bninspect.errors import BninspectError
 from bninspect.records import (
+    Counterpart,
     Finding,
     LayerReport,
     LayerStatus,
@@ -24,6 +26,8 @@ from bninspect.records import (
 
 # When several apply, the first one counts: a gate that could not check must not look like one that found nothing.
 _PRECEDENCE = (2, 3, 1, 5, 0)
+_WORST_FIRST = (LayerStatus.MISMATCH, LayerStatus.UNVERIFIED, LayerStatus.VERIFIED)
+"""What counts of two: that something is known to be wrong comes before that nothing is known."""
 _CODES = {Status.PASS: 0, Status.FAIL: 1, Status.ERROR: 3, Status.EMPTY: 5}
 
 
@@ -31,6 +35,18 @@ def fails(finding: Finding, fail_on: str) -> bool:
     """Return whether a finding reaches `--fail-on`."""
     ladder = [severity.value for severity in Severity]
     return finding.ignored is None and fail_on != "never" and ladder.index(finding.severity) <= ladder.index(fail_on)
+
+
+def rank(status: LayerStatus | None) -> int:
+    """Return the place of a status among all, the one that counts most first; None is unverified."""
+    return _WORST_FIRST.index(status or LayerStatus.UNVERIFIED)
+
+
+def joined(layer: LayerReport, counterpart: Counterpart) -> LayerReport:
+    """Return the report of a layer with what became of it in an export: the worse of the two is its status."""
+    status = _WORST_FIRST[min(rank(layer.status), rank(counterpart.status))]
+    reason = layer.reason or (counterpart.sentence if status is LayerStatus.UNVERIFIED else "")
+    return replace(layer, status=status, reason=reason, counterpart=replace(counterpart, own=layer.status))
 
 
 def model_status(layers: Iterable[LayerReport], findings: Iterable[Finding], fail_on: str) -> Status:

@@ -111,9 +111,9 @@ def _built_for(architecture: str | None) -> tuple[Input, ...]:
 
 def prepared(inputs: Sequence[Input], settings: RunSettings, attempt: int) -> tuple[dict[str, Array], tuple[str, ...]]:
     """Return the input by name, the user's own or random, and notes on what was chosen. As `seeded` and `given`."""
-    if settings.input_path is None:
+    if settings.input is None:
         return seeded(inputs, settings, attempt)
-    return given(inputs, settings.input_path), ()
+    return given(inputs, settings.input), ()
 
 
 def seeded(inputs: Sequence[Input], settings: RunSettings, attempt: int) -> tuple[dict[str, Array], tuple[str, ...]]:
@@ -200,22 +200,26 @@ def _wanted_shapes(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]
     return wanted
 
 
-def given(inputs: Sequence[Input], path: Path) -> dict[str, Array]:
-    """Return the user's input by name, from a .npy file, or a .npz file keyed by name or position.
+def given(inputs: Sequence[Input], source: Path | Mapping[str, Array]) -> dict[str, Array]:
+    """Return the user's input by name.
+
+    Args:
+        inputs: of `taken_by`.
+        source: a .npy file, a .npz file keyed by name or position, or arrays that are keyed so.
 
     Raises:
-        UsageError: the file cannot be read, or its arrays do not fit the model.
+        UsageError: the file cannot be read, or the arrays do not fit the model.
     """
-    arrays = _read(path)
+    arrays, label = (_read(source), printable(source.name)) if isinstance(source, Path) else (source, "the input")
     # A model that does not say what it takes may take anything, but one array of it.
     names = [one.name for one in inputs] or [""]
     if len(arrays) != len(names):
         raise UsageError(
-            f"{printable(path.name)} holds {len(arrays)} arrays, the model takes {len(names)}",
+            f"{label} holds {len(arrays)} arrays, the model takes {len(names)}",
             why=f"its inputs are {_listed(names)}" if inputs else "it has no named inputs",
             hint="write them with numpy.savez, one array for each input, under its name",
         )
-    data = {name: _pick(arrays, name, position, path) for position, name in enumerate(names)}
+    data = {name: _pick(arrays, name, position, label) for position, name in enumerate(names)}
     for name, values in data.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise UsageError(f"the array for input {_label(name)} holds NaN or infinity", why=_VOID)
@@ -234,14 +238,14 @@ def _read(path: Path) -> Mapping[str, Array]:
     return npy.read(path)
 
 
-def _pick(arrays: Mapping[str, Array], name: str, position: int, path: Path) -> Array:
+def _pick(arrays: Mapping[str, Array], name: str, position: int, label: str) -> Array:
     if len(arrays) == 1:
         return next(iter(arrays.values()))
     for key in (name, str(position), f"arr_{position}"):
         if key in arrays:
             return arrays[key]
     raise UsageError(
-        f"{printable(path.name)} holds no array for input {_label(name)}",
+        f"{label} holds no array for input {_label(name)}",
         why=f"its arrays are {_listed(arrays)}",
         hint="name each array after the input that it is for, or after its position from 0",
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from bninspect.records import Checkpoint, Observation, Run
+from bninspect.records import Array, Checkpoint, Observation, Run
 
 if TYPE_CHECKING:
     from bninspect.runtimes.session import Session
@@ -19,7 +19,7 @@ Begin: TypeAlias = Callable[[], Sink]
 """Starts an attempt: the sink that it returns replaces every earlier one, whose observations no longer count."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunSettings:
     """How to run a model."""
 
@@ -29,8 +29,8 @@ class RunSettings:
     """Of the random input and of nothing else."""
     batch: int = 1
     """Samples in the random input, where the model leaves the number open."""
-    input_path: Path | None = None
-    """A .npy or .npz file with the model's input instead of random numbers."""
+    input: Path | Mapping[str, Array] | None = None
+    """The model's input instead of random numbers: a .npy or .npz file, or arrays keyed as in one."""
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Shape of an input by its name, batch included; the name `""` is the only input."""
     signature: str | None = None

@@ -101,7 +101,7 @@ def observe_alone(session: Session, checkpoint: Checkpoint, begin: Begin) -> Run
 
 def ready(session: Session, settings: RunSettings) -> tuple[Mapping[str, Array], tuple[str, ...]]:
     """Return input that the model accepts, of the first size that it does, and notes on what was chosen."""
-    ours = settings.input_path is None and any(one.is_open for one in session.inputs)
+    ours = settings.input is None and any(one.is_open for one in session.inputs)
     failures: list[RuntimeFailure] = []
     for attempt in range(inputs.ATTEMPTS if ours else 1):
         data, notes = inputs.prepared(session.inputs, settings, attempt)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from bninspect import runtimes
 from bninspect.errors import MissingPackage, UsageError
@@ -16,8 +16,6 @@ from bninspect.safe_text import printable
 from bninspect.settings import Settings
 from bninspect.verdicts import selection
 from bninspect.verdicts.layers import Judge
-
-RunModel: TypeAlias = Callable[[Checkpoint, runtimes.RunSettings, runtimes.Begin], Run]
 
 
 def prepare() -> None:
@@ -34,48 +32,63 @@ def verify(arguments: Mapping[str, Any], arrays: list[Any], progress: Callable[[
 
 
 def verify_checkpoint(
-    checkpoint: Checkpoint,
-    settings: Settings,
-    progress: Callable[[str], None] = lambda _: None,
-    run: RunModel = runtimes.run,
+    checkpoint: Checkpoint, settings: Settings, progress: Callable[[str], None] = lambda _: None
 ) -> Verified:
-    """Run a model in a framework and compare every batch-norm call with the formula, as it happens.
+    """Run a model in the first framework that loads its file, and compare every batch-norm call with the formula.
 
     Args:
         checkpoint: what is known of the model.
         settings: what was asked for.
         progress: told what is going on.
-        run: runs the model that the checkpoint describes; in the first framework that loads its file, by default.
 
     Raises:
         MissingPackage: no framework that could run it is installed.
         RuntimeFailure: the framework failed in a way that says nothing about the layers.
         UsageError: the given input, signature or tag does not fit the model.
     """
-    if (settings.signature or settings.tag) and checkpoint.format != "saved-model":
-        why = f"{printable(checkpoint.path)} is {checkpoint.format}"
-        raise UsageError("--signature and --tag are for SavedModels", why=why)
-    settings = selection.for_model(settings, checkpoint.path)
-    judge = Judge(checkpoint.layers, settings)
-
-    def begin() -> runtimes.Sink:
-        # A runtime that failed half-way must leave nothing behind: the next attempt is judged afresh.
-        nonlocal judge
-        judge = Judge(checkpoint.layers, settings)
-        return judge.see
-
+    trial = Trial(checkpoint, settings)
     progress(f"{checkpoint.path}: running the model")
-    how = run(checkpoint, run_settings(settings), begin)
-    layers = judge.reports(how)
-    model = replace(
-        description.model(checkpoint),
-        status=verdict.model_status(layers, (), settings.fail_on),
-        runtime=how.runtime,
-        evidence=how.evidence,
-        notes=(*checkpoint.notes, *how.notes),
-        layers=layers,
-    )
-    return Verified(model, how.environment)
+    return trial.verdict(runtimes.run(checkpoint, trial.how, trial.begin))
+
+
+class Trial:
+    """A model and the verdict on it, while something runs the model: each call is compared as it happens.
+
+    Args:
+        checkpoint: what is known of the model.
+        settings: what was asked for.
+
+    Raises:
+        UsageError: `settings` asks for what only models of another format have.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, settings: Settings) -> None:
+        if (settings.signature or settings.tag) and checkpoint.format != "saved-model":
+            why = f"{printable(checkpoint.path)} is {checkpoint.format}"
+            raise UsageError("--signature and --tag are for SavedModels", why=why)
+        self._checkpoint = checkpoint
+        self._settings = selection.for_model(settings, checkpoint.path)
+        self._judge = Judge(checkpoint.layers, self._settings)
+        self.how = run_settings(self._settings)
+        """How the model is to be run."""
+
+    def begin(self) -> runtimes.Sink:
+        """Start an attempt: a runtime that failed half-way must leave nothing behind, the next is judged afresh."""
+        self._judge = Judge(self._checkpoint.layers, self._settings)
+        return self._judge.see
+
+    def verdict(self, run: Run) -> Verified:
+        """Return the verdict on the model, by what the last attempt showed."""
+        layers = self._judge.reports(run)
+        model = replace(
+            description.model(self._checkpoint),
+            status=verdict.model_status(layers, (), self._settings.fail_on),
+            runtime=run.runtime,
+            evidence=run.evidence,
+            notes=(*self._checkpoint.notes, *run.notes),
+            layers=layers,
+        )
+        return Verified(model, run.environment)
 
 
 def run_settings(settings: Settings) -> runtimes.RunSettings:
@@ -83,7 +96,7 @@ def run_settings(settings: Settings) -> runtimes.RunSettings:
     return runtimes.RunSettings(
         runtime=settings.runtime,
         seed=settings.seed,
-        input_path=Path(settings.input) if settings.input else None,
+        input=Path(settings.input) if settings.input else None,
         input_shapes=settings.input_shapes,
         signature=settings.signature,
         tag=settings.tag,

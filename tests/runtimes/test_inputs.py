@@ -108,8 +108,9 @@ def test_one_array_is_for_the_one_input(tmp_path: Path) -> None:
     "arrays", [{"image": X, "words": Y}, {"words": Y, "image": X}, {"0": X, "1": Y}, {"arr_0": X, "arr_1": Y}]
 )
 def test_arrays_are_named_after_inputs_or_positions(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
-    data = inputs.given([IMAGE, WORDS], _save(tmp_path / "x.npz", **arrays))
-    assert {name: array.dtype.kind for name, array in data.items()} == {"image": "f", "words": "i"}
+    for source in (_save(tmp_path / "x.npz", **arrays), arrays):
+        data = inputs.given([IMAGE, WORDS], source)
+        assert {name: array.dtype.kind for name, array in data.items()} == {"image": "f", "words": "i"}
 
 
 @pytest.mark.parametrize(
@@ -123,8 +124,9 @@ def test_arrays_are_named_after_inputs_or_positions(tmp_path: Path, arrays: dict
     ],
 )
 def test_arrays_that_do_not_fit_are_wrong_usage(tmp_path: Path, arrays: dict[str, np.ndarray], what: str) -> None:
-    with pytest.raises(UsageError, match=what):
-        inputs.given([IMAGE, WORDS], _save(tmp_path / "x.npz", **arrays))
+    for source in (_save(tmp_path / "x.npz", **arrays), arrays):
+        with pytest.raises(UsageError, match=what):
+            inputs.given([IMAGE, WORDS], source)
 
 
 def test_a_missing_batch_dimension_is_named(tmp_path: Path) -> None:

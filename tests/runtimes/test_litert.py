@@ -57,7 +57,7 @@ def _built(*after: Any) -> Any:
 
 def _observed(path: Path, runtime: str) -> tuple[Run, list[Observation]]:
     seen: list[Observation] = []
-    settings = RunSettings(runtime=runtime, input_path=path.with_name("x.npy"))
+    settings = RunSettings(runtime=runtime, input=path.with_name("x.npy"))
     return runtimes.run(formats.read(path), settings, lambda: seen.append), seen
 
 

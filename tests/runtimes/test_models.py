@@ -137,7 +137,7 @@ def test_several_inputs_by_name(k: Any, save: Save, tmp_path: Path) -> None:
     assert not np.array_equal(watch(checkpoint, batch=40, seed=1).of("bn")[0].x, same)
 
     np.savez(tmp_path / "x.npz", number=np.full((2, 4), 0.5, np.float32), ids=np.array([[0, 4], [3, 2]]))
-    given = watch(checkpoint, input_path=tmp_path / "x.npz")
+    given = watch(checkpoint, input=tmp_path / "x.npz")
     assert_all_verified(checkpoint, given)
     (seen,) = given.of("bn")
     assert seen.x.shape == (2, 7)

@@ -138,7 +138,7 @@ def _run(
 ) -> _Ran:
     """Run the model once, on the first size of input that it accepts."""
     taken = inputs.taken_by(model, framework.keras.layers.Embedding, checkpoint.architecture)
-    ours = settings.input_path is None and any(one.is_open for one in taken)
+    ours = settings.input is None and any(one.is_open for one in taken)
     failures = []
     for attempt in range(inputs.ATTEMPTS if ours else 1):
         data, notes = inputs.prepared(taken, settings, attempt)

@@ -32,7 +32,7 @@ def replay(model: Any, taken: Sequence[Input], settings: RunSettings, attempt: i
     Returns:
         Why the model did not run to its end; empty if it did.
     """
-    sizes = (BATCH, settings.batch) if settings.input_path is None and not settings.input_shapes else (BATCH,)
+    sizes = (BATCH, settings.batch) if settings.input is None and not settings.input_shapes else (BATCH,)
     failures: list[Exception] = []
     for batch in sizes:
         data, _ = inputs.prepared(taken, replace(settings, batch=batch), attempt)

@@ -162,7 +162,7 @@ def test_a_mask_that_leaves_nothing_leaves_nothing_to_recompute(k: Any, save: Sa
     x = k.Input((4, 3))
     checkpoint = save(k.Model(x, layer(k.layers.Masking()(x))), {"bn": layer})
     np.save(tmp_path / "x.npy", np.zeros((2, 4, 3), np.float32))
-    report = verdicts(checkpoint, replay(checkpoint, input_path=tmp_path / "x.npy"))["bn"]
+    report = verdicts(checkpoint, replay(checkpoint, input=tmp_path / "x.npy"))["bn"]
     assert report.status is LayerStatus.UNVERIFIED
     assert report.reason.startswith("its mask leaves channels without a value")
 
@@ -263,7 +263,7 @@ def test_the_input_of_the_user_is_the_batch(k: Any, save: Save, tmp_path: Path) 
     checkpoint = save(k.Model(x, layer(x)), {"bn": layer})
     values = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
     np.save(tmp_path / "x.npy", values)
-    watched = replay(checkpoint, input_path=tmp_path / "x.npy")
+    watched = replay(checkpoint, input=tmp_path / "x.npy")
     found = assert_all_verified(checkpoint, watched)
     (seen,) = watched.of("bn", "training")
     assert np.array_equal(seen.x, values)

@@ -378,11 +378,11 @@ def test_the_input_may_be_given(tmp_path: Path) -> None:
     saved = tf1(tmp_path, models.fused_at_inference).saved_model
     image = models.normal(2, 5, 5, 3)
     np.save(tmp_path / "x.npy", image)
-    _, seen = observed(saved, RunSettings(input_path=tmp_path / "x.npy"))
+    _, seen = observed(saved, RunSettings(input=tmp_path / "x.npy"))
     assert seen[0].x.tobytes() == image.tobytes()
     np.save(tmp_path / "x.npy", models.normal(2, 5, 4, 3))
     with pytest.raises(UsageError, match=r"has shape \(2, 5, 4, 3\)"):
-        observed(saved, RunSettings(input_path=tmp_path / "x.npy"))
+        observed(saved, RunSettings(input=tmp_path / "x.npy"))
 
 
 def test_open_lengths_are_chosen_and_said(tmp_path: Path) -> None:

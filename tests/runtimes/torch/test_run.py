@@ -85,7 +85,7 @@ def test_every_call_is_what_the_module_computed(tmp_path: Path, kind: str) -> No
     np.save(tmp_path / "x.npy", X)
     with torch.no_grad():
         net(torch.from_numpy(X))
-    run, seen = _observed(path, input_path=tmp_path / "x.npy")
+    run, seen = _observed(path, input=tmp_path / "x.npy")
     assert run.evidence is Evidence.MODEL
     calls = [one for one in seen if one.observed == "in-model"]
     assert [one.layer for one in calls] == [name for name, _, _ in truth] == ["bn1", "bn2", "bn2", "bn3"]
