@@ -22,10 +22,11 @@ demo: setup  ## what a trained model holds; verify it, and an export of it
 test: setup  ## all tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-check: setup  ## lint, format and types
+check: setup  ## lint, format, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: setup  ## what is measured against what: benchmarks/README.md
 	$(BIN)/python benchmarks/starting.py

@@ -16,6 +16,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from bninspect.version import __version__
+
 if TYPE_CHECKING:
     from bninspect.errors import BninspectError as BninspectError
     from bninspect.jobs.pipeline import inspect as inspect
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from bninspect.records import Finding as Finding
     from bninspect.records import Report as Report
     from bninspect.settings import Settings as Settings
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "BatchNorm": "records",

@@ -2,57 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from bninspect.arithmetic.conventions import CONVENTIONS
 from bninspect.arithmetic.formula import Float64, batch_moments, moving_update, unbiased
 from bninspect.errors import UsageError
 from bninspect.records import Array, Estimator
+from bninspect.records.explained import Stored, TrainingStep
 
 SHOWN = 8
 """Channels that are shown."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """The moving statistics after one step, by the convention of one framework."""
-
-    framework: str
-    momentum: float | None
-    written: str
-    epsilon: float | None
-    """The framework's default."""
-    estimator: str
-    factor: float | None
-    """What the biased variance is multiplied by before it is averaged; None if that is not known."""
-    mean: tuple[float, ...] = ()
-    variance: tuple[float, ...] = ()
-    single: str = ""
-    """What becomes of a batch with one value per channel; empty unless this is one."""
-
-
-@dataclass(frozen=True)
-class TrainingStep:
-    """A batch, and what is made of it. Lists hold the channels that are shown."""
-
-    shape: tuple[int, ...]
-    axis: tuple[int, ...]
-    over: tuple[int, ...]
-    """Axes that the moments are taken over."""
-    n: int
-    """Values per channel."""
-    channels: tuple[int, ...]
-    mean: tuple[float, ...]
-    biased: tuple[float, ...]
-    """Variance divided by n: what every framework normalises with."""
-    unbiased: tuple[float, ...]
-    """Variance divided by n - 1."""
-    moving_mean: tuple[float, ...]
-    """Before the step."""
-    moving_variance: tuple[float, ...]
-    stored: tuple[Stored, ...]
 
 
 def step(

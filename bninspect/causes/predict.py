@@ -15,6 +15,7 @@ import numpy as np
 
 from bninspect.arithmetic.bounds import Allowance, precision
 from bninspect.arithmetic.formula import Float64, Parameters, rounded
+from bninspect.arithmetic.rounding import narrowed
 from bninspect.errors import BninspectError
 from bninspect.records import Form
 
@@ -263,14 +264,3 @@ def _folded(parameters: Parameters, kind: str, x: Float64) -> tuple[Parameters, 
     unsure = np.abs(narrowed(shift + blur, kind) - narrowed(shift - blur, kind))
     none = np.zeros(scale.shape)
     return Parameters(scale, narrowed(shift, kind), none, none + 1.0, 0.0), np.abs(x) * other + unsure
-
-
-def narrowed(values: Float64, kind: str) -> Float64:
-    """Return the values rounded to float16, bfloat16 or float32, to nearest with ties to even."""
-    with np.errstate(all="ignore"):
-        if kind != "bfloat16":
-            return values.astype(kind).astype(np.float64)
-        single = values.astype(np.float32)
-        bits = single.view(np.uint32)
-        upper = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) & np.uint32(0xFFFF0000)
-        return np.where(np.isfinite(single), upper.view(np.float32), single).astype(np.float64)

@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from bninspect import __version__, errors
+from bninspect import errors
 from bninspect.cli.config_defaults import asking
 from bninspect.cli.messages import show_error
+from bninspect.version import __version__
 from bninspect.workers import start
 
 INTERRUPTED = 130

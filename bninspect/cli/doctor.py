@@ -12,7 +12,8 @@ _GIGABYTE = 1e9
 @click.command("doctor", short_help="Say what works here, and how to install the rest.")
 def command() -> int:
     """Say what works here: formats, runtimes with their versions, limits, and how to install what is missing."""
-    from bninspect import __version__, environment, exporters, formats, runtimes
+    from bninspect import environment, exporters, formats, runtimes
+    from bninspect.version import __version__
     from bninspect.workers import limits
 
     known = environment.describe()

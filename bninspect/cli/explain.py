@@ -14,10 +14,9 @@ from bninspect.cli.progress import Progress
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
-    from bninspect.arithmetic.training_step import TrainingStep
     from bninspect.causes.given_text import Typed
     from bninspect.records import BatchNorm, Checkpoint
-    from bninspect.records.explained import Answer, Explained
+    from bninspect.records.explained import Answer, Explained, TrainingStep
 
 _FILE = click.Path(exists=True, dir_okay=False)
 
@@ -88,7 +87,8 @@ def _loose(options: dict[str, Any]) -> Explained:
 
 
 def _of_model(checkpoint: Checkpoint, options: dict[str, Any]) -> tuple[Explained, ...]:
-    from bninspect.causes import explanation, given_files
+    from bninspect.causes import explanation
+    from bninspect.verdicts.own_runtime import given_files
 
     for name in ("gamma", "beta", "mean", "variance"):
         if options[name] is not None:
@@ -111,8 +111,8 @@ def _step(layer: BatchNorm | None, options: dict[str, Any]) -> TrainingStep:
     import numpy as np
 
     from bninspect.arithmetic import training_step
-    from bninspect.causes import given_files
     from bninspect.formats.encodings import npy
+    from bninspect.verdicts.own_runtime import given_files
 
     axis: tuple[int, ...] = (1,)
     if options["output"] is not None or options["y"] is not None:

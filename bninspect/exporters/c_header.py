@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bninspect import __version__
 from bninspect.arithmetic.formula import Parameters
 from bninspect.errors import UsageError
 from bninspect.exporters.entries import entries
 from bninspect.records import PARAMETERS, Statistics
 from bninspect.safe_text import printable
+from bninspect.version import __version__
 
 if TYPE_CHECKING:
     from bninspect.formats.export_metadata import ExportEntry

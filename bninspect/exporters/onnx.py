@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from bninspect import __version__
 from bninspect.arithmetic.formula import Parameters
 from bninspect.errors import UsageError
 from bninspect.exporters.entries import entries
@@ -13,6 +12,7 @@ from bninspect.formats.export_metadata import to_text
 from bninspect.formats.onnx import write
 from bninspect.records import PARAMETERS, Statistics
 from bninspect.safe_text import printable
+from bninspect.version import __version__
 
 if TYPE_CHECKING:
     from bninspect.records import BatchNorm, Checkpoint

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from bninspect import __version__
 from bninspect.exporters.entries import entries
+from bninspect.version import __version__
 
 if TYPE_CHECKING:
     from bninspect.records import Array, Checkpoint

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bninspect import __version__
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.records import PARAMETERS, BatchNorm, Checkpoint, codec
 from bninspect.safe_text import printable
+from bninspect.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,8 +11,7 @@ import numpy as np
 
 from bninspect.arithmetic.bounds import precision
 from bninspect.arithmetic.formula import Float64
-from bninspect.causes.deviations.fitted import bessel, nicest
-from bninspect.causes.predict import narrowed
+from bninspect.arithmetic.rounding import bessel, narrowed, nicest
 from bninspect.records import PARAMETERS, Array, BatchNorm, Statistics
 from bninspect.safe_text import printable
 

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import bninspect.reports  # noqa: F401 - tells how notebooks show what comes out of here
 from bninspect import errors, safe_text
 from bninspect.inspection import description, rules
 from bninspect.jobs import baseline, gather, processes, shards, stations

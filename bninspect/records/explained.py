@@ -4,8 +4,47 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bninspect.arithmetic.training_step import TrainingStep
 from bninspect.records import Comparison, Explanation
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The moving statistics after one step, by the convention of one framework."""
+
+    framework: str
+    momentum: float | None
+    written: str
+    epsilon: float | None
+    """The framework's default."""
+    estimator: str
+    factor: float | None
+    """What the biased variance is multiplied by before it is averaged; None if that is not known."""
+    mean: tuple[float, ...] = ()
+    variance: tuple[float, ...] = ()
+    single: str = ""
+    """What becomes of a batch with one value per channel; empty unless this is one."""
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """A batch, and what is made of it. Lists hold the channels that are shown."""
+
+    shape: tuple[int, ...]
+    axis: tuple[int, ...]
+    over: tuple[int, ...]
+    """Axes that the moments are taken over."""
+    n: int
+    """Values per channel."""
+    channels: tuple[int, ...]
+    mean: tuple[float, ...]
+    biased: tuple[float, ...]
+    """Variance divided by n: what every framework normalises with."""
+    unbiased: tuple[float, ...]
+    """Variance divided by n - 1."""
+    moving_mean: tuple[float, ...]
+    """Before the step."""
+    moving_variance: tuple[float, ...]
+    stored: tuple[Stored, ...]
 
 
 @dataclass(frozen=True)

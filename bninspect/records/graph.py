@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bninspect.arithmetic.formula import Parameters
-from bninspect.errors import BninspectError, DamagedFile
-from bninspect.records import Array, BatchNorm, Statistics
+from bninspect.errors import DamagedFile
+from bninspect.records import Array
 
 CONVOLUTION, DEPTHWISE, TRANSPOSED, DENSE = "convolution", "depthwise convolution", "transposed convolution", "dense"
 BATCH_NORM = "batch norm"
@@ -127,21 +126,6 @@ def dense(weights: Array) -> Array:
 def _require_rank(weights: Array, least: int) -> None:
     if weights.ndim < least:
         raise DamagedFile("a convolution contradicts itself", why=f"its weights have shape {weights.shape}")
-
-
-def of_norm(layer: BatchNorm) -> Kernel | None:
-    """Return what a stored batch norm does to each channel, as an operation of one tap and one input per output.
-
-    None where it normalises by other than its stored statistics, or the file does not hold all of it.
-    """
-    if layer.statistics not in {Statistics.MOVING, Statistics.FOLDED}:
-        return None
-    try:
-        parameters = Parameters.of(layer)
-    except BninspectError:
-        return None
-    scale, shift = parameters.slope.reshape(1, 1, -1), parameters.intercept.reshape(-1)
-    return Kernel(scale, shift, scale.size)
 
 
 def origin(value: str, producers: Mapping[str, Node]) -> Node | None:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bninspect.records.compared import Comparison, Counterpart, Explanation, Export, Finding, Tolerance
 from bninspect.records.vocabulary import Estimator, Evidence, LayerStatus, Statistics, Status
+
+_NOTEBOOK: dict[type, Callable[[Any], str]] = {}
+
+
+def show_in_notebooks(kind: type, render: Callable[[Any], str]) -> None:
+    """Have notebooks show records of a kind as `render` makes them. The room of reports, which is above, calls this."""
+    _NOTEBOOK[kind] = render
+
+
+def _shown(record: object) -> str:
+    return _NOTEBOOK[type(record)](record)
 
 
 @dataclass(frozen=True)
@@ -112,9 +123,7 @@ class ModelReport:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows of it."""
-        from bninspect.reports.html import notebook
-
-        return notebook.of_model(self)
+        return _shown(self)
 
 
 @dataclass(frozen=True)
@@ -178,6 +187,4 @@ class Report:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows of it."""
-        from bninspect.reports.html import notebook
-
-        return notebook.of_report(self)
+        return _shown(self)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from bninspect import __version__, environment
+from bninspect import environment
 from bninspect.errors import BninspectError
 from bninspect.records import (
     Counterpart,
@@ -23,6 +23,7 @@ from bninspect.records import (
     Status,
     Summary,
 )
+from bninspect.version import __version__
 
 # When several apply, the first one counts: a gate that could not check must not look like one that found nothing.
 _PRECEDENCE = (2, 3, 1, 5, 0)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from bninspect.records import Report
+from bninspect.records import ModelReport, Report
+from bninspect.records.reported import show_in_notebooks
 
 
 @dataclass(frozen=True)
@@ -77,3 +78,19 @@ REPORTS: Mapping[str, Callable[[Report, Looks], str]] = MappingProxyType(
         "html": _html,
     }
 )
+
+
+def _model_in_a_notebook(model: ModelReport) -> str:
+    from bninspect.reports.html import notebook
+
+    return notebook.of_model(model)
+
+
+def _report_in_a_notebook(report: Report) -> str:
+    from bninspect.reports.html import notebook
+
+    return notebook.of_report(report)
+
+
+show_in_notebooks(ModelReport, _model_in_a_notebook)
+show_in_notebooks(Report, _report_in_a_notebook)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bninspect.arithmetic.training_step import Stored, TrainingStep, step
+from bninspect.arithmetic.training_step import step
 from bninspect.errors import UsageError
 from bninspect.records import explained
+from bninspect.records.explained import Stored, TrainingStep
 from bninspect.reports import Looks
 from bninspect.reports.text import explain
 

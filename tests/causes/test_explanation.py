@@ -11,12 +11,13 @@ import pytest
 from helpers.layers import frozen, layer
 from helpers.wrong_kernels import norm
 
-from bninspect.causes import explanation, given_files
+from bninspect.causes import explanation
 from bninspect.causes.given_text import numbers
 from bninspect.errors import DamagedFile, UnreadableFile, UsageError
 from bninspect.records import codec, explained
 from bninspect.reports import Looks
 from bninspect.reports.text import explain
+from bninspect.verdicts.own_runtime import given_files
 
 QUESTION = {"gamma": "1.0055743", "beta": "-0.016652612", "mean": "-0.089603029", "variance": "0.000436493"}
 

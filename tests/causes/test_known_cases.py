@@ -10,8 +10,8 @@ import pytest
 from bninspect import causes
 from bninspect.arithmetic import conventions
 from bninspect.arithmetic.formula import batch_moments, moving_update, unbiased
+from bninspect.arithmetic.rounding import bessel
 from bninspect.causes import Explanation, Sample
-from bninspect.causes.deviations.fitted import bessel
 from bninspect.records import BatchNorm, Form, Observation
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from bninspect import causes
 from bninspect.arithmetic.bounds import bound
 from bninspect.arithmetic.formula import Parameters, normalise
+from bninspect.arithmetic.rounding import nicest
 from bninspect.causes import samples
-from bninspect.causes.deviations.fitted import nicest
 from bninspect.causes.lines import lines
 from bninspect.causes.predict import View
 from bninspect.errors import BninspectError

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bninspect.arithmetic.formula import Float64, Parameters, normalise
+from bninspect.arithmetic.norm_kernel import norm_kernel
 from bninspect.conversion import folding
 from bninspect.conversion.folding import ChannelMap
 from bninspect.records import Array, BatchNorm, graph
@@ -128,7 +129,7 @@ def test_folded_statistics_are_scale_and_shift() -> None:
     found = folding.affine(of)
     np.testing.assert_array_equal(found.scale, of.arrays["gamma"])
     np.testing.assert_array_equal(found.shift, of.arrays["beta"])
-    assert graph.of_norm(of) is not None
+    assert norm_kernel(of) is not None
     assert ChannelMap.of(Parameters.of(of)).mean.tolist() == [0, 0, 0]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bninspect.arithmetic.layout import aligned
 from bninspect.conversion import outputs
 
 GENERATOR = np.random.default_rng(0)
@@ -14,7 +15,7 @@ GENERATOR = np.random.default_rng(0)
 def test_channels_at_either_end(shape: tuple[int, ...]) -> None:
     source = GENERATOR.normal(size=shape)
     for moved in (source, np.moveaxis(source, -1, 1), np.moveaxis(source, 1, -1)):
-        found = outputs.aligned(moved, source.shape, source)
+        found = aligned(moved, source.shape, source)
         assert found is not None
         np.testing.assert_array_equal(found, source)
 
@@ -22,7 +23,7 @@ def test_channels_at_either_end(shape: tuple[int, ...]) -> None:
 def test_numbers_decide_where_the_shape_does_not() -> None:
     source = GENERATOR.normal(size=(1, 3, 3, 3))
     for moved in (source, np.moveaxis(source, -1, 1), np.moveaxis(source, 1, -1)):
-        found = outputs.aligned(moved + 1e-6, source.shape, source)
+        found = aligned(moved + 1e-6, source.shape, source)
         assert found is not None
         np.testing.assert_allclose(found, source, atol=1e-5)
 
@@ -30,15 +31,15 @@ def test_numbers_decide_where_the_shape_does_not() -> None:
 def test_axes_of_length_one_come_and_go() -> None:
     """A converter makes a two-dimensional convolution of a one-dimensional one."""
     source = GENERATOR.normal(size=(1, 7, 3))
-    found = outputs.aligned(source.reshape(1, 1, 7, 3), source.shape, source)
+    found = aligned(source.reshape(1, 1, 7, 3), source.shape, source)
     assert found is not None
     np.testing.assert_array_equal(found, source)
 
 
 def test_another_shape_is_not_forced() -> None:
     source = GENERATOR.normal(size=(1, 7, 3))
-    assert outputs.aligned(np.zeros((1, 7, 4)), source.shape, source) is None
-    assert outputs.aligned(np.zeros((1, 21)), source.shape, source) is None
+    assert aligned(np.zeros((1, 7, 4)), source.shape, source) is None
+    assert aligned(np.zeros((1, 21)), source.shape, source) is None
     assert outputs.compared(source, np.zeros((1, 21)), np.ones(3), 1, axis=2) is None
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from bninspect.arithmetic.formula import Float64, rounded
+from bninspect.arithmetic.rounding import bessel, nicest
 from bninspect.causes.deviation import Deviation, Hypothesis, read
 from bninspect.causes.deviations.parameters import epsilon_of, outside_of
 from bninspect.causes.lines import errors
@@ -20,8 +21,6 @@ from bninspect.causes.lines import errors
 if TYPE_CHECKING:
     from bninspect.causes.lines import Lines
     from bninspect.causes.predict import Reading, View
-
-_LARGEST_N = 4096
 
 Bounds: TypeAlias = tuple[Float64, Float64]
 """Lowest and highest value that each element leaves possible; not finite where it says nothing."""
@@ -119,19 +118,6 @@ def _common(fit: FreeNumber, seen: Sequence[_FittedView]) -> tuple[float, float]
             apart = known & ((least > fit.neutral) | (most < fit.neutral) | np.isnan(fit.neutral))
             sensitive = max(sensitive, np.unique(one.view.channel[apart]).size)
     return (low, high) if sensitive >= 2 and low <= high else None
-
-
-def nicest(low: float, high: float, *, bessel: bool = False) -> float:
-    """Return the number with the fewest decimal digits in an interval; with `bessel` rather n/(n-1) or (n-1)/n."""
-    middle = (low + high) / 2
-    n = round(middle / (middle - 1)) if middle != 1 else 0
-    if bessel and 2 <= abs(n) <= _LARGEST_N and low <= n / (n - 1) <= high:
-        return n / (n - 1)  # a negative n is that of (n-1)/n
-    for digits in range(17):
-        short = float(f"{middle:.{digits}e}")
-        if low <= short <= high:
-            return short
-    return middle
 
 
 def free_numbers(epsilon: float) -> tuple[FreeNumber, ...]:
@@ -246,12 +232,3 @@ def _variance_times(k: float) -> Deviation:
         return built
     said = "n/(n-1)" if k > 1 else "(n-1)/n"
     return replace(built, sentence=f"{built.sentence}, which is {said} for n = {n}", details={**built.details, "n": n})
-
-
-def bessel(k: float, *, tolerance: float = 1e-12) -> int | None:
-    """Return the n up to 4096 for which k is n/(n-1), or (n-1)/n if it is less than 1; None if there is none."""
-    if not 0 < k < np.inf or k == 1:
-        return None
-    factor = k if k > 1 else 1 / k
-    n = round(factor / (factor - 1))
-    return n if 2 <= n <= _LARGEST_N and abs(n / (n - 1) / factor - 1) <= tolerance else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bninspect.arithmetic.norm_kernel import norm_kernel
 from bninspect.errors import DamagedFile
 from bninspect.formats.onnx import norms
 from bninspect.formats.onnx.constants import Constant, Constants, dequantised
@@ -48,7 +49,7 @@ def read(model: ModelProto, path: Path) -> Network:
 
 
 def _norm(found: norms.FoundNorm) -> Node:
-    kernel, folded = network.of_norm(found.layer), found.layer.statistics is Statistics.FOLDED
+    kernel, folded = norm_kernel(found.layer), found.layer.statistics is Statistics.FOLDED
     name = found.layer.name
     return Node(name, network.BATCH_NORM, (found.x,), (found.y,), kernel, layer=name, folded=folded)
 

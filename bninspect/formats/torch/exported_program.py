@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from bninspect.arithmetic.norm_kernel import norm_kernel
 from bninspect.errors import DamagedFile, UnreadableFile
 from bninspect.formats.export_metadata import strict_json
 from bninspect.formats.torch import running_statistics
@@ -227,7 +228,7 @@ def _node(program: _Program, name: str, operation: str, arguments: dict[str, Any
     kernel, kind = _kernel(program, operation, arguments)
     if operation in _NORMS:
         layer = _layer(program, operation, arguments)
-        return Node(name, network.BATCH_NORM, inputs[:1], tuple(outputs[:1]), network.of_norm(layer), layer.name)
+        return Node(name, network.BATCH_NORM, inputs[:1], tuple(outputs[:1]), norm_kernel(layer), layer.name)
     padding = arguments.get("padding", 0)
     padded = kernel is not None and padding != "valid" and any(padding if isinstance(padding, list) else [padding])
     return Node(name, kind or _SAME.get(operation, operation), inputs, tuple(outputs), kernel, padded=padded)

@@ -6,6 +6,7 @@ import numpy as np
 
 from bninspect.arithmetic.bounds import precision
 from bninspect.arithmetic.formula import Float64
+from bninspect.arithmetic.rounding import narrowed
 from bninspect.inspection.rules.columns import Numbers, counted, listed, numbers, where
 from bninspect.records import BatchNorm, Finding, Severity
 
@@ -41,7 +42,7 @@ def float16_overflow(layer: BatchNorm) -> Finding | None:
     # Nearly always nothing is near the limit, and no layer need be rounded to see that. fmax passes NaN over.
     if all(np.fmax.reduce(np.abs(of), initial=0) <= LARGEST for of in arrays.values()):
         return None
-    over = {name: where(np.isfinite(of) & np.isinf(_narrowed(of, "float16"))) for name, of in arrays.items()}
+    over = {name: where(np.isfinite(of) & np.isinf(narrowed(of, "float16"))) for name, of in arrays.items()}
     over = {name: channels for name, channels in over.items() if channels.size}
     if not over:
         return None
@@ -114,9 +115,9 @@ def _narrowing_error(found: Numbers, epsilon: float, kind: str) -> tuple[Float64
     The change is infinite where the denominator becomes zero. It is NaN where there is no sound scale to begin with,
     which is for BN101, BN102 and BN106 to say, or where a parameter overflows, which is BN130.
     """
-    rounded = _narrowed(np.stack([found.gamma, found.beta, found.mean, found.variance]), kind)
+    rounded = narrowed(np.stack([found.gamma, found.beta, found.mean, found.variance]), kind)
     gamma, beta, mean, variance = rounded
-    (narrow,) = _narrowed(np.array([epsilon]), kind)
+    (narrow,) = narrowed(np.array([epsilon]), kind)
     with np.errstate(all="ignore"):
         scale = gamma / np.sqrt(variance + narrow)
         at_mean = np.abs((found.mean - mean) * scale + (beta - found.beta))
@@ -132,15 +133,6 @@ def _median(values: Float64) -> float:
     """Return the median, 0 of no values. np.median imports numpy.ma, which takes longer than all rules."""
     ordered = np.sort(values)
     return float(ordered[(values.size - 1) // 2] + ordered[values.size // 2]) / 2 if values.size else 0.0
-
-
-def _narrowed(values: Float64, kind: str) -> Float64:
-    """Return the values rounded to float16, or to the 8 binary digits of bfloat16."""
-    with np.errstate(all="ignore"):
-        if kind == "float16":
-            return values.astype(np.float16).astype(np.float64)
-        fraction, exponent = np.frexp(values)
-        return np.ldexp(np.rint(fraction * 2.0**8) / 2.0**8, exponent)
 
 
 def cancellation(layer: BatchNorm) -> Finding | None:

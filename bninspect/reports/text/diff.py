@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bninspect import __version__
 from bninspect.inspection.diff_layers import Verdict
 from bninspect.records import codec
 from bninspect.reports import Looks
 from bninspect.reports.text.lines import Line, line, shown
 from bninspect.reports.words import plural
 from bninspect.safe_text import printable
+from bninspect.version import __version__
 
 if TYPE_CHECKING:
     from bninspect.inspection.diff_layers import LayerDifference

@@ -6,17 +6,16 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from bninspect import __version__
 from bninspect.records import codec
 from bninspect.reports import Looks
 from bninspect.reports.text.lines import Line, line, shown
 from bninspect.reports.words import plural
 from bninspect.safe_text import printable
+from bninspect.version import __version__
 
 if TYPE_CHECKING:
-    from bninspect.arithmetic.training_step import Stored, TrainingStep
     from bninspect.causes import Explanation
-    from bninspect.records.explained import Answer, Arithmetic, Explained, FoldedChannel
+    from bninspect.records.explained import Answer, Arithmetic, Explained, FoldedChannel, Stored, TrainingStep
 
 _INDENT = " " * 11
 _TIES = 6

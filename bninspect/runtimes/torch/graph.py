@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bninspect.arithmetic.norm_kernel import norm_kernel
 from bninspect.records import Array, BatchNorm
 from bninspect.records import graph as network
 from bninspect.records.graph import Kernel, Network, Node, Value
@@ -41,7 +42,7 @@ def _node(node: Any, names: dict[str, BatchNorm]) -> Node:
     kind, name = node.kind(), outputs[0] if outputs else node.kind()
     if kind == _NORM and name in names:
         layer = names[name]
-        return Node(name, network.BATCH_NORM, moving[:1], (name,), network.of_norm(layer), layer.name)
+        return Node(name, network.BATCH_NORM, moving[:1], (name,), norm_kernel(layer), layer.name)
     kernel, operation, padded = _kernel(kind, inputs)
     if kernel is not None:
         return Node(name, operation, (inputs[0].debugName(),), (name,), kernel, padded=padded)

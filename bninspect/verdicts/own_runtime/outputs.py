@@ -12,8 +12,8 @@ import numpy as np
 from bninspect import causes
 from bninspect.arithmetic import compare
 from bninspect.arithmetic.bounds import EVERY_FORM
+from bninspect.arithmetic.layout import aligned
 from bninspect.causes import explanation as explaining
-from bninspect.conversion import outputs
 from bninspect.errors import UsageError
 from bninspect.formats.encodings import npy
 from bninspect.inspection import description, rules
@@ -136,7 +136,7 @@ def _judged(
             why=f"its {printable(vector.key)}/y is what the vectors say, to the last bit of float64",
             hint="write what your runtime returns for <layer>/x as <layer>/y, to a file of its own",
         )
-    y = outputs.aligned(returned, vector.x.shape, expected)
+    y = aligned(returned, vector.x.shape, expected)
     if y is None:
         reason = f"its output has shape {returned.shape}, its input {vector.x.shape}"
         return description.describe(layer, found, LayerStatus.UNVERIFIED, reason)

@@ -20,13 +20,13 @@ from pathlib import PurePath
 
 import numpy as np
 
-from bninspect import __version__
 from bninspect.arithmetic import bounds
 from bninspect.arithmetic.formula import Parameters, normalise
 from bninspect.errors import UsageError
 from bninspect.exporters.keys import keys
 from bninspect.records import Array, BatchNorm, Checkpoint, Statistics
 from bninspect.safe_text import printable
+from bninspect.version import __version__
 
 SCHEMA = "bninspect-vectors"
 VERSION = 1

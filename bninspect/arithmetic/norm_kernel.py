@@ -1,0 +1,23 @@
+"""A stored batch norm as an operation of a network, with what it multiplies and adds."""
+
+from __future__ import annotations
+
+from bninspect.arithmetic.formula import Parameters
+from bninspect.errors import BninspectError
+from bninspect.records import BatchNorm, Statistics
+from bninspect.records.graph import Kernel
+
+
+def norm_kernel(layer: BatchNorm) -> Kernel | None:
+    """Return what a stored batch norm does to each channel, as an operation of one tap and one input per output.
+
+    None where it normalises by other than its stored statistics, or the file does not hold all of it.
+    """
+    if layer.statistics not in {Statistics.MOVING, Statistics.FOLDED}:
+        return None
+    try:
+        parameters = Parameters.of(layer)
+    except BninspectError:
+        return None
+    scale, shift = parameters.slope.reshape(1, 1, -1), parameters.intercept.reshape(-1)
+    return Kernel(scale, shift, scale.size)
