@@ -14,7 +14,7 @@ from bninspect.records import Array, Checkpoint
 from bninspect.records.graph import Network
 from bninspect.runtimes import inputs
 from bninspect.runtimes import session as graph_run
-from bninspect.runtimes.session import Session
+from bninspect.runtimes.runtime import Session
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
 from bninspect.verdicts import verify_task

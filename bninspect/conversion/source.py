@@ -128,7 +128,7 @@ def _read_network(runtime: Runtime, checkpoint: Checkpoint, settings: RunSetting
 
     path = Path(checkpoint.path)
     if runtime is savedmodel.RUNTIME:
-        from bninspect.formats.tensorflow.norms import kernels
+        from bninspect.formats.tensorflow import kernels
 
         return kernels.read_network(path, settings.signature, settings.tag)
     session = runtime.open(checkpoint, settings) if runtime.open is not None else None

@@ -16,8 +16,8 @@ from bninspect.formats.tflite import graph as operations
 from bninspect.records import Array, Checkpoint, Evidence, Form, Run
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
-from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
-from bninspect.runtimes.session import CallSite, Session
+from bninspect.runtimes.runtime import Begin, RunSettings, Runtime, Session
+from bninspect.runtimes.session import CallSite
 
 INSTALL = "pip install 'bninspect[litert]'"
 

@@ -13,8 +13,8 @@ from bninspect.formats.onnx import norms, write
 from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistics
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
-from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
-from bninspect.runtimes.session import CallSite, Session
+from bninspect.runtimes.runtime import Begin, RunSettings, Runtime, Session
+from bninspect.runtimes.session import CallSite
 
 INSTALL = "pip install 'bninspect[onnx]'"
 _TYPES = {"float": "float32", "double": "float64"}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, TypeAlias
 
-from bninspect.records import Array, Checkpoint, Observation, Run
-
-if TYPE_CHECKING:
-    from bninspect.runtimes.session import Session
+from bninspect.records import Array, BatchNorm, Checkpoint, Form, Observation, Run
+from bninspect.records.graph import Network
 
 Sink: TypeAlias = Callable[[Observation], None]
 """Takes one observation while the layer's arrays are alive; what it keeps of them stays in memory."""
@@ -45,6 +43,44 @@ class RunSettings:
     """Whether a model that holds code may run it."""
     modules: tuple[str, ...] = ()
     """Modules to import before loading, which register the custom classes of a trusted model."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input that a model takes."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    """Batch included; None where the model leaves the length open."""
+    dtype: str
+    """NumPy's name, or bfloat16 or string."""
+    below: int | None = None
+    """The values are whole numbers >= 0 and less than this."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the model leaves the length of a dimension other than the batch open."""
+        return None in self.shape[1:]
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """A file that a runtime has loaded."""
+
+    title: str
+    """Name and version of the runtime."""
+    inputs: tuple[Input, ...]
+    outputs: tuple[str, ...]
+    compute: Callable[[Mapping[str, Array], Sequence[str]], Mapping[str, Array]]
+    """Run the file, without optimisation, on input by name, and return the named values."""
+    optimised: Callable[[Mapping[str, Array]], Mapping[str, Array]]
+    """Run the file as the runtime does by default, and return its outputs."""
+    form: Form
+    alone: Callable[[BatchNorm, Array], Array] | None = None
+    """Run the runtime's own operation on stored parameters; the axis of the channels is 1. None if it has none."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    network: Network | None = None
+    """What the file computes, where only the runtime can tell; None where our reader can."""
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from bninspect.errors import RuntimeFailure
-from bninspect.records import Array, BatchNorm, Checkpoint, Evidence, Form, Observation, Run, Statistics
-from bninspect.records.graph import Network
+from bninspect.records import Array, BatchNorm, Checkpoint, Evidence, Observation, Run, Statistics
 from bninspect.runtimes import inputs, probe
-from bninspect.runtimes.inputs import Input
-from bninspect.runtimes.runtime import Begin, RunSettings, Sink
+from bninspect.runtimes.runtime import Begin, Input, RunSettings, Session, Sink
 from bninspect.safe_text import printable
 
 GROUP = 64
@@ -35,26 +32,6 @@ class CallSite:
     """Whether the graph subtracts what the layer says is added."""
     activation: str = ""
     """What the graph applies to the result before anybody can see it: relu or relu6."""
-
-
-@dataclass(frozen=True, eq=False)
-class Session:
-    """A file that a runtime has loaded."""
-
-    title: str
-    """Name and version of the runtime."""
-    inputs: tuple[Input, ...]
-    outputs: tuple[str, ...]
-    compute: Callable[[Mapping[str, Array], Sequence[str]], Mapping[str, Array]]
-    """Run the file, without optimisation, on input by name, and return the named values."""
-    optimised: Callable[[Mapping[str, Array]], Mapping[str, Array]]
-    """Run the file as the runtime does by default, and return its outputs."""
-    form: Form
-    alone: Callable[[BatchNorm, Array], Array] | None = None
-    """Run the runtime's own operation on stored parameters; the axis of the channels is 1. None if it has none."""
-    environment: Mapping[str, Any] = field(default_factory=dict)
-    network: Network | None = None
-    """What the file computes, where only the runtime can tell; None where our reader can."""
 
 
 def observe(

@@ -10,8 +10,7 @@ import pytest
 
 from bninspect.errors import RuntimeFailure, UsageError
 from bninspect.runtimes import inputs
-from bninspect.runtimes.inputs import Input
-from bninspect.runtimes.runtime import RunSettings
+from bninspect.runtimes.runtime import Input, RunSettings
 
 IMAGE = Input("image", (None, None, None, 3), "float32")
 WORDS = Input("words", (None, None), "int32", below=7)

@@ -13,11 +13,10 @@ from bninspect.environment import installed
 from bninspect.errors import RuntimeFailure
 from bninspect.records import Array, BatchNorm, Checkpoint, Evidence, Run, Statistics
 from bninspect.runtimes import inputs, loading, probe
-from bninspect.runtimes.inputs import Input
-from bninspect.runtimes.keras import hook, matching, training
+from bninspect.runtimes.keras import hook, matching, symbolic_input, training
 from bninspect.runtimes.keras.framework import Framework
 from bninspect.runtimes.keras.hook import Recorder
-from bninspect.runtimes.runtime import Begin, RunSettings
+from bninspect.runtimes.runtime import Begin, Input, RunSettings
 
 
 def observe_model(framework: Framework, checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
@@ -137,7 +136,7 @@ def _run(
     begin: Begin,
 ) -> _Ran:
     """Run the model once, on the first size of input that it accepts."""
-    taken = inputs.taken_by(model, framework.keras.layers.Embedding, checkpoint.architecture)
+    taken = symbolic_input.taken_by(model, framework.keras.layers.Embedding, checkpoint.architecture)
     ours = settings.input is None and any(one.is_open for one in taken)
     failures = []
     for attempt in range(inputs.ATTEMPTS if ours else 1):
@@ -152,7 +151,7 @@ def _run(
 
 
 def _forward(model: Any, taken: Sequence[Input], data: Mapping[str, Array]) -> None:
-    model(inputs.fed(model, taken, data), training=False)
+    model(symbolic_input.fed(model, taken, data), training=False)
 
 
 def _probe(layer: Any) -> None:

@@ -9,11 +9,10 @@ from functools import partial
 from typing import Any
 
 from bninspect.runtimes import inputs, loading, probe
-from bninspect.runtimes.inputs import Input
-from bninspect.runtimes.keras import hook
+from bninspect.runtimes.keras import hook, symbolic_input
 from bninspect.runtimes.keras.framework import Framework
 from bninspect.runtimes.keras.hook import Recorder
-from bninspect.runtimes.runtime import RunSettings
+from bninspect.runtimes.runtime import Input, RunSettings
 
 BATCH = 8
 """Samples in the random input, where the model leaves the number open."""
@@ -37,7 +36,7 @@ def replay(model: Any, taken: Sequence[Input], settings: RunSettings, attempt: i
     for batch in sizes:
         data, _ = inputs.prepared(taken, replace(settings, batch=batch), attempt)
         with _unchanged(model):
-            failure = recorder.watch("training", partial(_call, model, inputs.fed(model, taken, data)))
+            failure = recorder.watch("training", partial(_call, model, symbolic_input.fed(model, taken, data)))
         if failure is None:
             return ""
         failures.append(failure)

@@ -9,7 +9,7 @@ from bninspect.errors import RuntimeFailure
 from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode
 from bninspect.formats.tensorflow.graph.graph_def import Signature, TensorInfo
-from bninspect.runtimes.inputs import Input
+from bninspect.runtimes.runtime import Input
 from bninspect.safe_text import printable
 
 _PLACEHOLDERS = frozenset(("Placeholder", "PlaceholderV2"))

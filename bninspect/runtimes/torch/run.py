@@ -14,8 +14,8 @@ from bninspect.formats.torch import format as container
 from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistics
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
-from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
-from bninspect.runtimes.session import CallSite, Session
+from bninspect.runtimes.runtime import Begin, RunSettings, Runtime, Session
+from bninspect.runtimes.session import CallSite
 from bninspect.runtimes.torch import script as torch_script
 
 INSTALL = "pip install 'bninspect[torch]'"

@@ -16,8 +16,8 @@ from bninspect.errors import RuntimeFailure
 from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistics
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
-from bninspect.runtimes.runtime import Begin, RunSettings
-from bninspect.runtimes.session import CallSite, Session
+from bninspect.runtimes.runtime import Begin, RunSettings, Session
+from bninspect.runtimes.session import CallSite
 from bninspect.runtimes.torch import graph as torch_network
 from bninspect.safe_text import printable
 

@@ -11,6 +11,7 @@ from helpers.any_reports import reports
 from hypothesis import given
 
 import bninspect
+import bninspect.reports
 from bninspect.records import Report
 from bninspect.safe_text import printable
 
