@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bninspect import errors
-from bninspect.records import codec
+from bninspect.workers.frames import read_frame, write_frame
 
 
 def _limit_memory(memory: int) -> None:
@@ -99,9 +99,9 @@ def main() -> int:
     output = _private_output()
     if task := sys.argv[2]:
         import_module(task.partition(":")[0]).prepare()
-    codec.write_frame(output, {"result": True})
-    while (frame := codec.read_frame(sys.stdin.buffer)) is not None:
+    write_frame(output, {"result": True})
+    while (frame := read_frame(sys.stdin.buffer)) is not None:
         message, arrays = frame
-        answer = _answer(message, arrays, lambda text: codec.write_frame(output, {"progress": text}))
-        codec.write_frame(output, answer)
+        answer = _answer(message, arrays, lambda text: write_frame(output, {"progress": text}))
+        write_frame(output, answer)
     return 0

@@ -123,21 +123,22 @@ class Worker:
         self._process = None
 
     def _send(self, message: Mapping[str, Any]) -> None:
-        from bninspect.records import codec  # which imports NumPy; by now the child is doing so too
+        from bninspect.workers.frames import write_frame  # which imports NumPy; by now the child is doing so too
 
         assert self._process is not None and self._process.stdin is not None  # noqa: S101, PT018
         try:
-            codec.write_frame(self._process.stdin, message)  # type: ignore[arg-type]
+            write_frame(self._process.stdin, message)  # type: ignore[arg-type]
         except BrokenPipeError:
             raise self._post_mortem() from None
 
     def _receive(self, kind: type[T], progress: Progress) -> T:
         from bninspect.records import codec
+        from bninspect.workers.frames import read_frame
 
         assert self._process is not None and self._process.stdout is not None  # noqa: S101, PT018
         while True:
             try:
-                frame = codec.read_frame(self._process.stdout)  # type: ignore[arg-type]
+                frame = read_frame(self._process.stdout)  # type: ignore[arg-type]
                 if frame is None:
                     raise self._post_mortem()
                 message, arrays = frame

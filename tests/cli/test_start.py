@@ -11,7 +11,7 @@ import pytest
 from bninspect import cli
 from bninspect.__main__ import READING
 
-HEAVY = {"numpy", "h5py", "rich", "tensorflow", "keras", "tf_keras"}
+HEAVY = {"numpy", "h5py", "rich", "msgspec", "tensorflow", "keras", "tf_keras"}
 
 
 def _start(*arguments: str) -> tuple[int, set[str]]:
