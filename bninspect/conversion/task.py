@@ -85,7 +85,7 @@ def compare(
     # The outputs have no status but this finding: to choose some rules, --select, is not to do without them.
     counted = replace(settings, select=())
     findings = (*verified.model.findings, *rules.judged(tuple(_findings(one, layers, held.ends.lost)), "", counted))
-    status = verdict.model_status(layers, findings, settings.fail_on)
+    status = verdict.model_status(layers, findings, settings.fail_on, checkpoint.unread)
     model = replace(verified.model, layers=layers, findings=findings, against=one, status=status)
     return Verified(model, {**verified.environment, **environment})
 

@@ -31,8 +31,9 @@ def model(checkpoint: Checkpoint) -> ModelReport:
         bytes=checkpoint.bytes,
         format=checkpoint.format,
         writer=checkpoint.writer,
-        status=Status.EMPTY,
+        status=Status.ERROR if checkpoint.unread else Status.EMPTY,
         notes=checkpoint.notes,
+        unread=checkpoint.unread,
     )
 
 

@@ -24,6 +24,7 @@ from bninspect.records import (
     Report,
     Severity,
     Status,
+    Unread,
     verdict,
 )
 from bninspect.settings import Settings
@@ -48,8 +49,9 @@ def judged(model: ModelReport, earlier: Report, settings: Settings) -> ModelRepo
     layers.extend(map(_gone, old.values()))
     worse = _any_worse(_outputs(model), _outputs(before))
     findings = model.findings if worse else _known(model.findings, before.findings)
-    status = verdict.model_status(layers, findings, settings.fail_on)
-    return replace(model, layers=tuple(layers), findings=findings, status=status)
+    unread = tuple(_unread(calls, before.unread) for calls in model.unread)
+    status = verdict.model_status(layers, findings, settings.fail_on, unread)
+    return replace(model, layers=tuple(layers), findings=findings, unread=unread, status=status)
 
 
 def gone(earlier: Report, models: Iterable[ModelReport], searched: Sequence[str]) -> list[ModelReport]:
@@ -83,6 +85,12 @@ def _counterpart(model: ModelReport, candidates: Sequence[ModelReport]) -> Model
         or next((one for one in candidates if one.sha256 == model.sha256 is not None), None)
         or (namesakes[0] if len(namesakes) == 1 else None)
     )
+
+
+def _unread(calls: Unread, before: Sequence[Unread]) -> Unread:
+    """Return calls that were not read, as known if no fewer of them were not read of the same place before."""
+    known = any(old.where == calls.where and old.count >= calls.count for old in before)
+    return replace(calls, known=f"not read {KNOWN} either") if known else calls
 
 
 def _layer(layer: LayerReport, before: LayerReport) -> LayerReport:

@@ -81,7 +81,7 @@ def inspect(
                 return replace(
                     description.model(checkpoint),
                     layers=layers,
-                    status=verdict.model_status(layers, (), settings.fail_on),
+                    status=verdict.model_status(layers, (), settings.fail_on, checkpoint.unread),
                 )
 
             yield one
@@ -176,7 +176,7 @@ def _report(
         models += absent
     readable = [model for model in models if model.error is None]
     if readable and shard is None:
-        _require_layers([layer for model in readable for layer in model.layers], settings)
+        _require_layers([found for model in readable for found in (*model.layers, *model.unread)], settings)
     return verdict.report(
         command,
         models,

@@ -1,6 +1,6 @@
 """The records that every part of bninspect exchanges. Frozen, plain, NumPy only.
 
-What a file says:        Checkpoint -> BatchNorm
+What a file says:        Checkpoint -> BatchNorm, Unread
 What a runtime did:      Run, Observation
 What came out:           Report -> ModelReport -> LayerReport -> Comparison, Finding
 
@@ -33,7 +33,7 @@ from bninspect.records.reported import (
     Summary,
     Verified,
 )
-from bninspect.records.stored import BatchNorm, Checkpoint
+from bninspect.records.stored import BatchNorm, Checkpoint, Unread
 from bninspect.records.vocabulary import (
     PARAMETERS,
     Array,
@@ -78,6 +78,7 @@ __all__ = [
     "Strip",
     "Summary",
     "Tolerance",
+    "Unread",
     "Verified",
     "Worst",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bninspect.records.compared import Comparison, Counterpart, Explanation, Export, Finding, Tolerance
+from bninspect.records.stored import Unread
 from bninspect.records.vocabulary import Estimator, Evidence, LayerStatus, Statistics, Status
 
 _NOTEBOOK: dict[type, Callable[[Any], str]] = {}
@@ -120,6 +121,8 @@ class ModelReport:
     """Findings about the model as a whole."""
     against: Export | None = None
     """The export that the model was held against."""
+    unread: tuple[Unread, ...] = ()
+    """Calls of batch norm in the file that are none of the layers: nothing is known of them."""
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows of it."""

@@ -1,4 +1,4 @@
-"""What a file says: Checkpoint -> BatchNorm."""
+"""What a file says: Checkpoint -> BatchNorm, Unread."""
 
 from __future__ import annotations
 
@@ -57,6 +57,23 @@ class BatchNorm:
         return {name: array for name in PARAMETERS if (array := getattr(self, name)) is not None}
 
 
+@dataclass(frozen=True)
+class Unread:
+    """Calls of batch norm that a file makes and that are none of its layers, because their reader stops there.
+
+    Nothing vouches for them: whatever the verdict on the layers, one such record makes it "could not check" (exit 3).
+    """
+
+    where: str
+    """The function, graph or module that makes the calls; `--layer` and `--exclude-layer` are matched against it."""
+    count: int
+    """Calls that are written there, each once however often it runs."""
+    reason: str
+    """Why they are not read."""
+    known: str = ""
+    """Why they do not fail, in a report: there were as many in the baseline."""
+
+
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """Everything that a reader takes from one file. Layers are in the model's order."""
@@ -76,3 +93,5 @@ class Checkpoint:
     bytes: int = 0
     empty: str = ""
     """What it may mean that there is no layer, where the format can tell."""
+    unread: tuple[Unread, ...] = ()
+    """What the file calls a batch norm, at any depth, and is not among the layers."""

@@ -22,6 +22,7 @@ from bninspect.records import (
     Shard,
     Status,
     Summary,
+    Unread,
 )
 from bninspect.version import __version__
 
@@ -50,9 +51,13 @@ def joined(layer: LayerReport, counterpart: Counterpart) -> LayerReport:
     return replace(layer, status=status, reason=reason, counterpart=replace(counterpart, own=layer.status))
 
 
-def model_status(layers: Iterable[LayerReport], findings: Iterable[Finding], fail_on: str) -> Status:
-    """Return the verdict on a model that could be read: unverified layers first, then mismatches and findings."""
+def model_status(
+    layers: Iterable[LayerReport], findings: Iterable[Finding], fail_on: str, unread: Iterable[Unread] = ()
+) -> Status:
+    """Return the verdict on a model: unread calls and unverified layers first, then mismatches and findings."""
     layers = tuple(layers)
+    if any(not calls.known for calls in unread):
+        return Status.ERROR
     if not layers:
         return Status.EMPTY
     statuses = {status for layer in layers if not layer.known for status in _statuses(layer)}

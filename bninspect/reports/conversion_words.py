@@ -19,7 +19,7 @@ def alone(model: ModelReport, fail_on: str) -> ModelReport:
         return model
     layers = tuple(map(layer_alone, model.layers))
     findings = tuple(one for one in model.findings if not about_export(one))
-    status = summary.model_status(layers, findings, fail_on)
+    status = summary.model_status(layers, findings, fail_on, model.unread)
     return replace(model, layers=layers, status=status, findings=findings, against=None)
 
 

@@ -10,7 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
-from bninspect.records import Comparison, Counterpart, Finding, LayerReport, LayerStatus, ModelReport, Report, Status
+from bninspect.records import (
+    Comparison,
+    Counterpart,
+    Finding,
+    LayerReport,
+    LayerStatus,
+    ModelReport,
+    Report,
+    Status,
+    Unread,
+)
 from bninspect.reports import conversion_words, words
 from bninspect.reports import counts as counting
 from bninspect.safe_text import printable
@@ -85,10 +95,11 @@ def _add(suite: ET.Element, case: Case, path: str) -> None:
 
 
 def _cases(model: ModelReport, threshold: str) -> Iterator[Case]:
-    if model.error or not model.layers:
+    if model.error or not (model.layers or any(not calls.known for calls in model.unread)):
         yield _without_layers(model)
         return
     cases = [case for layer in model.layers for case in _layer_cases(layer, model, threshold)]
+    cases.extend(map(_unread_case, model.unread))
     cases.extend(_finding_case("model", finding, model, threshold) for finding in model.findings)
     if model.status is Status.FAIL and not any(case.outcome == "failure" for case in cases):
         cases.insert(0, Case("model: verdict", "failure", "fail", "a finding reaches --fail-on"))
@@ -102,6 +113,13 @@ def _without_layers(model: ModelReport) -> Case:
     error = model.error
     details = [f"{word}: {words.message(text)}" for word, text in (("why", error.why), ("hint", error.hint)) if text]
     return Case("model", "error", printable(error.kind), message, tuple(details))
+
+
+def _unread_case(calls: Unread) -> Case:
+    name, said = f"{printable(calls.where)}: read", words.unread(calls)
+    if calls.known:
+        return Case(name, "skipped", message=f"{words.message(calls.known)}: {said}")
+    return Case(name, "error", "unread", said)
 
 
 def _layer_cases(layer: LayerReport, model: ModelReport, threshold: str) -> Iterator[Case]:

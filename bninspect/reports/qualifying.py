@@ -16,6 +16,8 @@ def qualification(model: ModelReport) -> str:
     known = sum(bool(layer.known) for layer in model.layers)
     parts = [f"{tolerated} by tolerance, not by proof"] * bool(tolerated)
     parts += [f"{known} no worse than in the baseline"] * bool(known)
+    unread = sum(calls.count for calls in model.unread)
+    parts += [f"{unread} more not read"] * bool(unread)
     return f", {', '.join(parts)}" if parts else ""
 
 
@@ -27,6 +29,9 @@ def explained(model: ModelReport) -> Iterator[str]:
         yield f"{_some(layers)} by tolerance (rtol {tolerance.rtol:g}, atol {tolerance.atol:g}), not by proof{reason}"
     for known in dict.fromkeys(layer.known for layer in model.layers if layer.known):
         yield f"{_some([layer for layer in model.layers if layer.known == known])}: {printable(known, _LONGEST)}"
+    for calls in model.unread:
+        if calls.known:
+            yield f"batch norms in {printable(calls.where)}: {printable(calls.known, _LONGEST)}"
 
 
 def _some(layers: list[LayerReport]) -> str:

@@ -16,6 +16,7 @@ from bninspect.records import (
     Severity,
     Statistics,
     Status,
+    Unread,
     Worst,
 )
 from bninspect.reports import conversion_words
@@ -26,6 +27,7 @@ LONGEST_MESSAGE = 500
 LOADED_DIFFERENTLY = "the runtime holds something else than the file"
 _MOST_TIES = 4
 SEVERITIES = tuple(Severity)
+NOTHING_READ = "no batch norm of this file was read"
 FORMULA = "gamma*(x-mean)/sqrt(variance+epsilon)+beta"
 _FOLDED_FORMULA = "gamma*x+beta"
 
@@ -63,7 +65,7 @@ def verdict(model: ModelReport) -> str:
     if model.error:
         return message(model.error.what)
     if not model.layers:
-        return "no batch-norm layer was chosen"
+        return NOTHING_READ if model.unread else "no batch-norm layer was chosen"
     statuses = Counter(layer.status for layer in map(conversion_words.layer_alone, model.layers))
     if statuses[None]:
         return f"{plural(len(model.layers), 'batch-norm layer')} read, {_finding_counts(model)}"
@@ -104,12 +106,19 @@ def _finding_counts(model: ModelReport) -> str:
 
 
 def unverified(model: ModelReport) -> list[str]:
-    """Return one line for each reason for which layers are unverified, however many share it."""
+    """Return one line for each reason for which layers are unverified, however many share it, and what is unread."""
     reasons: dict[str, list[LayerReport]] = {}
     for layer in model.layers:
         if layer.status is LayerStatus.UNVERIFIED and not layer.known:
             reasons.setdefault(layer.reason, []).append(layer)
-    return [f"{some(layers)}: unverified: {message(reason)}" for reason, layers in reasons.items()]
+    lines = [f"{some(layers)}: unverified: {message(reason)}" for reason, layers in reasons.items()]
+    return lines + [unread(calls) for calls in model.unread if not calls.known]
+
+
+def unread(calls: Unread) -> str:
+    """Return that calls of batch norm were not read, and why."""
+    why = f": {message(calls.reason)}" if calls.reason else ""
+    return f"{plural(calls.count, 'more call')} of batch norm in {printable(calls.where)}, not read{why}"
 
 
 def some(layers: Sequence[LayerReport]) -> str:

@@ -13,22 +13,28 @@ from bninspect.settings import Settings
 def complete(checkpoint: Checkpoint, settings: Settings) -> Checkpoint:
     """Return the checkpoint with the epsilon that the user supplies for layers whose file does not state one.
 
+    Of what was not read only that is kept which `--layer` and `--exclude-layer` leave in.
+
     Raises:
-        NothingToCheck: the file holds no batch-norm layer.
+        NothingToCheck: the file holds no batch norm.
     """
-    if not checkpoint.layers:
+    if not checkpoint.layers and not checkpoint.unread:
         raise errors.NothingToCheck(
             "no batch-norm layer in this file",
             why=checkpoint.empty or next(iter(checkpoint.notes), f"read completely as {checkpoint.format}"),
             hint="--allow-empty makes this a success",
         )
-    return replace(checkpoint, layers=tuple(_with_epsilon(layer, settings) for layer in checkpoint.layers))
+    return replace(
+        checkpoint,
+        layers=tuple(_with_epsilon(layer, settings) for layer in checkpoint.layers),
+        unread=tuple(calls for calls in checkpoint.unread if wanted(calls.where, settings)),
+    )
 
 
 def select(checkpoint: Checkpoint, settings: Settings) -> Checkpoint:
     """Return the checkpoint, completed, with the layers only that `--layer` and `--exclude-layer` leave in."""
-    layers = complete(checkpoint, settings).layers
-    return replace(checkpoint, layers=tuple(layer for layer in layers if wanted(layer.name, settings)))
+    completed = complete(checkpoint, settings)
+    return replace(completed, layers=tuple(layer for layer in completed.layers if wanted(layer.name, settings)))
 
 
 def wanted(name: str, settings: Settings) -> bool:

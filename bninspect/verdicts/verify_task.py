@@ -82,7 +82,7 @@ class Trial:
         layers = self._judge.reports(run)
         model = replace(
             description.model(self._checkpoint),
-            status=verdict.model_status(layers, (), self._settings.fail_on),
+            status=verdict.model_status(layers, (), self._settings.fail_on, self._checkpoint.unread),
             runtime=run.runtime,
             evidence=run.evidence,
             notes=(*self._checkpoint.notes, *run.notes),

@@ -27,6 +27,7 @@ from bninspect.records import (
     Status,
     Strip,
     Tolerance,
+    Unread,
     Worst,
     verdict,
 )
@@ -126,6 +127,7 @@ LAYERS = st.builds(
     ),
     notes=some(TEXT),
 )
+UNREAD = st.builds(Unread, TEXT, st.integers(1, 10**6), TEXT, st.just("") | TEXT)
 MODELS = st.builds(
     ModelReport,
     path=TEXT,
@@ -141,6 +143,7 @@ MODELS = st.builds(
     notes=some(TEXT),
     layers=some(LAYERS),
     findings=some(FINDINGS),
+    unread=some(UNREAD),
 )
 FAIL_ON = st.sampled_from(["error", "warning", "note", "never"])
 
@@ -158,7 +161,7 @@ def reports(draw: st.DrawFn) -> Report:
             models.append(verdict.broken(path, error(draw(TEXT), why=draw(TEXT), hint=draw(TEXT))))
             continue
         layers = tuple(_settled(layer, command, draw(st.booleans())) for layer in model.layers)
-        status = verdict.model_status(layers, model.findings, fail_on)
+        status = verdict.model_status(layers, model.findings, fail_on, model.unread)
         models.append(replace(model, path=path, error=None, layers=layers, status=status))
     # A report that a program made, not the command line, does not say what was asked for.
     told = {"fail_on": Option(fail_on, "command line"), "layer": Option([draw(TEXT)], "default")}

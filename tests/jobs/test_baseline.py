@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from bninspect import errors
 from bninspect.jobs import baseline
-from bninspect.records import Counterpart, Export, Finding, LayerReport, LayerStatus, ModelReport, Severity, Status
+from bninspect.records import (
+    Counterpart,
+    Export,
+    Finding,
+    LayerReport,
+    LayerStatus,
+    ModelReport,
+    Severity,
+    Status,
+    Unread,
+)
 from bninspect.records import verdict as summary
 from bninspect.settings import Settings
 
@@ -48,6 +58,23 @@ def test_what_passes_with_a_baseline_passes_without_or_was_no_better(now: LayerR
     if model("m.h5", now).status is not Status.PASS:
         assert now.status is before.status
         assert errors_of(now) <= errors_of(before)
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ((Unread("function f", 2, "why"),), Status.PASS),
+        ((Unread("function f", 3, "another why"),), Status.PASS),
+        ((Unread("function f", 1, "why"),), Status.ERROR),
+        ((Unread("function g", 2, "why"),), Status.ERROR),
+        ((), Status.ERROR),
+    ],
+)
+def test_calls_that_were_not_read_are_known_where_no_fewer_were_before(
+    before: tuple[Unread, ...], expected: Status
+) -> None:
+    now = replace(model("m.h5"), unread=(Unread("function f", 2, "why"),), status=Status.ERROR)
+    assert status(now, replace(model("m.h5"), unread=before)) is expected
 
 
 @given(now=LAYERS)

@@ -8,7 +8,17 @@ from dataclasses import replace
 import pytest
 
 from bninspect import errors
-from bninspect.records import Counterpart, Finding, LayerReport, LayerStatus, ModelReport, Severity, Status, verdict
+from bninspect.records import (
+    Counterpart,
+    Finding,
+    LayerReport,
+    LayerStatus,
+    ModelReport,
+    Severity,
+    Status,
+    Unread,
+    verdict,
+)
 
 
 def one_layer(status: LayerStatus | None, *severities: Severity, ignored: str | None = None) -> LayerReport:
@@ -47,6 +57,17 @@ def test_what_was_not_checked_on_one_side_closes_the_gate_whatever_the_other_is_
     layer = replace(one_layer(LayerStatus.MISMATCH), counterpart=counterpart)
     assert verdict.model_status([layer], (), "never") is Status.ERROR
     assert verdict.model_status([replace(layer, known="as in the baseline")], (), "never") is Status.PASS
+
+
+@pytest.mark.parametrize("fail_on", ["error", "never"])
+def test_calls_that_were_not_read_close_the_gate_whatever_the_layers_are_like(fail_on: str) -> None:
+    unread = (Unread("function f", 2, "its parameters are arguments"),)
+    for layers in ([], [one_layer(LayerStatus.VERIFIED)], [one_layer(LayerStatus.MISMATCH)]):
+        assert verdict.model_status(layers, (), fail_on, unread) is Status.ERROR
+    known = (replace(unread[0], known="not read in the baseline either"),)
+    assert verdict.model_status([one_layer(LayerStatus.VERIFIED)], (), fail_on, known) is Status.PASS
+    assert verdict.model_status([], (), fail_on, known) is Status.EMPTY
+    assert verdict.model_status([one_layer(LayerStatus.VERIFIED)], (), fail_on, (*known, *unread)) is Status.ERROR
 
 
 def test_an_ignored_finding_does_not_fail() -> None:

@@ -6,7 +6,7 @@ import pytest
 from helpers.layers import layer
 
 from bninspect import errors
-from bninspect.records import Checkpoint, Tolerance
+from bninspect.records import Checkpoint, Tolerance, Unread
 from bninspect.settings import EpsilonRule, IgnoreRule, Settings, ToleranceRule
 from bninspect.verdicts.selection import for_model, select, tolerance
 
@@ -33,6 +33,14 @@ def test_the_first_rule_that_fits_supplies_epsilon_where_the_file_has_none() -> 
 def test_epsilon_stays_unknown_without_a_rule_that_fits() -> None:
     rules = (EpsilonRule("stem*", 1e-5),)
     assert select(MODEL, Settings(epsilon=rules)).layers[1].epsilon is None
+
+
+def test_what_was_not_read_is_something_to_check_and_is_chosen_like_a_layer() -> None:
+    unread = (Unread("function f", 2, "why"), Unread("loop/body", 1, "why"))
+    model = Checkpoint("m", "onnx", "", (), unread=unread)
+    assert select(model, Settings()).unread == unread
+    assert select(model, Settings(exclude_layers=("loop*",))).unread == unread[:1]
+    assert select(model, Settings(layers=("loop*",))).unread == unread[1:]
 
 
 def test_a_model_without_batch_norm_is_nothing_to_check() -> None:

@@ -10,7 +10,7 @@ from bninspect.formats.encodings.npy import LARGEST
 from bninspect.formats.format import Format
 from bninspect.formats.onnx import graph as operations
 from bninspect.formats.onnx import model, norms, tensor
-from bninspect.records import Checkpoint
+from bninspect.records import Checkpoint, Unread
 from bninspect.records.graph import Network
 
 NAME = "onnx"
@@ -32,12 +32,10 @@ def _read(path: Path) -> Checkpoint:
             if one.integer(14) == 1:
                 tensor.reference(one, path)
     found = norms.find(stored, path)
-    notes = []
     hidden = sum(node.op == "BatchNormalization" for node in stored.functions)
-    if hidden:
-        notes.append(f"{hidden} BatchNormalization in functions, which are not read")
+    unread = (Unread("functions", hidden, "functions of the model are not read"),) if hidden else ()
     layers = tuple(one.layer for one in found)
-    return Checkpoint(str(path), NAME, stored.writer, layers, tuple(notes), empty=_EMPTY)
+    return Checkpoint(str(path), NAME, stored.writer, layers, empty=_EMPTY, unread=unread)
 
 
 def read_network(path: Path) -> Network:

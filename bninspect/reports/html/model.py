@@ -35,6 +35,7 @@ def section(model: ModelReport, anchor: str, threshold: str, allowed: Allowed) -
         [element("p", line, class_="verdict") for line in wording.verdicts(model)],
         _error(model),
         facts(_facts(model)),
+        [element("p", wording.unread(calls), class_="note") for calls in model.unread if not calls.known],
         [element("p", line, class_="note") for line in qualifying.explained(model)],
         [element("p", wording.message(note), class_="note") for note in model.notes],
         _findings(model),

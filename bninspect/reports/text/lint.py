@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from bninspect.records import Finding, LayerReport, ModelReport, Severity
-from bninspect.reports import Looks
+from bninspect.reports import Looks, words
 from bninspect.reports.text.lines import Line, line
 from bninspect.reports.words import plural
 from bninspect.safe_text import printable
@@ -34,8 +34,16 @@ def linted(model: ModelReport, looks: Looks) -> Iterator[Line]:
                 yield from _shown(f"{by_rule[finding.rule]} layers, first {printable(layer.name)}", finding)
         else:
             yield from _shown(printable(layer.name), finding)
+    yield from unread(model)
     for note in model.notes if looks.verbosity >= 0 else ():
         yield line(("note    ", "cyan"), printable(note, 500))
+
+
+def unread(model: ModelReport) -> Iterator[Line]:
+    """Return one line for each place whose batch norms were not read."""
+    for calls in model.unread:
+        if not calls.known:
+            yield line(("ERROR ", "bold magenta"), words.unread(calls))
 
 
 def _shown(where: str, finding: Finding) -> Iterator[Line]:

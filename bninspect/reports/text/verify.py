@@ -21,7 +21,7 @@ from bninspect.reports.qualifying import explained
 from bninspect.reports.text import conversion
 from bninspect.reports.text.inspect import layer_table, parameter_details
 from bninspect.reports.text.lines import Line, line, shown
-from bninspect.reports.text.lint import linted
+from bninspect.reports.text.lint import linted, unread
 from bninspect.reports.text.mismatch import INDENT, mismatch
 from bninspect.reports.words import plural
 from bninspect.safe_text import printable
@@ -100,6 +100,7 @@ def _inspected(model: ModelReport, looks: Looks) -> Iterator[Line]:
     if looks.detailed:
         for layer in model.layers:
             yield from parameter_details(layer)
+    yield from unread(model)
     for layer in model.layers:
         yield from _findings(layer, looks)
         for note in layer.notes:
@@ -120,7 +121,9 @@ def _verified(model: ModelReport, looks: Looks, device: str) -> Iterator[Line]:
     if looks.verbosity >= 0:
         yield _header(model)
     if not model.layers:
-        yield line(("EMPTY ", "bold yellow"), "no batch-norm layer was chosen")
+        word, style = _VERDICTS[model.status]
+        yield line((f"{word:<6}", style), words.verdict(model))
+        yield from unread(model)
         return
     statuses = Counter(layer.status for layer in model.layers)
     yield _verdict(model, statuses, looks, device)
@@ -184,6 +187,7 @@ def _unverified(model: ModelReport) -> Iterator[Line]:
         first, rest = layers[0], len(layers) - 1
         name = printable(first.name) + (f" and {plural(rest, 'other layer')}" if rest else "")
         yield line(("ERROR ", "bold magenta"), (name, "bold"), f"   unverified: {printable(first.reason, 500)}")
+    yield from unread(model)
 
 
 def _findings(layer: LayerReport, looks: Looks, without: tuple[str, ...] = ()) -> Iterator[Line]:

@@ -91,7 +91,7 @@ def report(checkpoint: Checkpoint, path: Path, settings: Settings) -> ModelRepor
     layers += tuple(judged)  # the probe, the last of the vectors
     return replace(
         description.model(checkpoint),
-        status=verdict.model_status(layers, (), settings.fail_on),
+        status=verdict.model_status(layers, (), settings.fail_on, checkpoint.unread),
         runtime=printable(path.name),
         evidence=Evidence.LAYER,
         notes=(*checkpoint.notes, _PROBED if returned else _UNPROBED),

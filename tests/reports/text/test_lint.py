@@ -5,7 +5,7 @@ from dataclasses import replace
 from helpers.layers import frozen, layer
 
 from bninspect.inspection import description, rules
-from bninspect.records import LayerReport, ModelReport, Status
+from bninspect.records import LayerReport, ModelReport, Status, Unread
 from bninspect.reports import Looks
 from bninspect.reports.text.lines import shown
 from bninspect.reports.text.lint import linted
@@ -54,3 +54,10 @@ def test_no_findings_are_said_to_be_none() -> None:
     ignored = replace(sound, findings=tuple(replace(one, ignored="--ignore") for one in described("a").findings))
     assert text(report(sound))[0] == "m\\x1b.h5  1 batch-norm layer: no findings"
     assert text(report(ignored))[0] == "m\\x1b.h5  1 batch-norm layer: no findings, 1 ignored"
+
+
+def test_what_was_not_read_is_said() -> None:
+    unread = (Unread("function f\x1b", 2, "its parameters are arguments"), Unread("loop", 1, "", known="as before"))
+    assert text(replace(report(described("a", moving_variance=frozen([1, 1, 1]))), unread=unread))[1] == (
+        "ERROR 2 more calls of batch norm in function f\\x1b, not read: its parameters are arguments"
+    )
