@@ -16,12 +16,11 @@ from bninspect.errors import BninspectError, UsageError
 from bninspect.records import Array, Checkpoint, Observation, Run
 from bninspect.records.graph import Network
 from bninspect.runtimes import loading
-from bninspect.runtimes.keras import keras3, tf_keras, tracing
+from bninspect.runtimes.keras import tracing
 from bninspect.runtimes.keras.tracing import Trace, TracedCall, called
 from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
-from bninspect.runtimes.tensorflow import run as savedmodel
 
-_KERASES = {keras3.RUNTIME.name: "keras", tf_keras.RUNTIME.name: "tf_keras"}
+_KERASES = {runtimes.KERAS.name: "keras", runtimes.TF_KERAS.name: "tf_keras"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +126,7 @@ def _read_network(runtime: Runtime, checkpoint: Checkpoint, settings: RunSetting
     from bninspect import formats
 
     path = Path(checkpoint.path)
-    if runtime is savedmodel.RUNTIME:
+    if runtime is runtimes.GRAPHS:
         from bninspect.formats.tensorflow import kernels
 
         return kernels.read_network(path, settings.signature, settings.tag)

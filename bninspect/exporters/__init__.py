@@ -6,17 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from bninspect.exporters import (
-    c_header,
-    csv_table,
-    json_text,
-    limits_of_formats,
-    npz,
-    onnx,
-    safetensors,
-    state_dict,
-    tflite,
-)
+from bninspect.exporters import limits_of_formats
+from bninspect.lazy import later
 
 if TYPE_CHECKING:
     from bninspect.records import Checkpoint
@@ -41,20 +32,36 @@ class Exporter:
     """What the format cannot hold of a checkpoint, in words."""
 
 
+def _encoder(home: str) -> Encode:
+    return later(f"{__name__}.{home}", "encode")
+
+
 EXPORTERS: tuple[Exporter, ...] = (
-    Exporter("npz", ".npz", "NumPy arrays", npz.encode),
-    Exporter("json", ".json", "JSON with exact numbers", json_text.encode),
-    Exporter("csv", ".csv", "a table, one row per layer and channel", csv_table.encode),
-    Exporter("safetensors", ".safetensors", "safetensors", safetensors.encode),
+    Exporter("npz", ".npz", "NumPy arrays", _encoder("npz")),
+    Exporter("json", ".json", "JSON with exact numbers", _encoder("json_text")),
+    Exporter("csv", ".csv", "a table, one row per layer and channel", _encoder("csv_table")),
+    Exporter("safetensors", ".safetensors", "safetensors", _encoder("safetensors")),
     Exporter(
-        "torch", ".safetensors", "a PyTorch state_dict as safetensors", state_dict.encode, limits_of_formats.of_torch
+        "torch",
+        ".safetensors",
+        "a PyTorch state_dict as safetensors",
+        _encoder("state_dict"),
+        limits_of_formats.of_torch,
     ),
     Exporter(
-        "torch-npz", ".npz", "a PyTorch state_dict as NumPy arrays", state_dict.encode_npz, limits_of_formats.of_torch
+        "torch-npz",
+        ".npz",
+        "a PyTorch state_dict as NumPy arrays",
+        later(f"{__name__}.state_dict", "encode_npz"),
+        limits_of_formats.of_torch,
     ),
-    Exporter("onnx", ".onnx", "ONNX, a BatchNormalization per layer", onnx.encode, limits_of_formats.of_onnx),
+    Exporter("onnx", ".onnx", "ONNX, a BatchNormalization per layer", _encoder("onnx"), limits_of_formats.of_onnx),
     Exporter(
-        "tflite", ".tflite", "TFLite, scale and shift as MUL and ADD", tflite.encode, limits_of_formats.several_axes
+        "tflite",
+        ".tflite",
+        "TFLite, scale and shift as MUL and ADD",
+        _encoder("tflite"),
+        limits_of_formats.several_axes,
     ),
-    Exporter("c", ".h", "a C header", c_header.encode, limits_of_formats.several_axes),
+    Exporter("c", ".h", "a C header", _encoder("c_header"), limits_of_formats.several_axes),
 )

@@ -1,7 +1,7 @@
 """Runtimes: each module has one framework load and run a model, and observes its batch norms.
 
-A new runtime is one new module with a `RUNTIME` and one line in `RUNTIMES`. Importing this package imports none of
-the frameworks.
+A new runtime is one new module with the functions of a `Runtime` and one entry in `RUNTIMES`. Importing this package
+imports none of them, and none of the frameworks.
 """
 
 from __future__ import annotations
@@ -13,24 +13,47 @@ from dataclasses import replace
 from importlib.util import find_spec
 
 from bninspect.errors import MissingPackage, RuntimeFailure, UsageError
+from bninspect.lazy import later
 from bninspect.records import Checkpoint, Run
-from bninspect.runtimes import litert, loading, onnxruntime
-from bninspect.runtimes.keras import keras3, tf_keras
 from bninspect.runtimes.runtime import Begin, RunSettings, Runtime, Sink
-from bninspect.runtimes.tensorflow import run as savedmodel
-from bninspect.runtimes.torch import run as torch
 from bninspect.safe_text import printable
 
 __all__ = ["RUNTIMES", "Begin", "RunSettings", "Runtime", "Sink", "choose", "prepare", "run"]
 
+KERAS_FORMATS = ("keras-h5", "keras-zip")
+GRAPH_FORMATS = ("saved-model", "tf-graph", "tf-checkpoint")
+
+
+def _runtime(name: str, title: str, package: str, extra: str, formats: tuple[str, ...], home: str) -> Runtime:
+    home = f"{__name__}.{home}"
+    return Runtime(
+        name=name,
+        title=title,
+        package=package,
+        requires=("tensorflow",) if formats == KERAS_FORMATS else (),
+        install=f"pip install 'bninspect[{extra}]'",
+        formats=formats,
+        observe=later(home, "observe"),
+        observe_layers=later(home, "observe_layers"),
+        open=later(home, "opened") if formats not in (KERAS_FORMATS, GRAPH_FORMATS) else None,
+    )
+
+
+KERAS = _runtime("keras", "Keras 3", "keras", "tensorflow", KERAS_FORMATS, "keras.keras3")
+TF_KERAS = _runtime("tf-keras", "tf-keras (Keras 2)", "tf_keras", "tensorflow", KERAS_FORMATS, "keras.tf_keras")
+GRAPHS = _runtime(
+    "savedmodel", "TensorFlow (SavedModel, graph)", "tensorflow", "tensorflow", GRAPH_FORMATS, "tensorflow.run"
+)
+TORCH = _runtime("torch", "PyTorch", "torch", "torch", ("torch-export", "torchscript"), "torch.run")
+
 RUNTIMES: tuple[Runtime, ...] = (
-    keras3.RUNTIME,
-    tf_keras.RUNTIME,
-    savedmodel.RUNTIME,
-    onnxruntime.RUNTIME,
-    litert.RUNTIME,
-    litert.OF_TENSORFLOW,
-    torch.RUNTIME,
+    KERAS,
+    TF_KERAS,
+    GRAPHS,
+    _runtime("onnxruntime", "ONNX Runtime", "onnxruntime", "onnx", ("onnx",), "onnxruntime"),
+    _runtime("litert", "LiteRT", "ai_edge_litert", "litert", ("tflite",), "litert"),
+    _runtime("tflite", "TensorFlow Lite", "tensorflow", "tensorflow", ("tflite",), "tensorflow.lite"),
+    TORCH,
 )
 
 
@@ -69,21 +92,20 @@ def _fitting(checkpoint: Checkpoint) -> tuple[Runtime, ...]:
     if not _is_of_keras(checkpoint):
         return tuple(runtime for runtime in RUNTIMES if checkpoint.format in runtime.formats)
     if checkpoint.format in _OF_TORCH and not checkpoint.writer.startswith("Keras"):
-        return (torch.RUNTIME, keras3.RUNTIME, tf_keras.RUNTIME)
+        return (TORCH, KERAS, TF_KERAS)
     major = re.search(r"(\d+)\.", checkpoint.writer)
     if major is None:
-        return (keras3.RUNTIME, tf_keras.RUNTIME)
-    return (keras3.RUNTIME,) if int(major[1]) >= 3 else (tf_keras.RUNTIME, keras3.RUNTIME)
+        return (KERAS, TF_KERAS)
+    return (KERAS,) if int(major[1]) >= 3 else (TF_KERAS, KERAS)
 
 
-_KERAS = (keras3.RUNTIME, tf_keras.RUNTIME)
 _OF_TORCH = ("torch-state-dict", "safetensors")
 """Formats of weights alone whose layers are PyTorch's, unless their writer says otherwise."""
 
 
 def _is_of_keras(checkpoint: Checkpoint) -> bool:
     """Return whether a file is of a format that only Keras loads, or of weights alone, whose layers it can run."""
-    return not any(checkpoint.format in runtime.formats for runtime in RUNTIMES if runtime not in _KERAS)
+    return not any(checkpoint.format in runtime.formats for runtime in RUNTIMES if runtime.formats != KERAS_FORMATS)
 
 
 def _is_installed(runtime: Runtime) -> bool:
@@ -95,6 +117,8 @@ def prepare() -> None:
 
     Its million objects are kept out of the garbage collector's way, which Keras calls after every model.
     """
+    from bninspect.runtimes import loading
+
     loading.framework("tensorflow")
     gc.freeze()
 

@@ -16,7 +16,7 @@ from bninspect.formats.tflite import graph as operations
 from bninspect.records import Array, Checkpoint, Evidence, Form, Run
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
-from bninspect.runtimes.runtime import Begin, RunSettings, Runtime, Session
+from bninspect.runtimes.runtime import Begin, RunSettings, Session
 from bninspect.runtimes.session import CallSite
 
 INSTALL = "pip install 'bninspect[litert]'"
@@ -31,12 +31,7 @@ def _litert() -> tuple[str, Any]:
     return f"LiteRT {installed('ai_edge_litert')}", interpreter
 
 
-def _tensorflow() -> tuple[str, Any]:
-    tensorflow = loading.framework("tensorflow")
-    return f"TensorFlow Lite of TensorFlow {tensorflow.__version__}", tensorflow.lite
-
-
-def observe(load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
+def observe_in(load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
     """Have the runtime load the file itself and run it; observe every scale and shift that a converter left.
 
     Raises:
@@ -44,7 +39,7 @@ def observe(load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint, setting
         UsageError: the settings do not fit the model's inputs.
         RuntimeFailure: the runtime cannot load or run the model.
     """
-    session = opened(load, checkpoint, settings)
+    session = open_in(load, checkpoint, settings)
     graph = container.parsed(Path(checkpoint.path))
     calls = [_call(name, affine) for name, affine in operations.affine_maps(graph)]
     unobserved = {call.layer.name: why for call in calls if (why := _hidden(call))}
@@ -52,7 +47,7 @@ def observe(load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint, setting
     return graph_run.observe(session, floats, unobserved, checkpoint, settings, begin)
 
 
-def observe_layers(
+def refuse_layers(
     load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint, _settings: RunSettings, _begin: Begin
 ) -> Run:
     """Say that there is no batch norm that could run alone: TFLite has no such operation."""
@@ -61,7 +56,7 @@ def observe_layers(
     return Run(title, Evidence.LAYER, unobserved={layer.name: reason for layer in checkpoint.layers})
 
 
-def opened(load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint, _settings: RunSettings) -> Session:
+def open_in(load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint, _settings: RunSettings) -> Session:
     """Load a file. Raises as `observe`."""
     title, module = load()
     content = loading.content(checkpoint)
@@ -132,19 +127,6 @@ def _hidden(call: CallSite) -> str:
     return f"its result is seen only after a {call.activation}" if call.activation not in graph_run.VISIBLE else ""
 
 
-def _runtime(name: str, title: str, package: str, install: str, load: Callable[[], tuple[str, Any]]) -> Runtime:
-    return Runtime(
-        name=name,
-        title=title,
-        package=package,
-        requires=(),
-        install=install,
-        formats=("tflite",),
-        observe=partial(observe, load),
-        observe_layers=partial(observe_layers, load),
-        open=partial(opened, load),
-    )
-
-
-RUNTIME = _runtime("litert", "LiteRT", "ai_edge_litert", INSTALL, _litert)
-OF_TENSORFLOW = _runtime("tflite", "TensorFlow Lite", "tensorflow", loading.INSTALL, _tensorflow)
+observe = partial(observe_in, _litert)
+observe_layers = partial(refuse_layers, _litert)
+opened = partial(open_in, _litert)

@@ -13,7 +13,7 @@ from bninspect.formats.onnx import norms, write
 from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistics
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
-from bninspect.runtimes.runtime import Begin, RunSettings, Runtime, Session
+from bninspect.runtimes.runtime import Begin, RunSettings, Session
 from bninspect.runtimes.session import CallSite
 
 INSTALL = "pip install 'bninspect[onnx]'"
@@ -131,16 +131,3 @@ def _alone(layer: BatchNorm, x: Array) -> Array:
     """Run one BatchNormalization node on x, whose channels are along axis 1."""
     session = _session(encode_layers([layer], ["y"], x.dtype.name), None, optimise=False)
     return _run(session, {"y/x": x}, ["y/y"])["y/y"]
-
-
-RUNTIME = Runtime(
-    name="onnxruntime",
-    title="ONNX Runtime",
-    package="onnxruntime",
-    requires=(),
-    install=INSTALL,
-    formats=("onnx",),
-    observe=observe,
-    observe_layers=observe_layers,
-    open=opened,
-)

@@ -54,7 +54,7 @@ def test_what_was_loaded_is_the_model_that_was_saved(shared_models: Path, name: 
     """The loaded model gives the output that the writer recorded."""
     checkpoint = _read(shared_models, f"writers/{name}")
     (runtime, *_) = runtimes.choose(checkpoint)
-    framework = (runtimes.keras if runtime.name == NEW else runtimes.tf_keras).framework()
+    framework = (keras3 if runtime.name == NEW else tf_keras).framework()
     stem = Path(name).stem
     with np.load(shared_models / "writers" / Path(name).with_name(f"{stem}_io.npz")) as recorded:
         x, y = recorded["x"], recorded["y"]
@@ -87,7 +87,7 @@ def test_published_models(shared_models: Path, name: str, layers: int) -> None:
 @pytest.mark.parametrize("name", ["simple", "seq", "nested", "mode0"])
 def test_keras_1_is_loaded_by_nobody(shared_models: Path, name: str) -> None:
     checkpoint = _read(shared_models, f"writers/k122/{name}.h5")
-    for runtime in (keras3.RUNTIME, tf_keras.RUNTIME):
+    for runtime in (runtimes.KERAS, runtimes.TF_KERAS):
         with pytest.raises(RuntimeFailure, match="cannot load the file"):
             runtime.observe(checkpoint, RunSettings(), lambda: print)
     watched = watch(checkpoint)

@@ -11,7 +11,7 @@ from bninspect.records import Checkpoint, Estimator, Form, Run
 from bninspect.runtimes import loading
 from bninspect.runtimes.keras import keras2_config, run
 from bninspect.runtimes.keras.framework import Framework, Training
-from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
+from bninspect.runtimes.runtime import Begin, RunSettings
 
 _CLEANED = "Keras 3 built the model from the configuration in words of Keras 3, and loaded its weights from the file"
 
@@ -78,15 +78,3 @@ def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
 def observe_layers(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
     """Run Keras 3's layer on the parameters that we read. As `observing.observe_layers`."""
     return run.observe_layers(framework(), checkpoint, settings, begin)
-
-
-RUNTIME = Runtime(
-    name="keras",
-    title="Keras 3",
-    package="keras",
-    requires=("tensorflow",),
-    install=loading.INSTALL,
-    formats=("keras-h5", "keras-zip"),
-    observe=observe,
-    observe_layers=observe_layers,
-)

@@ -10,7 +10,7 @@ from bninspect.records import Checkpoint, Estimator, Form, Run
 from bninspect.runtimes import loading
 from bninspect.runtimes.keras import run
 from bninspect.runtimes.keras.framework import Framework, Training
-from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
+from bninspect.runtimes.runtime import Begin, RunSettings
 
 
 def framework() -> Framework:
@@ -86,15 +86,3 @@ def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
 def observe_layers(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
     """Run tf-keras' layer on the parameters that we read. As `observing.observe_layers`."""
     return run.observe_layers(framework(), checkpoint, settings, begin)
-
-
-RUNTIME = Runtime(
-    name="tf-keras",
-    title="tf-keras (Keras 2)",
-    package="tf_keras",
-    requires=("tensorflow",),
-    install=loading.INSTALL,
-    formats=("keras-h5", "keras-zip"),
-    observe=observe,
-    observe_layers=observe_layers,
-)

@@ -22,7 +22,7 @@ from bninspect.records import Array, BatchNorm, Checkpoint, Evidence, Run, Stati
 from bninspect.runtimes import inputs, loading
 from bninspect.runtimes.keras import keras3
 from bninspect.runtimes.keras.run import surroundings
-from bninspect.runtimes.runtime import Begin, RunSettings, Runtime, Sink
+from bninspect.runtimes.runtime import Begin, RunSettings, Sink
 from bninspect.runtimes.tensorflow import inputs as graph_inputs
 from bninspect.runtimes.tensorflow import source as graph_source
 from bninspect.runtimes.tensorflow.calls import GraphCall
@@ -255,13 +255,6 @@ def _is_in(graph: Any, name: str) -> bool:
     return True
 
 
-RUNTIME = Runtime(
-    name="savedmodel",
-    title="TensorFlow (SavedModel, graph)",
-    package="tensorflow",
-    requires=(),
-    install=loading.INSTALL,
-    formats=graph_source.FORMATS,
-    observe=observe,
-    observe_layers=keras3.observe_layers,
-)
+def observe_layers(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
+    """Run Keras 3's layer on the parameters that we read: TensorFlow has no layers of its own."""
+    return keras3.observe_layers(checkpoint, settings, begin)

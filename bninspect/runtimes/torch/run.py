@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from bninspect.errors import MissingPackage
-from bninspect.formats.torch import exported_program, script
 from bninspect.formats.torch import format as container
+from bninspect.formats.torch import script
 from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistics
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
-from bninspect.runtimes.runtime import Begin, RunSettings, Runtime, Session
+from bninspect.runtimes.runtime import Begin, RunSettings, Session
 from bninspect.runtimes.session import CallSite
 from bninspect.runtimes.torch import script as torch_script
 
@@ -131,16 +131,3 @@ def _alone(layer: BatchNorm, x: Array) -> Array:
         norm.to(kind).load_state_dict(tensors, strict=False)
         result: Array = norm.eval()(torch.from_numpy(np.array(x))).numpy()
         return result
-
-
-RUNTIME = Runtime(
-    name="torch",
-    title="PyTorch",
-    package="torch",
-    requires=(),
-    install=INSTALL,
-    formats=(exported_program.NAME, script.NAME),
-    observe=observe,
-    observe_layers=observe_layers,
-    open=opened,
-)
