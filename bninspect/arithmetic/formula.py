@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from bninspect.arithmetic.rounding import rounded
 from bninspect.errors import BninspectError, DamagedFile, UsageError
 from bninspect.records import Statistics
 from bninspect.safe_text import printable
@@ -111,23 +112,6 @@ def _complete(layer: BatchNorm) -> tuple[Array, Array, float]:
             hint="--epsilon 0.001 if the model used the default of Keras, else the value it was built with",
         )
     return layer.moving_mean, layer.moving_variance, layer.epsilon
-
-
-def rounded(value: float, arithmetic: str) -> float:
-    """Return `value` as a kernel holds it that computes in float16, bfloat16, float32 or float64.
-
-    Raises:
-        BninspectError: there is no such arithmetic.
-    """
-    if arithmetic not in {"float16", "bfloat16", "float32", "float64"}:
-        raise BninspectError(f"no such arithmetic: {printable(arithmetic)}")
-    with np.errstate(all="ignore"):
-        if arithmetic != "bfloat16" or not np.isfinite(value):
-            return float(np.dtype(arithmetic.removeprefix("b")).type(value))
-        # bfloat16 is the upper half of a float32, rounded to nearest with ties to even.
-        bits = int(np.float32(value).view(np.uint32))
-        upper = bits + 0x7FFF + (bits >> 16 & 1) & 0xFFFF0000
-        return float(np.uint32(upper).view(np.float32))
 
 
 def require_axes(shape: tuple[int, ...], axis: tuple[int, ...]) -> None:

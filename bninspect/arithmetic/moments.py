@@ -44,7 +44,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bninspect.arithmetic.bounds import Allowance, allowances, precision
-from bninspect.arithmetic.formula import Float64, Parameters, batch_moments, moving_update, rounded, unbiased
+from bninspect.arithmetic.formula import Float64, Parameters, batch_moments, moving_update, unbiased
+from bninspect.arithmetic.rounding import rounded
 from bninspect.records import Estimator
 
 if TYPE_CHECKING:

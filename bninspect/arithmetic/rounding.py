@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bninspect.arithmetic.formula import Float64
+from bninspect.errors import BninspectError
+from bninspect.records import Array
+from bninspect.safe_text import printable
 
 _LARGEST_N = 4096
 
 
-def narrowed(values: Float64, kind: str) -> Float64:
+def narrowed(values: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
     """Return the values rounded to float16, bfloat16 or float32, to nearest with ties to even."""
     with np.errstate(all="ignore"):
         if kind != "bfloat16":
@@ -18,6 +21,22 @@ def narrowed(values: Float64, kind: str) -> Float64:
         bits = single.view(np.uint32)
         upper = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) & np.uint32(0xFFFF0000)
         return np.where(np.isfinite(single), upper.view(np.float32), single).astype(np.float64)
+
+
+def rounded(value: float, arithmetic: str) -> float:
+    """Return `value` as a kernel holds it that computes in float16, bfloat16, float32 or float64.
+
+    Raises:
+        BninspectError: there is no such arithmetic.
+    """
+    if arithmetic not in {"float16", "bfloat16", "float32", "float64"}:
+        raise BninspectError(f"no such arithmetic: {printable(arithmetic)}")
+    return float(narrowed(np.array(value, np.float64), arithmetic))
+
+
+def from_bfloat16(bits: Array) -> NDArray[np.float32]:
+    """Return 16-bit patterns of bfloat16, the upper half of a float32, as float32, which holds them exactly."""
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def nicest(low: float, high: float, *, bessel: bool = False) -> float:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from bninspect.arithmetic.bounds import Allowance, precision
-from bninspect.arithmetic.formula import Float64, Parameters, rounded
-from bninspect.arithmetic.rounding import narrowed
+from bninspect.arithmetic.formula import Float64, Parameters
+from bninspect.arithmetic.rounding import narrowed, rounded
 from bninspect.errors import BninspectError
 from bninspect.records import Form
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile
+from bninspect.arithmetic.rounding import from_bfloat16
+from bninspect.errors import DamagedFile, UnreadableFile
+from bninspect.formats import whole_file
 from bninspect.formats.encodings import msgpack
-from bninspect.formats.encodings.npy import LARGEST
 from bninspect.formats.format import Format
 from bninspect.records import BatchNorm, Checkpoint
 from bninspect.safe_text import printable
@@ -41,13 +42,7 @@ def _matches(_path: Path, head: bytes) -> bool:
 
 
 def _read(path: Path) -> Checkpoint:
-    try:
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise LimitExceeded(f"{path} is too large", why=f"{size} bytes, at most {LARGEST} are read")
-        content = msgpack.unpack(path.read_bytes())
-    except OSError as error:
-        raise UnreadableFile(f"{path} cannot be read", why=error.strerror or str(error)) from error
+    content = msgpack.unpack(whole_file.read(path))
     layers = tuple(_layers(content))
     note = "Flax keeps no epsilon in the file" if layers else "no entry of batch_stats holds mean and var"
     return Checkpoint(str(path), NAME, "Flax", layers, (note,))
@@ -112,7 +107,7 @@ def _array(value: Any, name: str) -> tuple[Array, str]:
             if all(type(n) is int and n >= 0 for n in shape) and math.prod(shape) * kind.itemsize == len(data):
                 numbers = np.frombuffer(data, kind).reshape(shape)
                 if dtype == "bfloat16":
-                    numbers = (numbers.astype(np.uint32) << 16).view(np.float32)
+                    numbers = from_bfloat16(numbers)
                 array = numbers.astype(numbers.dtype.newbyteorder("="))
                 array.flags.writeable = False
                 return array, dtype

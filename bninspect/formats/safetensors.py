@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile, UnsafeFile
-from bninspect.formats.encodings.npy import LARGEST
+from bninspect.arithmetic.rounding import from_bfloat16
+from bninspect.errors import DamagedFile, UnsafeFile
+from bninspect.formats import whole_file
 from bninspect.formats.export_metadata import from_text, strict_json
 from bninspect.formats.format import Format
 from bninspect.formats.torch import running_statistics
@@ -75,15 +76,7 @@ def _matches(_path: Path, head: bytes) -> bool:
 
 
 def _read(path: Path) -> Checkpoint:
-    try:
-        with path.open("rb") as stream:
-            size = stream.seek(0, 2)
-            if size > LARGEST:
-                raise LimitExceeded(f"{path} is too large", why=f"{size} bytes, at most {LARGEST} are read")
-            stream.seek(0)
-            data = stream.read(size)
-    except OSError as error:
-        raise UnreadableFile(f"{path} cannot be read", why=error.strerror or str(error)) from error
+    data = whole_file.read(path)
     header, start = _header(data, path)
     metadata = header.pop(METADATA, {})
     tensors = _tensors(header, memoryview(data)[start:], path)
@@ -187,7 +180,7 @@ def _size(kind: str, shape: tuple[int, ...], otherwise: int) -> int:
 def _array(kind: str, shape: tuple[int, ...], data: bytes | memoryview) -> Array:
     array: Array = np.frombuffer(data, TYPES[kind])
     if kind == "BF16":
-        array = (array.astype(np.uint32) << 16).view(np.float32)
+        array = from_bfloat16(array)
     array = array.astype(array.dtype.newbyteorder("="), copy=False).reshape(shape)
     array.flags.writeable = False
     return array

@@ -14,16 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bninspect.arithmetic.formula import (
-    Parameters,
-    affine,
-    along,
-    batch_moments,
-    moving_update,
-    normalise,
-    rounded,
-    unbiased,
-)
+from bninspect.arithmetic.formula import Parameters, affine, along, batch_moments, moving_update, normalise, unbiased
+from bninspect.arithmetic.rounding import rounded
 from bninspect.errors import BninspectError, DamagedFile, UsageError
 from bninspect.records import Array, BatchNorm
 

@@ -14,8 +14,7 @@ import safetensors.numpy
 
 from bninspect.errors import BninspectError, DamagedFile, LimitExceeded, UnreadableFile, UnsafeFile
 from bninspect.exporters.safetensors import encode
-from bninspect.formats import FORMATS
-from bninspect.formats import safetensors as module
+from bninspect.formats import FORMATS, whole_file
 from bninspect.formats.safetensors import FORMAT
 from bninspect.records import Array, BatchNorm, Checkpoint
 
@@ -233,7 +232,7 @@ def test_sizes_are_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         _read(tmp_path, struct.pack("<Q", 100_000_001) + DATA[8:])
     with pytest.raises(DamagedFile, match="cut off"):
         _read(tmp_path, struct.pack("<Q", 100_000_000) + DATA[8:])
-    monkeypatch.setattr(module, "LARGEST", len(DATA) - 1)
+    monkeypatch.setattr(whole_file, "LARGEST", len(DATA) - 1)
     with pytest.raises(LimitExceeded):
         _read(tmp_path, DATA)
     with pytest.raises(UnreadableFile, match="No such file"):

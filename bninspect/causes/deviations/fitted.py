@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from bninspect.arithmetic.formula import Float64, rounded
-from bninspect.arithmetic.rounding import bessel, nicest
+from bninspect.arithmetic.formula import Float64
+from bninspect.arithmetic.rounding import bessel, nicest, rounded
 from bninspect.causes.deviation import Deviation, Hypothesis, read
 from bninspect.causes.deviations.parameters import epsilon_of, outside_of
 from bninspect.causes.lines import errors

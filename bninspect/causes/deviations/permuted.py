@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bninspect.arithmetic.formula import rounded
+from bninspect.arithmetic.rounding import rounded
 from bninspect.causes.deviation import Deviation
 from bninspect.causes.deviations.sources import placed
 from bninspect.causes.predict import inside

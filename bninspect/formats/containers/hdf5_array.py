@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bninspect.arithmetic.rounding import from_bfloat16
 from bninspect.errors import DamagedFile, UnsafeFile
 
 if TYPE_CHECKING:
@@ -103,6 +104,6 @@ def read(dataset: Any, kind: Any, shape: tuple[int, ...], stored: str) -> Array:
     if array.size:
         dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
     if stored == "bfloat16":
-        array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        array = from_bfloat16(array.view(np.uint16))
     array.flags.writeable = False
     return array

@@ -8,7 +8,6 @@ Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 from __future__ import annotations
 
 import ast
-import io
 import math
 import re
 import struct
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile, UnsafeFile
+from bninspect.formats import whole_file
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bninspect.records import Array
 
 SIGNATURE = b"\x93NUMPY"
-LARGEST = 2 << 30
+LARGEST = whole_file.LARGEST
 """Most bytes that a file of arrays may unpack to: as much as a batch of 3500 colour images of 224 x 224."""
 
 _HEADER_BYTES = 10_000  # as in NumPy itself
@@ -58,11 +58,7 @@ def read(path: Path) -> dict[str, Array]:
                 return _members(path, label)
             if not head.startswith(SIGNATURE):
                 raise refusal(label, head, "a NumPy file (.npy or .npz)")
-            size = stream.seek(0, io.SEEK_END)
-            if size > LARGEST:
-                raise LimitExceeded(f"{label} is too large", why=f"{size} bytes, at most {LARGEST} are read")
-            stream.seek(0)
-            return {"": parse(stream.read(size), label)}
+        return {"": parse(whole_file.read(path, LARGEST), label)}
     except OSError as error:
         raise UnreadableFile(f"{label} cannot be read", why=error.strerror or str(error)) from error
     except MemoryError as error:

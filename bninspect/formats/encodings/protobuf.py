@@ -138,10 +138,11 @@ def varint(data: Buffer, position: int) -> tuple[int, int]:
 
 def field(number: int, data: bytes) -> bytes:
     """Return a field of bytes, text or an encoded sub-message, as it is written."""
-    return _encoded(number << 3 | _LENGTH) + _encoded(len(data)) + data
+    return encoded_varint(number << 3 | _LENGTH) + encoded_varint(len(data)) + data
 
 
-def _encoded(value: int) -> bytes:
+def encoded_varint(value: int) -> bytes:
+    """Return a number that is not negative as it is written."""
     parts = []
     while value >= 0x80:
         parts.append(value & 0x7F | 0x80)

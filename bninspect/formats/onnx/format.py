@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile, UnsafeFile
-from bninspect.formats.encodings.npy import LARGEST
+from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
+from bninspect.formats import whole_file
 from bninspect.formats.format import Format
 from bninspect.formats.onnx import graph as operations
 from bninspect.formats.onnx import model, norms, tensor
@@ -45,13 +45,9 @@ def read_network(path: Path) -> Network:
 
 def parsed(path: Path) -> model.ModelProto:
     """Return the model in a file. Raises as reading it."""
+    data = whole_file.read(path)
     try:
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise LimitExceeded(f"{path} is too large", why=f"{size} bytes, at most {LARGEST} are read")
-        found = model.parse(path.read_bytes())
-    except OSError as error:
-        raise UnreadableFile(f"{path} cannot be read", why=error.strerror or str(error)) from error
+        found = model.parse(data)
     except (DamagedFile, UnsafeFile) as error:
         raise type(error)(f"{path} is damaged", why=f"{error.what}: {error.why}", hint=error.hint) from error
     if not found.graphs[0].nodes:

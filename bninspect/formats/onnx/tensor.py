@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bninspect.arithmetic.rounding import from_bfloat16
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats.containers.siblings import sibling
 from bninspect.formats.onnx.model import TYPES
@@ -54,7 +55,7 @@ def array(tensor: Message, model: Path) -> tuple[Array, str]:
         )
     values = np.frombuffer(data, kind).reshape(shape)
     if dtype == "bfloat16":
-        values = (values.astype(np.uint32) << 16).view(np.float32)
+        values = from_bfloat16(values)
     native = values.astype(values.dtype.newbyteorder("="))
     native.flags.writeable = False
     return native, dtype

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bninspect.formats.encodings.protobuf import encoded_varint, field
 from bninspect.formats.onnx.model import TYPES
 
 if TYPE_CHECKING:
@@ -21,18 +22,18 @@ NUMBERS: Mapping[str, int] = {name: number for number, name in TYPES.items()}
 
 def integer(number: int, value: int) -> bytes:
     """Return an integer field, `value` not negative."""
-    return _varint(number << 3) + _varint(value)
+    return encoded_varint(number << 3) + encoded_varint(value)
 
 
 def data(number: int, value: bytes | str) -> bytes:
     """Return a field of bytes, text or an encoded message."""
     content = value.encode() if isinstance(value, str) else value
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
+    return field(number, content)
 
 
 def real(number: int, value: float) -> bytes:
     """Return a float field."""
-    return _varint(number << 3 | 5) + struct.pack("<f", value)
+    return encoded_varint(number << 3 | 5) + struct.pack("<f", value)
 
 
 def tensor(name: str, array: Array) -> bytes:
@@ -76,11 +77,3 @@ def with_outputs(stored: bytes, names: Iterable[str]) -> bytes:
     A parser joins the two graphs of such a file to one: that is what a repeated message means in a protocol buffer.
     """
     return stored + data(7, b"".join(data(12, data(1, name)) for name in names))
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes(encoded) + bytes([value])

@@ -8,26 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from bninspect.errors import UnreadableFile, UnsafeFile
-from bninspect.safe_text import printable
+from bninspect.formats import whole_file
 
 MOST_BYTES = 1 << 30
 """Of a graph; protocol buffers end at 2 GB."""
 
 
 def whole(path: Path) -> bytes:
-    """Return the bytes of a file.
-
-    Raises:
-        UnreadableFile: it cannot be read, or is larger than any graph.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise UnsafeFile(f"{printable(path.name)} has {size} bytes", why=f"at most {MOST_BYTES} are read")
-        return path.read_bytes()
-    except OSError as error:
-        raise UnreadableFile(f"{printable(path.name)} cannot be read", why=error.strerror or str(error)) from error
+    """Return the bytes of a file. Raises as `whole_file.read`, for what is larger than any graph."""
+    return whole_file.read(path, MOST_BYTES)
 
 
 @contextmanager

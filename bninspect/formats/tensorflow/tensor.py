@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from bninspect.arithmetic.rounding import from_bfloat16
 from bninspect.errors import DamagedFile, UnsafeFile
 from bninspect.formats.encodings.protobuf import Message
 from bninspect.records import Array
@@ -100,7 +101,7 @@ def array(dtype: int, shape: tuple[int, ...], data: bytes | memoryview) -> Array
     """Return little-endian data as a read-only array; bfloat16 is widened to float32, which is exact."""
     values = np.frombuffer(data, _TYPES[dtype][0]).reshape(shape)
     if dtype == BFLOAT16:
-        values = (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        values = from_bfloat16(values)
     values.flags.writeable = False
     return values
 

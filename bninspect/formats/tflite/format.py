@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile, UnsafeFile
-from bninspect.formats.encodings.npy import LARGEST
+from bninspect.errors import DamagedFile, UnsafeFile
+from bninspect.formats import whole_file
 from bninspect.formats.format import Format
 from bninspect.formats.tflite import graph as operations
 from bninspect.formats.tflite.model import IDENTIFIER, Subgraph, parse
@@ -38,13 +38,9 @@ def read_network(path: Path) -> Network:
 
 def parsed(path: Path) -> Subgraph:
     """Return the main graph of a file. Raises as reading it."""
+    data = whole_file.read(path)
     try:
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise LimitExceeded(f"{path} is too large", why=f"{size} bytes, at most {LARGEST} are read")
-        return parse(path.read_bytes())
-    except OSError as error:
-        raise UnreadableFile(f"{path} cannot be read", why=error.strerror or str(error)) from error
+        return parse(data)
     except (DamagedFile, UnsafeFile) as error:
         raise type(error)(f"{path} is damaged", why=f"{error.what}: {error.why}", hint=error.hint) from error
 

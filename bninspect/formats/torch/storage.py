@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bninspect.arithmetic.rounding import from_bfloat16
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats.containers.zip_archive import EXPANSION
 from bninspect.formats.encodings.npy import LARGEST
@@ -79,6 +80,6 @@ class Storages:
         view = np.lib.stride_tricks.as_strided(numbers[offset:], shape, steps) if count else np.empty(shape, kind)
         values = view.astype(kind.newbyteorder("="))
         if dtype == "bfloat16":
-            values = (values.astype(np.uint32) << 16).view(np.float32)
+            values = from_bfloat16(values)
         values.flags.writeable = False
         return values

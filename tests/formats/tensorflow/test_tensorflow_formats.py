@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bninspect import formats
-from bninspect.errors import BninspectError, DamagedFile, UnknownFormat, UnreadableFile, UnsafeFile
+from bninspect.errors import BninspectError, DamagedFile, LimitExceeded, UnknownFormat, UnreadableFile
 from bninspect.formats.tensorflow import files
 from bninspect.records import Array
 
@@ -222,7 +222,7 @@ def test_a_digest_covers_every_file(tmp_path: Path) -> None:
 def test_a_graph_larger_than_any_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MOST_BYTES", 100)
     (tmp_path / "x.pb").write_bytes(frozen())
-    with pytest.raises(UnsafeFile, match="at most 100 are read"):
+    with pytest.raises(LimitExceeded, match="at most 100 are read"):
         formats.read(tmp_path / "x.pb")
 
 

@@ -1,0 +1,37 @@
+"""A file as bytes, with a limit: what a stranger's file may cost is known before a byte of it is read."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from bninspect.errors import LimitExceeded, UnreadableFile
+from bninspect.safe_text import printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LARGEST = 2 << 30
+
+
+def read(path: Path, most: int | None = None) -> bytes:
+    """Return the bytes of a file.
+
+    Args:
+        path: the file.
+        most: bytes that it may have; `LARGEST` if that is not said.
+
+    Raises:
+        LimitExceeded: it has more.
+        UnreadableFile: it cannot be read.
+    """
+    label, most = printable(str(path)), LARGEST if most is None else most
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size > most:
+                raise LimitExceeded(f"{label} is too large", why=f"{size} bytes, at most {most} are read")
+            file.seek(0)
+            return file.read(size)
+    except OSError as error:
+        raise UnreadableFile(f"{label} cannot be read", why=error.strerror or str(error)) from error
