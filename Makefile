@@ -6,9 +6,12 @@ BIN := $(VENV)/bin
 # What is installed. `dev,torch` also runs the tests with PyTorch, which is 0.2 GB without CUDA and several with it.
 EXTRAS ?= dev
 
-.PHONY: setup demo test check bench
+.PHONY: help setup demo test check bench
 
-setup: $(VENV)/.installed
+help:  ## what make can do
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf 'make %-6s  %s\n' "$$name" "$$what"; done
+
+setup: $(VENV)/.installed  ## create .venv and install everything
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
