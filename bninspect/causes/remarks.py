@@ -23,6 +23,14 @@ _BORDER = 3
 FEW_DIGITS = "so few digits are known that a wrong formula may fit by chance: give more digits, or more numbers"
 
 
+def one_channel(low: float, high: float) -> str:
+    """Return what is said where the formula fits with an epsilon that a single channel gives."""
+    return (
+        f"the formula fits with an epsilon from {low:.4g} to {high:.4g}, which a single channel gives and no other "
+        "confirms: state it with --epsilon, or give outputs of several channels"
+    )
+
+
 def separated_by(first: Hypothesis, own: Hypothesis, found: Sequence[Hypothesis], evidence: LayerViews) -> str:
     """Return what observation would tell a hypothesis from the first that fits, or the first from the second."""
     if len(found) < 2:

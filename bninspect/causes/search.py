@@ -10,7 +10,7 @@ import numpy as np
 
 from bninspect.causes import remarks as wording
 from bninspect.causes.deviation import Deviation, Hypothesis
-from bninspect.causes.deviations.fitted import fitted
+from bninspect.causes.deviations.fitted import fitted, free_epsilon
 from bninspect.causes.deviations.kernels import kernels
 from bninspect.causes.deviations.parameters import scaling
 from bninspect.causes.deviations.permuted import permuted
@@ -65,11 +65,23 @@ def explain(layer: BatchNorm, samples: Sequence[Sample], others: Iterable[BatchN
             break
     found = _narrowest(found)
     causes = _causes(found, evidence)
-    if not causes:
-        remarks = wording.remarks(evidence, singles)
-    else:
-        remarks = (wording.FEW_DIGITS,) if len(singles) * _coincidence(evidence) > _LIKELY else ()
-    return Explanation(matches=False, causes=causes, tried=tried, elements=elements, remarks=remarks)
+    doubt = _doubt(evidence, len(singles), some=bool(causes))
+    remarks = (doubt,) if doubt else () if causes else wording.remarks(evidence, singles)
+    return Explanation(matches=False, causes=causes, tried=tried, elements=elements, remarks=remarks, decided=not doubt)
+
+
+def _doubt(evidence: LayerViews, hypotheses: int, *, some: bool) -> str:
+    """Return why the elements decide nothing; empty if they do.
+
+    Args:
+        evidence: the elements.
+        hypotheses: how many single deviations were tried.
+        some: whether any hypothesis fits.
+    """
+    if some:
+        return wording.FEW_DIGITS if hypotheses * _coincidence(evidence) > _LIKELY else ""
+    interval = free_epsilon(evidence.views, evidence.lines)
+    return "" if interval is None else wording.one_channel(*interval)
 
 
 def _singles(

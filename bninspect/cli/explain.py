@@ -51,7 +51,7 @@ def command(context: click.Context, /, **options: Any) -> int:
     bninspect explain model.h5 --layer bn1 --input x.npy --output y.npy
     bninspect explain model.h5 --layer bn1 --training --input batch.npy
 
-    Ends with 1 if an output is not what the formula gives.
+    Ends with 1 if an output is not what the formula gives, and with 3 if that depends on an epsilon that is not known.
     """  # noqa: D301 - \b is the character by which click keeps line ends
     from bninspect.records import explained
 

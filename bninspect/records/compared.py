@@ -136,6 +136,8 @@ class Explanation:
     """Number of values that were looked at."""
     remarks: tuple[str, ...] = ()
     """What can be said of the difference otherwise: whether it is affine, where it is, what comes nearest."""
+    decided: bool = True
+    """False where the numbers cannot tell: so little is known of them that a wrong formula may fit by chance."""
 
     @property
     def sentence(self) -> str:

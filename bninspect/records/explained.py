@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bninspect.records import Comparison, Explanation
+from bninspect.records import Cause, Comparison, Explanation
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,22 @@ class Explained:
 
     @property
     def agrees(self) -> bool:
-        """Whether nothing was given to compare, all that was given agrees, or the unknown epsilon was found."""
+        """Whether nothing was given to compare, all that was given agrees, or the unknown epsilon alone was found."""
         if self.comparison is not None and not self.comparison.agrees:
             return False
         if self.explanation is None or self.explanation.matches:
             return True
-        found = self.explanation.causes
-        return self.epsilon is None and bool(found) and all(set(one.details) == {"epsilon"} for one in found)
+        return self.epsilon is None and self.explanation.decided and any(map(_epsilon_alone, self.explanation.causes))
+
+    @property
+    def open(self) -> bool:
+        """Whether the outputs neither agree nor contradict: with an epsilon that the file does not state, they may."""
+        return self.epsilon is None and self.explanation is not None and not self.explanation.decided
+
+
+def _epsilon_alone(cause: Cause) -> bool:
+    """Return whether a cause is the formula itself, with an epsilon inside the square root."""
+    return cause.name.startswith("epsilon=") and " + " not in cause.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +132,12 @@ class Answer:
     schema_version: str = "1.0"
     command: str = "explain"
     exit_code: int
-    """0 where all that was given agrees with the formula, 1 where not."""
+    """0 where all that was given agrees with the formula, 1 where not, 3 where that cannot be told."""
     layers: tuple[Explained, ...]
     step: TrainingStep | None
 
 
 def answer(layers: tuple[Explained, ...], step: TrainingStep | None = None) -> Answer:
     """Return the result of the command."""
-    return Answer(exit_code=0 if all(layer.agrees for layer in layers) else 1, layers=layers, step=step)
+    code = 3 if any(layer.open for layer in layers) else 0 if all(layer.agrees for layer in layers) else 1
+    return Answer(exit_code=code, layers=layers, step=step)

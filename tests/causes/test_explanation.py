@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.layers import frozen, layer
-from helpers.wrong_kernels import norm
+from helpers.wrong_kernels import KERNELS, Numbers, norm
 
 from bninspect.causes import explanation
 from bninspect.causes.given_text import numbers
@@ -86,6 +86,42 @@ def test_an_unknown_epsilon_is_found() -> None:
     assert found.arithmetic == ()
     assert text(found)[1] == "cause      epsilon 0.001 (the default of Keras 3 and tf_keras)  (explains every value)"
     assert not loose("-0.077417567", "0.543057", epsilon=None).agrees
+
+
+RANDOM = np.random.default_rng(3)
+WIDE = Numbers(
+    (RANDOM.uniform(0.5, 2, 12) * RANDOM.choice([-1, 1], 12)).astype(np.float32),
+    RANDOM.normal(size=12).astype(np.float32),
+    RANDOM.normal(size=12).astype(np.float32),
+    (10 ** RANDOM.uniform(-4, 1, 12)).astype(np.float32),
+    1e-3,
+)
+INPUTS = RANDOM.normal(size=(4, 5, 6, 12)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_without_epsilon_only_epsilon_is_free(name: str) -> None:
+    unknown = layer(
+        gamma=WIDE.gamma,
+        beta=WIDE.beta,
+        moving_mean=WIDE.mean,
+        moving_variance=WIDE.variance,
+        epsilon=None,
+    )
+    with np.errstate(all="ignore"):
+        outputs = np.asarray(KERNELS[name](INPUTS, WIDE), np.float32)
+    found = explanation.against(unknown, INPUTS, outputs, (3,))
+    answer = explained.answer((found,))
+    assert answer.exit_code == (0 if name.startswith("epsilon=") else 1)
+
+
+@pytest.mark.parametrize(("y", "code", "word"), [("0.3", 3, "OPEN"), ("0.30664611", 0, "MATCH"), ("0.2071", 3, "OPEN")])
+def test_one_number_without_epsilon_may_leave_it_open(y: str, code: int, word: str) -> None:
+    found = loose("-0.077417567", y, epsilon=None)
+    assert explained.answer((found,)).exit_code == code
+    lines = text(found)
+    assert lines[0].startswith(word)
+    assert (code == 3) == lines[1].startswith("undecided")
 
 
 def test_several_channels_and_one_value_for_all_of_them() -> None:

@@ -16,6 +16,7 @@ from bninspect.arithmetic.formula import Float64
 from bninspect.arithmetic.rounding import bessel, nicest, rounded
 from bninspect.causes.deviation import Deviation, Hypothesis, read
 from bninspect.causes.deviations.parameters import epsilon_of, outside_of
+from bninspect.causes.fit import mark
 from bninspect.causes.lines import errors
 
 if TYPE_CHECKING:
@@ -93,6 +94,22 @@ def fitted(base: Hypothesis, views: Sequence[View], measured: Sequence[Lines]) -
             yield replace(_known(fit.build((low + high) / 2), low, high), unless=frozenset({first.name}))
 
 
+def free_epsilon(views: Sequence[View], measured: Sequence[Lines]) -> tuple[float, float] | None:
+    """Return the epsilons that explain every element where none is stated; None if there are none, or if one is.
+
+    A single channel is enough here: what it leaves open is no cause, but it keeps the formula from being refuted.
+    """
+    (fit,) = (one for one in free_numbers(views[0].epsilon) if one.axis == "epsilon")
+    if not np.isnan(fit.neutral):
+        return None
+    interval = _common(fit, [_seen((), view, found) for view, found in zip(views, measured, strict=True)], least=1)
+    if interval is None or interval[1] < 0:
+        return None
+    alone = epsilon_of(max(0.0, sum(interval) / 2), fit.neutral)
+    within = all(bool((mark((alone,), view).ratio <= 1.0).all()) for view in views)
+    return (max(0.0, interval[0]), interval[1]) if within else None
+
+
 def _known(deviation: Deviation, low: float, high: float) -> Deviation:
     return replace(deviation, details={**deviation.details, "low": low, "high": high})
 
@@ -105,19 +122,19 @@ def _seen(base: Hypothesis, view: View, found: Lines) -> _FittedView:
     return _FittedView(view, reading, slope, (line - half, line + half))
 
 
-def _common(fit: FreeNumber, seen: Sequence[_FittedView]) -> tuple[float, float] | None:
-    """Return the interval that all elements leave, if it is not empty and two channels are sensitive to it."""
+def _common(fit: FreeNumber, seen: Sequence[_FittedView], least: int = 2) -> tuple[float, float] | None:
+    """Return the interval that all elements leave, if it is not empty and `least` channels are sensitive to it."""
     low, high = -np.inf, np.inf
     sensitive = 0
     for one in seen:
         with np.errstate(all="ignore"):
-            least, most = fit.interval(one)
-        known = np.isfinite(least) & np.isfinite(most)
+            lowest, highest = fit.interval(one)
+        known = np.isfinite(lowest) & np.isfinite(highest)
         if known.any():
-            low, high = max(low, float(least[known].max())), min(high, float(most[known].min()))
-            apart = known & ((least > fit.neutral) | (most < fit.neutral) | np.isnan(fit.neutral))
+            low, high = max(low, float(lowest[known].max())), min(high, float(highest[known].min()))
+            apart = known & ((lowest > fit.neutral) | (highest < fit.neutral) | np.isnan(fit.neutral))
             sensitive = max(sensitive, np.unique(one.view.channel[apart]).size)
-    return (low, high) if sensitive >= 2 and low <= high else None
+    return (low, high) if sensitive >= least and low <= high else None
 
 
 def free_numbers(epsilon: float) -> tuple[FreeNumber, ...]:

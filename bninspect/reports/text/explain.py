@@ -59,6 +59,8 @@ def _layer(layer: Explained, looks: Looks) -> Iterator[Line]:
 def _verdict(layer: Explained) -> list[tuple[str, str]]:
     if layer.explanation is None:
         return []
+    if layer.open:
+        return [("OPEN   ", "bold yellow")]
     return [("MATCH  ", "bold green")] if layer.agrees else [("DIFFER ", "bold red")]
 
 
@@ -101,17 +103,20 @@ def _difference(term: Arithmetic) -> str:
 
 
 def _explanation(found: Explanation) -> Iterator[Line]:
+    if not found.decided:
+        yield from (line((f"{'undecided':<11}", "bold"), remark) for remark in found.remarks)
+    first = "cause" if found.decided else "perhaps"
     for place, cause in enumerate(found.causes[:_TIES]):
-        word = "cause" if place == 0 else "or"
+        word = first if place == 0 else "or"
         share = "explains every value" if cause.explains >= 1 else f"explains {cause.explains:.0%} of the values"
         yield line((f"{word:<11}", "bold"), f"{cause.sentence}  ({share})")
     if len(found.causes) > _TIES:
         yield line(f"{_INDENT}or {len(found.causes) - _TIES} others (--json lists them)")
     if len(found.causes) > 1:
         yield line(f"{_INDENT}what would tell them apart: {found.causes[0].separated_by}")
-    if not found.causes:
+    if not found.causes and found.decided:
         yield line((f"{'cause':<11}", "bold"), found.sentence)
-    for remark in found.remarks:
+    for remark in found.remarks if found.decided else ():
         yield line(f"{_INDENT}{remark}")
 
 
