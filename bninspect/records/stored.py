@@ -37,6 +37,8 @@ class BatchNorm:
     class_name: str = ""
     """Class in the configuration, for instance `SyncBatchNormalization`; empty when there is none."""
     statistics: Statistics = Statistics.MOVING
+    wired: bool = False
+    """Whether `training=True` is hard-wired so that callers disagree: `model(x)` and exports normalise by the batch."""
     undecided: Array | None = None
     """The one array that may be gamma or beta: a weights-only file with three arrays does not tell."""
     epsilon_source: str | None = None

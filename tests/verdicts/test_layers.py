@@ -38,6 +38,16 @@ def test_two_right_observations_verify_a_layer() -> None:
     assert [finding.rule for finding in report.findings] == ["BN113"]
 
 
+def test_hard_wired_training_is_unverified_though_predict_is_right() -> None:
+    stored = layer(wired=True)
+    report = verdict(stored, *both(stored))
+    assert report.status is LayerStatus.UNVERIFIED
+    assert "training=True is hard-wired: model(x) and exports" in report.reason
+    assert "BN124" in {finding.rule for finding in report.findings}
+    wrong = verdict(stored, *both(stored, epsilon=1e-5))
+    assert wrong.status is LayerStatus.MISMATCH
+
+
 def test_several_calls_of_a_shared_layer_are_joined() -> None:
     report = verdict(layer(), *both(layer()), observation(layer()))
     in_model = report.comparisons[0]

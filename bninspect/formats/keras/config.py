@@ -15,7 +15,7 @@ from typing import Any
 
 from bninspect.errors import DamagedFile, UnsafeFile
 from bninspect.formats.keras.code import code_in
-from bninspect.formats.keras.norm_config import Calls, NormConfig, norm_config
+from bninspect.formats.keras.norm_config import Calls, NormConfig, norm_config, plain
 
 TEXT_CHARACTERS = 32 << 20
 CONTAINERS = 2_000_000
@@ -170,10 +170,16 @@ def _calls(entry: Mapping[str, Any], outer: Calls) -> Calls:
 
 
 def _hard_wired(call: object) -> bool | None:
-    """Return `training` of one call: Keras 3 has {args, kwargs}, earlier [[layer, node, tensor, kwargs], ...]."""
+    """Return `training` of one call: Keras 3 has {args, kwargs}, earlier [[layer, node, tensor, kwargs], ...].
+
+    It is the second argument, behind the inputs, of batch norms and of all that holds them: models and wrappers.
+    """
     if isinstance(call, dict):
-        keywords = call.get("kwargs")
+        keywords, positional = call.get("kwargs"), call.get("args")
         value = keywords.get("training") if isinstance(keywords, dict) else None
+        if value is None and isinstance(positional, list) and len(positional) > 1:
+            value = positional[1]
+        value = plain(value)
         return bool(value) if isinstance(value, int) else None
     if not isinstance(call, list):
         return None

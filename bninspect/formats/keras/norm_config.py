@@ -42,9 +42,15 @@ class NormConfig:
     repeats: tuple[str, ...] | None = None
     """Path of the same layer object where it came first, if the configuration says that it is the same."""
 
+    @property
+    def trained(self) -> bool:
+        """Whether a call asks for training: a frozen layer does not heed it (TensorFlow 2, Keras 3)."""
+        return True in self.training and self.trainable
+
     def settings(self, major: int | None) -> dict[str, Any]:
         """Return all of a `BatchNorm` but its arrays and where they are, for a file of Keras `major`."""
         statistics, notes = _statistics(self, major)
+        wired = statistics is Statistics.MOVING and self.trained
         if not _CLASS.search(self.class_name):
             notes.append(f"{self.class_name} is taken for a batch norm because of its settings")
         if self.renorm:
@@ -58,6 +64,7 @@ class NormConfig:
             "center": self.center,
             "class_name": self.class_name,
             "statistics": statistics,
+            "wired": wired,
             "epsilon_source": None if self.epsilon is None else "file",
             "notes": tuple(notes),
         }
@@ -103,20 +110,19 @@ def _statistics(config: NormConfig, major: int | None) -> tuple[Statistics, list
     if config.mode:
         kind = {1: Statistics.SAMPLE, 2: Statistics.BATCH}.get(config.mode, Statistics.MOVING)
         return kind, [f"mode {config.mode} of Keras 1: its moving statistics are not used at inference"]
-    # A frozen layer ignores training=True (TensorFlow 2, Keras 3).
-    if True not in config.training or not config.trainable:
+    if not config.trained:
         return Statistics.MOVING, []
     if major is not None and major >= 3:
         # Measured with 3.15: the argument of the outermost call wins over those inside the model.
         return Statistics.MOVING, [
-            "called with training=True: predict() uses the moving statistics, but model(x) those of the batch"
+            "called with training=True: predict() uses the moving statistics, model(x) and exports those of the batch"
         ]
     if config.training == {True}:
         return Statistics.BATCH, ["called with training=True: it normalises with the batch at inference too"]
     return Statistics.MOVING, ["some of its calls are with training=True and normalise with the batch"]
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Unwrap what JSON cannot hold: a NumPy scalar (`__numpy__`, Keras 3) or a tuple (`__tuple__`)."""
     if not isinstance(value, dict):
         return value
@@ -127,7 +133,7 @@ def _plain(value: object) -> object:
 
 
 def _number(stored: object) -> float | None:
-    value = _plain(stored)
+    value = plain(stored)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
@@ -136,10 +142,10 @@ def _number(stored: object) -> float | None:
 
 
 def _axes(stored: object) -> tuple[int, ...] | None:
-    value = _plain(stored)
+    value = plain(stored)
     if value is None:
         return None
-    axes = [_plain(item) for item in value] if isinstance(value, list) else [value]
+    axes = [plain(item) for item in value] if isinstance(value, list) else [value]
     if not axes:
         raise ValueError("its list of axes is empty")
     for axis in axes:
@@ -150,7 +156,7 @@ def _axes(stored: object) -> tuple[int, ...] | None:
 
 def _flag(stored: object, *, otherwise: bool | None) -> bool | None:
     """Return `true`, `false`, 1 or 0 as a bool: real files hold all four."""
-    value = _plain(stored)
+    value = plain(stored)
     if value is None:
         return otherwise
     if not isinstance(value, int) or value not in {0, 1}:

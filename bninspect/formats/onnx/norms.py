@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -86,9 +86,10 @@ def _node(node: NodeProto, opset: int, graph: GraphProto, constants: Constants) 
     if not spatial:
         notes.append("spatial is 0: a mean and variance for every element, not for every channel")
     mean = stored["moving_mean"]
+    arrays: dict[str, Any] = {field: None if value is None else value.values for field, value in stored.items()}
     layer = BatchNorm(
         name=graph.path + node.label,
-        **{field: None if value is None else value.values for field, value in stored.items()},
+        **arrays,
         epsilon=node.real("epsilon", EPSILON),
         epsilon_source="file",
         momentum=node.real("momentum", MOMENTUM),

@@ -187,7 +187,7 @@ def _plain(argument: Mapping[str, Any]) -> Any:
 
 def _layer(program: _Program, operation: str, arguments: dict[str, Any]) -> BatchNorm:
     names = {field: arguments.get(name) for field, name in _ARRAYS.items()}
-    arrays = {field: program.array(name) for field, name in names.items()}
+    arrays: dict[str, Any] = {field: program.array(name) for field, name in names.items()}
     notes = tuple(
         f"{field} is computed in the graph" for field, name in names.items() if name and arrays[field] is None
     )

@@ -120,11 +120,12 @@ def batch_statistics(layer: BatchNorm) -> Finding | None:
 
 
 def wired_training(layer: BatchNorm) -> Finding | None:
-    """BN124: the configuration hard-wires training=True, which frameworks read differently.
+    """BN124: the configuration hard-wires training=True, which callers and frameworks read differently.
 
     The same file predicts with the moving statistics in Keras 3 and with those of the batch in tf_keras, while in both
-    `model(x)` and the exported SavedModel use those of the batch. Loading the model in the other Keras therefore
-    changes its predictions.
+    `model(x)`, the exported SavedModel and the ONNX and TFLite files made from it use those of the batch. Loading the
+    model in the other Keras, calling it otherwise or exporting it therefore changes what it computes. `verify` leaves
+    such a layer unverified: that `predict()` follows the formula says nothing of the others.
 
     What to do: build the inference model without the argument.
 
@@ -132,13 +133,12 @@ def wired_training(layer: BatchNorm) -> Finding | None:
 
     Severity: warning.
     """
-    # Readers say so in a note: what it means for the statistics depends on the writer.
-    if layer.statistics is not Statistics.MOVING or not any("training=True" in note for note in layer.notes):
+    if not layer.wired:
         return None
     return Finding(
         "BN124",
         Severity.WARNING,
-        "training=True is hard-wired: predict(), model(x) and an export do not agree on its statistics",
+        "training=True is hard-wired: predict() normalises by the moving statistics, model(x) and exports by the batch",
         {},
         "build the inference model without training=True",
     )

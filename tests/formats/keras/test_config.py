@@ -353,6 +353,37 @@ def test_keras_3_lets_the_outermost_call_decide() -> None:
     assert one(called_3(norm(), NEVER, CALLER)).settings(3)["notes"] == ()
 
 
+def positional(entry: Entry, *training: Any) -> Entry:
+    """Let `entry` be called as Keras 3 stores a call with positional arguments."""
+    tensor = {"class_name": "__keras_tensor__", "config": {"keras_history": ["x", 0, 0]}}
+    return {**entry, "inbound_nodes": [{"args": [tensor, *training], "kwargs": {}}]}
+
+
+@pytest.mark.parametrize(
+    ("entry", "keras", "wired"),
+    [
+        (called_3(norm(), ALWAYS), 3, True),
+        (called_3(norm(), ALWAYS, CALLER), 3, True),
+        (called_3(norm(), NEVER), 3, False),
+        (called_3(norm(), CALLER), 3, False),
+        (called_3(norm(), {"training": {"class_name": "__numpy__", "config": {"value": True}}}), 3, True),
+        (called_3(norm(trainable=False), ALWAYS), 3, False),
+        (positional(norm(), True), 3, True),
+        (positional(norm(), False), 3, False),
+        (positional(norm(), None), 3, False),
+        (positional(norm()), 3, False),
+        (called_3(model(called_3(norm(), CALLER)), ALWAYS), 3, True),
+        (positional(model(called_3(norm(), CALLER)), True), 3, True),
+        (called_3(wrapped(norm()), ALWAYS), 3, True),
+        (called(norm(), ALWAYS), 3, True),
+        (called(norm(), ALWAYS, CALLER), 2, True),
+        (called(norm(), ALWAYS), 2, False),  # tf_keras predicts by the batch as well: BN123
+    ],
+)
+def test_a_layer_is_wired_where_its_callers_disagree(entry: Entry, keras: int, wired: bool) -> None:
+    assert one(entry).settings(keras)["wired"] is wired
+
+
 # Shared layers
 
 
