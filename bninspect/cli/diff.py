@@ -26,7 +26,7 @@ def command(context: click.Context, /, **options: Any) -> int:
 
     Layers are matched by name, then by their parameters, then by width and order. Equal are parameters bit for bit, and
     the same is a layer that maps x alike: folded, or with another epsilon that no channel feels. Ends with 1 if a
-    layer changed, was added or removed.
+    layer changed, was added or removed, and with 3 if one is equal but for an epsilon that one file does not state.
     """
     shared.prestart(options, options["before"])
     from bninspect.inspection import diff_models

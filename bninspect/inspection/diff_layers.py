@@ -11,12 +11,11 @@ import numpy as np
 
 from bninspect.arithmetic.bounds import precision
 from bninspect.arithmetic.formula import Float64
-from bninspect.arithmetic.rounding import bessel, narrowed, nicest
+from bninspect.inspection.diff_changes import changes, rounded_to, same_values
 from bninspect.records import PARAMETERS, Array, BatchNorm, Statistics
-from bninspect.safe_text import printable
 
-_SETTINGS = ("epsilon", "momentum", "statistics")
-_FELT = {"epsilon", "statistics", "axis"}
+_SETTINGS = ("epsilon", "momentum")
+_FELT = {"epsilon", "statistics", "axis", "training"}
 """Settings that the output depends on; momentum is not used at inference."""
 _SLACK = 8.0
 """Unit roundoffs by which the same scale or shift may differ, computed in another order."""
@@ -28,6 +27,8 @@ class Verdict(StrEnum):
     EQUAL = "equal"
     SAME_MAP = "same map"
     """Other parameters, but the same scale * x + shift within rounding: folded, or another epsilon that is not felt."""
+    UNSTATED = "unstated"
+    """Equal but for a setting that one of the files does not state: it may be another one."""
     CHANGED = "changed"
     ADDED = "added"
     REMOVED = "removed"
@@ -61,30 +62,28 @@ class LayerDifference:
     parameters: Mapping[str, Change] = field(default_factory=dict)
     settings: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """Settings that both files state and that differ: before and after."""
+    unstated: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Settings that one file alone states: before and after, one of them None. What the output depends on: epsilon.
+    `statistics` of a file without a graph, and `axis`, are noted only."""
     reasons: tuple[str, ...] = ()
     """What the change is, where it has a name."""
 
 
 def difference(before: BatchNorm, after: BatchNorm, matched_by: str, *, one_format: bool = False) -> LayerDifference:
     """Compare two layers that belong together; their axes only if they are of `one_format`: others order them anew."""
-    settings = {
-        name: (old, new)
-        for name in _SETTINGS
-        for old, new in [(getattr(before, name), getattr(after, name))]
-        if old is not None and new is not None and old != new
-    }
-    if one_format and _moved(before.axis, after.axis):
-        settings["axis"] = (before.axis, after.axis)
-    alike = before.arrays.keys() == after.arrays.keys() and all(
-        same_values(before.arrays[name], after.arrays[name]) for name in before.arrays
-    )
+    settings, unstated = _compared(before, after, one_format=one_format)
+    alike = same_arrays(before, after)
     reasons: tuple[str, ...] = ()
-    if alike and not _FELT & settings.keys():
+    if _folds_without_epsilon(before, after):
+        verdict, reasons = Verdict.UNSTATED, ("what was folded depends on an epsilon that is not stated",)
+    elif "epsilon" in unstated and alike and not _FELT & settings.keys():
+        verdict, reasons = Verdict.UNSTATED, (_unstated(unstated["epsilon"]),)
+    elif alike and not _FELT & settings.keys():
         verdict = Verdict.EQUAL
-    elif "axis" not in settings and same_map(before, after):
+    elif not {"axis", "training"} & settings.keys() and same_map(before, after):
         verdict, reasons = Verdict.SAME_MAP, tuple(_maps(before, after, settings))
     else:
-        verdict, reasons = Verdict.CHANGED, (*_settings(settings), *_changes(before, after))
+        verdict, reasons = Verdict.CHANGED, (*_settings(settings), *changes(before, after))
     return LayerDifference(
         before.name,
         after.name,
@@ -93,8 +92,78 @@ def difference(before: BatchNorm, after: BatchNorm, matched_by: str, *, one_form
         after.channels,
         {name: change for name in PARAMETERS if (change := _change(before, after, name)) is not None},
         settings,
+        unstated,
         reasons,
     )
+
+
+def _compared(
+    before: BatchNorm, after: BatchNorm, *, one_format: bool
+) -> tuple[dict[str, tuple[Any, ...]], dict[str, tuple[Any, ...]]]:
+    """Return the settings that differ, and those that one file alone states."""
+    differ: dict[str, tuple[Any, ...]] = {}
+    unstated: dict[str, tuple[Any, ...]] = {}
+    for name in _SETTINGS:
+        old, new = getattr(before, name), getattr(after, name)
+        if old is not None and new is not None and not _same_number(old, new):
+            differ[name] = (old, new)
+    if (before.epsilon is None) != (after.epsilon is None) and not _needs_no_epsilon(before, after):
+        unstated["epsilon"] = (before.epsilon, after.epsilon)
+    if before.statistics != after.statistics:
+        kinds = {before.statistics, after.statistics}
+        stated = Statistics.FOLDED in kinds or (_states_mode(before) and _states_mode(after))
+        known = [one.statistics if stated or _states_mode(one) else None for one in (before, after)]
+        (differ if stated else unstated)["statistics"] = tuple(known)
+    if before.wired != after.wired:
+        stated = _states_mode(before) and _states_mode(after)
+        wired = [one.wired if _states_mode(one) else None for one in (before, after)]
+        (differ if stated else unstated)["training"] = tuple(wired)
+    if one_format and _moved(before.axis, after.axis):
+        differ["axis"] = (before.axis, after.axis)
+    elif (before.axis is None) != (after.axis is None) and all(array.ndim == 1 for array in before.arrays.values()):
+        unstated["axis"] = (before.axis, after.axis)
+    return differ, unstated
+
+
+def _same_number(old: float, new: float) -> bool:
+    """Return whether two settings are one number: some formats keep them in float32."""
+    return old == new or np.float32(old) == np.float32(new)
+
+
+def _states_mode(layer: BatchNorm) -> bool:
+    """Return whether a file says how its batch norm is called: one without configuration and graph does not."""
+    return layer.statistics is not Statistics.MOVING or layer.wired or layer.epsilon_source == "file"
+
+
+def _needs_no_epsilon(before: BatchNorm, after: BatchNorm) -> bool:
+    """Return whether the side without epsilon is a scale and shift, in which it is contained."""
+    return all(layer.statistics is Statistics.FOLDED for layer in (before, after) if layer.epsilon is None)
+
+
+def _folds_without_epsilon(before: BatchNorm, after: BatchNorm) -> bool:
+    """Return whether one side is a scale and shift that the other, whose epsilon is unknown, may have become."""
+    kinds = [layer.statistics for layer in (before, after) if layer.epsilon is None]
+    return before.channels == after.channels and sorted(kinds) == [Statistics.FOLDED, Statistics.MOVING]
+
+
+def _unstated(epsilon: tuple[float | None, ...]) -> str:
+    old, new = epsilon
+    known, where, lacking = (new, "B", "A") if old is None else (old, "A", "B")
+    return f"equal but for what is not stated: epsilon is {known:g} in {where}, and not stated in {lacking}"
+
+
+def same_arrays(before: BatchNorm, after: BatchNorm) -> bool:
+    """Return whether two layers hold the same parameters, the one that may be gamma or beta included."""
+    a, b = _decided(before, after), _decided(after, before)
+    return a.keys() == b.keys() and all(same_values(a[name], b[name]) for name in a)
+
+
+def _decided(layer: BatchNorm, other: BatchNorm) -> dict[str, Array]:
+    """Return the parameters of a layer; one that may be gamma or beta is what the other layer has."""
+    if layer.undecided is None:
+        return layer.arrays
+    has = [name for name in ("gamma", "beta") if name in other.arrays]
+    return {**layer.arrays, has[0] if len(has) == 1 else "undecided": layer.undecided}
 
 
 def _moved(before: tuple[int, ...] | None, after: tuple[int, ...] | None) -> bool:
@@ -102,11 +171,6 @@ def _moved(before: tuple[int, ...] | None, after: tuple[int, ...] | None) -> boo
     if before is None or after is None:
         return False
     return before != after and {axis < 0 for axis in before} == {axis < 0 for axis in after}
-
-
-def same_values(a: Array, b: Array) -> bool:
-    """Return whether two arrays hold the same numbers in the same order, whatever their types; NaN is like NaN."""
-    return a.size == b.size and np.array_equal(a.ravel(), b.ravel(), equal_nan=True)
 
 
 def _change(before: BatchNorm, after: BatchNorm, name: str) -> Change | None:
@@ -173,7 +237,7 @@ def _maps(before: BatchNorm, after: BatchNorm, settings: Mapping[str, tuple[Any,
             yield "mean and variance are folded into gamma and beta " + ("now" if layer is after else "no longer")
     if "epsilon" in settings:
         yield f"epsilon {settings['epsilon'][0]:g} became {settings['epsilon'][1]:g}, which no channel feels"
-    if before.arrays.keys() == after.arrays.keys() and (kind := _rounded(before, after)) is not None:
+    if before.arrays.keys() == after.arrays.keys() and (kind := rounded_to(before, after)) is not None:
         yield f"the parameters are rounded to {kind}"
     for name in sorted(before.arrays.keys() ^ after.arrays.keys()):
         if name in {"gamma", "beta"}:
@@ -187,6 +251,9 @@ def _settings(settings: Mapping[str, tuple[Any, ...]]) -> Iterator[str]:
         yield f"axis {_listed(settings['axis'][0])} became {_listed(settings['axis'][1])}"
     if "statistics" in settings:
         yield f"{settings['statistics'][0]} statistics became {settings['statistics'][1]} statistics"
+    if "training" in settings:
+        more, now = ("no longer", "the moving statistics") if settings["training"][0] else ("now", "the batch's own")
+        yield f"training=True is {more} hard-wired (BN124): model(x) and exports normalise by {now}"
 
 
 def _listed(axes: tuple[int, ...]) -> str:
@@ -200,98 +267,3 @@ def _is_folded(layer: BatchNorm) -> bool:
     # Some keep sqrt(variance + epsilon) at 1 by a variance of 1 - epsilon (Detectron2).
     off = np.abs(variance.astype(np.float64) - 1)
     return not mean.any() and bool((off <= 2 * abs(layer.epsilon or 0) + 1e-6).all())
-
-
-def _changes(before: BatchNorm, after: BatchNorm) -> Iterator[str]:
-    """Yield what the change is, where it has a name."""
-    if before.channels != after.channels:
-        yield f"{before.channels} channels became {after.channels}"
-        return
-    gone = [name for name in before.arrays if name not in after.arrays]
-    new = [name for name in after.arrays if name not in before.arrays]
-    if gone:
-        yield f"{' and '.join(gone)} left out"
-    if new:
-        yield f"{' and '.join(new)} added"
-    if gone or new:
-        return
-    if (kind := _rounded(before, after)) is not None:
-        yield f"the parameters are rounded to {kind}"
-        return
-    if (names := _exchanged(before, after)) is not None:
-        yield f"arrays exchanged: {names}"
-        return
-    if (order := _reordered(before, after)) is not None:
-        yield f"the channels are in another order: channel {order[0]} holds what channel {order[1]} held"
-        return
-    yield from _factors(before, after)
-
-
-def _rounded(before: BatchNorm, after: BatchNorm) -> str | None:
-    """Return the narrow type that every parameter was rounded to, if there is one and it made a difference."""
-    if all(same_values(before.arrays[name], after.arrays[name]) for name in before.arrays):
-        return None
-    for kind in ("float16", "bfloat16"):
-        if all(
-            same_values(narrowed(before.arrays[name].astype(np.float64), kind), after.arrays[name].astype(np.float64))
-            for name in before.arrays
-        ):
-            return kind
-    return None
-
-
-def _exchanged(before: BatchNorm, after: BatchNorm) -> str | None:
-    """Return which arrays hold what others held, if all of them are among the old ones."""
-    sources = {}
-    for name, array in after.arrays.items():
-        found = [old for old, other in before.arrays.items() if same_values(other, array)]
-        if not found:
-            return None
-        sources[name] = name if name in found else found[0]
-    moved = [f"{name} holds {source}" for name, source in sources.items() if source != name]
-    return ", ".join(moved) or None
-
-
-def _reordered(before: BatchNorm, after: BatchNorm) -> tuple[int, int] | None:
-    """Return a channel and where its parameters were, if all channels are there in another order."""
-    rows = [
-        np.stack([array.ravel().astype(np.float64) for array in layer.arrays.values()], axis=1)
-        for layer in (before, after)
-    ]
-    orders = [np.lexsort(each.T) for each in rows]
-    if not np.array_equal(rows[0][orders[0]], rows[1][orders[1]]):
-        return None
-    place = np.empty(len(orders[0]), np.int64)
-    place[orders[1]] = orders[0]
-    moved = np.flatnonzero((rows[0] != rows[1]).any(axis=1))
-    return (int(moved[0]), int(place[moved[0]])) if moved.size else None
-
-
-def _factors(before: BatchNorm, after: BatchNorm) -> Iterator[str]:
-    """Yield the arrays that changed by one factor common to all channels, and those that changed otherwise."""
-    others = []
-    for name in before.arrays:
-        if same_values(before.arrays[name], after.arrays[name]):
-            continue
-        factor = _common_factor(before.arrays[name], after.arrays[name])
-        if factor is None:
-            others.append(name)
-            continue
-        said = f"{name} multiplied by {factor:.7g} in every channel"
-        n = bessel(factor) if name == "moving_variance" else None
-        yield said if n is None else f"{said}, which is {'n/(n-1)' if factor > 1 else '(n-1)/n'} for n = {n}"
-    if others and len(others) < len(before.arrays):
-        yield f"{' and '.join(map(printable, others))} changed, the rest did not"
-
-
-def _common_factor(old: Array, new: Array) -> float | None:
-    """Return the factor that takes every value to the new one within rounding; None if there is none to be seen."""
-    a, b = old.ravel().astype(np.float64), new.ravel().astype(np.float64)
-    live = a != 0
-    if np.count_nonzero(live) < 2 or b[~live].any() or not np.isfinite(a).all() or not np.isfinite(b).all():
-        return None
-    ratio = b[live] / a[live]
-    # Each value was rounded to its type, and the factor perhaps as well.
-    off = 4 * max(precision(str(array.dtype)).unit for array in (old, new)) * np.abs(ratio)
-    low, high = float((ratio - off).max()), float((ratio + off).min())
-    return nicest(low, high, bessel=True) if low <= high else None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
-from bninspect.inspection.diff_layers import LayerDifference, Verdict, difference, same_map, same_values
-from bninspect.records import BatchNorm, Checkpoint
+from bninspect.inspection.diff_changes import borrowed
+from bninspect.inspection.diff_layers import LayerDifference, Verdict, difference, same_arrays, same_map
+from bninspect.records import Array, BatchNorm, Checkpoint, Statistics, Unread
 from bninspect.safe_text import printable
 
 
@@ -19,13 +20,15 @@ class Difference:
     schema_version: str = "1.0"
     command: str = "diff"
     exit_code: int
-    """0 where every layer is equal or maps x alike, 1 where one changed."""
+    """0 where every layer is equal or maps x alike, 1 where one changed, 3 where that depends on what a file lacks."""
     before: str
     after: str
     """Paths of the two files."""
     layers: tuple[LayerDifference, ...]
     epsilon_not_compared: int
-    """Matched layers whose epsilon a file does not state."""
+    """Matched layers whose epsilon neither file states."""
+    unread: tuple[Unread, ...] = ()
+    """Calls of batch norm in either file that its reader did not read: nobody compared them."""
 
     @property
     def counts(self) -> Counter[Verdict]:
@@ -42,17 +45,23 @@ def diff(before: Checkpoint, after: Checkpoint) -> Difference:
     pairs = _matched(before.layers, after.layers)
     same = before.format == after.format
     compared = ((difference(old, new, by, one_format=same), old, new) for old, new, by in pairs)
-    found = {id(new): _confused(one, old, new, before.layers) for one, old, new in compared}
+    held = {(layer.name, name): array for layer in before.layers for name, array in layer.arrays.items()}
+    found = {id(new): _confused(found, old, new, before.layers, held) for found, old, new in compared}
     taken = {id(old) for old, _, _ in pairs}
     layers = [found.get(id(new)) or _alone(new, Verdict.ADDED) for new in after.layers]
     layers += [_alone(old, Verdict.REMOVED) for old in before.layers if id(old) not in taken]
     harmless = {Verdict.EQUAL, Verdict.SAME_MAP}
     return Difference(
-        exit_code=0 if all(layer.verdict in harmless for layer in layers) else 1,
+        exit_code=3
+        if any(layer.verdict is Verdict.UNSTATED for layer in layers) or before.unread or after.unread
+        else 0
+        if all(layer.verdict in harmless for layer in layers)
+        else 1,
         before=before.path,
         after=after.path,
         layers=tuple(layers),
-        epsilon_not_compared=sum(old.epsilon is None or new.epsilon is None for old, new, _ in pairs),
+        epsilon_not_compared=sum(_lack_epsilon(old, new) for old, new, _ in pairs),
+        unread=(*before.unread, *after.unread),
     )
 
 
@@ -61,13 +70,24 @@ def _alone(layer: BatchNorm, verdict: Verdict) -> LayerDifference:
     return LayerDifference(old, new, "", verdict, layer.channels)
 
 
-def _confused(found: LayerDifference, old: BatchNorm, new: BatchNorm, layers: Sequence[BatchNorm]) -> LayerDifference:
+def _lack_epsilon(old: BatchNorm, new: BatchNorm) -> bool:
+    return all(layer.epsilon is None and layer.statistics is not Statistics.FOLDED for layer in (old, new))
+
+
+def _confused(
+    found: LayerDifference,
+    old: BatchNorm,
+    new: BatchNorm,
+    layers: Sequence[BatchNorm],
+    held: Mapping[tuple[str, str], Array],
+) -> LayerDifference:
     """Say of a changed layer if it holds what another layer held."""
     if found.verdict is not Verdict.CHANGED:
         return found
-    other = next((one for one in layers if one is not old and _equal(one, new)), None)
+    other = next((one for one in layers if one is not old and same_arrays(one, new)), None)
     if other is None:
-        return found
+        said = borrowed(old, new, held)
+        return found if said is None else replace(found, reasons=(said,))
     return replace(found, reasons=(f"it holds the parameters that {printable(other.name)} held",))
 
 
@@ -84,7 +104,7 @@ def _matched(before: Sequence[BatchNorm], after: Sequence[BatchNorm]) -> list[tu
     for b in after:
         if b.name in names:
             match(names.pop(b.name), b, "name")
-    for alike in (_equal, same_map):
+    for alike in (same_arrays, same_map):
         for b in tuple(new):
             a = next((a for a in old if a.channels == b.channels and alike(a, b)), None)
             if a is not None:
@@ -95,7 +115,3 @@ def _matched(before: Sequence[BatchNorm], after: Sequence[BatchNorm]) -> list[tu
         for a, b in zip(some, others, strict=True):
             match(a, b, "order")
     return pairs
-
-
-def _equal(a: BatchNorm, b: BatchNorm) -> bool:
-    return a.arrays.keys() == b.arrays.keys() and all(same_values(a.arrays[name], b.arrays[name]) for name in a.arrays)

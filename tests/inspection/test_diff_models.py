@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bninspect import formats
 from bninspect.inspection.diff_layers import LayerDifference, Verdict, difference
 from bninspect.inspection.diff_models import Difference, diff
-from bninspect.records import BatchNorm, Checkpoint, Statistics, codec
+from bninspect.records import BatchNorm, Checkpoint, Statistics, Unread, codec
 from bninspect.reports import Looks
 from bninspect.reports.text import diff as difference_text
 
@@ -243,10 +243,132 @@ def test_the_screen_and_the_document() -> None:
     assert codec.decode(Difference, document) == found
 
 
-def test_epsilon_that_a_file_does_not_state_is_not_passed_over_in_silence() -> None:
-    found = diff(model(wide()), model(wide(epsilon=None)))
+def unstated(name: str = "bn", **changes: Any) -> BatchNorm:
+    """Return a layer of a file without a configuration."""
+    return wide(name, epsilon=None, epsilon_source=None, axis=None, **changes)
+
+
+def test_equal_but_for_an_epsilon_that_one_file_does_not_state_is_open() -> None:
+    for before, after, lacking in ((wide(), unstated(), "B"), (unstated(), wide(), "A")):
+        found = diff(model(before), model(after))
+        assert (found.exit_code, found.layers[0].verdict) == (3, Verdict.UNSTATED)
+        text = difference_text.render(found, Looks())
+        assert text.startswith("OPEN ")
+        assert f"equal but for what is not stated: epsilon is 0.001 in {'A' if lacking == 'B' else 'B'}" in text
+        assert "--epsilon 0.001 if it is the same" in text
+    changed = diff(model(wide()), model(unstated(gamma=frozen([1] * 16))))
+    assert (changed.exit_code, changed.layers[0].verdict) == (1, Verdict.CHANGED)
+
+
+def test_a_fold_of_a_layer_without_epsilon_is_open() -> None:
+    converter = folded(wide(), moving_mean=None, moving_variance=None, epsilon=None, statistics=Statistics.FOLDED)
+    assert diff(model(wide()), model(converter)).exit_code == 0
+    found = diff(model(unstated()), model(converter))
+    assert (found.exit_code, found.layers[0].verdict) == (3, Verdict.UNSTATED)
+    assert difference_text.render(found, Looks()).splitlines()[3] == "hint      --epsilon VALUE supplies it"
+
+
+def test_calls_that_were_not_read_leave_it_open() -> None:
+    hidden = replace(model(wide()), unread=(Unread("the loop", 2, "its body is not read"),))
+    for before, after in ((hidden, model(wide())), (model(wide()), hidden)):
+        found = diff(before, after)
+        assert found.exit_code == 3
+        text = difference_text.render(found, Looks())
+        assert "2 more calls of batch norm in the loop, not read: its body is not read" in text
+
+
+def test_what_neither_file_states_is_a_note() -> None:
+    found = diff(model(unstated()), model(unstated()))
     assert (found.exit_code, found.epsilon_not_compared) == (0, 1)
-    assert "epsilon was not compared in 1 layer" in difference_text.render(found, Looks())
+    assert "epsilon was not compared in 1 layer: neither file states it" in difference_text.render(found, Looks())
+
+
+def test_the_mode_and_the_axis_of_a_file_without_a_graph_are_notes() -> None:
+    supplied = unstated(statistics=Statistics.MOVING)
+    supplied = replace(supplied, epsilon=1e-3, epsilon_source="--epsilon")
+    for named, said in ((wide(statistics=Statistics.BATCH), "batch statistics"), (wide(wired=True), "BN124")):
+        found = diff(model(named), model(supplied))
+        assert (found.exit_code, found.layers[0].verdict) == (0, Verdict.EQUAL)
+        text = difference_text.render(found, Looks())
+        assert "the mode was not compared in 1 layer: B does not state it" in text
+        assert said in text
+        assert "the axis was not compared in 1 layer" in text
+
+
+def test_hard_wired_training_is_a_change() -> None:
+    found = compared(wide(), wide(wired=True))
+    assert found.verdict is Verdict.CHANGED
+    assert found.reasons == (
+        "training=True is now hard-wired (BN124): model(x) and exports normalise by the batch's own",
+    )
+    assert "no longer hard-wired" in compared(wide(wired=True), wide()).reasons[0]
+
+
+def test_an_epsilon_in_float32_is_the_same_number() -> None:
+    assert compared(wide(), wide(epsilon=float(np.float32(1e-3)))).settings == {}
+
+
+def test_the_array_that_may_be_gamma_or_beta_is_compared() -> None:
+    def three(values: Any) -> BatchNorm:
+        return wide(gamma=None, beta=None, undecided=frozen(values))
+
+    ones = [1.0] * 16
+    assert compared(three(ones), three(ones)).verdict is Verdict.EQUAL
+    assert compared(three(ones), three([2.0] * 16)).verdict is Verdict.CHANGED
+    assert compared(three(ones), wide(gamma=frozen(ones), beta=None)).verdict is Verdict.EQUAL
+
+
+def shifted(array: Any, by: int, edge: float = 0.5) -> Any:
+    moved = np.roll(array, by)
+    moved[: max(by, 0)] = edge
+    moved[16 + min(by, 0) :] = edge
+    return moved
+
+
+@pytest.mark.parametrize(("by", "said"), [(1, "read 1 value too early"), (-2, "read 2 values too late")])
+def test_arrays_that_are_shifted_are_named(by: int, said: str) -> None:
+    moved: dict[str, Any] = {name: shifted(array, by) for name, array in wide().arrays.items()}
+    (reason,) = compared(wide(), wide(**moved)).reasons
+    assert reason.startswith(f"every array is shifted by {by:+d}")
+    assert said in reason
+    moved["beta"] = wide().arrays["beta"] + 1
+    assert not any("shifted" in one for one in compared(wide(), wide(**moved)).reasons)
+
+
+@pytest.mark.parametrize(("sign", "word"), [(-1, "lower"), (1, "higher")])
+def test_a_variance_that_epsilon_was_added_to_is_named(sign: int, word: str) -> None:
+    variance = (wide().arrays["moving_variance"].astype(np.float64) + sign * 1e-3).astype(np.float32)
+    found = compared(wide(), wide(moving_variance=variance))
+    assert found.reasons == (f"moving_variance {word} by 0.001, which is epsilon, in every channel",)
+    variance[3] += np.float32(1e-5)
+    assert not any("which is epsilon" in one for one in compared(wide(), wide(moving_variance=variance)).reasons)
+
+
+def test_a_clipped_gamma_is_named() -> None:
+    gamma = np.linspace(-1, 2, 16).astype(np.float32)
+    found = compared(wide(gamma=gamma), wide(gamma=np.maximum(gamma, 0)))
+    assert found.reasons == ("gamma clipped at 0: it was negative in 5 of 16 channels",)
+
+
+@pytest.mark.parametrize(("kept", "place"), [(slice(None, -1), "last"), (slice(1, None), "first")])
+def test_a_missing_channel_is_named(kept: slice, place: str) -> None:
+    fewer: dict[str, Any] = {name: array[kept] for name, array in wide().arrays.items()}
+    assert compared(wide(), wide(**fewer)).reasons == (f"16 channels became 15: the {place} channel missing",)
+    assert compared(wide(**fewer), wide()).reasons == (f"15 channels became 16: the {place} channel added",)
+    fewer["beta"] = fewer["beta"] + 1
+    assert compared(wide(), wide(**fewer)).reasons == ("16 channels became 15",)
+
+
+def test_arrays_that_another_layer_held_are_named() -> None:
+    first, second = wide("a"), wide("b", seed=1)
+    mixed = replace(second, gamma=first.moving_variance)
+    found = diff(model(first, second), model(first, mixed))
+    (reason,) = found.layers[1].reasons
+    assert reason.startswith("values of another layer: gamma holds moving_variance of a")
+    # Ones are nobody's: a layer before training holds them everywhere.
+    plain = replace(second, gamma=frozen([0] * 16))
+    zeros = replace(first, beta=frozen([0] * 16))
+    assert not any("another layer" in one for one in diff(model(zeros, second), model(zeros, plain)).layers[1].reasons)
 
 
 def test_the_same_model_in_other_formats(sample_models: Path, shared_models: Path) -> None:

@@ -10,7 +10,7 @@ from bninspect.inspection.diff_layers import Verdict
 from bninspect.records import codec
 from bninspect.reports import Looks
 from bninspect.reports.text.lines import Line, line, shown
-from bninspect.reports.words import plural
+from bninspect.reports.words import plural, unread
 from bninspect.safe_text import printable
 from bninspect.version import __version__
 
@@ -19,9 +19,15 @@ if TYPE_CHECKING:
     from bninspect.inspection.diff_models import Difference
 
 _INDENT = " " * 10
+_WORDS = {
+    0: ("SAME    ", "bold green"),
+    1: ("CHANGED ", "bold red"),
+    3: ("OPEN    ", "bold yellow"),
+}
 _STYLES = {
     Verdict.EQUAL: "green",
     Verdict.SAME_MAP: "green",
+    Verdict.UNSTATED: "bold yellow",
     Verdict.CHANGED: "bold red",
     Verdict.ADDED: "bold red",
     Verdict.REMOVED: "bold red",
@@ -42,7 +48,7 @@ def as_json(difference: Difference) -> str:
 def _lines(difference: Difference, looks: Looks) -> Iterator[Line]:
     counts = difference.counts
     said = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
-    word, style = ("SAME    ", "bold green") if difference.exit_code == 0 else ("CHANGED ", "bold red")
+    word, style = _WORDS[difference.exit_code]
     paths = f"{printable(difference.before)} -> {printable(difference.after)}"
     yield line((word, style), f"{paths}: {plural(len(difference.layers), 'layer')}, {said}")
     for layer in difference.layers:
@@ -50,9 +56,40 @@ def _lines(difference: Difference, looks: Looks) -> Iterator[Line]:
             continue
         if looks.verbosity >= 0 or layer.verdict not in {Verdict.EQUAL, Verdict.SAME_MAP}:
             yield from _layer(layer, looks)
+    if difference.counts[Verdict.UNSTATED]:
+        yield line(("hint      ", "cyan"), f"--epsilon VALUE supplies it{_if_the_same(difference)}")
     if difference.epsilon_not_compared:
         layers = plural(difference.epsilon_not_compared, "layer")
-        yield line(("note      ", "cyan"), f"epsilon was not compared in {layers}: a file does not state it")
+        yield line(("note      ", "cyan"), f"epsilon was not compared in {layers}: neither file states it")
+    for calls in difference.unread:
+        yield line(("unread    ", "bold yellow"), unread(calls))
+    yield from _noted(difference)
+
+
+def _if_the_same(difference: Difference) -> str:
+    stated = [value for layer in difference.layers for value in layer.unstated.get("epsilon", ()) if value is not None]
+    return f": --epsilon {stated[0]:g} if it is the same" if stated else ""
+
+
+def _noted(difference: Difference) -> Iterator[Line]:
+    """Yield what one file alone says, and the output may depend on, once for all layers."""
+    for name, said in (("statistics", "mode"), ("training", "mode"), ("axis", "axis")):
+        layers = [layer for layer in difference.layers if name in layer.unstated]
+        if layers:
+            some = plural(len(layers), "layer")
+            yield line(("note      ", "cyan"), f"the {said} was not compared in {some}: {_alone(layers[0], name)}")
+
+
+def _alone(layer: LayerDifference, name: str) -> str:
+    """Return what one file says of a setting of a layer, and which one does not say it."""
+    old, new = layer.unstated[name]
+    value, where, lacking = (new, "B", "A") if old is None else (old, "A", "B")
+    said = {
+        "statistics": f"{value} statistics at inference",
+        "training": "training=True is hard-wired (BN124)" if value else "training is left to the caller",
+        "axis": f"axis {', '.join(map(str, value)) if isinstance(value, tuple) else value}",
+    }[name]
+    return f"{lacking} does not state it; {where}: {said}"
 
 
 def _layer(layer: LayerDifference, looks: Looks) -> Iterator[Line]:
