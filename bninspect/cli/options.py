@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FORMATS = ("text", "json", "jsonl", "junit", "markdown", "github", "html")
+FORMATS = ("text", "json", "jsonl", "junit", "markdown", "github", "html", "sarif")
 # Options that may be given several times: Settings calls them by the plural.
 _FIELDS = {"layer": "layers", "exclude_layer": "exclude_layers", "input_shape": "input_shapes", "import": "modules"}
 _LONGEST = 1e7  # seconds; what the system's timers can hold is not much longer

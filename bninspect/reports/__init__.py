@@ -61,6 +61,12 @@ def _github(report: Report, _looks: Looks) -> str:
     return github.render(report)
 
 
+def _sarif(report: Report, _looks: Looks) -> str:
+    from bninspect.reports import sarif
+
+    return sarif.render(report)
+
+
 def _html(report: Report, _looks: Looks) -> str:
     from bninspect.reports import html
 
@@ -76,6 +82,7 @@ REPORTS: Mapping[str, Callable[[Report, Looks], str]] = MappingProxyType(
         "markdown": _markdown,
         "github": _github,
         "html": _html,
+        "sarif": _sarif,
     }
 )
 
