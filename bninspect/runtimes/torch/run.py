@@ -65,7 +65,7 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
         optimised=lambda data: compute(data, outputs),
         form=Form.UNKNOWN,  # contiguous input is computed as x * scale + shift, other input centred
         alone=_alone,
-        environment={"torch": torch.__version__, "device": "CPU"},
+        environment={"torch": str(torch.__version__), "device": "CPU"},
     )
 
 

@@ -72,7 +72,7 @@ def load(title: str, alone: Callable[[BatchNorm, Array], Array], checkpoint: Che
         optimised=lambda data: compute(data, outputs),
         form=Form.UNKNOWN,
         alone=alone,
-        environment={"torch": torch.__version__, "device": "CPU"},
+        environment={"torch": str(torch.__version__), "device": "CPU"},
         network=torch_network.of_graph(graph, {call.y: call.layer for call in calls}),
     )
     return LoadedScript(session, calls, unobserved)
