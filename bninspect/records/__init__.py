@@ -20,7 +20,8 @@ from bninspect.records.compared import (
     Tolerance,
     Worst,
 )
-from bninspect.records.observed import Observation, Replay, Run
+from bninspect.records.fitted import DataFit, DataReport, Departure, InputChange
+from bninspect.records.observed import Arrival, Observation, Replay, Run
 from bninspect.records.reported import (
     Distribution,
     LayerReport,
@@ -49,12 +50,16 @@ from bninspect.records.vocabulary import (
 __all__ = [
     "PARAMETERS",
     "Array",
+    "Arrival",
     "BatchNorm",
     "Cause",
     "Channel",
     "Checkpoint",
     "Comparison",
     "Counterpart",
+    "DataFit",
+    "DataReport",
+    "Departure",
     "Distribution",
     "Estimator",
     "Evidence",
@@ -62,6 +67,7 @@ __all__ = [
     "Export",
     "Finding",
     "Form",
+    "InputChange",
     "LayerReport",
     "LayerStatus",
     "ModelReport",

@@ -63,6 +63,20 @@ class Observation:
     """Of a call that asked for training."""
 
 
+@dataclass(frozen=True, eq=False)
+class Arrival:
+    """What arrives at a batch norm in one call, of a whole batch."""
+
+    layer: str
+    """Name of the stored layer (`BatchNorm.name`)."""
+    x: Array
+    """Input as the kernel sees it, (samples, ...); float16/32/64. bfloat16 is widened to float32."""
+    axis: tuple[int, ...]
+    """Axes of x that the parameters run along, normalised to 0 <= axis < x.ndim."""
+    mask: Array | None = None
+    """Which values count in training, of a shape that broadcasts against x; None if all do."""
+
+
 @dataclass(frozen=True)
 class Run:
     """How a runtime dealt with one model."""

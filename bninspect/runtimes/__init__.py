@@ -9,16 +9,17 @@ from __future__ import annotations
 import gc
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 
 from bninspect.errors import MissingPackage, RuntimeFailure, UsageError
 from bninspect.lazy import later
 from bninspect.records import Checkpoint, Run
-from bninspect.runtimes.runtime import Begin, RunSettings, Runtime, Sink
+from bninspect.runtimes.runtime import Begin, RunSettings, Runtime, Sink, Stream
 from bninspect.safe_text import printable
 
-__all__ = ["RUNTIMES", "Begin", "RunSettings", "Runtime", "Sink", "choose", "prepare", "run"]
+__all__ = ["RUNTIMES", "Begin", "RunSettings", "Runtime", "Sink", "Stream", "choose", "open_stream", "prepare", "run"]
 
 KERAS_FORMATS = ("keras-h5", "keras-zip")
 GRAPH_FORMATS = ("saved-model", "tf-graph", "tf-checkpoint")
@@ -35,6 +36,7 @@ def _runtime(name: str, title: str, package: str, extra: str, formats: tuple[str
         formats=formats,
         observe=later(home, "observe"),
         observe_layers=later(home, "observe_layers"),
+        stream=later(home, "stream") if formats == KERAS_FORMATS else None,
         open=later(home, "opened") if formats not in (KERAS_FORMATS, GRAPH_FORMATS) else None,
     )
 
@@ -158,6 +160,33 @@ def run(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
         notes.extend(_better(checkpoint))
     layers = runtimes[0].observe_layers(checkpoint, settings, begin)
     return replace(layers, reason=reason, notes=(*notes, *layers.notes))
+
+
+@contextmanager
+def open_stream(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[Stream]:
+    """Load a model, in the first framework that can, to run data through it.
+
+    Raises:
+        RuntimeFailure: no framework may be given the file, or none can load it.
+        MissingPackage, UnreadableFile, UsageError: as `run`.
+    """
+    runtimes = choose(checkpoint, settings.runtime)
+    if reason := _refusal(checkpoint, settings, runtimes):
+        raise RuntimeFailure("the model cannot be run", why=reason)
+    failures = []
+    for runtime in runtimes:
+        with ExitStack() as stack:
+            try:
+                if runtime.stream is None:
+                    raise RuntimeFailure("no data can be run through the model", why=f"{runtime.title} cannot do that")
+                opened = stack.enter_context(runtime.stream(checkpoint, settings))
+            except RuntimeFailure as failure:
+                failures.append(failure)
+                continue
+            said = tuple(f"{failure.what}: {failure.why}" for failure in failures)
+            yield replace(opened, notes=(*said, *opened.notes))
+            return
+    raise failures[0]
 
 
 def _refusal(checkpoint: Checkpoint, settings: RunSettings, runtimes: tuple[Runtime, ...]) -> str:

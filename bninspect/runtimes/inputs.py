@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ _SEQUENCE = (16, 256, 4096)
 ATTEMPTS = 3
 
 _SHOWN = 8
+_Any = TypeVar("_Any")
 
 
 def prepared(inputs: Sequence[Input], settings: RunSettings, attempt: int) -> tuple[dict[str, Array], tuple[str, ...]]:
@@ -92,7 +94,7 @@ def _wanted_shapes(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]
         if true not in names and (names or name):
             raise UsageError(
                 f"the model has no input {printable(name)!r}" if name else "the model has several inputs",
-                why=f"its inputs are {_listed(names)}",
+                why=f"its inputs are {listed(names)}",
                 hint=f"--input-shape {printable(names[0])}=..." if names else "--input-shape 1,224,224,3",
             )
         for one in inputs:
@@ -118,16 +120,16 @@ def given(inputs: Sequence[Input], source: Path | Mapping[str, Array]) -> dict[s
     if len(arrays) != len(names):
         raise UsageError(
             f"{label} holds {len(arrays)} arrays, the model takes {len(names)}",
-            why=f"its inputs are {_listed(names)}" if inputs else "it has no named inputs",
+            why=f"its inputs are {listed(names)}" if inputs else "it has no named inputs",
             hint="write them with numpy.savez, one array for each input, under its name",
         )
-    data = {name: _pick(arrays, name, position, label) for position, name in enumerate(names)}
+    data = {name: pick(arrays, name, position, label) for position, name in enumerate(names)}
     for name, values in data.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise UsageError(f"the array for input {_label(name)} holds NaN or infinity", why=_VOID)
     for one in inputs:
         _check_shape(one, data[one.name].shape, "the array")
-        _check_kind(one, data[one.name])
+        _check_kind(one, data[one.name].dtype)
     return data
 
 
@@ -140,7 +142,12 @@ def _read(path: Path) -> Mapping[str, Array]:
     return npy.read(path)
 
 
-def _pick(arrays: Mapping[str, Array], name: str, position: int, label: str) -> Array:
+def pick(arrays: Mapping[str, _Any], name: str, position: int, label: str) -> _Any:
+    """Return what is for an input, by its name or its position; if there is one alone, that.
+
+    Raises:
+        UsageError: there is none.
+    """
     if len(arrays) == 1:
         return next(iter(arrays.values()))
     for key in (name, str(position), f"arr_{position}"):
@@ -148,16 +155,22 @@ def _pick(arrays: Mapping[str, Array], name: str, position: int, label: str) -> 
             return arrays[key]
     raise UsageError(
         f"{label} holds no array for input {_label(name)}",
-        why=f"its arrays are {_listed(arrays)}",
+        why=f"its arrays are {listed(arrays)}",
         hint="name each array after the input that it is for, or after its position from 0",
     )
 
 
-def _check_kind(one: Input, values: Array) -> None:
+def check_sample(one: Input, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise UsageError unless samples of this shape, however many, fit an input."""
+    _check_shape(replace(one, shape=(None, *one.shape[1:])), shape, "the data")
+    _check_kind(one, dtype)
+
+
+def _check_kind(one: Input, dtype: np.dtype[Any]) -> None:
     wanted = "f" if one.dtype == "bfloat16" else "U" if one.dtype == "string" else np.dtype(one.dtype).kind
     # Whole numbers go into floats, never the other way.
-    if values.dtype.kind not in {"f": "fiub", "i": "iub", "u": "iub", "b": "b", "U": "US"}[wanted]:
-        raise UsageError(f"input {_label(one.name)} takes {one.dtype}, the array holds {values.dtype}")
+    if dtype.kind not in {"f": "fiub", "i": "iub", "u": "iub", "b": "b", "U": "US"}[wanted]:
+        raise UsageError(f"input {_label(one.name)} takes {one.dtype}, the array holds {dtype}")
 
 
 def _check_shape(one: Input, shape: tuple[int, ...], what: str) -> None:
@@ -179,6 +192,7 @@ def _label(name: str) -> str:
     return repr(printable(name)) if name else "of the model"
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """Return names from a file in one line, at most 8 of them."""
     shown = [printable(name) for name in names]
     return ", ".join(shown[:_SHOWN]) + (f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else "")

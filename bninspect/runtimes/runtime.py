@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bninspect.records import Array, BatchNorm, Checkpoint, Form, Observation, Run
+from bninspect.records import Array, Arrival, BatchNorm, Checkpoint, Form, Observation, Run
 from bninspect.records.graph import Network
 
 Sink: TypeAlias = Callable[[Observation], None]
 """Takes one observation while the layer's arrays are alive; what it keeps of them stays in memory."""
+
+Receive: TypeAlias = Callable[[Arrival], None]
+"""Takes what arrives at a batch norm while its array is alive; what it keeps of it stays in memory."""
 
 Begin: TypeAlias = Callable[[], Sink]
 """Starts an attempt: the sink that it returns replaces every earlier one, whose observations no longer count."""
@@ -83,6 +87,23 @@ class Session:
     """What the file computes, where only the runtime can tell; None where our reader can."""
 
 
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """A model that a runtime has loaded, in inference mode."""
+
+    title: str
+    """Name and version of the runtime."""
+    inputs: tuple[Input, ...]
+    forward: Callable[[Mapping[str, Array], Receive, frozenset[str] | None], None]
+    """Run one batch, given by the names of the inputs. With names of layers it may end when it has reached them all.
+
+    Raises RuntimeFailure if the runtime cannot run it."""
+    unobserved: Mapping[str, str] = field(default_factory=dict)
+    """Layers of which nothing can be seen, and why."""
+    notes: tuple[str, ...] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Runtime:
     """A framework that runs models."""
@@ -105,3 +126,5 @@ class Runtime:
     """Run the framework's own layer, alone, on the parameters that we read."""
     open: Callable[[Checkpoint, RunSettings], Session] | None = None
     """Load a file whose values have names, to run it as an export of another model; None where they have none."""
+    stream: Callable[[Checkpoint, RunSettings], AbstractContextManager[Stream]] | None = None
+    """Load a file to run data through it, batch by batch. Raises as `observe`."""

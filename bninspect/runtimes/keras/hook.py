@@ -53,7 +53,7 @@ class Recorder:
         owner = self._framework.batch_norm
         original = owner.call
         eager = tf.config.functions_run_eagerly()
-        owner.call = _hooked(original, self._around)
+        owner.call = hooked(original, self._around)
         tf.config.run_functions_eagerly(run_eagerly=True)
         try:
             call()
@@ -95,7 +95,7 @@ class Recorder:
             Observation(
                 layer=name,
                 observed=self._observed,
-                x=_seen_by_kernel(inputs),
+                x=seen_by_kernel(inputs),
                 y=array(outputs),
                 axis=axes(layer, len(inputs.shape)),
                 arithmetic="float64" if inputs.dtype == tf.float64 else "float32",
@@ -147,7 +147,8 @@ class Recorder:
             raise
 
 
-def _hooked(original: Callable[..., Any], around: Callable[..., Any]) -> Callable[..., Any]:
+def hooked(original: Callable[..., Any], around: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a `call` of a layer class that goes through `around(layer, inputs, training, mask, compute)`."""
     signature = inspect.signature(original)
 
     @functools.wraps(original)
@@ -188,7 +189,8 @@ def array(tensor: Any) -> Array:
     return values
 
 
-def _seen_by_kernel(tensor: Any) -> Array:
+def seen_by_kernel(tensor: Any) -> Array:
+    """Return the input of a layer as its kernel sees it."""
     values = array(tensor)
     # Both frameworks cast integers to float32 first.
     return values if values.dtype.kind == "f" else values.astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from bninspect.errors import RuntimeFailure
 from bninspect.records import Checkpoint, Estimator, Form, Run
 from bninspect.runtimes import loading
 from bninspect.runtimes.keras import keras2_config, run
+from bninspect.runtimes.keras import stream as streams
 from bninspect.runtimes.keras.framework import Framework, Training
-from bninspect.runtimes.runtime import Begin, RunSettings
+from bninspect.runtimes.runtime import Begin, RunSettings, Stream
 
 _CLEANED = "Keras 3 built the model from the configuration in words of Keras 3, and loaded its weights from the file"
 
@@ -78,3 +80,8 @@ def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
 def observe_layers(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
     """Run Keras 3's layer on the parameters that we read. As `observing.observe_layers`."""
     return run.observe_layers(framework(), checkpoint, settings, begin)
+
+
+def stream(checkpoint: Checkpoint, settings: RunSettings) -> AbstractContextManager[Stream]:
+    """Load the file to run data through it. As `streams.streaming`."""
+    return streams.streaming(framework(), checkpoint, settings)

@@ -28,10 +28,10 @@ def observe_model(framework: Framework, checkpoint: Checkpoint, settings: RunSet
         RuntimeFailure: the framework cannot load or run the model.
     """
     loading.same_bytes(checkpoint)
-    with _session(framework):
+    with session(framework):
         if settings.training:  # what is random in a training step, such as dropout, is the same every time
             framework.keras.utils.set_random_seed(settings.seed)
-        model, notes = _loaded(framework, checkpoint, settings)
+        model, notes = loaded(framework, checkpoint, settings)
         run = observe_loaded(framework, model, checkpoint, settings, begin)
         return replace(run, notes=notes + run.notes)
 
@@ -81,7 +81,7 @@ def observe_layers(framework: Framework, checkpoint: Checkpoint, settings: RunSe
     sink = begin()
     unobserved: dict[str, str] = {}
     unreplayed: dict[str, str] = {}
-    with _session(framework):
+    with session(framework):
         for stored in checkpoint.layers:
             try:
                 layer = _alone(framework, stored)
@@ -99,7 +99,7 @@ def observe_layers(framework: Framework, checkpoint: Checkpoint, settings: RunSe
 
 
 @contextmanager
-def _session(framework: Framework) -> Iterator[None]:
+def session(framework: Framework) -> Iterator[None]:
     """Leave nothing of one model behind for the next."""
     try:
         with loading.quiet():
@@ -108,7 +108,8 @@ def _session(framework: Framework) -> Iterator[None]:
         framework.keras.backend.clear_session()
 
 
-def _loaded(framework: Framework, checkpoint: Checkpoint, settings: RunSettings) -> tuple[Any, tuple[str, ...]]:
+def loaded(framework: Framework, checkpoint: Checkpoint, settings: RunSettings) -> tuple[Any, tuple[str, ...]]:
+    """Return the model of a file, loaded by the framework itself, and notes. Raises RuntimeFailure."""
     with loading.failing_as(f"{framework.title} cannot load the file"):
         for module in settings.modules:
             importlib.import_module(module)

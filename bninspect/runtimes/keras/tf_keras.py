@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ from bninspect.environment import installed
 from bninspect.records import Checkpoint, Estimator, Form, Run
 from bninspect.runtimes import loading
 from bninspect.runtimes.keras import run
+from bninspect.runtimes.keras import stream as streams
 from bninspect.runtimes.keras.framework import Framework, Training
-from bninspect.runtimes.runtime import Begin, RunSettings
+from bninspect.runtimes.runtime import Begin, RunSettings, Stream
 
 
 def framework() -> Framework:
@@ -86,3 +88,8 @@ def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
 def observe_layers(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
     """Run tf-keras' layer on the parameters that we read. As `observing.observe_layers`."""
     return run.observe_layers(framework(), checkpoint, settings, begin)
+
+
+def stream(checkpoint: Checkpoint, settings: RunSettings) -> AbstractContextManager[Stream]:
+    """Load the file to run data through it. As `streams.streaming`."""
+    return streams.streaming(framework(), checkpoint, settings)
