@@ -20,6 +20,7 @@ from bninspect.version import __version__
 
 if TYPE_CHECKING:
     from bninspect.errors import BninspectError as BninspectError
+    from bninspect.jobs.data import drift as drift
     from bninspect.jobs.pipeline import inspect as inspect
     from bninspect.jobs.pipeline import load as load
     from bninspect.jobs.pipeline import verify as verify
@@ -38,6 +39,7 @@ _HOMES = {
     "Finding": "records",
     "Report": "records",
     "Settings": "settings",
+    "drift": "jobs.data",
     "inspect": "jobs.pipeline",
     "load": "jobs.pipeline",
     "verify": "jobs.pipeline",

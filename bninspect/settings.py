@@ -9,6 +9,9 @@ READ_SECONDS = 20.0
 RUN_SECONDS = 600.0
 START_SECONDS = 120.0
 READ_BYTES = 1_500_000_000
+TRAINED_BATCH = 32
+"""What Keras trains with unless it is told otherwise."""
+MAX_EFFECT = 0.25
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,22 @@ class Settings:
     """Tag of the graph to run of a SavedModel that holds several; `serve` without it."""
     training: bool = False
     """Whether to replay one training step as well."""
+    data: str | None = None
+    """Data to run the model on: a .npy or .npz file, or a folder of them or of images."""
+    limit: int | None = None
+    """Samples of the data that are used, the first ones or, with `shuffle`, random ones; all without it."""
+    shuffle: bool = False
+    """Whether samples are taken in a random order, by `seed`."""
+    batch_size: int = 32
+    """Samples in a forward pass over data."""
+    image_size: tuple[int, int] | None = None
+    """Height and width to which images are brought; that of the model's input without it."""
+    prepare: str | None = None
+    """The preparation of data before it is given to the model, by its name; none without it."""
+    trained_batch: int | None = None
+    """Batch size of the training that made the statistics; TRAINED_BATCH is assumed without it."""
+    max_effect: float | None = None
+    """Effect up to which statistics may differ from those of the data; MAX_EFFECT without it."""
     against: str | None = None
     """An export of the model, or what a runtime of the user's returned, to hold it against."""
     trust: bool = False

@@ -123,11 +123,11 @@ def conventions() -> str:
 
 def report() -> str:
     """Return the page of the report: every record that it is made of."""
-    from bninspect.records import compared, observed, reported, stored
+    from bninspect.records import compared, fitted, observed, reported, stored
     from bninspect.records import vocabulary as words
     from bninspect.reports import schema
 
-    trees = [ast.parse(inspect.getsource(module)) for module in (words, stored, observed, compared, reported)]
+    trees = [ast.parse(inspect.getsource(module)) for module in (words, stored, observed, compared, fitted, reported)]
     classes = {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
     parts = [
         "# The report",

@@ -21,6 +21,7 @@ INTERRUPTED = 130
 COMMANDS = (
     "inspect",
     "verify",
+    "drift",
     "lint",
     "diff",
     "explain",

@@ -14,7 +14,7 @@ from bninspect.cli.param_types import Finite, Shape
 F = TypeVar("F", bound=Callable[..., Any])
 
 _TOLERANCE = Finite(min=0)
-_OPTIONS = (
+_LOADING = (
     click.option(
         "--runtime",
         metavar="NAME",
@@ -27,6 +27,28 @@ _OPTIONS = (
         metavar="TAG",
         help="Tag of the graph to run, of a SavedModel that holds several; serve without it.",
     ),
+    click.option(
+        "--trust",
+        is_flag=True,
+        help="Run a model that holds code (Lambda, custom classes): only if you know where it comes from.",
+    ),
+    click.option(
+        "--import",
+        metavar="MODULE",
+        multiple=True,
+        help="With --trust: import this module, which registers the model's custom classes; repeatable.",
+    ),
+)
+_SEED = (
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Seed of the random input.",
+    ),
+)
+_OPTIONS = (
     click.option(
         "--input",
         "input",
@@ -44,27 +66,9 @@ _OPTIONS = (
     click.option("--rtol", type=_TOLERANCE, help="With --atol: judge by these instead of the derived bound."),
     click.option("--atol", type=_TOLERANCE, help="With --rtol: judge by these instead of the derived bound."),
     click.option(
-        "--seed",
-        type=click.IntRange(min=0),
-        default=0,
-        show_default=True,
-        help="Seed of the random input.",
-    ),
-    click.option(
         "--training",
         is_flag=True,
         help="Also replay one training step: batch moments, output, and both moving updates.",
-    ),
-    click.option(
-        "--trust",
-        is_flag=True,
-        help="Run a model that holds code (Lambda, custom classes): only if you know where it comes from.",
-    ),
-    click.option(
-        "--import",
-        metavar="MODULE",
-        multiple=True,
-        help="With --trust: import this module, which registers the model's custom classes; repeatable.",
     ),
     click.option(
         "--accept",
@@ -77,4 +81,9 @@ _OPTIONS = (
 
 def running(function: F) -> F:
     """Add options of how a runtime runs the model."""
-    return apply(_OPTIONS)(function)
+    return apply((*_LOADING, *_OPTIONS, *_SEED))(function)
+
+
+def loading(function: F) -> F:
+    """Add options of how a runtime loads a model."""
+    return apply(_LOADING)(function)

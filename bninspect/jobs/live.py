@@ -24,7 +24,13 @@ from bninspect.settings import Settings
 from bninspect.verdicts import selection
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bninspect.runtimes.keras.framework import Framework
     from bninspect.runtimes.keras.matching import LoadedNorm
+
+    _OfFile = Callable[[Path, Settings], Report]
+    _InThisProcess = Callable[[Framework, Any, Checkpoint, Settings], Verified]
 
 _PACKAGES = ("keras", "tf_keras")
 _NAMELESS = " ''"
@@ -42,13 +48,25 @@ def verify(model: Any, settings: Settings) -> Report:
     Raises:
         UsageError: it is no model of either framework, or it is not built.
     """
+    return _judged(model, settings, "verify", pipeline.verify, _observed)
+
+
+def drift(model: Any, settings: Settings) -> Report:
+    """Hold the statistics of a live Keras 3 or tf_keras model against those of data. Args, Raises: as `verify`."""
+    return _judged(model, settings, "drift", pipeline.drift, _run_over_data)
+
+
+def _judged(model: Any, settings: Settings, command: str, of_file: _OfFile, in_this_process: _InThisProcess) -> Report:
     package = _package(model)
     _require_built(model)
     name = printable(str(model.name))
     with tempfile.TemporaryDirectory(prefix="bninspect-") as folder:
         path = Path(folder) / "model.keras"
         why = _not_saved(model, path) or _holds_code(path)
-        report = _here(package, model, name, why, settings) if why else pipeline.verify(path, settings)
+        if why:
+            report = _here(package, model, name, why, settings, command, in_this_process)
+        else:
+            report = of_file(path, settings)
     return replace(report, models=tuple(replace(one, path=name) for one in report.models))
 
 
@@ -93,23 +111,23 @@ def _holds_code(path: Path) -> str:
     return f"{printable(code[0].removesuffix(_NAMELESS))} is known in this process alone" if code else ""
 
 
-def _here(package: str, model: Any, name: str, why: str, settings: Settings) -> Report:
+def _here(
+    package: str, model: Any, name: str, why: str, settings: Settings, command: str, judge: _InThisProcess
+) -> Report:
     try:
-        verified = _run(package, model, name, settings)
+        verified = _run(package, model, name, settings, judge)
     except UsageError:
         raise
     except BninspectError as error:
         verified = Verified(verdict.broken(name, error), {})
     noted = replace(verified.model, notes=(f"run in this process: {why}", *verified.model.notes))
     running = verified.environment
-    return verdict.report("verify", [noted], options={}, allow_empty=settings.allow_empty, running=running)
+    return verdict.report(command, [noted], options={}, allow_empty=settings.allow_empty, running=running)
 
 
-def _run(package: str, model: Any, name: str, settings: Settings) -> Verified:
+def _run(package: str, model: Any, name: str, settings: Settings, judge: _InThisProcess) -> Verified:
     from bninspect.runtimes import loading
     from bninspect.runtimes.keras import keras3, matching, tf_keras
-    from bninspect.runtimes.keras import run as observing
-    from bninspect.verdicts import verify_task
 
     framework = {"keras": keras3, "tf_keras": tf_keras}[package].framework()
     layers = tuple(_stored(one) for one in matching.batch_norms(model, framework.batch_norm))
@@ -118,9 +136,23 @@ def _run(package: str, model: Any, name: str, settings: Settings) -> Verified:
     if not any(selection.wanted(layer.name, settings) for layer in layers):
         raise UsageError("no layer fits the given patterns", why=f"the first one is {printable(layers[0].name)}")
 
-    trial = verify_task.Trial(checkpoint, settings)
     with loading.quiet(), _unchanged(model):
-        return trial.verdict(observing.observe_loaded(framework, model, checkpoint, trial.how, trial.begin))
+        return judge(framework, model, checkpoint, settings)
+
+
+def _observed(framework: Framework, model: Any, checkpoint: Checkpoint, settings: Settings) -> Verified:
+    from bninspect.runtimes.keras import run as observing
+    from bninspect.verdicts import verify_task
+
+    trial = verify_task.Trial(checkpoint, settings)
+    return trial.verdict(observing.observe_loaded(framework, model, checkpoint, trial.how, trial.begin))
+
+
+def _run_over_data(framework: Framework, model: Any, checkpoint: Checkpoint, settings: Settings) -> Verified:
+    from bninspect.runtimes.keras import stream
+    from bninspect.statistics.drift import drift_stream
+
+    return drift_stream(checkpoint, stream.of_model(framework, model, checkpoint), settings)
 
 
 def _stored(one: LoadedNorm) -> BatchNorm:

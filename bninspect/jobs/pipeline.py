@@ -26,6 +26,7 @@ PathLike = str | Path
 
 _VERIFY = "bninspect.verdicts.verify_task:verify"
 _AGAINST = "bninspect.conversion.task:against"
+_DRIFT = "bninspect.statistics.drift:drift"
 _RETURNED = "bninspect.verdicts.own_runtime.outputs:judge"
 
 DEFAULTS = Settings()
@@ -131,6 +132,35 @@ def verify(
             yield one
 
     return _report("verify", paths, station, settings, around, environment)
+
+
+def drift(
+    paths: PathLike | Iterable[PathLike],
+    settings: Settings = DEFAULTS,
+    around: Surroundings = SILENT,
+) -> Report:
+    """Hold the statistics that models store against those of the data that `settings.data` names.
+
+    Args, Raises: as `inspect`.
+    """
+    environment = dict(around.running)
+
+    @contextmanager
+    def station() -> Iterator[Work]:
+        with processes.reader(settings, around) as reader, processes.runner(settings, around) as runner:
+
+            def one(path: str) -> ModelReport:
+                checkpoint = selection.complete(_read(reader, path), settings)
+                if not any(selection.wanted(layer.name, settings) for layer in checkpoint.layers):
+                    return description.model(checkpoint)
+                arguments = {"checkpoint": checkpoint, "settings": settings}
+                found = runner.call(_DRIFT, Verified, arguments, around.progress)
+                environment.update(found.environment)
+                return found.model
+
+            yield one
+
+    return _report("drift", paths, station, settings, around, environment)
 
 
 _OTHER_RUNTIMES = (".onnx", ".tflite", ".pt", ".pth", ".pt2")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bninspect.records.compared import Comparison, Counterpart, Explanation, Export, Finding, Tolerance
+from bninspect.records.fitted import DataFit, DataReport
 from bninspect.records.stored import Unread
 from bninspect.records.vocabulary import Estimator, Evidence, LayerStatus, Statistics, Status
 
@@ -88,6 +89,8 @@ class LayerReport:
     notes: tuple[str, ...] = ()
     counterpart: Counterpart | None = None
     """What became of it in the file that its model is held against."""
+    fit: DataFit | None = None
+    """Whether its statistics are those of the data that the model was run on."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,8 @@ class ModelReport:
     """Findings about the model as a whole."""
     against: Export | None = None
     """The export that the model was held against."""
+    data: DataReport | None = None
+    """The data whose statistics were held against the stored ones."""
     unread: tuple[Unread, ...] = ()
     """Calls of batch norm in the file that are none of the layers: nothing is known of them."""
 

@@ -19,7 +19,7 @@ from bninspect.records import (
     Unread,
     Worst,
 )
-from bninspect.reports import conversion_words
+from bninspect.reports import conversion_words, drift_words
 from bninspect.reports.qualifying import qualification
 from bninspect.safe_text import printable
 
@@ -66,6 +66,8 @@ def verdict(model: ModelReport) -> str:
         return message(model.error.what)
     if not model.layers:
         return NOTHING_READ if model.unread else "no batch-norm layer was chosen"
+    if model.data is not None:
+        return drift_words.verdict(model) + qualification(model)
     statuses = Counter(layer.status for layer in map(conversion_words.layer_alone, model.layers))
     if statuses[None]:
         return f"{plural(len(model.layers), 'batch-norm layer')} read, {_finding_counts(model)}"

@@ -12,6 +12,7 @@ import math
 import re
 import struct
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,6 +83,30 @@ def _members(path: Path, label: str) -> dict[str, Array]:
     return arrays
 
 
+@dataclass(frozen=True)
+class NpyLayout:
+    """What the header of a .npy file says, held against the length of the file."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    fortran_order: bool
+    start: int
+    """Where the array begins."""
+
+
+def layout(head: bytes, size: int, label: str = "the array") -> NpyLayout:
+    """Return the layout of a .npy file of `size` bytes that begins with `head`: 10 KB are enough. Raises as `parse`."""
+    descr, fortran_order, shape, start = _header(head, label)
+    dtype = _dtype(descr, label)
+    expected = math.prod(shape) * dtype.itemsize
+    if expected != size - start:
+        raise DamagedFile(
+            f"{label} is damaged",
+            why=f"{size - start} bytes follow the header, shape {shape} of {dtype} takes {expected}",
+        )
+    return NpyLayout(dtype, shape, fortran_order, start)
+
+
 def parse(data: bytes, label: str = "the array") -> Array:
     """Return the array that `data`, the content of a .npy file, holds: read-only, in native byte order.
 
@@ -90,19 +115,14 @@ def parse(data: bytes, label: str = "the array") -> Array:
         UnsafeFile: it needs pickle.
         UnreadableFile: its type is none of those that `read` names.
     """
-    descr, fortran_order, shape, start = _header(data, label)
-    dtype = _dtype(descr, label)
-    count = math.prod(shape)
-    if count * dtype.itemsize != len(data) - start:
-        raise DamagedFile(
-            f"{label} is damaged",
-            why=f"{len(data) - start} bytes follow the header, shape {shape} of {dtype} takes {count * dtype.itemsize}",
-        )
+    found = layout(data, len(data), label)
+    dtype, shape = found.dtype, found.shape
     try:
-        array = np.frombuffer(data, dtype, count, start).reshape(shape, order="F" if fortran_order else "C")
+        array = np.frombuffer(data, dtype, math.prod(shape), found.start)
+        array = array.reshape(shape, order="F" if found.fortran_order else "C")
     except ValueError as error:  # a length of 0 beside one beyond what an array can have
         raise DamagedFile(f"{label} is damaged", why=f"shape {shape}: {error}") from error
-    _require_valid(array, label)
+    require_valid(array, label)
     if not (dtype.isnative and array.flags.aligned):
         array = array.astype(dtype.newbyteorder("="))
     array.flags.writeable = False
@@ -151,7 +171,7 @@ def _dtype(descr: object, label: str) -> np.dtype[Any]:
     )
 
 
-def _require_valid(array: Array, label: str) -> None:
+def require_valid(array: Array, label: str) -> None:
     """Refuse bytes that no value of the type has: NumPy takes them in and goes wrong later."""
     if array.dtype.kind == "b" and np.any(array.view(np.uint8) > 1):
         raise DamagedFile(f"{label} is damaged", why="a boolean that is neither 0 nor 1")

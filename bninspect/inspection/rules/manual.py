@@ -143,8 +143,39 @@ _OBSERVED = (
 
     Severity: error.
     """,
+    """BN501: the stored statistics are not those of the data.
+
+    `drift` runs the model in inference mode on data, and takes the mean and the variance of what arrives at each batch
+    norm. In at least one channel they are off by more than accident (standard errors, all channels considered) and by
+    more than a tolerance: a mean by so many stored deviations, a variance by so much of its logarithm. The layer is the
+    first that differs. If a change of the input brings the statistics back, it is named: the data is prepared in
+    another way than that of the training was.
+
+    What to do: prepare the data as the message says. Where no change explains it, the data is of another kind, or the
+    statistics lag behind the weights (weights that were still moving, averaged, pruned or fine-tuned): then
+    `bninspect recalibrate` computes them anew.
+
+    Severity: error.
+    """,
+    """BN502: the stored statistics are not those of the data, behind a layer where that is so already.
+
+    What arrives here has gone through a layer that differs. Nothing can be said of this layer by itself.
+
+    What to do: look at the layer that is named by BN501.
+
+    Severity: note.
+    """,
+    """BN503: the stored statistics are a little off.
+
+    By more than accident, and by less than the tolerance. It is what training leaves: augmentation and dropout, which
+    inference does not have, weights that moved until the end, and what a net has learnt by heart of its training data.
+
+    What to do: nothing; `--max-effect` sets the tolerance.
+
+    Severity: note.
+    """,
 )
-"""Pages of the findings that comparing with a runtime or with an export gives."""
+"""Pages of the findings that comparing with a runtime with an export or with data gives."""
 
 
 @dataclass(frozen=True)

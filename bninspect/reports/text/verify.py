@@ -18,7 +18,7 @@ from bninspect.records import (
 from bninspect.reports import Looks, conversion_words, words
 from bninspect.reports import counts as counting
 from bninspect.reports.qualifying import explained
-from bninspect.reports.text import conversion
+from bninspect.reports.text import conversion, drift
 from bninspect.reports.text.inspect import layer_table, parameter_details
 from bninspect.reports.text.lines import Line, line, shown
 from bninspect.reports.text.lint import linted, unread
@@ -27,6 +27,7 @@ from bninspect.reports.words import plural
 from bninspect.safe_text import printable
 
 _SHOWN_AS_MISMATCH = ("BN202", "BN301", "BN311")
+_SAID_OF_DATA = ("BN501", "BN502")
 _VERDICTS = {
     Status.PASS: ("PASS", "bold green"),
     Status.FAIL: ("FAIL", "bold red"),
@@ -46,6 +47,8 @@ def render(report: Report, looks: Looks) -> str:
         elif report.command == "verify":
             rows.extend(_verified(conversion_words.alone(model, threshold), looks, _device(report)))
             rows.extend(conversion.lines(model, looks, threshold))
+        elif report.command == "drift":
+            rows.extend(_drifted(model, looks))
         elif report.command == "lint":
             rows.extend(linted(model, looks))
         else:
@@ -154,6 +157,20 @@ def _verdict(model: ModelReport, statuses: Counter[LayerStatus | None], looks: L
     return line((f"{word:<6}", style), text)
 
 
+def _drifted(model: ModelReport, looks: Looks) -> Iterator[Line]:
+    if looks.verbosity >= 0:
+        yield _header(model)
+    word, style = _VERDICTS[model.status]
+    place = f"{printable(model.path)}: " if looks.verbosity < 0 else ""
+    yield line((f"{word:<6}", style), f"{place}{words.verdict(model)}")
+    yield from drift.lines(model, looks)
+    yield from _unverified(model)
+    for layer in model.layers:
+        yield from _findings(layer, looks, without=_SAID_OF_DATA)
+    if looks.verbosity >= 0:
+        yield from _notes(model)
+
+
 def _worst_ratio(model: ModelReport) -> Iterator[Line]:
     judged = [
         (comparison.ratio, layer, comparison)
@@ -217,7 +234,7 @@ def _notes(model: ModelReport) -> Iterator[Line]:
     noted: dict[str, list[Finding]] = {}
     for layer in model.layers:
         for finding in layer.findings:
-            if finding.severity is Severity.NOTE and finding.ignored is None:
+            if finding.severity is Severity.NOTE and finding.ignored is None and finding.rule not in _SAID_OF_DATA:
                 noted.setdefault(finding.rule, []).append(finding)
     for rule, findings in noted.items():
         yield line(

@@ -1,0 +1,165 @@
+"""Which change of the input brings the statistics back: tried, and proved by running the changed data.
+
+A change is named only if the layers up to the first that differs fit the changed data, and the layers behind it come
+much nearer too: a small difference, as of statistics that lag behind their weights, is not explained by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bninspect.errors import RuntimeFailure
+from bninspect.records import Array, BatchNorm, DataFit, InputChange
+from bninspect.runtimes.runtime import Stream
+from bninspect.statistics import changes
+from bninspect.statistics.changes import Candidate
+from bninspect.statistics.data import samples as sampling
+from bninspect.statistics.data.samples import Batch, Samples
+from bninspect.statistics.fit import Trained
+from bninspect.statistics.measure import measure
+from bninspect.statistics.verdicts import distance, judged
+
+_SCREENED, _PROVED = 128, 512
+"""Samples on which every change is tried, and those that do best are proved."""
+_FINALISTS = 8
+_NEARER = 1 / 3
+"""Part of the distance that a change may leave at the first layers; twice that at all others."""
+_SAME, _SLACK = 1.25, 0.01
+"""Changes whose distances differ by less than this, or by less than that, cannot be told apart."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    candidate: Candidate
+    input: str
+    fits: Mapping[str, DataFit]
+    distance: float
+
+
+def search(
+    stream: Stream,
+    data: Samples,
+    chosen: Sequence[int],
+    size: int,
+    layers: Sequence[BatchNorm],
+    fits: Mapping[str, DataFit],
+    trained: Trained,
+    tolerance: float,
+) -> tuple[tuple[InputChange, ...], int]:
+    """Return the changes that explain why layers differ, the best first, and how many were tried."""
+    order = list(fits)
+    first = next(name for name in order if fits[name].verdict == "differs")
+    front = frozenset(order[: order.index(first) + 1])
+    lab = _Laboratory(stream, data, size, layers, trained, tolerance)
+    screened = _spread(chosen, _SCREENED)
+    plain = lab.run(None, "", screened, front)
+    trials = []
+    tried = 0
+    for name, candidate in _candidates(stream, data, screened):
+        tried += 1
+        trial = lab.run(candidate, name, screened, front)
+        if trial is not None and plain is not None and trial.distance <= _NEARER * plain.distance:
+            trials.append(trial)
+    finalists = sorted(trials, key=lambda trial: trial.distance)[:_FINALISTS]
+    return tuple(_proved(lab, finalists, _spread(chosen, _PROVED), front)), tried
+
+
+def _proved(
+    lab: _Laboratory, finalists: Sequence[_Trial], chosen: Sequence[int], front: frozenset[str]
+) -> Iterator[InputChange]:
+    """Yield those that hold on more samples, in the whole model."""
+    plain = lab.run(None, "", chosen, None) if finalists else None
+    if plain is None:
+        return
+    whole = [trial for one in finalists if (trial := lab.run(one.candidate, one.input, chosen, None)) is not None]
+    held = [
+        trial
+        for trial in whole
+        if all(name in trial.fits and trial.fits[name].verdict != "differs" for name in front)
+        and trial.distance <= 2 * _NEARER * plain.distance
+    ]
+    best = min((trial.distance for trial in held), default=0.0)
+    ties = [trial for trial in held if trial.distance <= _SAME * best + _SLACK]
+    for trial in sorted(ties, key=lambda trial: (trial.candidate.steps, trial.distance)):
+        differing = [name for name, fit in plain.fits.items() if fit.verdict == "differs"]
+        explained = tuple(name for name in differing if trial.fits[name].verdict != "differs")
+        yield InputChange(
+            name=trial.candidate.name,
+            sentence=trial.candidate.sentence + (f" (input {trial.input})" if lab.inputs > 1 else ""),
+            effect=max(
+                max(trial.fits[name].mean.effect or 0, trial.fits[name].variance.effect or 0) for name in explained
+            ),
+            explains=explained,
+            unexplained=tuple(name for name in differing if name not in explained),
+        )
+
+
+def _spread(chosen: Sequence[int], most: int) -> Sequence[int]:
+    """Return at most so many of the samples, evenly spread: files are often in the order of their classes."""
+    places = np.unique(np.linspace(0, len(chosen) - 1, min(most, len(chosen))).astype(int))
+    return [chosen[place] for place in places]
+
+
+def _candidates(stream: Stream, data: Samples, chosen: Sequence[int]) -> Iterator[tuple[str, Candidate]]:
+    """Yield the changes to try, each with the input that it is of."""
+    values = data.read(list(chosen))
+    for name, array in values.items():
+        described = next((one for one in stream.inputs if one.name == name), None)
+        if array.dtype.kind in "fiu" and (described is None or described.below is None):
+            for candidate in changes.candidates(array):
+                yield name, candidate
+
+
+class _Laboratory:
+    """Runs changed data through the model."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        data: Samples,
+        size: int,
+        layers: Sequence[BatchNorm],
+        trained: Trained,
+        tolerance: float,
+    ) -> None:
+        self._stream, self._data, self._size = stream, data, size
+        self._layers, self._trained, self._tolerance = layers, trained, tolerance
+        self.inputs = len(stream.inputs)
+
+    def run(
+        self, candidate: Candidate | None, name: str, chosen: Sequence[int], front: frozenset[str] | None
+    ) -> _Trial | None:
+        """Return what the layers of `front`, or all, say of the changed data; None if it cannot be run."""
+        layers = [layer for layer in self._layers if front is None or layer.name in front]
+        try:
+            measured = measure(self._stream, self._batches(candidate, name, chosen), layers, front)
+        except (RuntimeFailure, _Senseless):
+            return None
+        fits = judged(self._layers, measured, self._trained, self._tolerance)
+        if not fits or (front is not None and not front <= fits.keys()):
+            return None
+        return _Trial(candidate or _NOTHING, name, fits, distance(fits.values()))
+
+    def _batches(self, candidate: Candidate | None, name: str, chosen: Sequence[int]) -> Iterator[Batch]:
+        for batch in sampling.batches(self._data, chosen, self._size):
+            if candidate is None:
+                yield batch
+                continue
+            changed = candidate.apply(batch.arrays[name])
+            if changed is None or changed.shape != batch.arrays[name].shape:
+                raise _Senseless
+            yield Batch({**batch.arrays, name: changed}, batch.samples)
+
+
+class _Senseless(Exception):
+    """The change makes no sense for this data."""
+
+
+def _as_it_is(x: Array) -> Array:
+    return x
+
+
+_NOTHING = Candidate("", "", "", _as_it_is, 0)

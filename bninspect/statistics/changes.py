@@ -1,0 +1,207 @@
+"""What people do to the inputs of models, or forget to do: each a change that would make the data what it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from bninspect.records import Array
+from bninspect.statistics.data.preparations import (
+    CAFFE_MEAN,
+    IMAGENET_DEVIATION,
+    IMAGENET_MEAN,
+    by_channel,
+    channel_axis,
+)
+
+Apply: TypeAlias = Callable[[Array], Array | None]
+"""Returns the changed array, float32, or None where the change makes no sense for such values or such a shape."""
+
+_RANGES = ((0.0, 1.0, "0..1"), (0.0, 255.0, "0..255"), (-1.0, 1.0, "-1..1"))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A change that is to be tried."""
+
+    name: str
+    data: str
+    """What the data would be."""
+    trained: str
+    """What the model would have been trained on."""
+    apply: Apply
+    steps: int = 1
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong, in one line."""
+        return f"{self.data}; {self.trained}"
+
+
+def candidates(values: Array) -> Iterator[Candidate]:
+    """Yield the changes to try on data of which `values` are samples, the simplest first."""
+    scales = list(_scales(values))
+    yield from scales
+    yield from _shapes(values)
+    yield from _others()
+    if _is_colour(values):
+        yield from _image_net()
+    for scale in [*scales, *(_image_net() if _is_colour(values) else ())]:
+        for shape in _shapes(values):
+            if shape.name in {"channels-reversed", "grey", "inverted", "layout"}:
+                yield _both(shape, scale)
+
+
+def _both(first: Candidate, second: Candidate) -> Candidate:
+    def apply(x: Array) -> Array | None:
+        between = first.apply(x)
+        return None if between is None else second.apply(between)
+
+    return Candidate(
+        f"{first.name} + {second.name}",
+        f"{first.data}, and {second.data.removeprefix('the data is ')}",
+        second.trained,
+        apply,
+        first.steps + second.steps,
+    )
+
+
+def _linear(name: str, data: str, trained: str, factor: float, shift: float = 0.0) -> Candidate:
+    return Candidate(name, data, trained, lambda x: np.asarray(x * factor + shift, np.float32))
+
+
+def _scales(values: Array) -> Iterator[Candidate]:
+    for low, high, data in _RANGES:
+        for to_low, to_high, trained in _RANGES:
+            if data != trained:
+                factor = (to_high - to_low) / (high - low)
+                name = f"scale {data} to {trained}"
+                yield _linear(
+                    name, f"the data is {data}", f"the model was trained on {trained}", factor, to_low - low * factor
+                )
+    yield _linear("scale int16", "the data is 16-bit integers", "the model was trained on -1..1", 1 / 32768)
+    yield _linear("scale to int16", "the data is -1..1", "the model was trained on 16-bit integers", 32768.0)
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest not in {0.0, 1.0, 255.0}:
+        yield _linear("scale by largest", f"the data is 0..{largest:g}", "the model was trained on 0..1", 1 / largest)
+
+
+def _shapes(values: Array) -> Iterator[Candidate]:
+    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    yield _linear("inverted", "the data is inverted", "the model was trained on its negative", -1.0, low + high)
+    if values.ndim == 4:
+        yield Candidate(
+            "transposed", "height and width are swapped", "the model was trained on them the other way", _transposed
+        )
+        yield Candidate(
+            "layout",
+            "the values lie in the order of the other layout (NHWC or NCHW)",
+            "as it is not in training",
+            _laid_out,
+        )
+    if _is_colour(values):
+        yield Candidate(
+            "channels-reversed",
+            "the channels of the data are in the reverse order (RGB for BGR)",
+            "the model was trained on the other",
+            lambda x: np.ascontiguousarray(np.flip(x, channel_axis(x))).astype(np.float32),
+        )
+        yield Candidate("grey", "the data is in colour", "the model was trained on grey, repeated", _grey)
+
+
+def _is_colour(values: Array) -> bool:
+    return values.ndim == 4 and values.shape[channel_axis(values)] == 3
+
+
+def _transposed(x: Array) -> Array | None:
+    places = (2, 3) if channel_axis(x) == 1 or (x.shape[1] in {1, 3} and x.shape[-1] not in {1, 3}) else (1, 2)
+    changed = np.ascontiguousarray(np.swapaxes(x, *places)).astype(np.float32)
+    return changed if changed.shape == x.shape else None
+
+
+def _laid_out(x: Array) -> Array | None:
+    n, a, b, c = x.shape
+    if c == 1 or a == 1:
+        return None
+    if c in {3, 4} or a not in {3, 4}:  # stated as NHWC, laid out as NCHW
+        return np.ascontiguousarray(x.reshape(n, c, a, b).transpose(0, 2, 3, 1)).astype(np.float32)
+    return np.ascontiguousarray(x.reshape(n, b, c, a).transpose(0, 3, 1, 2)).astype(np.float32)
+
+
+def _grey(x: Array) -> Array:
+    axis = channel_axis(x)
+    grey = (x * by_channel((0.299, 0.587, 0.114), x)).sum(axis=axis, keepdims=True)
+    return np.repeat(grey, 3, axis=axis).astype(np.float32)
+
+
+def _image_net() -> Iterator[Candidate]:
+    mode = "the model was trained on {} as of keras.applications"
+    for high, data in ((255.0, "0..255"), (1.0, "0..1")):
+
+        def torch(x: Array, high: float = high) -> Array:
+            return np.asarray((x / high - by_channel(IMAGENET_MEAN, x)) / by_channel(IMAGENET_DEVIATION, x), np.float32)
+
+        def caffe(x: Array, high: float = high) -> Array:
+            wide = np.flip(x, channel_axis(x)) * (255.0 / high)
+            return np.asarray(wide - by_channel(CAFFE_MEAN, x), np.float32)
+
+        def undone_torch(x: Array, high: float = high) -> Array:
+            return np.asarray((x * by_channel(IMAGENET_DEVIATION, x) + by_channel(IMAGENET_MEAN, x)) * high, np.float32)
+
+        def undone_caffe(x: Array, high: float = high) -> Array:
+            wide = np.flip(x + by_channel(CAFFE_MEAN, x), channel_axis(x))
+            return np.asarray(wide * (high / 255.0), np.float32)
+
+        said = f"the data is {data}"
+        yield Candidate(f"torch from {data}", said, mode.format("ImageNet's mean and deviation (torch)"), torch)
+        yield Candidate(f"caffe from {data}", said, mode.format("BGR less ImageNet's mean (caffe)"), caffe)
+        plain = f"the model was trained on {data}"
+        yield Candidate(
+            f"torch to {data}", "the data is normalised by ImageNet's mean and deviation (torch)", plain, undone_torch
+        )
+        yield Candidate(f"caffe to {data}", "the data is BGR less ImageNet's mean (caffe)", plain, undone_caffe)
+
+
+def _others() -> Iterator[Candidate]:
+    raw, logs = "the data is not logarithmic", "the model was trained on {}"
+    for name, function, trained in (
+        ("log", np.log, "its logarithm"),
+        ("log1p", np.log1p, "log(1 + x)"),
+        ("decibel", lambda x: 10 * np.log10(x), "its decibel, 10 log10"),
+        ("decibel of amplitude", lambda x: 20 * np.log10(x), "its decibel, 20 log10"),
+    ):
+        yield Candidate(name, raw, logs.format(trained), _finite(function))
+    for name, function, data in (
+        ("exp", np.exp, "a logarithm"),
+        ("expm1", np.expm1, "log(1 + x)"),
+        ("power of decibel", lambda x: 10 ** (x / 10), "in decibel (10 log10)"),
+        ("amplitude of decibel", lambda x: 10 ** (x / 20), "in decibel (20 log10)"),
+    ):
+        yield Candidate(name, f"the data is {data}", "the model was trained on the plain values", _finite(function))
+    yield Candidate(
+        "standardised by sample",
+        "the data is not standardised",
+        "the model was trained on samples less their mean, divided by their deviation",
+        _standardised,
+    )
+
+
+def _finite(function: Callable[[Array], Array]) -> Apply:
+    def apply(x: Array) -> Array | None:
+        with np.errstate(all="ignore"):
+            changed = np.asarray(function(x.astype(np.float64)), np.float32)
+        return changed if np.isfinite(changed).all() else None
+
+    return apply
+
+
+def _standardised(x: Array) -> Array | None:
+    axes = tuple(range(1, x.ndim))
+    wide = x.astype(np.float64)
+    deviation = wide.std(axis=axes, keepdims=True)
+    if not (deviation > 0).all():
+        return None
+    return np.asarray((wide - wide.mean(axis=axes, keepdims=True)) / deviation, np.float32)

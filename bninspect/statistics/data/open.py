@@ -1,0 +1,86 @@
+"""From a path to samples that fit the inputs of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from bninspect.errors import UnreadableFile, UsageError
+from bninspect.records import Array
+from bninspect.runtimes import inputs as model_inputs
+from bninspect.runtimes.runtime import Input
+from bninspect.safe_text import printable
+from bninspect.statistics.data import arrays, images
+from bninspect.statistics.data.arrays import Table
+from bninspect.statistics.data.samples import Samples
+
+_ARRAYS = (".npy", ".npz")
+
+
+@contextmanager
+def opened(path: Path, taken: Sequence[Input], size: tuple[int, int] | None = None) -> Iterator[Samples]:
+    """Open the data at a path for a model, for as long as the context lasts.
+
+    Args:
+        path: a .npy file, a .npz file with an array for each input under its name, a folder of such files, or a folder
+            of images, whose sub-folders are looked into as well.
+        taken: the inputs of the model; none if it does not say what it takes.
+        size: height and width of images.
+
+    Raises:
+        UnreadableFile: it cannot be read.
+        UsageError: it does not fit the model.
+        MissingPackage: there are images, and Pillow is not installed.
+    """
+    if path.is_dir():
+        yield _folder(path, taken, size)
+        return
+    with ExitStack() as stack:
+        yield _tabled(str(path), arrays.tables(path, stack), taken)
+
+
+def _folder(path: Path, taken: Sequence[Input], size: tuple[int, int] | None) -> Samples:
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    found = [file for file in files if file.suffix.lower() in _ARRAYS]
+    pictures = [file for file in files if file.suffix.lower() in images.SUFFIXES]
+    if found and pictures:
+        raise UsageError(f"{printable(str(path))} holds both arrays and images", hint="name a folder of one kind")
+    if found:
+        return _tabled(str(path), arrays.joined(found), taken)
+    if not pictures:
+        raise UnreadableFile(
+            f"{printable(str(path))} holds no data", why=f"no {', '.join((*_ARRAYS, *images.SUFFIXES))} in it"
+        )
+    if len(taken) != 1:
+        raise UsageError("a folder of images is data for one input", why=f"the model has {len(taken)}")
+    read, said = images.reader(pictures, taken[0], size)
+    return Samples(str(path), len(pictures), lambda rows: {taken[0].name: read(rows)}, (said,))
+
+
+def _tabled(title: str, found: Mapping[str, Table], taken: Sequence[Input]) -> Samples:
+    names = [one.name for one in taken] or [""]
+    if len(found) != len(names):
+        raise UsageError(
+            f"{printable(title)} holds {len(found)} arrays, the model takes {len(names)}",
+            why=f"its inputs are {model_inputs.listed(names)}" if taken else "it has no named inputs",
+            hint="write them with numpy.savez, one array for each input, under its name",
+        )
+    chosen = {name: model_inputs.pick(found, name, place, title) for place, name in enumerate(names)}
+    for one in taken:
+        model_inputs.check_sample(one, chosen[one.name].shape, chosen[one.name].dtype)
+    counts = {table.shape[0] for table in chosen.values()}
+    if len(counts) > 1 or 0 in counts:
+        why = ", ".join(f"{printable(name) or 'the array'}: {table.shape[0]}" for name, table in chosen.items())
+        raise UsageError("the arrays do not hold the same number of samples" if len(counts) > 1 else "no data", why=why)
+
+    def read(rows: Sequence[int]) -> Mapping[str, Array]:
+        return {name: _floats(table.read(rows)) for name, table in chosen.items()}
+
+    return Samples(title, counts.pop(), read)
+
+
+def _floats(values: Array) -> Array:
+    return values.astype(np.float32) if values.dtype == np.float16 else values

@@ -1,0 +1,66 @@
+"""Data as the rest of the program sees it: so many samples, any of which can be had as arrays by the model's inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bninspect.errors import RuntimeFailure
+from bninspect.records import Array
+from bninspect.runtimes.runtime import Input
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Data that is read when it is asked for."""
+
+    title: str
+    """What it is called in reports."""
+    count: int
+    read: Callable[[Sequence[int]], Mapping[str, Array]]
+    """Return samples by their places, stacked, by the name of the model's input."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Samples for a forward pass."""
+
+    arrays: Mapping[str, Array]
+    """By the name of the input, all of one length."""
+    samples: int
+    """How many of them count: the last batch is filled up, so that all are of one size."""
+
+
+def places(count: int, limit: int | None, seed: int | None) -> Sequence[int]:
+    """Return which samples to use, in which order: the first ones or, with a seed, random ones."""
+    used = count if limit is None else min(count, limit)
+    if seed is None:
+        return range(used)
+    return [int(place) for place in np.random.default_rng(seed).permutation(count)[:used]]
+
+
+def batches(samples: Samples, chosen: Sequence[int], size: int) -> Iterator[Batch]:
+    """Yield the chosen samples in batches of one size.
+
+    Raises:
+        RuntimeFailure: a value is NaN or infinite.
+    """
+    for start in range(0, len(chosen), size):
+        part = list(chosen[start : start + size])
+        arrays = samples.read(part + part[-1:] * (size - len(part)))
+        for name, values in arrays.items():
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                where = next(i for i, one in zip(part, values, strict=False) if not np.isfinite(one).all())
+                raise RuntimeFailure(
+                    "the data holds NaN or infinity", why=f"sample {where}" + (f" of input {name!r}" if name else "")
+                )
+        yield Batch(arrays, len(part))
+
+
+def batch_size(taken: Sequence[Input], wanted: int, samples: int) -> int:
+    """Return the samples in a forward pass: as many as the model insists on, else as wanted, no more than there are."""
+    fixed = next((one.shape[0] for one in taken if one.shape and one.shape[0] is not None), None)
+    return fixed or max(1, min(wanted, samples))

@@ -1,0 +1,191 @@
+"""Whether the stored statistics of a layer are those of data, in standard errors and in size.
+
+Under the hypothesis that the model has settled and that the data is of the kind that it was trained on, a stored mean
+is an exponential average of batch means. With m the share of the new value in a step, B samples in a batch and s the
+standard deviation of the means of single samples, its variance is s^2/B * m/(2 - m); the mean of n samples of the data
+adds s^2/n. The same holds for the variance, with the standard deviation of the mean squares of single samples. Several
+things make real statistics differ a little more (what a net has learnt by heart, augmentation and dropout in training,
+weights that moved until the end), so that a layer differs only if a channel is off by more standard errors *and* by a
+larger effect than is allowed.
+
+A batch variance is the variance of all less that of the batch mean, s^2/B, and some frameworks store it times
+n/(n - 1). Everything between these is right: no departure is counted within.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bninspect.arithmetic import channel_strips
+from bninspect.records import BatchNorm, DataFit, Departure
+
+if TYPE_CHECKING:
+    from bninspect.arithmetic.formula import Float64
+    from bninspect.records import Array
+    from bninspect.statistics.population import Population
+
+LEAST_CRITICAL = 4.0
+"""Standard errors that are never enough, however few channels there are."""
+LEVEL = 0.01
+"""Chance that a model which fits has a channel beyond the critical number of standard errors."""
+DETECTABLE = 0.5
+"""Shift of a mean, in deviations, that data must be able to show before anything can be said to fit."""
+BATCHES = (8, 512)
+"""Batch sizes between which those of most trainings lie."""
+MOMENTUM = 0.99
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is known of the training that made the statistics."""
+
+    batch: int
+    assumed: bool
+    """Whether the batch size is a guess."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Channels:
+    """What is held against each other: arrays of shape (channels,), float64."""
+
+    effect: Float64
+    """Signed."""
+    own: Float64
+    """Standard error that the data has, in the unit of the difference."""
+    trained: Float64
+    """Standard error of the stored statistic for batches of a single sample."""
+    difference: Float64
+    """In the unit of the errors."""
+
+    def z(self, batch: int) -> Float64:
+        """Return the standard errors that each channel is off."""
+        with np.errstate(all="ignore"):
+            error = np.sqrt(np.square(self.own) + np.square(self.trained) / batch)
+            return np.where(self.difference == 0, 0.0, np.abs(self.difference) / error)
+
+
+def critical(channels: int, samples: int) -> float:
+    """Return the standard errors beyond which a difference is no accident.
+
+    Args:
+        channels: of all layers that are tested, mean and variance each.
+        samples: of the data: few of them tell their own scatter badly, so that Student's distribution holds. Its
+            quantile is expanded in 1/degrees of freedom: Abramowitz and Stegun, 26.7.5.
+    """
+    z = max(LEAST_CRITICAL, NormalDist().inv_cdf(1 - LEVEL / (4 * max(1, channels))))
+    free = max(1, samples - 1)
+    return z + (z**3 + z) / (4 * free) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
+
+
+def judge(layer: BatchNorm, found: Population, training: Trained, critical: float, tolerance: float) -> DataFit:
+    """Return whether the stored statistics of a layer are those of data.
+
+    Args:
+        layer: as its file states it, with statistics.
+        found: in the data.
+        training: what is known of it.
+        critical: standard errors, of `critical`.
+        tolerance: largest effect that does not count.
+    """
+    mean, variance = _compared(layer, found, training.batch)
+    parts = (mean, variance)
+
+    def beyond(batch: int) -> list[Array]:
+        return [(part.z(batch) > critical) & ~(np.abs(part.effect) <= tolerance) for part in parts]
+
+    off = beyond(training.batch)
+    # If another batch size would change the verdict, the size of the effect decides.
+    flips = training.assumed and len({any(one.any() for one in beyond(batch)) for batch in BATCHES}) > 1
+    if flips:
+        off = beyond(max(BATCHES))
+    small = any(((part.z(training.batch) > critical) & ~one).any() for part, one in zip(parts, off, strict=True))
+    resolution = _resolution(layer, mean, critical)
+    differs = any(one.any() for one in off)
+    enough = found.samples > 1 and resolution <= DETECTABLE
+    return DataFit(
+        verdict="differs" if differs and found.samples > 1 else "fits" if enough else "unverified",
+        samples=found.samples,
+        values=found.count,
+        mean=_departure(mean, off[0], layer.moving_mean, found.mean, training.batch),
+        variance=_departure(variance, off[1], layer.moving_variance, found.variance, training.batch),
+        critical=critical,
+        tolerance=tolerance,
+        resolution=_finite(resolution) if found.samples > 1 else None,
+        needed=0 if enough else _needed(found.samples, resolution),
+        momentum=_momentum(layer),
+        momentum_assumed=layer.momentum is None,
+        flips=flips,
+        small=small and not differs,
+    )
+
+
+def _momentum(layer: BatchNorm) -> float:
+    return MOMENTUM if layer.momentum is None else layer.momentum
+
+
+def _compared(layer: BatchNorm, found: Population, batch: int) -> tuple[_Channels, _Channels]:
+    """Return mean and variance of the file beside those of the data."""
+    stored_mean, stored = (np.asarray(one, np.float64).ravel() for one in (layer.moving_mean, layer.moving_variance))
+    share = 1.0 - min(max(_momentum(layer), 0.0), 1.0)
+    averaged = math.sqrt(share / (2 - share))
+    epsilon = layer.epsilon or 0.0
+    with np.errstate(all="ignore"):
+        difference = found.mean - stored_mean
+        lowest = np.maximum(found.variance - np.square(found.scatter_of_mean) / batch, 0.0)
+        highest = found.variance * (found.count / max(1, found.count - 1))
+        nearest = np.clip(stored, lowest, highest)
+        of_mean, of_variance = found.scatter_of_mean, found.scatter_of_variance
+        root = math.sqrt(max(1, found.samples))
+        return (
+            _Channels(difference / np.sqrt(stored + epsilon), of_mean / root, of_mean * averaged, difference),
+            _Channels(
+                np.log((nearest + epsilon) / (stored + epsilon)),
+                of_variance / root,
+                of_variance * averaged,
+                nearest - stored,
+            ),
+        )
+
+
+def _resolution(layer: BatchNorm, mean: _Channels, critical: float) -> float:
+    """Return the smallest shift of a mean, in deviations, that the data shows in the median channel."""
+    stored = np.asarray(layer.moving_variance, np.float64).ravel()
+    with np.errstate(all="ignore"):
+        shifts = critical * mean.own / np.sqrt(stored + (layer.epsilon or 0.0))
+    finite = shifts[np.isfinite(shifts)]
+    return float(np.median(finite)) if finite.size else math.inf
+
+
+def _needed(samples: int, resolution: float) -> int:
+    """Return how many samples would show what must be shown."""
+    if samples < 2 or not math.isfinite(resolution):
+        return 32
+    return max(samples + 1, math.ceil(samples * (resolution / DETECTABLE) ** 2))
+
+
+def _departure(part: _Channels, off: Array, stored: Array | None, measured: Float64, batch: int) -> Departure:
+    z, size = part.z(batch), np.abs(part.effect)
+    # A channel that is beyond both limits comes first: a larger effect of an accident is of no interest.
+    order = np.where(off, 2.0, 1.0) * np.where(np.isnan(size), np.inf, 1 - np.exp(-size))
+    worst = int(np.argmax(order))
+    return Departure(
+        z=_finite(z.max()),
+        z_median=_finite(np.median(z)),
+        effect=_finite(size[worst]),
+        effect_median=_finite(np.median(size)),
+        channel=worst,
+        stored=_finite(np.asarray(stored).ravel()[worst]),
+        measured=_finite(measured[worst]),
+        beyond=int(off.sum()),
+        quantiles=tuple(map(_finite, np.quantile(part.effect, (0, 0.25, 0.5, 0.75, 1)))),
+        effects=channel_strips.peaks(np.where(np.isnan(size), np.inf, size)),
+    )
+
+
+def _finite(value: float | np.floating[Any]) -> float | None:
+    return float(value) if math.isfinite(value) else None
