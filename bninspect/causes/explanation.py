@@ -16,7 +16,7 @@ from bninspect.causes.given_text import Typed
 from bninspect.causes.predict import View
 from bninspect.errors import UsageError
 from bninspect.records import Array, BatchNorm, Observation
-from bninspect.records.explained import Arithmetic, Explained, FoldedChannel
+from bninspect.records.explained import ChannelArithmetic, Explained, FoldedChannel
 from bninspect.safe_text import printable
 
 SHOWN = 8
@@ -113,7 +113,7 @@ def typed_inputs(
     )
 
 
-def _arithmetic(layer: BatchNorm, sample: causes.Sample, *, given: bool) -> tuple[Arithmetic, ...]:
+def _arithmetic(layer: BatchNorm, sample: causes.Sample, *, given: bool) -> tuple[ChannelArithmetic, ...]:
     """Return the arithmetic of the elements of a sample, the worst first if outputs were given."""
     if layer.epsilon is None:
         if not given:
@@ -127,7 +127,7 @@ def _arithmetic(layer: BatchNorm, sample: causes.Sample, *, given: bool) -> tupl
         normalised = (reading.x - reading.mean) / root
     order = np.argsort(-ratio, kind="stable") if given else np.arange(ratio.size)
     return tuple(
-        Arithmetic(
+        ChannelArithmetic(
             channel=int(view.channel[i]),
             x=float(reading.x[i]),
             gamma=float(reading.gamma[i]),

@@ -47,7 +47,7 @@ def _paths() -> Iterator[str]:
 
 def rules(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> Items:
     """Offer the codes of the rules, with what they find."""
-    from bninspect.inspection.rules import manual
+    from bninspect.reports import manual
 
     pages = manual.pages().values()
     return [CompletionItem(page.code, help=page.title) for page in pages if page.code.startswith(incomplete.upper())]

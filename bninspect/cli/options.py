@@ -194,7 +194,7 @@ def settings(options: dict[str, Any]) -> Settings:
     for name in {"select", "ignore"} & set(known):
         known[name] = tuple(rule.strip() for text in known[name] for rule in text.split(",") if rule.strip())
     if rules := {*known.get("select", ()), *known.get("ignore", ()), *(one.rule for one in known.get("ignores", ()))}:
-        from bninspect.inspection.rules import manual
+        from bninspect.reports import manual
 
         manual.require(rules)
     if (known.get("rtol") is None) != (known.get("atol") is None):

@@ -12,7 +12,7 @@ from bninspect.cli import complete_values
 @click.option("--markdown", is_flag=True, help="Every page as Markdown.")
 def command(code: str | None, *, markdown: bool) -> int:
     """Print the manual page of a rule, such as BN102; without a code, list the rules."""
-    from bninspect.inspection.rules import manual
+    from bninspect.reports import manual
 
     if markdown:
         click.echo(manual.markdown(), nl=False)

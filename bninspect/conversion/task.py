@@ -10,7 +10,7 @@ import numpy as np
 
 from bninspect.arithmetic.bounds import precision
 from bninspect.conversion import export as running
-from bninspect.conversion import folding, outputs, pairing, source, verdicts
+from bninspect.conversion import findings, folding, outputs, pairing, source, verdicts
 from bninspect.conversion.source import SourceRun
 from bninspect.conversion.verdicts import Seen
 from bninspect.errors import BninspectError
@@ -24,7 +24,6 @@ from bninspect.records import (
     Finding,
     LayerReport,
     LayerStatus,
-    Severity,
     Verified,
     codec,
     verdict,
@@ -84,9 +83,9 @@ def compare(
     )
     # The outputs have no status but this finding: to choose some rules, --select, is not to do without them.
     counted = replace(settings, select=())
-    findings = (*verified.model.findings, *rules.judged(tuple(_findings(one, layers, held.ends.lost)), "", counted))
-    status = verdict.model_status(layers, findings, settings.fail_on, checkpoint.unread)
-    model = replace(verified.model, layers=layers, findings=findings, against=one, status=status)
+    every = (*verified.model.findings, *rules.judged(_findings(one, layers, held.ends.lost), "", counted))
+    status = verdict.model_status(layers, every, settings.fail_on, checkpoint.unread)
+    model = replace(verified.model, layers=layers, findings=every, against=one, status=status)
     return Verified(model, {**verified.environment, **environment})
 
 
@@ -192,28 +191,16 @@ def _joined(layer: LayerReport, counterpart: Counterpart | None, found: SourceRu
     """Return a layer's own report with what became of it in the export."""
     if counterpart is None:
         counterpart = _unknown(f"it was not seen in its source: {layer.reason or found.reason or 'it never ran'}")
-    findings = (*layer.findings, *rules.judged(verdicts.findings(counterpart), layer.name, settings))
-    return verdict.joined(replace(layer, findings=findings), counterpart)
+    every = (*layer.findings, *rules.judged(findings.of_layer(counterpart), layer.name, settings))
+    return verdict.joined(replace(layer, findings=every), counterpart)
 
 
-def _findings(export: Export, layers: Sequence[LayerReport], lost: Sequence[str]) -> list[Finding]:
+def _findings(export: Export, layers: Sequence[LayerReport], lost: Sequence[str]) -> tuple[Finding, ...]:
     """Return what is to be said of the export as a whole: BN410 and BN411."""
     if not export.same:
-        message = (
-            f"{printable(export.path)} is not the same model: none of the {len(layers)} batch norms is in it, and its "
-            "weights have nothing in common with what they should be"
-        )
-        return [Finding("BN410", Severity.ERROR, message, {}, "hold the model against an export of its own")]
+        return (findings.other_model(export.path, len(layers)),)
     if lost:
-        message = f"the export has no output that could be the model's output {' and '.join(lost)}"
-        hint = "see the layers, and what comes behind the last one"
-        return [Finding("BN411", Severity.ERROR, message, {"outputs": list(lost)}, hint)]
+        return (findings.missing_output(lost),)
     wrong = [one for one in export.outputs if not one.agrees]
-    if not wrong:
-        return []
-    ratio = wrong[0].ratio
-    message = f"the {wrong[0].observed} of the export is not that of the model"
-    message += "" if ratio is None else f", {ratio:.3g} times what rounding allows"
     right = all(one.counterpart is not None and one.counterpart.status is LayerStatus.VERIFIED for one in layers)
-    hint = "every batch norm is right: look at what comes behind the last one" if right else "see the layers"
-    return [Finding("BN411", Severity.ERROR, message, {"ratio": ratio}, hint)]
+    return tuple(findings.other_output(output, layers_right=right) for output in wrong[:1])

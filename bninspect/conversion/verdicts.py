@@ -16,14 +16,11 @@ from bninspect.records import (
     Comparison,
     Counterpart,
     Explanation,
-    Finding,
     LayerStatus,
-    Severity,
     verdict,
 )
 from bninspect.records.graph import Network, Node
 from bninspect.runtimes.keras.tracing import TracedCall
-from bninspect.safe_text import printable
 
 FOLDED, FORWARD, PAIR, NODE = "folded", "folded forward", "scale and shift", "batch norm"
 
@@ -264,27 +261,3 @@ def by_layer(judged: Sequence[Judged]) -> Mapping[str, Counterpart]:
         joined = measuring.joined((*worse.comparisons, *other.comparisons))
         found[name] = replace(worse, comparisons=joined)
     return found
-
-
-def findings(counterpart: Counterpart) -> tuple[Finding, ...]:
-    """Return what is to be said of a layer's counterpart: BN401 to BN404."""
-    if counterpart.status is not LayerStatus.MISMATCH:
-        return ()
-    where = f" in {printable(counterpart.place)}" if counterpart.place else ""
-    evidence = {
-        "place": counterpart.place,
-        "causes": [cause.name for cause in counterpart.explanation.causes] if counterpart.explanation else [],
-        **{one.observed: one.ratio for one in counterpart.comparisons},
-    }
-    if counterpart.inherited:
-        hint = f"look at {printable(counterpart.inherited)} first"
-        return (Finding("BN403", Severity.ERROR, counterpart.sentence, evidence, hint),)
-    wrong = [one for one in counterpart.comparisons if not one.agrees and one.observed != measuring.OUTPUT]
-    if wrong or not counterpart.how:
-        message = f"the export holds other numbers{where}: {counterpart.sentence}"
-        return (Finding("BN401", Severity.ERROR, message, evidence, _HINT),)
-    rule = "BN402" if counterpart.explanation is None else "BN404"
-    return (Finding(rule, Severity.ERROR, f"{counterpart.sentence}{where}", evidence, _HINT),)
-
-
-_HINT = "convert the model again with a converter that folds right, and verify the result"

@@ -48,7 +48,7 @@ class TrainingStep:
 
 
 @dataclass(frozen=True)
-class Arithmetic:
+class ChannelArithmetic:
     """The formula for one x, with every number in it. Numbers that are not finite become null in JSON."""
 
     channel: int
@@ -97,7 +97,7 @@ class Explained:
     name: str
     channels: int
     epsilon: float | None
-    arithmetic: tuple[Arithmetic, ...] = ()
+    arithmetic: tuple[ChannelArithmetic, ...] = ()
     folded: tuple[FoldedChannel, ...] = ()
     comparison: Comparison | None = None
     """Of all outputs with the formula, where arrays were given."""

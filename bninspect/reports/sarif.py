@@ -14,9 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from bninspect.inspection.rules import manual
 from bninspect.records import Finding, LayerReport, LayerStatus, ModelReport, Report, Severity
-from bninspect.reports import words
+from bninspect.reports import manual, words
 from bninspect.safe_text import printable
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"

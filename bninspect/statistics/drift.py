@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,9 @@ from bninspect.records import (
     DataFit,
     DataReport,
     Evidence,
-    Finding,
     InputChange,
     LayerReport,
     LayerStatus,
-    Severity,
     Statistics,
     Verified,
     codec,
@@ -27,7 +25,7 @@ from bninspect.records import (
 )
 from bninspect.runtimes.runtime import Stream
 from bninspect.settings import MAX_EFFECT, TRAINED_BATCH, Settings
-from bninspect.statistics import causes, words
+from bninspect.statistics import causes, findings, words
 from bninspect.statistics.data import preparations, samples
 from bninspect.statistics.data.open import opened
 from bninspect.statistics.data.samples import Samples
@@ -143,17 +141,7 @@ def _report(
         if reason is None and layer.name in measured.populations:
             reason = "what arrives at it is NaN or infinite"
         return description.describe(layer, (), LayerStatus.UNVERIFIED, reason or "the data does not reach it")
-    findings = rules.judged(tuple(_findings(fit, about)), layer.name, settings)
+    found = rules.judged(findings.of_layer(fit, about), layer.name, settings)
     reason = words.too_little(fit) if fit.verdict == "unverified" else ""
-    report = description.describe(layer, findings, _STATUSES[fit.verdict], reason)
+    report = description.describe(layer, found, _STATUSES[fit.verdict], reason)
     return replace(report, fit=fit)
-
-
-def _findings(fit: DataFit, about: DataReport) -> Iterator[Finding]:
-    evidence = {"mean": fit.mean.effect, "variance": fit.variance.effect, "critical": fit.critical}
-    if fit.verdict == "differs" and not fit.inherited:
-        yield Finding("BN501", Severity.ERROR, words.difference(fit), evidence, words.cure(about))
-    elif fit.verdict == "differs":
-        yield Finding("BN502", Severity.NOTE, f"{words.difference(fit)}, behind another that differs", evidence)
-    elif fit.small:
-        yield Finding("BN503", Severity.NOTE, words.small(fit), evidence)

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from bninspect import causes
 from bninspect.arithmetic import compare
 from bninspect.inspection import rules
 from bninspect.inspection.description import describe
 from bninspect.records import (
-    PARAMETERS,
-    Array,
     BatchNorm,
     Comparison,
     Evidence,
@@ -23,10 +19,10 @@ from bninspect.records import (
     LayerStatus,
     Observation,
     Run,
-    Severity,
     Statistics,
 )
 from bninspect.settings import Settings
+from bninspect.verdicts import findings
 from bninspect.verdicts.replay import Replayed
 from bninspect.verdicts.selection import tolerance, wanted
 
@@ -66,7 +62,11 @@ class Judge:
         seen = self._seen[layer.name]
         chosen = self._tolerances[layer.name]
         allowed = (chosen.rtol, chosen.atol) if chosen else None
-        for judge in (_loaded_differently, _configured_differently, _shaped_differently):
+        for judge in (
+            findings.loaded_differently,
+            findings.configured_differently,
+            findings.shaped_differently,
+        ):
             if (finding := judge(layer, observation)) is not None:
                 seen.findings.setdefault(finding.rule, finding)
         if observation.x.shape != observation.y.shape:
@@ -105,11 +105,12 @@ class Judge:
     def _report(self, layer: BatchNorm, run: Run) -> LayerReport:
         seen = self._seen[layer.name]
         replayed = seen.replayed
-        observed = (*seen.findings.values(), *_mismatches(seen.comparisons.values()), *replayed.findings.values())
-        findings = rules.judged((*rules.check(layer), *observed), layer.name, self._settings)
+        wrong = (findings.off(one, one.observed) for one in seen.comparisons.values() if not one.agrees)
+        observed = (*rules.check(layer), *seen.findings.values(), *wrong, *replayed.findings.values())
+        found = rules.judged(observed, layer.name, self._settings)
         status, reason = _status(layer, seen, run, self._settings)
         comparisons = (*seen.comparisons.values(), *replayed.comparisons.values())
-        report = describe(layer, findings, status, reason, comparisons)
+        report = describe(layer, found, status, reason, comparisons)
         notes = (*layer.notes, *replayed.notes)
         return replace(
             report,
@@ -182,95 +183,3 @@ def _same_shapes(layer: BatchNorm, observation: Observation) -> bool:
     """Return whether the stored parameters can be applied to what the runtime's layer was given."""
     loaded = observation.loaded
     return all(array.shape == loaded[name].shape for name, array in layer.arrays.items() if name in loaded)
-
-
-def _loaded_differently(layer: BatchNorm, observation: Observation) -> Finding | None:
-    """BN304: the parameters that the runtime loaded are not those of the file, bit for bit."""
-    for name in PARAMETERS:
-        stored, loaded = getattr(layer, name), observation.loaded.get(name)
-        if stored is None or loaded is None:
-            if stored is None and loaded is None:
-                continue
-            there, absent = ("the runtime", "the file") if stored is None else ("the file", "the runtime")
-            return Finding(
-                "BN304", Severity.ERROR, f"{there} has a {name}, {absent} has none", {"array": name}, _RELOAD
-            )
-        if stored.shape != loaded.shape:
-            message = f"{name} has shape {stored.shape} in the file and {loaded.shape} in the runtime"
-            return Finding("BN304", Severity.ERROR, message, {"array": name}, _RELOAD)
-        # In the wider type of both: a runtime that widens float16 has changed nothing.
-        wide = np.result_type(stored, loaded)
-        differs = np.flatnonzero(_bits(stored.astype(wide)) != _bits(loaded.astype(wide)))
-        if differs.size:
-            channel = int(differs[0])
-            before, after = stored.ravel()[channel], loaded.ravel()[channel]
-            message = f"{name} of channel {channel} is {before!s} in the file and {after!s} in the runtime"
-            if differs.size > 1:
-                message += f" ({differs.size} channels differ)"
-            evidence = {"array": name, "channels": [int(one) for one in differs[:16]]}
-            return Finding("BN304", Severity.ERROR, message, evidence, _RELOAD)
-    return None
-
-
-_RELOAD = "the runtime did not load what the file holds: look for renamed layers and by-name or by-position loading"
-
-
-def _configured_differently(layer: BatchNorm, observation: Observation) -> Finding | None:
-    """BN305: the runtime's layer has another epsilon, axis or momentum than the file states."""
-    rank = observation.x.ndim
-    axis = None if layer.axis is None else tuple(sorted(one % rank for one in layer.axis))
-    for name, stored, loaded in (
-        ("epsilon", layer.epsilon, observation.epsilon),
-        ("axis", axis, tuple(sorted(observation.axis))),
-        ("momentum", layer.momentum, observation.replay.momentum if observation.replay else None),
-    ):
-        if stored is not None and loaded is not None and stored != loaded:
-            place = "by --epsilon" if name == "epsilon" and layer.epsilon_source == "--epsilon" else "in the file"
-            return Finding(
-                "BN305",
-                Severity.ERROR,
-                f"{name} is {stored} {place} and {loaded} in the runtime",
-                {"stored": stored, "loaded": loaded},
-                f"the runtime does not use the {name} of this model",
-            )
-    return None
-
-
-def _shaped_differently(_layer: BatchNorm, observation: Observation) -> Finding | None:
-    """BN301, for an output that is not even of the shape of its input."""
-    x, y = observation.x.shape, observation.y.shape
-    if x == y:
-        return None
-    message = f"the output {observation.observed} has shape {y} for an input of shape {x}"
-    return Finding("BN301", Severity.ERROR, message, {"observed": observation.observed}, "this is no batch norm")
-
-
-def _bits(array: Array) -> Array:
-    contiguous = np.ascontiguousarray(array).ravel()
-    return contiguous.view(f"u{contiguous.dtype.itemsize}")
-
-
-def _mismatches(comparisons: Iterable[Comparison]) -> tuple[Finding, ...]:
-    """Return BN202 for outputs that are not finite, else BN301, for each comparison that does not agree."""
-    return tuple(_mismatch(comparison) for comparison in comparisons if not comparison.agrees)
-
-
-def _mismatch(comparison: Comparison) -> Finding:
-    channels = list(comparison.channels)
-    where = f", channel {comparison.worst.channel}" if comparison.worst else ""
-    counted = f"{comparison.violations} of {comparison.elements} values {comparison.observed}"
-    evidence = {"observed": comparison.observed, "violations": comparison.violations, "channels": channels}
-    if comparison.ratio is None:
-        inherited = (
-            " (nor is their input: look at earlier layers)" if comparison.worst and comparison.worst.x is None else ""
-        )
-        message = f"{counted} are not finite on one side or on both{where}{inherited}"
-        return Finding(
-            "BN202",
-            Severity.ERROR,
-            message,
-            evidence,
-            "look for NaN and infinity in the parameters and in the input",
-        )
-    message = f"{counted} are beyond the bound, worst {comparison.ratio:.3g} x bound{where}"
-    return Finding("BN301", Severity.ERROR, message, {**evidence, "ratio": comparison.ratio}, "")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from bninspect.arithmetic import compare
 from bninspect.arithmetic.formula import Float64, Parameters
 from bninspect.arithmetic.moments import Moments, updated
-from bninspect.records import Array, BatchNorm, Comparison, Estimator, Finding, Observation, Replay, Severity
+from bninspect.records import Array, BatchNorm, Comparison, Estimator, Finding, Observation, Replay
+from bninspect.verdicts import findings
 
 STATISTICS = ("moving_mean", "moving_variance")
 
@@ -67,33 +67,9 @@ class Updates:
         return _compared(self.observation, self.replay, name, parameters, (expected, bound))
 
     def finding(self, comparison: Comparison) -> Finding:
-        """BN312: say what the step stored, what it should have stored, and every known mistake that explains it.
-
-        BN202 where that cannot be said, because something is not finite.
-        """
-        name, worst, momentum = comparison.reference, comparison.worst, self.momentum
-        count = f"in {comparison.violations} of {comparison.elements} channels"
-        evidence: dict[str, Any] = {
-            "observed": comparison.observed,
-            "array": name,
-            "violations": comparison.violations,
-            "channels": list(comparison.channels),
-        }
-        if comparison.ratio is None:
-            message = f"{name} after a training step is not finite on one side or on both {count}"
-            hint = "look for NaN and infinity in the parameters and in the input"
-            return Finding("BN202", Severity.ERROR, message, evidence, hint)
-        cause = " or ".join(self._causes(name)) or "nothing that we know of explains it"
-        where = ""
-        if worst is not None:
-            batch = worst.moving_mean if name == "moving_mean" else worst.moving_variance
-            by_hand = f"{momentum:g} * {_number(worst.x)} + {1 - momentum:g} * {_number(batch)}"
-            where = f" In channel {worst.channel}, {by_hand} = {_number(worst.expected)} by hand"
-            where += f" and {_number(worst.actual)} in the runtime."
-        evidence |= {"ratio": comparison.ratio, "momentum": momentum, "cause": cause}
-        message = f"a training step stores another {name} {count}: {cause}.{where}"
-        hint = "training that goes on there stores other statistics: use one momentum and one estimator everywhere"
-        return Finding("BN312", Severity.ERROR, message, evidence, hint)
+        """Return what the step stored, what it should have stored, and every known mistake that explains it."""
+        cause = " or ".join(self._causes(comparison.reference)) or "nothing that we know of explains it"
+        return findings.updated_differently(comparison, self.momentum, cause)
 
     def _of_batch(self, name: str, estimator: Estimator) -> tuple[Float64, Float64]:
         if name == "moving_mean":
@@ -164,7 +140,3 @@ def _compared(
         observed=observation.observed,
         reference=name,
     )
-
-
-def _number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.6g}"

@@ -14,7 +14,8 @@ from bninspect.arithmetic import compare
 from bninspect.arithmetic.bounds import Allowance
 from bninspect.arithmetic.formula import Parameters
 from bninspect.arithmetic.moments import Moments, output_allowances
-from bninspect.records import BatchNorm, Comparison, Estimator, Finding, Observation, Replay, Run, Severity
+from bninspect.records import BatchNorm, Comparison, Estimator, Finding, Observation, Replay, Run
+from bninspect.verdicts import findings
 from bninspect.verdicts.moving_updates import KEPT, STATISTICS, Updates, unmoved
 
 OUTPUT = "output"
@@ -110,7 +111,7 @@ class Replayed:
         else:
             allowed = (Allowance.fixed(used, rtol=tolerance[0], atol=tolerance[1]),)
         output = compare.with_parameters(observation, used, allowed, OUTPUT)
-        self._add(output, _wrong_output(output, "the mean and the biased variance of its batch"))
+        self._add_output(output, "the mean and the biased variance of its batch")
         if not output.agrees and output.ratio is not None and self.sample is None:
             self.sample = _sampled(observation, layer, moments)
 
@@ -131,12 +132,15 @@ class Replayed:
         self, observation: Observation, replay: Replay, layer: BatchNorm, tolerance: tuple[float, float] | None
     ) -> None:
         output = replace(compare.judge(observation, layer, tolerance=tolerance), reference=OUTPUT)
-        self._add(output, _wrong_output(output, "its moving statistics"))
+        self._add_output(output, "its moving statistics")
         said = _UNTRAINED[replay.trainable]
         self.sayings[said] = None
         for name in STATISTICS:
             comparison = unmoved(observation, replay, layer, name)
-            self._add(comparison, None if comparison.agrees else _moved(comparison, said))
+            self._add(comparison, None if comparison.agrees else findings.moved(comparison, said))
+
+    def _add_output(self, output: Comparison, means: str) -> None:
+        self._add(output, None if output.agrees else findings.normalised_differently(output, means))
 
     def _add(self, comparison: Comparison, finding: Finding | None) -> None:
         key = (comparison.observed, comparison.reference)
@@ -152,33 +156,6 @@ _UNTRAINED = {
     "they are",
 }
 """By whether the layer is trainable."""
-
-
-def _wrong_output(comparison: Comparison, means: str) -> Finding | None:
-    """BN311, or BN202 where something is not finite; None if the output of the step agrees."""
-    if comparison.agrees:
-        return None
-    channels = list(comparison.channels)
-    where = f", channel {comparison.worst.channel}" if comparison.worst else ""
-    counted = f"{comparison.violations} of {comparison.elements} values of a training step"
-    evidence = {"observed": comparison.observed, "violations": comparison.violations, "channels": channels}
-    if comparison.ratio is None:
-        message = f"{counted} are not finite on one side or on both{where}"
-        hint = "look for NaN and infinity in the parameters and in the input"
-        return Finding("BN202", Severity.ERROR, message, evidence, hint)
-    message = f"{counted} are not those normalised by {means}, worst {comparison.ratio:.3g} x bound{where}"
-    return Finding("BN311", Severity.ERROR, message, {**evidence, "ratio": comparison.ratio}, "")
-
-
-def _moved(comparison: Comparison, said: str) -> Finding:
-    name = comparison.reference
-    return Finding(
-        "BN313",
-        Severity.ERROR,
-        f"a training step moves its {name} in {comparison.violations} of {comparison.elements} channels ({said})",
-        {"observed": comparison.observed, "array": name, "channels": list(comparison.channels)},
-        "a layer that does not train must leave its moving statistics as they are",
-    )
 
 
 def _sampled(observation: Observation, layer: BatchNorm, moments: Moments) -> tuple[BatchNorm, causes.Sample]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
 from bninspect.errors import BninspectError, DamagedFile, LimitExceeded, UnsafeFile
 from bninspect.formats.containers import hdf5_array
-from bninspect.formats.containers.hdf5_attribute import Budget, decoded, texts
+from bninspect.formats.containers.hdf5_attribute import AttributeBudget, decoded, texts
 from bninspect.formats.identify import HDF5_SIGNATURE, refusal
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Group:
     cannot be read, LimitExceeded where memory runs out.
     """
 
-    def __init__(self, budget: Budget, handle: Any, path: str = "/", depth: int = 0) -> None:
+    def __init__(self, budget: AttributeBudget, handle: Any, path: str = "/", depth: int = 0) -> None:
         self.path = path
         """Where in the file this group is, for instance `/model_weights/bn`."""
         self.label = budget.label
@@ -206,7 +206,7 @@ def open_file(source: Path | BinaryIO, label: str) -> Iterator[Group]:
         except Exception as error:
             raise _cannot_open(label, str(error)) from error
         with file:
-            yield Group(Budget(label), file.id)
+            yield Group(AttributeBudget(label), file.id)
 
 
 def _check_signature(source: Path | BinaryIO, label: str) -> None:

@@ -16,7 +16,7 @@ TEXT_BYTES = 64 << 20
 
 
 @dataclass
-class Budget:
+class AttributeBudget:
     """What may still be read from one open file; several names of one thing count several times."""
 
     label: str
@@ -33,7 +33,7 @@ class Budget:
         setattr(self, kind, left)
 
 
-def texts(handle: Any, name: str, budget: Budget, where: str) -> list[str] | None:
+def texts(handle: Any, name: str, budget: AttributeBudget, where: str) -> list[str] | None:
     """Return the texts of an attribute, none if it is empty; None where there is no such attribute.
 
     Raises:

@@ -15,7 +15,7 @@ from bninspect.version import __version__
 
 if TYPE_CHECKING:
     from bninspect.causes import Explanation
-    from bninspect.records.explained import Answer, Arithmetic, Explained, FoldedChannel, Stored, TrainingStep
+    from bninspect.records.explained import Answer, ChannelArithmetic, Explained, FoldedChannel, Stored, TrainingStep
 
 _INDENT = " " * 11
 _TIES = 6
@@ -83,7 +83,7 @@ def _folded(one: FoldedChannel) -> Iterator[Line]:
     yield line(f"{_INDENT}shift = {_n(one.beta)} - {_n(one.mean)} * {_n(one.scale)} = {_n(one.shift)}")
 
 
-def _arithmetic(term: Arithmetic, *, first: bool, single: bool) -> Iterator[Line]:
+def _arithmetic(term: ChannelArithmetic, *, first: bool, single: bool) -> Iterator[Line]:
     product = f"{_n(term.gamma)} * ({_n(term.x)} - {_n(term.mean)}) / sqrt({_n(term.variance)} + {_n(term.epsilon)})"
     yield line((f"{'by hand':<11}", "dim"), f"{product} + {_n(term.beta)} = {_n(term.expected)}")
     if first:
@@ -93,7 +93,7 @@ def _arithmetic(term: Arithmetic, *, first: bool, single: bool) -> Iterator[Line
         yield line((f"{'given':<11}", "dim"), f"{_n(term.given)}{_difference(term)}")
 
 
-def _difference(term: Arithmetic) -> str:
+def _difference(term: ChannelArithmetic) -> str:
     if term.ratio is None or term.given is None:
         return ": cannot be compared"
     off = abs(term.given - term.expected)

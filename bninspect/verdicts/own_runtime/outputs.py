@@ -23,21 +23,18 @@ from bninspect.records import (
     Checkpoint,
     Comparison,
     Evidence,
-    Explanation,
-    Finding,
     LayerReport,
     LayerStatus,
     ModelReport,
     Observation,
-    Severity,
     Verified,
     codec,
     verdict,
 )
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
+from bninspect.verdicts import findings, selection
 from bninspect.verdicts import layers as judging
-from bninspect.verdicts import selection
 from bninspect.verdicts.own_runtime import vectors
 from bninspect.verdicts.own_runtime.vectors import Vector
 
@@ -147,7 +144,7 @@ def _judged(
     others = [one.layer for one in every if one is not vector and one.layer.channels == layer.channels]
     explanation = causes.explain(layer, [causes.sample(layer, observation, forms=EVERY_FORM)], others)
     hint = _OTHERS if given is None and not explanation.causes else ""
-    wrong = rules.judged((_finding(comparison, explanation, hint),), layer.name, settings)
+    wrong = rules.judged((findings.off(comparison, "returned", explanation.sentence, hint),), layer.name, settings)
     described = description.describe(layer, (*found, *wrong), LayerStatus.MISMATCH, "", (comparison,))
     return replace(described, explanation=explanation)
 
@@ -157,16 +154,6 @@ def _compared(vector: Vector, observation: Observation, settings: Settings) -> C
     if insisted is not None:
         return compare.judge(observation, vector.layer, tolerance=(insisted.rtol, insisted.atol))
     return compare.judge_unknown(observation, vector.layer)
-
-
-def _finding(comparison: Comparison, explanation: Explanation, hint: str) -> Finding:
-    where = f", channel {comparison.worst.channel}" if comparison.worst else ""
-    counted = f"{comparison.violations} of {comparison.elements} values returned are"
-    evidence = {"violations": comparison.violations, "channels": list(comparison.channels), "ratio": comparison.ratio}
-    if comparison.ratio is None:
-        return Finding("BN202", Severity.ERROR, f"{counted} not finite on one side or on both{where}", evidence, hint)
-    message = f"{counted} beyond the bound, worst {comparison.ratio:.3g} x bound{where}: {explanation.sentence}"
-    return Finding("BN301", Severity.ERROR, message, evidence, hint)
 
 
 def _listed(names: Any) -> str:

@@ -14,8 +14,8 @@ from hypothesis.extra.numpy import arrays
 
 from bninspect import formats
 from bninspect.inspection import rules
-from bninspect.inspection.rules import manual
 from bninspect.records import BatchNorm, Finding, Severity, Statistics
+from bninspect.reports import manual
 
 
 def found(code: str, **changes: Any) -> Finding | None:

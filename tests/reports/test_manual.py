@@ -9,9 +9,9 @@ import pytest
 
 from bninspect.errors import UsageError
 from bninspect.inspection import rules
-from bninspect.inspection.rules import manual
+from bninspect.reports import manual
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[2]
 
 
 def test_docs_hold_the_manual() -> None:

@@ -1,0 +1,89 @@
+"""What each operation of a model makes of its own input, in float64, and how far a right kernel may be from it.
+
+NumPy only: nothing here knows files, frameworks or runtimes. One module per family:
+
+    window       sizes, strides, padding (explicit, `same`), dilation; what each output reads
+    places       which places are recomputed: all, or a seeded sample above a `Budget`
+    products     `Weights` (values, bias, and by how much each may be off), `Exact` (value, magnitude S, n terms)
+    convolution  `Convolution`, `convolve`: any rank, grouped, depthwise, dilated, transposed
+    dense        `Dense`, `multiply` (Gemm: alpha, beta, transA), `multiply_batches` (a @ b)
+    pooling      `Pooling`, `pool`, `mean`
+    affine       `Step`, `follow`, `compose`: chains of add, subtract, multiply, divide with constants of any shape
+    activation   `Activation`, `activate`, and what each makes of an error
+    rounding     `Arithmetic` (the types a kernel declares), `sum_bound`
+    expectation  `Expected`: values and bounds behind the activation, and the ratios of what a runtime returned
+
+An operation is judged on the input x and the output y that the export's runtime itself had:
+
+    weights = Weights.of(W, B, bound=dW, bias_bound=dB)      # from the model, the shapes of `records.graph.Kernel`
+    exact = convolve(Convolution(window, groups, channel_axis=-1), x, weights)
+    expected = expect_sum(exact, Activation("relu6"))
+    expected.worst(exact.places.pick(y))                     # <= 1: agrees; infinite: cannot be said
+
+Results are rows of places, (places, channels): `places.pick` takes the same rows from y in its own layout,
+`places.share` says how many of all there are, `places.index` where an element stands. Where nothing can be promised
+(numbers that are not finite, sums too long for the type) a bound is NaN and its ratio infinite, never agreement.
+"""
+
+from __future__ import annotations
+
+from bninspect.arithmetic.kernels.activation import NONE, RELU, RELU6, Activation, activate, activated_bound
+from bninspect.arithmetic.kernels.affine import Step, Traced, compose, follow
+from bninspect.arithmetic.kernels.convolution import Convolution, convolve
+from bninspect.arithmetic.kernels.dense import Dense, multiply, multiply_batches
+from bninspect.arithmetic.kernels.expectation import Expected, expect_chain, expect_norm, expect_sum
+from bninspect.arithmetic.kernels.places import Budget, Places
+from bninspect.arithmetic.kernels.pooling import Pooling, mean, pool
+from bninspect.arithmetic.kernels.products import Exact, Weights
+from bninspect.arithmetic.kernels.rounding import (
+    BFLOAT16,
+    BFLOAT16_OPERANDS,
+    FLOAT16,
+    FLOAT32,
+    FLOAT64,
+    TENSOR_FLOAT16,
+    Arithmetic,
+    sum_bound,
+    typical,
+)
+from bninspect.arithmetic.kernels.window import Window, same
+
+__all__ = [
+    "BFLOAT16",
+    "BFLOAT16_OPERANDS",
+    "FLOAT16",
+    "FLOAT32",
+    "FLOAT64",
+    "NONE",
+    "RELU",
+    "RELU6",
+    "TENSOR_FLOAT16",
+    "Activation",
+    "Arithmetic",
+    "Budget",
+    "Convolution",
+    "Dense",
+    "Exact",
+    "Expected",
+    "Places",
+    "Pooling",
+    "Step",
+    "Traced",
+    "Weights",
+    "Window",
+    "activate",
+    "activated_bound",
+    "compose",
+    "convolve",
+    "expect_chain",
+    "expect_norm",
+    "expect_sum",
+    "follow",
+    "mean",
+    "multiply",
+    "multiply_batches",
+    "pool",
+    "same",
+    "sum_bound",
+    "typical",
+]

@@ -1,0 +1,149 @@
+"""What comparing with an export finds. One function per rule; its docstring is its manual page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from bninspect.conversion import measuring
+from bninspect.records import Comparison, Counterpart, Finding, LayerStatus, Severity
+from bninspect.safe_text import printable
+
+_CONVERT = "convert the model again with a converter that folds right, and verify the result"
+
+
+def of_layer(counterpart: Counterpart) -> tuple[Finding, ...]:
+    """Return what is to be said of a layer's counterpart: one of BN401 to BN404, or nothing."""
+    if counterpart.status is not LayerStatus.MISMATCH:
+        return ()
+    if counterpart.inherited:
+        return (inherited(counterpart),)
+    wrong = [one for one in counterpart.comparisons if not one.agrees and one.observed != measuring.OUTPUT]
+    if wrong or not counterpart.how:
+        return (other_numbers(counterpart),)
+    return (other_input(counterpart) if counterpart.explanation is None else wrong_place(counterpart),)
+
+
+def other_numbers(counterpart: Counterpart) -> Finding:
+    """BN401: an export holds other numbers than folding this layer gives.
+
+    A converter takes a batch norm into the weights and the bias of its neighbour, W*a and (b - mean)*a + beta, or
+    leaves a*x + c. Its numbers are recomputed in float64 and must agree to a few units in the last place, quantised
+    ones to half a step. If one of the known ways to get a fold wrong explains all of them, it is named: a bias that was
+    dropped or not scaled, the wrong axis, another grouping, another epsilon.
+
+    What to do: convert again with a converter that folds right, or leave the batch norm unfolded.
+
+    Severity: error.
+    """
+    message = f"the export holds other numbers{_where(counterpart)}: {counterpart.sentence}"
+    return _error("BN401", message, _evidence(counterpart), _CONVERT)
+
+
+def other_input(counterpart: Counterpart) -> Finding:
+    """BN402: an export's numbers are right for this layer, and its output is not.
+
+    What comes into the layer differs already: another preprocessing of the input, another padding, a missing or added
+    activation. The layers before it agree, so that the place is between them and this one.
+
+    What to do: look at what the export does between the last layer that agrees and this one.
+
+    Severity: error.
+    """
+    return _error("BN402", f"{counterpart.sentence}{_where(counterpart)}", _evidence(counterpart), _CONVERT)
+
+
+def inherited(counterpart: Counterpart) -> Finding:
+    """BN403: a layer's output in the export differs because of an earlier layer.
+
+    Its own numbers are right. It is listed so that every layer is accounted for; the layer named in the message is the
+    one to look at.
+
+    What to do: mend the earlier layer.
+
+    Severity: error.
+    """
+    hint = f"look at {printable(counterpart.inherited)} first"
+    return _error("BN403", counterpart.sentence, _evidence(counterpart), hint)
+
+
+def wrong_place(counterpart: Counterpart) -> Finding:
+    """BN404: an export folded this layer where it must not be folded.
+
+    The numbers are those of a right fold, in a place where it computes something else: across an activation, into an
+    operation whose result is used without the batch norm as well, into a padded convolution behind it, where zeros and
+    not its shift are beyond the border, or a second time.
+
+    What to do: convert again with a converter that looks at what is between the two operations.
+
+    Severity: error.
+    """
+    return _error("BN404", f"{counterpart.sentence}{_where(counterpart)}", _evidence(counterpart), _CONVERT)
+
+
+def other_model(export: str, layers: int) -> Finding:
+    """BN410: the export is not of this model.
+
+    None of the batch norms is in it, and its weights have nothing in common with what they should be. It was made from
+    another training run, another checkpoint or another model.
+
+    What to do: convert this model again, or find the model that the export was made from.
+
+    Severity: error.
+    """
+    message = (
+        f"{printable(export)} is not the same model: none of the {layers} batch norms is in it, and its "
+        "weights have nothing in common with what they should be"
+    )
+    return _error("BN410", message, {}, "hold the model against an export of its own")
+
+
+def missing_output(names: Sequence[str]) -> Finding:
+    """Return BN411 for outputs of the model that no output of the export could be."""
+    message = f"the export has no output that could be the model's output {' and '.join(names)}"
+    return _error("BN411", message, {"outputs": list(names)}, "see the layers, and what comes behind the last one")
+
+
+def other_output(output: Comparison, *, layers_right: bool) -> Finding:
+    """BN411: an output of the export is not that of the model.
+
+    Both got the same input. If every batch norm is right the difference arises behind the last one, or only with the
+    runtime's default optimisation, as the message says.
+
+    What to do: look at what comes behind the last layer that agrees.
+
+    Severity: error.
+    """
+    message = f"the {output.observed} of the export is not that of the model"
+    message += "" if output.ratio is None else f", {output.ratio:.3g} times what rounding allows"
+    right = "every batch norm is right: look at what comes behind the last one"
+    return _error("BN411", message, {"ratio": output.ratio}, right if layers_right else "see the layers")
+
+
+FINDINGS: Mapping[str, Callable[..., Finding]] = MappingProxyType(
+    {
+        "BN401": other_numbers,
+        "BN402": other_input,
+        "BN403": inherited,
+        "BN404": wrong_place,
+        "BN410": other_model,
+        "BN411": other_output,
+    }
+)
+
+
+def _error(rule: str, message: str, evidence: Mapping[str, Any], hint: str) -> Finding:
+    return Finding(rule, Severity.ERROR, message, evidence, hint)
+
+
+def _where(counterpart: Counterpart) -> str:
+    return f" in {printable(counterpart.place)}" if counterpart.place else ""
+
+
+def _evidence(counterpart: Counterpart) -> dict[str, Any]:
+    return {
+        "place": counterpart.place,
+        "causes": [cause.name for cause in counterpart.explanation.causes] if counterpart.explanation else [],
+        **{one.observed: one.ratio for one in counterpart.comparisons},
+    }

@@ -1,0 +1,84 @@
+"""The manual: a page per finding, what it means and what to do about it, from the docstrings of what makes them."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+
+from bninspect.conversion import findings as of_exports
+from bninspect.errors import UsageError
+from bninspect.inspection.rules import RULES
+from bninspect.safe_text import printable
+from bninspect.statistics import findings as of_data
+from bninspect.verdicts import findings as of_runtimes
+
+_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Page:
+    """The manual page of one finding."""
+
+    code: str
+    title: str
+    paragraphs: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The page for a terminal."""
+        wrapped = [textwrap.fill(paragraph, _WIDTH) for paragraph in self.paragraphs]
+        return "\n\n".join([f"{self.code}: {self.title}", *wrapped]) + "\n"
+
+
+@cache
+def pages() -> Mapping[str, Page]:
+    """Return all pages by code, in their order."""
+    every = {**RULES, **of_runtimes.FINDINGS, **of_exports.FINDINGS, **of_data.FINDINGS}
+    return MappingProxyType({code: _page(function.__doc__ or "") for code, function in every.items()})
+
+
+def page(code: str) -> Page:
+    """Return the page of one code, in any case.
+
+    Raises:
+        UsageError: there is no such rule.
+    """
+    found = pages().get(code.strip().upper())
+    if found is None:
+        near = difflib.get_close_matches(code.upper(), pages(), n=1)
+        raise UsageError(
+            f"no rule {printable(code)}",
+            hint=f"bninspect rule {near[0]}" if near else "bninspect rule lists them",
+        )
+    return found
+
+
+def require(beginnings: Iterable[str]) -> None:
+    """Raise UsageError unless each text is the code of a rule or its beginning: a typo must not loosen a gate."""
+    for one in beginnings:
+        if not one or not any(code.startswith(one) for code in pages()):
+            near = difflib.get_close_matches(one.upper(), pages(), n=1)
+            raise UsageError(
+                f"no rule begins with '{printable(one)}'",
+                why="rules are chosen by code, such as BN113, or by its beginning, such as BN1",
+                hint=f"did you mean {near[0]}?" if near else "bninspect rule lists them",
+            )
+
+
+def markdown() -> str:
+    """Return the whole manual as Markdown, as `docs/rules.md` holds it."""
+    parts = ["# Rules", "What `bninspect` may find. Made from the rules' docstrings: `bninspect rule --markdown`."]
+    for one in pages().values():
+        parts += [f"## {one.code}: {one.title}", *one.paragraphs]
+    return "\n\n".join(parts) + "\n"
+
+
+def _page(docstring: str) -> Page:
+    first, *rest = inspect.cleandoc(docstring).split("\n\n")
+    code, _, title = first.partition(": ")
+    return Page(code, title.rstrip("."), tuple(" ".join(paragraph.split()) for paragraph in rest))

@@ -1,0 +1,69 @@
+"""What comparing stored statistics with data finds. One function per rule; its docstring is its manual page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from bninspect.records import DataFit, DataReport, Finding, Severity
+from bninspect.statistics import words
+
+
+def of_layer(fit: DataFit, about: DataReport) -> tuple[Finding, ...]:
+    """Return what is to be said of how a layer's statistics fit the data: one of BN501 to BN503, or nothing."""
+    if fit.verdict == "differs":
+        return (behind_another(fit) if fit.inherited else differing(fit, about),)
+    return (a_little_off(fit),) if fit.small else ()
+
+
+def differing(fit: DataFit, about: DataReport) -> Finding:
+    """BN501: the stored statistics are not those of the data.
+
+    `drift` runs the model in inference mode on data, and takes the mean and the variance of what arrives at each batch
+    norm. In at least one channel they are off by more than accident (standard errors, all channels considered) and by
+    more than a tolerance: a mean by so many stored deviations, a variance by so much of its logarithm. The layer is the
+    first that differs. If a change of the input brings the statistics back, it is named: the data is prepared in
+    another way than that of the training was.
+
+    What to do: prepare the data as the message says. Where no change explains it, the data is of another kind, or the
+    statistics lag behind the weights (weights that were still moving, averaged, pruned or fine-tuned): then
+    `bninspect recalibrate` computes them anew.
+
+    Severity: error.
+    """
+    return Finding("BN501", Severity.ERROR, words.difference(fit), _evidence(fit), words.cure(about))
+
+
+def behind_another(fit: DataFit) -> Finding:
+    """BN502: the stored statistics are not those of the data, behind a layer where that is so already.
+
+    What arrives here has gone through a layer that differs. Nothing can be said of this layer by itself.
+
+    What to do: look at the layer that is named by BN501.
+
+    Severity: note.
+    """
+    return Finding("BN502", Severity.NOTE, f"{words.difference(fit)}, behind another that differs", _evidence(fit))
+
+
+def a_little_off(fit: DataFit) -> Finding:
+    """BN503: the stored statistics are a little off.
+
+    By more than accident, and by less than the tolerance. It is what training leaves: augmentation and dropout, which
+    inference does not have, weights that moved until the end, and what a net has learnt by heart of its training data.
+
+    What to do: nothing; `--max-effect` sets the tolerance.
+
+    Severity: note.
+    """
+    return Finding("BN503", Severity.NOTE, words.small(fit), _evidence(fit))
+
+
+FINDINGS: Mapping[str, Callable[..., Finding]] = MappingProxyType(
+    {"BN501": differing, "BN502": behind_another, "BN503": a_little_off}
+)
+
+
+def _evidence(fit: DataFit) -> dict[str, Any]:
+    return {"mean": fit.mean.effect, "variance": fit.variance.effect, "critical": fit.critical}
