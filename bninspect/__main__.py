@@ -14,14 +14,14 @@ READING = ("inspect", "verify", "drift", "lint", "diff", "export", "vectors")
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     arguments = sys.argv[1:]
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in starting.py
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in start.py
     if arguments and arguments[0] in READING and not {"-h", "--help"}.intersection(arguments):
         from bninspect.settings import Settings
-        from bninspect.workers import start
+        from bninspect.workers import start, tasks
         from bninspect.workers.limits import reading_limits
 
         # With limits on the command line it is started for nothing, and replaced.
-        start.prestart(reading_limits(Settings()), start.READ)
+        start.prestart(reading_limits(Settings()), tasks.read_file)
     from bninspect.cli import run
 
     code = run(arguments)

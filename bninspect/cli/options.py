@@ -13,7 +13,7 @@ from bninspect.cli import complete_values
 from bninspect.cli.config_defaults import where
 from bninspect.cli.param_types import Epsilon, Finite, Size, Target
 from bninspect.settings import Settings
-from bninspect.workers import start
+from bninspect.workers import start, tasks
 from bninspect.workers.limits import reading_limits
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def prestart(options: dict[str, Any], path: str | None = None, *, digest: bool =
     """
     first = None if path is None else {"path": path, "digest": digest}
     limits = reading_limits(settings(options))
-    start.prestart(limits, start.READ, first, verbose=options["verbose"] > 1)
+    start.prestart(limits, tasks.read_file, first, verbose=options["verbose"] > 1)
 
 
 def surroundings(context: click.Context, progress: Progress, verbose: int) -> Surroundings:

@@ -35,11 +35,6 @@ from bninspect.settings import Settings
 from bninspect.verdicts import selection, verify_task
 
 
-def prepare() -> None:
-    """Import the framework while the files are still being read."""
-    verify_task.prepare()
-
-
 def against(arguments: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None]) -> Verified:
     """Hold the model of `arguments["checkpoint"]` against the export of `arguments["export"]`."""
     checkpoint = codec.decode(Checkpoint, arguments["checkpoint"], arrays)

@@ -13,10 +13,6 @@ from bninspect import formats
 from bninspect.records import Checkpoint
 
 
-def prepare() -> None:
-    """Import nothing more: which format it will be, and so what its reader needs, the call tells."""
-
-
 def read(arguments: Mapping[str, Any], _arrays: list[Any], _progress: Callable[[str], None]) -> Checkpoint:
     """Read the file `arguments["path"]`; `arguments["digest"]` says whether to hash it as well.
 

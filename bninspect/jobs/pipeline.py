@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections import ChainMap
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import bninspect.reports  # noqa: F401 - tells how notebooks show what comes out of here
-from bninspect import errors, safe_text
+from bninspect import errors
 from bninspect.inspection import description, rules
-from bninspect.jobs import baseline, gather, processes, shards, stations
+from bninspect.jobs import baseline, gather, processes, shards
 from bninspect.jobs.context import Surroundings
-from bninspect.jobs.stations import Station, Work
+from bninspect.jobs.stations import Station, Work, attend
 from bninspect.records import Checkpoint, ModelReport, Report, Status, Verified, verdict
 from bninspect.settings import Settings
 from bninspect.verdicts import selection
-from bninspect.workers.start import READ
-from bninspect.workers.supervisor import Worker
+from bninspect.workers import tasks
 
 PathLike = str | Path
-
-_VERIFY = "bninspect.verdicts.verify_task:verify"
-_AGAINST = "bninspect.conversion.task:against"
-_DRIFT = "bninspect.statistics.drift:drift"
-_RETURNED = "bninspect.verdicts.own_runtime.outputs:judge"
 
 DEFAULTS = Settings()
 SILENT = Surroundings()
@@ -47,7 +40,8 @@ def load(path: PathLike, settings: Settings = DEFAULTS, around: Surroundings = S
         UsageError: `settings.layers` fits none of them.
     """
     with processes.reader(settings, around) as reader:
-        checkpoint = selection.select(_read(reader, path), settings)
+        arguments = {"path": str(path), "digest": True}
+        checkpoint = selection.select(reader.call(tasks.read_file, Checkpoint, arguments), settings)
     _require_layers(checkpoint.layers, settings)
     return checkpoint
 
@@ -67,27 +61,19 @@ def inspect(
     Raises:
         UsageError: the settings do not fit the models. Every other error of one model is in its place in the report.
     """
+    return _report("inspect", _inspect_model, paths, settings, around)
 
-    @contextmanager
-    def station() -> Iterator[Work]:
-        with processes.reader(settings, around) as reader:
 
-            def one(path: str) -> ModelReport:
-                checkpoint = selection.select(_read(reader, path, digest=not around.brief), settings)
-                mine = selection.for_model(settings, checkpoint.path)
-                layers = tuple(
-                    description.describe(layer, rules.judged(rules.check(layer), layer.name, mine), brief=around.brief)
-                    for layer in checkpoint.layers
-                )
-                return replace(
-                    description.model(checkpoint),
-                    layers=layers,
-                    status=verdict.model_status(layers, (), settings.fail_on, checkpoint.unread),
-                )
-
-            yield one
-
-    return _report("inspect", paths, station, settings, around)
+def _inspect_model(station: Station, path: str) -> ModelReport:
+    brief = station.around.brief
+    checkpoint = selection.select(station.read(path, digest=not brief), station.settings)
+    mine = selection.for_model(station.settings, checkpoint.path)
+    layers = tuple(
+        description.describe(layer, rules.judged(rules.check(layer), layer.name, mine), brief=brief)
+        for layer in checkpoint.layers
+    )
+    status = verdict.model_status(layers, (), station.settings.fail_on, checkpoint.unread)
+    return replace(description.model(checkpoint), layers=layers, status=status)
 
 
 def verify(
@@ -99,39 +85,40 @@ def verify(
 
     One framework process serves many files, and is replaced if a file ends it. Args, Raises: as `inspect`.
     """
-    environment = dict(around.running)
+    ahead = None if around.earlier or _is_of_other_runtimes(paths) else tasks.verify_model
+    return _report("verify", _verify_model, paths, settings, around, ahead)
 
-    @contextmanager
-    def station() -> Iterator[Work]:
-        with processes.reader(settings, around) as reader, processes.runner(settings, around) as runner:
-            if not around.earlier and not _is_of_other_runtimes(paths):
-                runner.start(_VERIFY)
 
-            def one(path: str) -> ModelReport:
-                # All layers go along, chosen or not: a batch norm that the reader has not found must be noticed.
-                checkpoint = selection.complete(_read(reader, path), settings)
-                if not any(selection.wanted(layer.name, settings) for layer in checkpoint.layers):
-                    return description.model(checkpoint)
-                earlier = around.earlier.get(checkpoint.path)
-                if settings.against is None and earlier is not None and earlier.sha256 == checkpoint.sha256 is not None:
-                    return earlier
-                arguments = {"checkpoint": checkpoint, "settings": settings}
-                task = _VERIFY
-                if settings.against is not None and _holds_arrays(Path(settings.against)):
-                    return reader.call(_RETURNED, Verified, {**arguments, "outputs": settings.against}).model
-                if settings.against is not None:
-                    task, arguments["export"] = _AGAINST, _read(reader, settings.against)
-                try:
-                    verified = runner.call(task, Verified, arguments, around.progress)
-                except errors.LimitExceeded as error:
-                    # Of which file that is known: a later run need not wait for the same again.
-                    return replace(description.model(checkpoint), status=Status.ERROR, error=verdict.problem(error))
-                environment.update(verified.environment)
-                return verified.model
+def _verify_model(station: Station, path: str) -> ModelReport:
+    settings, around = station.settings, station.around
+    # All layers go along, chosen or not: a batch norm that the reader has not found must be noticed.
+    checkpoint = selection.complete(station.read(path), settings)
+    if not any(selection.wanted(layer.name, settings) for layer in checkpoint.layers):
+        return description.model(checkpoint)
+    earlier = around.earlier.get(checkpoint.path)
+    if settings.against is None and earlier is not None and earlier.sha256 == checkpoint.sha256 is not None:
+        return earlier
+    arguments: dict[str, Any] = {"checkpoint": checkpoint, "settings": settings}
+    if settings.against is None:
+        return _run(station, tasks.verify_model, checkpoint, arguments)
+    if _holds_arrays(Path(settings.against)):
+        arguments["outputs"] = settings.against
+        return station.reader.call(tasks.judge_outputs, Verified, arguments).model
+    arguments["export"] = station.read(settings.against)
+    return _run(station, tasks.hold_against_export, checkpoint, arguments)
 
-            yield one
 
-    return _report("verify", paths, station, settings, around, environment)
+def _run(
+    station: Station, task: tasks.Task[Verified], checkpoint: Checkpoint, arguments: Mapping[str, Any]
+) -> ModelReport:
+    """Have the framework's process run a model. Of which file it is known that it did not end is kept with it."""
+    try:
+        verified = station.runner.call(task, Verified, arguments, station.around.progress)
+    except errors.LimitExceeded as error:
+        # A later run need not wait for the same again.
+        return replace(description.model(checkpoint), status=Status.ERROR, error=verdict.problem(error))
+    station.environment.update(verified.environment)
+    return verified.model
 
 
 def drift(
@@ -143,24 +130,15 @@ def drift(
 
     Args, Raises: as `inspect`.
     """
-    environment = dict(around.running)
+    return _report("drift", _drift_of_model, paths, settings, around)
 
-    @contextmanager
-    def station() -> Iterator[Work]:
-        with processes.reader(settings, around) as reader, processes.runner(settings, around) as runner:
 
-            def one(path: str) -> ModelReport:
-                checkpoint = selection.complete(_read(reader, path), settings)
-                if not any(selection.wanted(layer.name, settings) for layer in checkpoint.layers):
-                    return description.model(checkpoint)
-                arguments = {"checkpoint": checkpoint, "settings": settings}
-                found = runner.call(_DRIFT, Verified, arguments, around.progress)
-                environment.update(found.environment)
-                return found.model
-
-            yield one
-
-    return _report("drift", paths, station, settings, around, environment)
+def _drift_of_model(station: Station, path: str) -> ModelReport:
+    checkpoint = selection.complete(station.read(path), station.settings)
+    if not any(selection.wanted(layer.name, station.settings) for layer in checkpoint.layers):
+        return description.model(checkpoint)
+    arguments = {"checkpoint": checkpoint, "settings": station.settings}
+    return _run(station, tasks.hold_against_data, checkpoint, arguments)
 
 
 _OTHER_RUNTIMES = (".onnx", ".tflite", ".pt", ".pth", ".pt2")
@@ -183,20 +161,19 @@ def _holds_arrays(path: Path) -> bool:
 
 def _report(
     command: str,
+    work: Work,
     paths: PathLike | Iterable[PathLike],
-    station: Station,
     settings: Settings,
     around: Surroundings,
-    environment: Mapping[str, Any] | None = None,
+    ahead: tasks.Task[Any] | None = None,
 ) -> Report:
     every = (paths,) if isinstance(paths, (str, Path)) else paths
     gathered = gather.gather(map(str, every), partial(processes.search, settings=settings, around=around))
     chosen, shard = shards.chosen(gathered.models, settings.shard)
     around.began(len(chosen))
-    judged = partial(_judged, settings=settings, around=around)
-    models = list(
-        stations.attend(chosen, partial(_attempting, station, judged, around), jobs=settings.jobs, ended=around.ended)
-    )
+    places = max(1, min(settings.jobs, len(chosen)))
+    stations = tuple(Station(work, settings, around, ahead) for _ in range(places))
+    models = list(attend(chosen, stations, around.ended))
     if shard is None or shard.index == 1:
         absent = [verdict.broken(path, gather.nothing(path)) for path in gathered.vain]
         if around.baseline and shard is None:
@@ -212,39 +189,9 @@ def _report(
         models,
         options=around.options,
         allow_empty=settings.allow_empty,
-        running=environment or {},
+        running=dict(ChainMap(*(station.environment for station in stations), dict(around.running))),
         shard=shard,
     )
-
-
-@contextmanager
-def _attempting(station: Station, judged: Callable[[ModelReport], ModelReport], around: Surroundings) -> Iterator[Work]:
-    """Make the errors of a model a part of its report, except wrong usage, which ends the command."""
-    with station() as work:
-
-        def one(path: str) -> ModelReport:
-            around.progress(safe_text.printable(path))
-            start = time.monotonic()
-            try:
-                model = work(path)
-            except errors.UsageError:
-                raise
-            except errors.BninspectError as error:
-                model = verdict.broken(path, error)
-            finally:
-                around.progress("")
-            seconds = model.seconds or round(time.monotonic() - start, 3)  # one of an earlier run keeps its own
-            return judged(replace(model, seconds=seconds))
-
-        yield one
-
-
-def _judged(model: ModelReport, settings: Settings, around: Surroundings) -> ModelReport:
-    return baseline.judged(model, around.baseline, settings) if around.baseline else model
-
-
-def _read(reader: Worker, path: PathLike, *, digest: bool = True) -> Checkpoint:
-    return reader.call(READ, Checkpoint, {"path": str(path), "digest": digest})
 
 
 def _require_layers(layers: Iterable[Any], settings: Settings) -> None:

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from bninspect.jobs.context import Surroundings
-from bninspect.jobs.gather import FolderModels
 from bninspect.settings import READ_BYTES, RUN_SECONDS, Settings
+from bninspect.workers import tasks
 from bninspect.workers.limits import WorkerLimits, machine_memory, reading_limits
-from bninspect.workers.start import READ
 from bninspect.workers.supervisor import Worker, silent
 
-_SEARCH = "bninspect.jobs.gather:search"
+
+def reader(settings: Settings, around: Surroundings) -> Worker:
+    """Return a process that reads files; it is not started yet."""
+    return _worker(reading_limits(settings), around, aloud=around.verbose)
 
 
-@contextmanager
-def reader(settings: Settings, around: Surroundings) -> Iterator[Worker]:
-    """Open a process that reads files, and that imports what it needs for that meanwhile."""
-    with _worker(reading_limits(settings), around, aloud=around.verbose) as worker:
-        worker.start(READ)
-        yield worker
-
-
-@contextmanager
-def runner(settings: Settings, around: Surroundings) -> Iterator[Worker]:
-    """Open a process that runs frameworks; it is not started yet. Several share the memory of the machine."""
+def runner(settings: Settings, around: Surroundings) -> Worker:
+    """Return a process that runs frameworks; it is not started yet. Several share the memory of the machine."""
     memory = settings.max_memory or machine_memory() // settings.jobs
     limits = WorkerLimits(settings.timeout or RUN_SECONDS, memory, watched=True)
-    with _worker(limits, around, aloud=True) as worker:
-        yield worker
+    return _worker(limits, around, aloud=True)
 
 
 def search(folder: str, settings: Settings, around: Surroundings) -> tuple[str, ...]:
@@ -38,9 +27,11 @@ def search(folder: str, settings: Settings, around: Surroundings) -> tuple[str, 
     Raises:
         LimitExceeded, WorkerDied: the search came to no end.
     """
+    from bninspect.formats.search import FolderModels
+
     limits = WorkerLimits(settings.timeout or RUN_SECONDS, settings.max_memory or READ_BYTES)
     with _worker(limits, around, aloud=around.verbose) as worker:
-        return worker.call(_SEARCH, FolderModels, {"path": folder}, around.progress).models
+        return worker.call(tasks.search_folder, FolderModels, {"path": folder}, around.progress).models
 
 
 def _worker(limits: WorkerLimits, around: Surroundings, *, aloud: bool) -> Worker:

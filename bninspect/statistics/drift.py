@@ -33,9 +33,7 @@ from bninspect.statistics.fit import Trained
 from bninspect.statistics.measure import Measured, measure, sound
 from bninspect.statistics.verdicts import judged
 from bninspect.verdicts import selection
-from bninspect.verdicts.verify_task import prepare, run_settings
-
-__all__ = ["drift", "prepare"]
+from bninspect.verdicts.verify_task import run_settings
 
 _STATUSES = {
     "fits": LayerStatus.VERIFIED,

@@ -1,7 +1,7 @@
 """The inside of a worker process: limits itself, then answers calls on standard input until that ends.
 
-starting.py starts it with the arguments BYTES and TASK. BYTES limits the address space (0 does not). TASK, if it is not
-empty, says what to import before the first call.
+start.py starts it with the arguments BYTES and TASK. BYTES limits the address space (0 does not). TASK, if it is not
+empty, is the address of a task of tasks.py that prepares before the first call.
 
 Answers go to the original standard output; whatever else writes there (a library's print, say) reaches standard error.
 """
@@ -13,11 +13,11 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from bninspect import errors
+from bninspect.workers import tasks
 from bninspect.workers.frames import read_frame, write_frame
 
 
@@ -43,11 +43,9 @@ def _limit_processor(seconds: float) -> None:
 
 
 def _call(message: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None]) -> Any:
-    # `module:function`; a function takes the call's arguments, the arrays in them and a callback for progress.
-    module, _, name = str(message["task"]).partition(":")
-    home = import_module(module)
+    steps = tasks.find(str(message["task"]))
     _limit_processor(float(message["seconds"]))
-    return getattr(home, name)(message["arguments"], arrays, progress)
+    return steps.run(message["arguments"], arrays, progress)
 
 
 def _answer(message: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None]) -> Mapping[str, Any]:
@@ -98,7 +96,7 @@ def main() -> int:
     _limit_memory(int(sys.argv[1]))
     output = _private_output()
     if task := sys.argv[2]:
-        import_module(task.partition(":")[0]).prepare()
+        tasks.find(task).prepare()
     write_frame(output, {"result": True})
     while (frame := read_frame(sys.stdin.buffer)) is not None:
         message, arrays = frame

@@ -1,4 +1,4 @@
-"""Starts the processes that worker.py supervises; the first of a command before anything else is imported.
+"""Starts the processes that supervisor.py supervises; the first of a command before anything else is imported.
 
 Imports nothing heavy: what starts here imports NumPy and its like while the command line imports click.
 """
@@ -14,10 +14,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from bninspect.workers import family, tasks
 from bninspect.workers.limits import WorkerLimits
-
-READ = "bninspect.formats.read_task:read"
-"""The task of reading one file."""
+from bninspect.workers.tasks import Task
 
 _ENVIRONMENT = {
     # No filter plugin is ever loaded because a file names it: hostile input may not choose what we execute.
@@ -29,14 +28,22 @@ _ENVIRONMENT = {
     "PYTHONUTF8": "1",
 }
 
-_MAIN = "import sys; from bninspect.workers.child import main; sys.exit(main())"
+_MAIN = """
+import sys
+from bninspect.workers import watcher
+watcher.watch()
+from bninspect.workers import child
+sys.exit(child.main())
+"""
 
 Request = Mapping[str, Any]
 """A call as it is sent: its task, arguments and limit."""
-_spare: dict[tuple[WorkerLimits, str], tuple[subprocess.Popen[bytes], Request | None]] = {}
+_spare: dict[tuple[WorkerLimits, Task[Any] | None], tuple[subprocess.Popen[bytes], Request | None]] = {}
 
 
-def prestart(limits: WorkerLimits, task: str, first: Mapping[str, Any] | None = None, *, verbose: bool = False) -> None:
+def prestart(
+    limits: WorkerLimits, task: Task[Any], first: Mapping[str, Any] | None = None, *, verbose: bool = False
+) -> None:
     """Start a child for a Worker of the same limits and task that is still to be made.
 
     This comes before the imports of the parent, so that child and parent import at the same time. With the arguments
@@ -57,12 +64,12 @@ def prestart(limits: WorkerLimits, task: str, first: Mapping[str, Any] | None = 
     _spare[limits, task] = process, request
 
 
-def make_request(task: str, arguments: Mapping[str, Any], limits: WorkerLimits, *, verbose: bool) -> Request:
+def make_request(task: Task[Any], arguments: Mapping[str, Any], limits: WorkerLimits, *, verbose: bool) -> Request:
     """Return a call of `task` as it is sent; `verbose`, with tracebacks on the child's standard error."""
-    return {"task": task, "arguments": dict(arguments), "seconds": limits.seconds, "verbose": verbose}
+    return {"task": tasks.address(task), "arguments": dict(arguments), "seconds": limits.seconds, "verbose": verbose}
 
 
-def take(limits: WorkerLimits, task: str) -> tuple[subprocess.Popen[bytes], Request | None]:
+def take(limits: WorkerLimits, task: Task[Any] | None) -> tuple[subprocess.Popen[bytes], Request | None]:
     """Return a child for these limits and this task, and what it has been sent already: a waiting one, or a new one."""
     return _spare.pop((limits, task), None) or (_spawn(limits, task), None)
 
@@ -71,14 +78,21 @@ def dismiss() -> None:
     """End the children that wait and that nobody has taken: the command ended before."""
     while _spare:
         _, (process, _) = _spare.popitem()
-        process.kill()
+        family.end(process.pid)
         process.communicate()
 
 
-def _spawn(limits: WorkerLimits, task: str) -> subprocess.Popen[bytes]:
+def _spawn(limits: WorkerLimits, task: Task[Any] | None) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
         # -P: a `json.py` in the working directory must never be imported. Not `-m`, which would import runpy.
-        [sys.executable, "-P", "-c", _MAIN, "0" if limits.watched else str(limits.memory), task],
+        [
+            sys.executable,
+            "-P",
+            "-c",
+            _MAIN,
+            "0" if limits.watched else str(limits.memory),
+            tasks.address(task) if task else "",
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -8,7 +8,6 @@ a time limit, a memory limit and nothing to lose. Its death, of whatever kind, i
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import threading
@@ -18,10 +17,12 @@ from typing import Any, Self, TypeVar
 
 from bninspect import errors
 from bninspect.settings import START_SECONDS
+from bninspect.workers import family
 from bninspect.workers import start as starting
-from bninspect.workers.limits import WorkerLimits, resident
+from bninspect.workers.limits import WorkerLimits
 from bninspect.workers.start import Request
 from bninspect.workers.stderr import Stderr
+from bninspect.workers.tasks import Task
 
 T = TypeVar("T")
 Progress = Callable[[str], None]
@@ -46,12 +47,14 @@ class Worker:
         self._show = show
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: Stderr | None = None
-        self._task = ""
+        self._task: Task[Any] | None = None
         self._ready = False
         self._seconds = limits.seconds
         self._sent: Request | None = None
         """A request that the child has been sent already, before anybody asked for its answer."""
         self._killed_for = ""
+        self._gone = False
+        """Whether the child and what it started have been ended."""
         self._ended = False
 
     def __enter__(self) -> Self:
@@ -64,8 +67,8 @@ class Worker:
         self._ended = True
         self.close()
 
-    def start(self, task: str = "") -> None:
-        """Start the child now and let it import what `task` (`module:function`) needs, without waiting for it.
+    def start(self, task: Task[Any] | None = None) -> None:
+        """Start the child now and let it import what `task` needs, without waiting for it.
 
         A child that replaces it imports that as well.
         """
@@ -75,13 +78,13 @@ class Worker:
         if self._process is not None and self._process.poll() is None:
             return
         self.close()
-        self._ready = False
+        self._ready = self._gone = False
         self._process, self._sent = starting.take(self.limits, self._task)
         assert self._process.stderr is not None  # noqa: S101 - narrows the type: PIPE was asked for
         self._stderr = Stderr(self._process.stderr, self._show, verbose=self._verbose)
 
-    def call(self, task: str, kind: type[T], arguments: Mapping[str, Any], progress: Progress = silent) -> T:
-        """Run `task` (`module:function`) in the child and return its answer as a record of type `kind`.
+    def call(self, task: Task[T], kind: type[T], arguments: Mapping[str, Any], progress: Progress = silent) -> T:
+        """Run `task` in the child and return its answer as a record of type `kind`.
 
         The time that the child takes to start is not the task's.
 
@@ -175,22 +178,21 @@ class Worker:
             remaining -= step
             if remaining <= 0:
                 self._killed_for = "time"
-            elif self.limits.watched and resident(process.pid) > self.limits.memory:
+            elif self.limits.watched and family.exceeds(process.pid, self.limits.memory):
                 self._killed_for = "memory"
             if self._killed_for:
                 self._kill()
                 return
 
     def _kill(self) -> None:
-        if self._process is None:
+        process = self._process
+        if process is None:
             return
-        if self._process.poll() is None:
-            if hasattr(os, "killpg"):
-                # The child leads its own group, so what it started goes with it.
-                os.killpg(self._process.pid, signal.SIGKILL)
-            else:
-                self._process.kill()
-        self._process.wait()
+        # Also if it is dead already: what it started may live on. Its number is its own until its watcher has ended.
+        if not self._gone:
+            self._gone = True
+            family.end(process.pid)
+        process.wait()
 
     def _post_mortem(self) -> errors.BninspectError:
         """Return what the death of the child means."""

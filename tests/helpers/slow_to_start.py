@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from bninspect.records import Option
+from bninspect.workers.tasks import Steps
 
 
-def prepare() -> None:
+def _prepare() -> None:
     time.sleep(2.5)
 
 
-def echo(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+def _echo(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> Option:
     return Option(arguments["value"], "echo")
 
 
-def hang(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+def _hang(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> Option:
     time.sleep(600)
     raise AssertionError
+
+
+def echo() -> Steps[Option]:
+    return Steps(_echo, _prepare)
+
+
+def hang() -> Steps[Option]:
+    return Steps(_hang, _prepare)

@@ -6,51 +6,49 @@ import ctypes
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from bninspect.errors import DamagedFile
 from bninspect.records import Option
+from bninspect.workers.tasks import Steps
 
 
-def prepare() -> None:
-    """There is nothing to import before the first call."""
-
-
-def echo(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+def _echo(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> Option:
     progress("half-way")
     return Option(arguments["value"], "echo")
 
 
-def array_sum(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+def _array_sum(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> Option:
     return Option(float(arrays[arguments["array"]["array"]].sum()), "array_sum")
 
 
-def refuse(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+def _refuse(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> Option:
     raise DamagedFile("broken", why="because", hint="mend it")
 
 
-def blunder(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+def _blunder(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> Option:
     raise KeyError("a defect")
 
 
-def hang_holding_the_lock(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+def _hang_holding_the_lock(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> Option:
     # As libhdf5 does on a damaged heap: native code that keeps the interpreter's lock for ever.
     ctypes.PyDLL(None).sleep(600)
     raise AssertionError
 
 
-def crash(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+def _crash(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> Option:
     ctypes.string_at(0)
     raise AssertionError
 
 
-def leave(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+def _leave(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> Option:
     print("last words", file=sys.stderr)
     sys.stderr.flush()
     os._exit(7)
 
 
-def devour(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+def _devour(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> Option:
     held = []
     for _ in range(2000):
         held.append(b"x" * 10_000_000)
@@ -58,9 +56,45 @@ def devour(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Optio
     return Option(len(held), "devour")
 
 
-def babble(arguments: dict[str, Any], arrays: list[Any], progress: Any) -> Option:
+def _babble(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> Option:
     print("what a library prints must not look like an answer")
     os.write(1, b"\0\0\0\0\0\0\0\7garbage\n")
     print("E0000 a real error", file=sys.stderr)
     print("I0000 00:00:1.2 3 port.cc:153] oneDNN custom operations are on.", file=sys.stderr)
     return Option("intact", "babble")
+
+
+def echo() -> Steps[Option]:
+    return Steps(_echo)
+
+
+def array_sum() -> Steps[Option]:
+    return Steps(_array_sum)
+
+
+def refuse() -> Steps[Option]:
+    return Steps(_refuse)
+
+
+def blunder() -> Steps[Option]:
+    return Steps(_blunder)
+
+
+def hang_holding_the_lock() -> Steps[Option]:
+    return Steps(_hang_holding_the_lock)
+
+
+def crash() -> Steps[Option]:
+    return Steps(_crash)
+
+
+def leave() -> Steps[Option]:
+    return Steps(_leave)
+
+
+def devour() -> Steps[Option]:
+    return Steps(_devour)
+
+
+def babble() -> Steps[Option]:
+    return Steps(_babble)

@@ -10,11 +10,12 @@ import pytest
 from helpers.keras_files import arrays, members, model, norm, weights
 
 from bninspect.errors import NothingToCheck
+from bninspect.formats import search
 from bninspect.jobs import gather
 
 
 def find(folder: str) -> tuple[str, ...]:
-    return gather.search({"path": folder}, [], lambda _: None).models
+    return search.search({"path": folder}, [], lambda _: None).models
 
 
 def names(folder: Path) -> list[str]:

@@ -44,10 +44,6 @@ _PROBED = f"the layer {vectors.PROBE} is that of the vectors, in which no two hy
 _UNPROBED = f"nothing was returned for {vectors.PROBE}: what this model's parameters cannot tell apart is not tested"
 
 
-def prepare() -> None:
-    """Import nothing ahead."""
-
-
 def judge(arguments: Mapping[str, Any], arrays: list[Any], _progress: Callable[[str], None]) -> Verified:
     """Judge the outputs in `arguments["outputs"]` for the vectors of `arguments["checkpoint"]`."""
     checkpoint = codec.decode(Checkpoint, arguments["checkpoint"], arrays)

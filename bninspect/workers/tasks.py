@@ -1,0 +1,94 @@
+"""All that a child process can be asked to do: a function for each task, which imports its steps and returns them.
+
+The supervisor names a task by its function here; the child calls that. So nobody but the child imports what a task
+needs, and the parent starts before any of it is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from bninspect.formats.search import FolderModels
+    from bninspect.records import Checkpoint, Verified
+
+T = TypeVar("T")
+
+
+def _import_nothing() -> None:
+    """Leave every import to the call, which tells what is needed."""
+
+
+@dataclass(frozen=True)
+class Steps(Generic[T]):
+    """A task, imported."""
+
+    run: Callable[[Mapping[str, Any], list[Any], Callable[[str], None]], T]
+    """Takes the arguments of the call, the arrays in them and a callback for progress."""
+    prepare: Callable[[], None] = _import_nothing
+    """Imports what the call will need, while its arguments are still being made."""
+
+
+Task: TypeAlias = Callable[[], Steps[T]]
+
+
+def read_file() -> Steps[Checkpoint]:
+    """One model file to what it holds."""
+    from bninspect.formats import read_task
+
+    return Steps(read_task.read)
+
+
+def search_folder() -> Steps[FolderModels]:
+    """One folder to the models in it."""
+    from bninspect.formats import search
+
+    return Steps(search.search)
+
+
+def verify_model() -> Steps[Verified]:
+    """A model and its file to the verdict on every layer."""
+    from bninspect.verdicts import verify_task
+
+    return Steps(verify_task.verify, verify_task.prepare)
+
+
+def hold_against_export() -> Steps[Verified]:
+    """A model and an export of it to the verdict on every layer in both."""
+    from bninspect.conversion import task
+    from bninspect.verdicts import verify_task
+
+    return Steps(task.against, verify_task.prepare)
+
+
+def judge_outputs() -> Steps[Verified]:
+    """A model and what a runtime of the user's returned for its test vectors to the verdict on every layer."""
+    from bninspect.verdicts.own_runtime import outputs
+
+    return Steps(outputs.judge)
+
+
+def hold_against_data() -> Steps[Verified]:
+    """A model and data to whether the statistics that it stores are those of the data."""
+    from bninspect.statistics import drift
+    from bninspect.verdicts import verify_task
+
+    return Steps(drift.drift, verify_task.prepare)
+
+
+def address(task: Task[Any]) -> str:
+    """Return how a child finds a task: `module:function`."""
+    return f"{task.__module__}:{task.__qualname__}"
+
+
+def find(address: str) -> Steps[Any]:
+    """Return the steps of the task at an address, imported."""
+    from importlib import import_module
+
+    module, _, name = address.partition(":")
+    steps = getattr(import_module(module), name)()
+    if not isinstance(steps, Steps):
+        raise TypeError(f"{address} is not a task")
+    return steps
