@@ -11,8 +11,10 @@ from typing import Any
 import click
 
 from bninspect import errors
+from bninspect.cli import termination
 from bninspect.cli.config_defaults import asking
 from bninspect.cli.messages import show_error
+from bninspect.cli.termination import Terminated, Told
 from bninspect.version import __version__
 from bninspect.workers import start
 
@@ -65,12 +67,18 @@ def bninspect(**_: Any) -> None:
 
     \b
     Exit codes: 0 all checked and right, 1 a mismatch or a finding, 2 wrong usage,
-    3 something could not be checked, 5 nothing to check, 130 interrupted.
+    3 something could not be checked, 5 nothing to check, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).
     """  # noqa: D301 - \b is the character by which click keeps line ends
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. Every error becomes a message; none a traceback, except under -vv."""
+    with termination.listening() as told:
+        code = _run(arguments, told)
+    return code if told.exit_code is None else told.exit_code
+
+
+def _run(arguments: Sequence[str], told: Told) -> int:
     if sys.stdout is None:  # closed by whoever called
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - until the end of the process
     try:
@@ -88,9 +96,10 @@ def run(arguments: Sequence[str]) -> int:
     except errors.BninspectError as error:
         show_error(error.what, error.why, error.hint)
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt, Terminated):
         resumed = any(argument.startswith("--resume") for argument in arguments)
-        show_error("interrupted", hint="the same command goes on where this one ended" if resumed else "")
+        what = "interrupted" if told.signal is None else f"ended by {told.signal.name}"
+        show_error(what, hint="the same command goes on where this one ended" if resumed else "")
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone, for instance `| head`; nothing more can be said to it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 
@@ -44,5 +44,6 @@ def to_whoever_reads() -> Iterator[None]:
 
 
 def say(line: str) -> None:
-    """Print one line on standard error."""
-    click.echo(line, err=True)
+    """Print one line on standard error; to nobody, if the terminal has been closed."""
+    with suppress(OSError):
+        click.echo(line, err=True)

@@ -16,7 +16,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from helpers.running import bninspect
+from helpers.marked import alive, marked, wait_for_the_end
+from helpers.running import LISTENING, after, bninspect
 
 MODEL = "keras2_digits.h5"
 LAYERS = ["batch_normalization", "batch_normalization_1", "batch_normalization_2", "batch_normalization_3"]
@@ -210,16 +211,17 @@ def test_a_reader_that_has_gone_opens_no_gate(form: str, sample_models: Path, tm
 
 
 def test_an_interrupt_ends_with_130_and_leaves_no_process(sample_models: Path) -> None:
-    command = [sys.executable, "-P", "-m", "bninspect", "verify", str(sample_models / MODEL)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        time.sleep(1.5)
-        children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    environment = marked()
+    command = after(LISTENING, "verify", sample_models / MODEL)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as running:
+        while len(alive(environment)) < 5:  # the command, two workers, and who watches each
+            assert running.poll() is None
+            time.sleep(0.02)
         running.send_signal(signal.SIGINT)
-        _, complaint = running.communicate(timeout=60)
+        _, complaint = running.communicate()
     assert running.returncode == 130
     assert complaint.strip() == "error: interrupted"
-    assert children
-    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    wait_for_the_end(environment)
 
 
 def test_colour_by_option_environment_and_terminal(sample_models: Path) -> None:

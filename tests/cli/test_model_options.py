@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.marked import marked, wait_for_the_end
+from helpers.running import LISTENING, after
 
 from bninspect.cli import run
 from bninspect.reports import json_lines
@@ -238,14 +241,16 @@ def test_an_interrupt_with_several_jobs_leaves_no_process_and_no_traceback(
 ) -> None:
     for number in range(60):
         shutil.copy(models / "good0.h5", models / f"more{number}.h5")
-    command = [sys.executable, "-P", "-m", "bninspect", "lint", "models", "-j", "3", *output]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    environment = marked()
+    command = after(LISTENING, "lint", "models", "-j", "3", *output)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as running:
         while not Path("r.jsonl").exists() or Path("r.jsonl").read_text().count("\n") < 3:
             assert running.poll() is None
             time.sleep(0.02)
-        children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
-        running.send_signal(2)
-        _, said = running.communicate(timeout=60)
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate()
     assert (running.returncode, said.strip()) == (130, f"error: interrupted{hint}")
-    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    wait_for_the_end(environment)
     assert json_lines.models(Path("r.jsonl").read_text())

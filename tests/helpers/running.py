@@ -7,6 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+LISTENING = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+"""For `after`: Ctrl-C interrupts the command, also where these tests run in the background and must ignore it."""
+IN_BACKGROUND = "signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""For `after`: as a shell starts what is to run in the background."""
+
+
+def after(preparation: str, *arguments: str | Path) -> list[str]:
+    """Return the command line of a process that prepares itself, as a line of Python says, and becomes bninspect."""
+    become = "os.execv(sys.executable, [sys.executable, '-P', '-m', 'bninspect', *sys.argv[1:]])"
+    return [sys.executable, "-c", f"import os, signal, sys; {preparation}; {become}", *map(str, arguments)]
+
 
 def bninspect(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pathlib
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -35,6 +37,20 @@ def _hang_holding_the_lock(arguments: Mapping[str, Any], arrays: list[Any], prog
     # As libhdf5 does on a damaged heap: native code that keeps the interpreter's lock for ever.
     ctypes.PyDLL(None).sleep(600)
     raise AssertionError
+
+
+def _hang_with_children(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> Option:
+    # The second one leaves the group of the worker, as a server that a framework starts does.
+    for apart in (False, True):
+        subprocess.Popen(["sleep", "600"], start_new_session=apart)
+    pathlib.Path(arguments["note"]).touch()
+    ctypes.PyDLL(None).sleep(600)
+    raise AssertionError
+
+
+def _crash_with_a_child(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> Option:
+    subprocess.Popen(["sleep", "600"])
+    os.abort()
 
 
 def _crash(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> Option:
@@ -98,3 +114,11 @@ def devour() -> Steps[Option]:
 
 def babble() -> Steps[Option]:
     return Steps(_babble)
+
+
+def hang_with_children() -> Steps[Option]:
+    return Steps(_hang_with_children)
+
+
+def crash_with_a_child() -> Steps[Option]:
+    return Steps(_crash_with_a_child)
