@@ -4,11 +4,13 @@ An f with |f(a) - f(b)| <= L|a - b| widens an error E of its input to at most L*
 an error of its own. Relu, relu6, clip and the like only compare and select: L = 1, nothing of their own (limits are
 representable, or rounded as the kernel holds them). Leaky relu and PReLU multiply once: u|y|.
 
-The others are approximated by kernels. `_RELATIVE` and `_ABSOLUTE` state the errors in units of u that are allowed
-for: relative to |y|, and absolute, times max(1, |z|) where a factor z multiplies something in (-1, 1) that was
-cancelled. They are measured, not derived: over a dense sweep and a million random inputs, LiteRT (built-in and
-XNNPACK), ONNX Runtime and torch, each at least 1.5 times what was seen (tests/arithmetic/kernels/test_activation.py
-prints the ratios). A kernel that interpolates in a table (int16 LiteRT) is not among them.
+The others are approximated by kernels. `_ERRORS` states the errors in units of u that are allowed for: relative to |y|,
+and absolute, times max(1, |z|) where z multiplies something between 0 and 1 that was cancelled (gelu: 1 + erf; hard
+swish as z * (z/6 + 1/2)). They are measured, not derived: over a dense sweep of [-30, 30] and 600,000 random inputs,
+each is at least 1.5 times the worst that was seen of LiteRT (built-in kernels and XNNPACK), ONNX Runtime and torch
+(sigmoid 7.2u of LiteRT, 2.3u absolute of ONNX Runtime at -12; tanh 5.1u; gelu 5.2u|z| of torch at -3.5; swish 7.7u).
+Not covered: tables (int16 LiteRT), and what a converter makes of softplus and mish, which TFLite has no operation for:
+its log(1 + exp(z)) overflows above 88.7.
 
 Lipschitz constants: sigmoid 1/4; tanh, softplus, softsign 1; elu max(1, alpha); hard sigmoid alpha; hard swish 1.5 (at
 z = 3); swish 1.0999 (at z = 2.4); gelu 1.1290 (at z = sqrt 2), its tanh form 1.1291; mish 1.0886.
@@ -149,17 +151,17 @@ _GATES = {"swish", "gelu", "gelu_tanh", "mish", "hard_swish"}
 """z times something between 0 and 1."""
 _ERRORS: Mapping[str, tuple[float, float]] = {
     "leaky_relu": (2.0, 0.0),
-    "sigmoid": (8.0, 2.0),
+    "sigmoid": (11.0, 4.0),
     "tanh": (8.0, 1.0),
     "hard_sigmoid": (3.0, 2.0),
-    "hard_swish": (6.0, 0.0),
-    "swish": (8.0, 2.0),
-    "gelu": (8.0, 4.0),
+    "hard_swish": (6.0, 1.0),
+    "swish": (12.0, 2.0),
+    "gelu": (8.0, 8.0),
     "gelu_tanh": (8.0, 4.0),
     "elu": (8.0, 2.0),
-    "softplus": (8.0, 2.0),
+    "softplus": (9.0, 2.0),
     "softsign": (4.0, 0.0),
-    "mish": (12.0, 4.0),
+    "mish": (13.0, 4.0),
 }
 """Units of u, relative to |y| and absolute."""
 
