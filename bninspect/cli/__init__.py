@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -88,7 +90,7 @@ def _run(arguments: Sequence[str], told: Told) -> int:
         click.echo(error.format_message(), err=True)
         return 2
     except click.UsageError as error:
-        show_error(error.format_message(), hint=_help_of(error.ctx))
+        show_error(error.format_message(), hint=_meant(error) or _help_of(error.ctx))
         return 2
     except click.ClickException as error:
         show_error(error.format_message())
@@ -110,6 +112,17 @@ def _run(arguments: Sequence[str], told: Told) -> int:
     finally:
         start.dismiss()
     return code if isinstance(code, int) else 0
+
+
+def _meant(error: click.UsageError) -> str:
+    """Return what may have been meant instead of a command or a choice that is not there; empty if nothing is near."""
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        known = [str(choice) for choice in getattr(error.param.type, "choices", ())]
+    else:
+        known = list(COMMANDS) if error.message.startswith("No such command") else []
+    typed = re.search(r"'([^']*)'", error.message)
+    near = get_close_matches(typed[1], known, n=1, cutoff=0.5) if typed and known else []
+    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def _help_of(context: click.Context | None) -> str:

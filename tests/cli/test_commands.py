@@ -84,7 +84,8 @@ def test_exit_codes_and_what_is_said(arguments: tuple[str, ...], code: int, says
         (("verify", MODEL, "--runtime", "caffe"), "there is no runtime", ""),
         (("export", MODEL, "--format", "npz", "-o", MODEL, "--force"), MODEL, ""),
         (("export", MODEL, "--format", "npz", "-o", "no/such/folder.npz"), "folder", ""),
-        (("inspekt",), "No such command", "--help"),
+        (("inspekt",), "No such command", "did you mean 'inspect'?"),
+        (("zzz",), "No such command", "--help"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_to_do(
