@@ -11,6 +11,7 @@ import ast
 import importlib
 import inspect
 import re
+import runpy
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -232,7 +233,13 @@ def _page(parts: Iterable[str]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def causes() -> str:
+    """Return the page of the causes."""
+    return str(runpy.run_path(str(DOCS / "list_causes.py"))["markdown"]())
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
+    "causes.md": causes,
     "reference/commands.md": commands,
     "reference/formats.md": formats,
     "reference/report.md": report,

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from bninspect.cli.options import apply
-
-F = TypeVar("F", bound=Callable[..., Any])
+from bninspect.cli.options import group
 
 
 class ImageSize(click.ParamType):  # type: ignore[type-arg]  # older click has none
@@ -31,7 +28,7 @@ class ImageSize(click.ParamType):  # type: ignore[type-arg]  # older click has n
         return height, width
 
 
-_OPTIONS = (
+data = group(
     click.option(
         "--data",
         type=click.Path(exists=True),
@@ -61,8 +58,4 @@ _OPTIONS = (
         help="Samples in a forward pass.",
     ),
 )
-
-
-def data(function: F) -> F:
-    """Add options of the data that a model is run on."""
-    return apply(_OPTIONS)(function)
+"""Options of the data that a model is run on."""

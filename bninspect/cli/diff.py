@@ -16,10 +16,7 @@ from bninspect.cli.progress import Progress
 @click.argument("before", metavar="A", type=ModelPath())
 @click.argument("after", metavar="B", type=ModelPath())
 @shared.selecting
-@click.option("-f", "--format", type=click.Choice(("text", "json")), default="text", show_default=True)
-@click.option("--json", is_flag=True, help="The same as -f json.")
-@shared.limiting
-@shared.speaking
+@shared.answering
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> int:
     """Compare the batch norms of two model files of any format: is B still A?
@@ -31,7 +28,6 @@ def command(context: click.Context, /, **options: Any) -> int:
     shared.prestart(options, options["before"])
     from bninspect.inspection import diff_models
     from bninspect.jobs import pipeline
-    from bninspect.reports import Looks
     from bninspect.reports.text import diff
 
     settings = shared.settings(options)
@@ -39,11 +35,4 @@ def command(context: click.Context, /, **options: Any) -> int:
         around = shared.surroundings(context, progress, options["verbose"])
         before, after = (pipeline.load(options[name], settings, around) for name in ("before", "after"))
     difference = diff_models.diff(before, after)
-    if options["json"] or options["format"] == "json":
-        click.echo(diff.as_json(difference), nl=False)
-    else:
-        looks = Looks(
-            colour=shared.coloured(options["color"]), verbosity=-1 if options["quiet"] else options["verbose"]
-        )
-        click.echo(diff.render(difference, looks), nl=False, color=looks.colour or None)
-    return difference.exit_code
+    return shared.show(difference, diff, options)

@@ -16,7 +16,7 @@ from bninspect.safe_text import printable
 if TYPE_CHECKING:
     from bninspect.causes.given_text import Typed
     from bninspect.records import BatchNorm, Checkpoint
-    from bninspect.records.explained import Answer, Explained, TrainingStep
+    from bninspect.records.explained import Explained, TrainingStep
 
 _FILE = click.Path(exists=True, dir_okay=False)
 
@@ -37,10 +37,7 @@ _FILE = click.Path(exists=True, dir_okay=False)
 @click.option("--output", type=_FILE, metavar="FILE", help="What some code computed for them.")
 @click.option("--axis", type=int, multiple=True, help="Axis of the channels in --input; repeatable.")
 @click.option("--training", is_flag=True, help="Take --input (or --x) for a training batch: what will be stored?")
-@click.option("-f", "--format", type=click.Choice(("text", "json")), default="text", show_default=True)
-@click.option("--json", is_flag=True, help="The same as -f json.")
-@shared.limiting
-@shared.speaking
+@shared.answering
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> int:
     """Show the arithmetic of batch normalisation with its numbers in it, and say which formula gave an output.
@@ -54,6 +51,7 @@ def command(context: click.Context, /, **options: Any) -> int:
     Ends with 1 if an output is not what the formula gives, and with 3 if that depends on an epsilon that is not known.
     """  # noqa: D301 - \b is the character by which click keeps line ends
     from bninspect.records import explained
+    from bninspect.reports.text import explain
 
     layers: tuple[Explained, ...] = ()
     if options["model"] is None:
@@ -64,7 +62,7 @@ def command(context: click.Context, /, **options: Any) -> int:
             checkpoint = _read(options, shared.surroundings(context, progress, options["verbose"]))
         step = _step(_only(checkpoint), options) if options["training"] else None
         layers = () if step else _of_model(checkpoint, options)
-    return _emit(explained.answer(layers, step), options)
+    return shared.show(explained.answer(layers, step), explain, options)
 
 
 def _loose(options: dict[str, Any]) -> Explained:
@@ -165,17 +163,3 @@ def _required(options: dict[str, Any], name: str) -> Typed:
     found = _typed(options, name)
     assert found is not None  # noqa: S101 - checked before
     return found
-
-
-def _emit(answer: Answer, options: dict[str, Any]) -> int:
-    from bninspect.reports import Looks
-    from bninspect.reports.text import explain
-
-    if options["json"] or options["format"] == "json":
-        click.echo(explain.as_json(answer), nl=False)
-    else:
-        looks = Looks(
-            colour=shared.coloured(options["color"]), verbosity=-1 if options["quiet"] else options["verbose"]
-        )
-        click.echo(explain.render(answer, looks), nl=False, color=looks.colour or None)
-    return answer.exit_code

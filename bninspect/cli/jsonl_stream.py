@@ -15,7 +15,7 @@ from bninspect import atomic_files
 from bninspect.cli.messages import to_whoever_reads
 from bninspect.errors import BninspectError
 from bninspect.records import ModelReport, Report
-from bninspect.reports import json_lines
+from bninspect.reports import json_document
 
 
 class Journal:
@@ -35,8 +35,8 @@ class Journal:
         self._open = ExitStack()
         self._streams: list[IO[str]] = []
         self._aloud = aloud
-        head = json_lines.first(now)
-        lines = head + "".join(map(json_lines.line, kept))
+        head = json_document.first_line(now)
+        lines = head + "".join(map(json_document.model_line, kept))
         for path in paths:
             if is_ours(path):
                 with contextlib.suppress(BninspectError, OSError):
@@ -54,7 +54,7 @@ class Journal:
 
     def ended(self, model: ModelReport) -> None:
         """Write the report of one model, so that it stays whatever happens next."""
-        line = json_lines.line(model)
+        line = json_document.model_line(model)
         for stream in self._streams:
             with contextlib.suppress(OSError):
                 stream.write(line)

@@ -24,7 +24,7 @@ def command(**options: Any) -> int:
     Takes JSON and JSON Lines. Ends as one run over all models would have: a part that is missing, one that is there
     twice, and reports with other options are refused.
     """
-    from bninspect.jobs import merging
-    from bninspect.reports import read
+    from bninspect.jobs import shards
+    from bninspect.reports import json_document
 
-    return emit(merging.merge([(path, read.read(Path(path))) for path in options["models"]]), options)
+    return emit(shards.merge([(path, json_document.read(Path(path))) for path in options["models"]]), options)

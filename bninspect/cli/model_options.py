@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from bninspect.cli.options import group
 from bninspect.cli.param_types import ModelPath
 from bninspect.errors import UsageError
 from bninspect.safe_text import printable
 from bninspect.settings import Part
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _READABLE = click.Path(exists=True, dir_okay=False, allow_dash=True)
 _FILE = click.Path(dir_okay=False)
@@ -46,55 +44,50 @@ class ShardType(click.ParamType):  # type: ignore[type-arg]  # older click has n
         return part
 
 
-def models(function: F) -> F:
-    """Add the argument MODEL... and the options for many of them."""
-    for decorate in reversed(
-        (
-            click.argument("models", metavar="MODEL...", nargs=-1, type=Models()),
-            click.option(
-                "--files-from",
-                type=_READABLE,
-                metavar="FILE",
-                help="Take further models from this list, one on each line; - is standard input.",
-            ),
-            click.option("-0", "--null", is_flag=True, help="The names in --files-from end with NUL, not with a line."),
-            click.option(
-                "-j",
-                "--jobs",
-                type=click.IntRange(1, 256),
-                default=1,
-                show_default=True,
-                metavar="N",
-                help="Work on so many models at a time, each in processes of its own.",
-            ),
-            click.option(
-                "--shard",
-                type=ShardType(),
-                metavar="I/N",
-                help="Work on part I of N only; `merge` joins the reports.",
-            ),
-            click.option(
-                "--resume",
-                type=_FILE,
-                metavar="FILE",
-                help="Keep the results in this file as JSON Lines, and take over what it holds of unchanged models.",
-            ),
-            click.option(
-                "--baseline",
-                type=click.Path(exists=True, dir_okay=False),
-                metavar="FILE",
-                help="Fail only on what is worse than in this JSON report, or gone.",
-            ),
-            click.option(
-                "--write-baseline",
-                type=_FILE,
-                metavar="FILE",
-                help="Write the report that later runs are judged by.",
-            ),
-        )
-    ):
-        function = decorate(function)
-    return function
+models = group(
+    click.argument("models", metavar="MODEL...", nargs=-1, type=Models()),
+    click.option(
+        "--files-from",
+        type=_READABLE,
+        metavar="FILE",
+        help="Take further models from this list, one on each line; - is standard input.",
+    ),
+    click.option("-0", "--null", is_flag=True, help="The names in --files-from end with NUL, not with a line."),
+    click.option(
+        "-j",
+        "--jobs",
+        type=click.IntRange(1, 256),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Work on so many models at a time, each in processes of its own.",
+    ),
+    click.option(
+        "--shard",
+        type=ShardType(),
+        metavar="I/N",
+        help="Work on part I of N only; `merge` joins the reports.",
+    ),
+    click.option(
+        "--resume",
+        type=_FILE,
+        metavar="FILE",
+        help="Keep the results in this file as JSON Lines, and take over what it holds of unchanged models.",
+    ),
+    click.option(
+        "--baseline",
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="FILE",
+        help="Fail only on what is worse than in this JSON report, or gone.",
+    ),
+    click.option(
+        "--write-baseline",
+        type=_FILE,
+        metavar="FILE",
+        help="Write the report that later runs are judged by.",
+    ),
+)
+"""The argument MODEL... and the options for many of them."""
 
 
 def named(options: dict[str, Any]) -> tuple[str, ...]:

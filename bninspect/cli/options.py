@@ -39,7 +39,18 @@ def _each_to_its_own(
     return targets
 
 
-_SELECTING = (
+def group(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Return a decorator that adds options to a command, in this order."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+selecting = group(
     click.option(
         "--layer",
         metavar="GLOB",
@@ -62,8 +73,9 @@ _SELECTING = (
         help="Epsilon of layers whose file does not state one; repeatable, the first that fits counts.",
     ),
 )
+"""Options that choose and complete layers."""
 
-_LIMITING = (
+limiting = group(
     click.option(
         "--timeout",
         type=Finite(min=0, min_open=True, max=_LONGEST),
@@ -77,8 +89,9 @@ _LIMITING = (
         help="Limit for reading (1.5GB) and for running (80 % of this machine) one model.",
     ),
 )
+"""The limits of the workers."""
 
-_WRITING = (
+writing = group(
     click.option(
         "-f",
         "--format",
@@ -98,8 +111,9 @@ _WRITING = (
         help="Write a report to a file as well; repeatable.",
     ),
 )
+"""Options of where reports go."""
 
-_JUDGING = (
+judging = group(
     click.option(
         "--select",
         metavar="RULES",
@@ -123,15 +137,17 @@ _JUDGING = (
     ),
     click.option("--allow-empty", is_flag=True, help="Nothing to check is a success."),
 )
+"""Options of what counts."""
 
-_HANDING_ON = (
+handing_on = group(
     click.option("--force", is_flag=True, help="Replace a file that exists."),
-    *_LIMITING,
+    limiting,
     click.option("-q", "--quiet", is_flag=True, help="Errors only."),
     click.option("-v", "--verbose", count=True, help="-vv: the worker's whole standard error."),
 )
+"""Options of commands that read one model and write one file."""
 
-_SPEAKING = (
+speaking = group(
     click.option("-q", "--quiet", is_flag=True, help="Verdict and failures only."),
     click.option("-v", "--verbose", count=True, help="Every layer; -vv: the workers' whole standard error too."),
     click.option(
@@ -142,47 +158,18 @@ _SPEAKING = (
         help="Colours on standard output.",
     ),
 )
+"""Options of how much is said."""
 
+answering = group(
+    click.option("-f", "--format", type=click.Choice(("text", "json")), default="text", show_default=True),
+    click.option("--json", is_flag=True, help="The same as -f json."),
+    limiting,
+    speaking,
+)
+"""Options of commands that print one answer."""
 
-def apply(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
-    """Return a decorator that adds options to a command, in this order."""
-
-    def decorate(function: F) -> F:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-def selecting(function: F) -> F:
-    """Add options that choose and complete layers."""
-    return apply(_SELECTING)(function)
-
-
-def limiting(function: F) -> F:
-    """Add the limits of the workers."""
-    return apply(_LIMITING)(function)
-
-
-def handing_on(function: F) -> F:
-    """Add options of commands that read one model and write one file, with the limits of the workers."""
-    return apply(_HANDING_ON)(function)
-
-
-def reporting(function: F) -> F:
-    """Add options of what is reported, and where."""
-    return apply((*_WRITING, *_JUDGING))(function)
-
-
-def writing(function: F) -> F:
-    """Add options of where reports go."""
-    return apply(_WRITING)(function)
-
-
-def speaking(function: F) -> F:
-    """Add options of how much is said."""
-    return apply(_SPEAKING)(function)
+reporting = group(writing, judging)
+"""Options of what is reported, and where."""
 
 
 def settings(options: dict[str, Any]) -> Settings:
@@ -241,6 +228,19 @@ def _sources(context: click.Context) -> dict[str, Any]:
                 place = where(context, name)
             sources[name] = Option(dict(value) if name == "input_shape" else value, place)
     return sources
+
+
+def show(answer: Any, form: Any, options: dict[str, Any]) -> int:
+    """Print an answer by a module that has `as_json` and `render`, as its options want it; return its exit code."""
+    from bninspect.reports import Looks
+
+    if options["json"] or options["format"] == "json":
+        click.echo(form.as_json(answer), nl=False)
+    else:
+        colour = coloured(options["color"])
+        looks = Looks(colour=colour, verbosity=-1 if options["quiet"] else options["verbose"])
+        click.echo(form.render(answer, looks), nl=False, color=colour or None)
+    return int(answer.exit_code)
 
 
 def coloured(choice: str) -> bool:

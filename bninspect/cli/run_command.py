@@ -101,11 +101,11 @@ def _surroundings(context: click.Context, options: dict[str, Any], progress: Pro
 
 
 def _baseline(options: dict[str, Any], command: str) -> Report | None:
-    from bninspect.reports import read
+    from bninspect.reports import json_document
 
     if options["baseline"] is None:
         return None
-    found = read.read(Path(options["baseline"]))
+    found = json_document.read(Path(options["baseline"]))
     if found.command != command:
         raise UsageError(
             f"{printable(options['baseline'])} is no baseline for this command",

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import click
 
 from bninspect.cli import complete_values
-from bninspect.cli.options import apply
+from bninspect.cli.options import group
 from bninspect.cli.param_types import Finite, Shape
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 _TOLERANCE = Finite(min=0)
-_LOADING = (
+
+loading = group(
     click.option(
         "--runtime",
         metavar="NAME",
@@ -39,16 +35,10 @@ _LOADING = (
         help="With --trust: import this module, which registers the model's custom classes; repeatable.",
     ),
 )
-_SEED = (
-    click.option(
-        "--seed",
-        type=click.IntRange(min=0),
-        default=0,
-        show_default=True,
-        help="Seed of the random input.",
-    ),
-)
-_OPTIONS = (
+"""Options of how a runtime loads a model."""
+
+running = group(
+    loading,
     click.option(
         "--input",
         "input",
@@ -76,14 +66,12 @@ _OPTIONS = (
         multiple=True,
         help="Count a layer as verified that agrees alone, outside its model.",
     ),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Seed of the random input.",
+    ),
 )
-
-
-def running(function: F) -> F:
-    """Add options of how a runtime runs the model."""
-    return apply((*_LOADING, *_OPTIONS, *_SEED))(function)
-
-
-def loading(function: F) -> F:
-    """Add options of how a runtime loads a model."""
-    return apply(_LOADING)(function)
+"""Options of how a runtime runs the model."""

@@ -29,7 +29,7 @@ def emit(report: Report, options: dict[str, Any], *, streamed: bool = False) -> 
         streamed: whether standard output has had the lines of JSON Lines already, all but the last.
     """
     from bninspect import reports
-    from bninspect.reports import json_lines
+    from bninspect.reports import json_document
 
     looks = reports.Looks(
         colour=coloured(options["color"]),
@@ -42,7 +42,7 @@ def emit(report: Report, options: dict[str, Any], *, streamed: bool = False) -> 
     form = "json" if options["json"] else options["format"]
     failures = [_attempt(report, kind, Path(path), models) for kind, path in options["output"]]
     # Without color=True click would take the colours out that were asked for.
-    text = json_lines.last(report) if streamed else reports.REPORTS[form](report, looks)
+    text = json_document.last_line(report) if streamed else reports.REPORTS[form](report, looks)
     with to_whoever_reads():
         click.echo(text, nl=False, color=looks.colour or None)
     for failure in filter(None, failures):

@@ -11,7 +11,7 @@ from typing import Any
 from bninspect import environment
 from bninspect.errors import UsageError
 from bninspect.records import ModelReport, Report, codec
-from bninspect.reports import json_lines
+from bninspect.reports import json_document
 from bninspect.safe_text import printable
 
 _LIMITS = ("jobs", "timeout", "max_memory")
@@ -61,7 +61,7 @@ def earlier(path: Path, now: Report) -> Earlier:
         return Earlier(stale=changed)
     same = all(_value(head["options"], name) == _value(codec.encode(now.options), name) for name in _LIMITS)
     kept = (None, "LimitExceeded") if same else (None,)
-    models = {model.path: model for model in json_lines.models(text)}
+    models = {model.path: model for model in json_document.models_in_lines(text)}
     found = {path: one for path, one in models.items() if one.sha256 and (one.error and one.error.kind) in kept}
     return Earlier(found, _running(text, now))
 
@@ -83,7 +83,7 @@ def _head(text: str, label: str) -> dict[str, Any]:
 def _running(text: str, now: Report) -> dict[str, Any]:
     """Return what a finished run knew of its environment besides what is known before any model."""
     try:
-        last = json_lines.parse(text).environment
+        last = json_document.parse_lines(text).environment
     except (ValueError, RecursionError):
         return {}
     return {name: value for name, value in last.items() if name not in now.environment}

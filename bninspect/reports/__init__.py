@@ -38,9 +38,9 @@ def _json(report: Report, _looks: Looks) -> str:
 
 
 def _json_lines(report: Report, _looks: Looks) -> str:
-    from bninspect.reports import json_lines
+    from bninspect.reports import json_document
 
-    return json_lines.render(report)
+    return json_document.render_lines(report)
 
 
 def _junit(report: Report, _looks: Looks) -> str:

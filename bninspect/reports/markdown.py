@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 from bninspect.records import Comparison, Finding, LayerReport, ModelReport, Report, Status
-from bninspect.reports import conversion_words, counts, qualifying, words
+from bninspect.reports import conversion_words, counts, words
 from bninspect.safe_text import printable
 
 LIMIT = 900 << 10
@@ -178,7 +178,7 @@ def _findings(model: ModelReport) -> Iterator[str]:
             found.setdefault(finding.rule, []).append((layer, finding))
     for pairs in found.values():
         yield f"{escaped(words.some([layer for layer, _ in pairs]))}: {_said(pairs[0][1])}"
-    yield from map(escaped, qualifying.explained(model))
+    yield from map(escaped, words.qualifications(model))
     yield from (escaped(words.message(note)) for note in model.notes)
 
 

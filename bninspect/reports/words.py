@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bninspect.records import (
     Comparison,
@@ -20,7 +20,6 @@ from bninspect.records import (
     Worst,
 )
 from bninspect.reports import conversion_words, drift_words
-from bninspect.reports.qualifying import qualification
 from bninspect.safe_text import printable
 
 LONGEST_MESSAGE = 500
@@ -183,3 +182,33 @@ def causes(explanation: Explanation) -> list[str]:
 def number(value: float | None, digits: int = 9) -> str:
     """Return a number as people read it."""
     return "not finite" if value is None else f"{value:.{digits}g}"
+
+
+def qualification(model: ModelReport) -> str:
+    """Return what must stand beside the verdict on a model; empty if it rests on proof alone."""
+    tolerated = sum(layer.tolerance is not None for layer in model.layers)
+    known = sum(bool(layer.known) for layer in model.layers)
+    parts = [f"{tolerated} by tolerance, not by proof"] * bool(tolerated)
+    parts += [f"{known} no worse than in the baseline"] * bool(known)
+    unread = sum(calls.count for calls in model.unread)
+    parts += [f"{unread} more not read"] * bool(unread)
+    return f", {', '.join(parts)}" if parts else ""
+
+
+def qualifications(model: ModelReport) -> Iterator[str]:
+    """Yield one line for each tolerance, and one for each reason for which something that is wrong does not fail."""
+    for tolerance in dict.fromkeys(layer.tolerance for layer in model.layers if layer.tolerance):
+        layers = [layer for layer in model.layers if layer.tolerance == tolerance]
+        reason = f": {message(tolerance.reason)}" if tolerance.reason else ""
+        yield f"{_named(layers)} by tolerance (rtol {tolerance.rtol:g}, atol {tolerance.atol:g}), not by proof{reason}"
+    for known in dict.fromkeys(layer.known for layer in model.layers if layer.known):
+        yield f"{_named([layer for layer in model.layers if layer.known == known])}: {message(known)}"
+    for calls in model.unread:
+        if calls.known:
+            yield f"batch norms in {printable(calls.where)}: {message(calls.known)}"
+
+
+def _named(layers: list[LayerReport]) -> str:
+    others = len(layers) - 1
+    rest = f" and {plural(others, 'other layer')}" if others else ""
+    return printable(layers[0].name) + rest

@@ -16,7 +16,7 @@ from helpers.marked import marked, wait_for_the_end
 from helpers.running import LISTENING, after
 
 from bninspect.cli import run
-from bninspect.reports import json_lines
+from bninspect.reports import json_document
 
 COPIES = 6
 
@@ -149,17 +149,21 @@ def test_a_pattern_for_layers_is_judged_over_all_parts(models: Path, capfd: pyte
 def test_lines_are_printed_as_models_end(models: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["lint", "models", "-f", "jsonl", "-j", "2"]) == 1
     text = capfd.readouterr().out
-    assert sorted(model.path for model in json_lines.models(text)) == EVERY
-    report = json_lines.parse(text)
+    assert sorted(model.path for model in json_document.models_in_lines(text)) == EVERY
+    report = json_document.parse_lines(text)
     assert (report.summary.models, report.summary.exit_code) == (COPIES + 1, 1)
 
 
 def test_an_interrupted_run_is_resumed(models: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    before = json_lines.parse(_linted(capfd, "models"))
-    cut = json_lines.first(before) + "".join(json_lines.line(model) for model in before.models[:4]) + '{"model": {"pa'
+    before = json_document.parse_lines(_linted(capfd, "models"))
+    cut = (
+        json_document.first_line(before)
+        + "".join(json_document.model_line(model) for model in before.models[:4])
+        + '{"model": {"pa'
+    )
     Path("r.jsonl").write_text(cut)
     assert run(["lint", "models", "-q", "--resume", "r.jsonl"]) == 1
-    after = json_lines.parse(Path("r.jsonl").read_text())
+    after = json_document.parse_lines(Path("r.jsonl").read_text())
     assert [model.path for model in after.models] == EVERY
     assert after.summary == before.summary
 
@@ -253,4 +257,4 @@ def test_an_interrupt_with_several_jobs_leaves_no_process_and_no_traceback(
         _, said = running.communicate()
     assert (running.returncode, said.strip()) == (130, f"error: interrupted{hint}")
     wait_for_the_end(environment)
-    assert json_lines.models(Path("r.jsonl").read_text())
+    assert json_document.models_in_lines(Path("r.jsonl").read_text())

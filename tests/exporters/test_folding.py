@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from bninspect.errors import BninspectError, DamagedFile, UsageError
 from bninspect.exporters import EXPORTERS
-from bninspect.exporters.folding import fold, rounded
+from bninspect.exporters.entries import fold, rounded
 from bninspect.records import BatchNorm, Checkpoint, Statistics
 
 if TYPE_CHECKING:

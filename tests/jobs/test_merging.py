@@ -8,7 +8,7 @@ import pytest
 from helpers.made_reports import layer, model, paths, report
 
 from bninspect.errors import UsageError
-from bninspect.jobs import merging, shards
+from bninspect.jobs import shards
 from bninspect.records import ModelReport, Report
 from bninspect.reports import json_document
 from bninspect.settings import Part
@@ -24,7 +24,7 @@ def parts(count: int, *models: ModelReport) -> list[tuple[str, Report]]:
 
 def test_parts_give_the_report_of_a_single_run_whatever_their_order() -> None:
     models = [model(f"m{number}.h5") for number in range(7)]
-    merged = merging.merge(parts(3, *models, BAD)[::-1])
+    merged = shards.merge(parts(3, *models, BAD)[::-1])
     alone = report(*models, BAD)
     assert paths(merged.models) == paths(alone.models)
     assert (merged.summary, merged.shard, merged.environment) == (alone.summary, None, alone.environment)
@@ -33,7 +33,7 @@ def test_parts_give_the_report_of_a_single_run_whatever_their_order() -> None:
 
 
 def test_reports_of_separate_runs_are_joined_as_well() -> None:
-    merged = merging.merge([("a", report(GOOD)), ("b", report(BAD))])
+    merged = shards.merge([("a", report(GOOD)), ("b", report(BAD))])
     assert paths(merged.models) == ["good.h5", "bad.h5"]
     assert merged.summary.exit_code == 1
 
@@ -41,7 +41,7 @@ def test_reports_of_separate_runs_are_joined_as_well() -> None:
 def test_a_part_without_models_is_one_all_the_same() -> None:
     some = parts(3, GOOD, BAD)
     assert [one.summary.exit_code for _, one in some if not one.models] == [0]
-    assert merging.merge(some).summary.models == 2
+    assert shards.merge(some).summary.models == 2
 
 
 @pytest.mark.parametrize("missing", [0, 1, 2])
@@ -49,7 +49,7 @@ def test_a_missing_part_is_refused(missing: int) -> None:
     some = parts(3, GOOD, BAD, model("other.h5"))
     del some[missing]
     with pytest.raises(UsageError, match=f"1 of 3 parts missing: {missing + 1}") as caught:
-        merging.merge(some)
+        shards.merge(some)
     assert f"--shard {missing + 1}/3" in caught.value.hint
 
 
@@ -57,39 +57,39 @@ def test_a_part_that_lacks_a_model_is_refused() -> None:
     (path, part), *others = parts(2, GOOD, BAD, model("other.h5"))
     part = replace(part, models=part.models[:-1])
     with pytest.raises(UsageError, match=f"{path} holds {len(part.models)} of its {len(part.models) + 1} models"):
-        merging.merge([(path, part), *others])
+        shards.merge([(path, part), *others])
 
 
 def test_what_is_no_model_of_the_list_comes_last() -> None:
     (path, part), *others = parts(2, GOOD, BAD, model("other.h5"))
     part = replace(part, models=(*part.models, model("no such pattern")))
-    assert paths(merging.merge([(path, part), *others]).models)[-1] == "no such pattern"
+    assert paths(shards.merge([(path, part), *others]).models)[-1] == "no such pattern"
 
 
 def test_a_part_that_is_there_twice_is_refused() -> None:
     some = parts(2, GOOD, BAD)
     with pytest.raises(UsageError, match="part 1 is there twice"):
-        merging.merge([*some, some[0]])
+        shards.merge([*some, some[0]])
 
 
 def test_parts_of_different_lists_are_refused() -> None:
     one, other = parts(2, GOOD, BAD), parts(2, GOOD, model("other.h5"))
     with pytest.raises(UsageError, match="another list of models"):
-        merging.merge([one[0], other[1]])
+        shards.merge([one[0], other[1]])
     with pytest.raises(UsageError, match="another list of models"):
-        merging.merge([one[0], parts(3, GOOD, BAD)[1]])
+        shards.merge([one[0], parts(3, GOOD, BAD)[1]])
 
 
 def test_a_part_and_a_whole_do_not_go_together() -> None:
     one = parts(2, GOOD, BAD)
     for some in ([("w", report(GOOD)), *one], [*one, ("w", report(GOOD))]):
         with pytest.raises(UsageError, match="w is no part"):
-            merging.merge(some)
+            shards.merge(some)
 
 
 def test_a_model_in_two_reports_is_refused() -> None:
     with pytest.raises(UsageError, match=r"good\.h5 is in two"):
-        merging.merge([("a", report(GOOD)), ("b", report(GOOD))])
+        shards.merge([("a", report(GOOD)), ("b", report(GOOD))])
 
 
 @pytest.mark.parametrize(
@@ -103,24 +103,24 @@ def test_a_model_in_two_reports_is_refused() -> None:
 )
 def test_reports_of_other_questions_are_refused(other: Report, says: str) -> None:
     with pytest.raises(UsageError, match="do not belong together") as caught:
-        merging.merge([("a", report(GOOD)), ("b", other)])
+        shards.merge([("a", report(GOOD)), ("b", other)])
     assert says in caught.value.why
 
 
 def test_what_no_result_depends_on_may_differ() -> None:
-    merged = merging.merge([("a", report(GOOD, jobs=1, timeout=None)), ("b", report(BAD, jobs=8, timeout=5.0))])
+    merged = shards.merge([("a", report(GOOD, jobs=1, timeout=None)), ("b", report(BAD, jobs=8, timeout=5.0))])
     assert merged.summary.models == 2
 
 
 def test_environments_that_differ_are_all_there() -> None:
     first, second = report(GOOD), report(BAD)
     second = replace(second, environment={**second.environment, "platform": "Other", "device": "CPU"})
-    together = merging.merge([("a", first), ("b", second)]).environment
+    together = shards.merge([("a", first), ("b", second)]).environment
     assert together["platform"] == [first.environment["platform"], "Other"]
     assert together["device"] == "CPU"
     assert together["numpy"] == first.environment["numpy"]
 
 
 def test_nothing_in_all_parts_is_nothing_to_check_unless_it_may_be() -> None:
-    assert merging.merge([("a", report()), ("b", report())]).summary.exit_code == 5
-    assert merging.merge([("a", report(allow_empty=True)), ("b", report(allow_empty=True))]).summary.exit_code == 0
+    assert shards.merge([("a", report()), ("b", report())]).summary.exit_code == 5
+    assert shards.merge([("a", report(allow_empty=True)), ("b", report(allow_empty=True))]).summary.exit_code == 0

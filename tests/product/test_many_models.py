@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from helpers.renaming import renamed
 
-from bninspect.reports import json_lines
+from bninspect.reports import json_document
 
 pytestmark = pytest.mark.tensorflow
 
@@ -62,7 +62,7 @@ def test_a_crash_a_hang_and_too_much_memory_cost_one_model_each(models: Path, sa
         assert said in error["what"]
     good = {path: model for path, model in first.items() if "good" in path}
     assert {(model["status"], model["evidence"]) for model in good.values()} == {("pass", "model")}
-    assert len(json_lines.models((models.parent / "r.jsonl").read_text())) == len(first)
+    assert len(json_document.models_in_lines((models.parent / "r.jsonl").read_text())) == len(first)
 
     # The framework is mended and one file is new: only what had failed is run, and that; the rest is what it was. What
     # has not ended within the limits is not waited for again within the same.

@@ -9,7 +9,7 @@ import pytest
 from helpers import report_verdicts as verdicts
 from helpers.written_reports import Written, write
 
-from bninspect.reports import json_document, json_lines
+from bninspect.reports import json_document
 
 pytestmark = pytest.mark.tensorflow
 
@@ -25,7 +25,7 @@ def agreed(written: Written) -> verdicts.Verdicts:
     assert verdicts.of_github(written.text("github")) == failing
     code = json.loads(written.text("json"))["summary"]["exit_code"]
     assert verdicts.exit_code(expected) == code == written.exit_code
-    assert json_lines.parse(written.text("jsonl")) == json_document.parse(written.text("json"))
+    assert json_document.parse_lines(written.text("jsonl")) == json_document.parse(written.text("json"))
     return expected
 
 

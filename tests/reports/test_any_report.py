@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bninspect.cli.options import FORMATS
 from bninspect.records import ModelReport, Report, verdict
-from bninspect.reports import REPORTS, Looks, github, html, json_document, json_lines, junit, markdown
+from bninspect.reports import REPORTS, Looks, github, html, json_document, junit, markdown
 from bninspect.safe_text import printable
 
 LOOKS = Looks()
@@ -41,7 +41,7 @@ def test_all_formats_agree_on_every_model(report: Report) -> None:
     # What other systems take for a command anywhere in a line is broken up, too.
     failing = {path.replace("##", r"#\x23"): status for path, status in expected.items() if status != "pass"}
 
-    assert verdicts.of_json_lines(json_lines.render(report)) == verdicts.of_json(json_document.render(report))
+    assert verdicts.of_json_lines(json_document.render_lines(report)) == verdicts.of_json(json_document.render(report))
     assert verdicts.of_junit(junit.render(report)) == expected
     assert verdicts.of_markdown(markdown.render(report)) == expected
     assert verdicts.of_html(html.render(report)) == expected

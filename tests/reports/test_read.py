@@ -8,21 +8,21 @@ import pytest
 from helpers.made_reports import model, report
 
 from bninspect.errors import UsageError
-from bninspect.reports import json_document, json_lines, read
+from bninspect.reports import json_document
 
 REPORT = report(model("a.h5"), model("b.h5"))
 
 
-@pytest.mark.parametrize("text", [json_document.render(REPORT), json_lines.render(REPORT)])
+@pytest.mark.parametrize("text", [json_document.render(REPORT), json_document.render_lines(REPORT)])
 def test_both_forms_are_read(text: str, tmp_path: Path) -> None:
     (tmp_path / "r").write_text(text)
-    assert read.read(tmp_path / "r") == REPORT
+    assert json_document.read(tmp_path / "r") == REPORT
 
 
 def test_a_run_that_was_cut_short_is_named(tmp_path: Path) -> None:
-    (tmp_path / "r").write_text(json_lines.first(REPORT) + json_lines.line(REPORT.models[0]))
+    (tmp_path / "r").write_text(json_document.first_line(REPORT) + json_document.model_line(REPORT.models[0]))
     with pytest.raises(UsageError, match="no report") as caught:
-        read.read(tmp_path / "r")
+        json_document.read(tmp_path / "r")
     assert "cut short" in caught.value.why
     assert "--resume" in caught.value.hint
 
@@ -31,9 +31,9 @@ def test_a_run_that_was_cut_short_is_named(tmp_path: Path) -> None:
 def test_anything_else_is_wrong_usage(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "r").write_bytes(content)
     with pytest.raises(UsageError):
-        read.read(tmp_path / "r")
+        json_document.read(tmp_path / "r")
 
 
 def test_a_missing_file_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot read"):
-        read.read(tmp_path / "none.json")
+        json_document.read(tmp_path / "none.json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from bninspect.records import Finding, LayerReport, LayerStatus, ModelReport, Status
-from bninspect.reports import conversion_words, qualifying
+from bninspect.reports import conversion_words
 from bninspect.reports import counts as counting
 from bninspect.reports import words as wording
 from bninspect.reports.html import charts, conversion, layer
@@ -36,7 +36,7 @@ def section(model: ModelReport, anchor: str, threshold: str, allowed: Allowed) -
         _error(model),
         facts(_facts(model)),
         [element("p", wording.unread(calls), class_="note") for calls in model.unread if not calls.known],
-        [element("p", line, class_="note") for line in qualifying.explained(model)],
+        [element("p", line, class_="note") for line in wording.qualifications(model)],
         [element("p", wording.message(note), class_="note") for note in model.notes],
         _findings(model),
         _layers(conversion_words.alone(model, threshold), anchor, set(detailed)) if model.layers else None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bninspect.records import Finding, LayerReport, ModelReport, Report, Status
-from bninspect.reports import counts, qualifying, words
+from bninspect.reports import counts, words
 from bninspect.reports.html.element import Child, Markup, code, element, joined, table
 from bninspect.safe_text import printable
 
@@ -47,7 +47,7 @@ def _model(model: ModelReport, threshold: str) -> Markup:
         _items(_said(one) for one in model.findings if counts.finding_counts(one, model, threshold)),
         _items(words.unverified(model)),
         [_failing(layer, model, threshold) for layer in failing[:_MOST_FAILING]],
-        _items([*qualifying.explained(model), *map(words.message, model.notes)]),
+        _items([*words.qualifications(model), *map(words.message, model.notes)]),
         _layers(model, failing),
     )
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from bninspect.records import Comparison, Explanation, LayerReport, Worst
 from bninspect.reports import Looks
 from bninspect.reports.counts import OUTPUTS
-from bninspect.reports.text.channels import bar, worst_channels
 from bninspect.reports.text.lines import Line, line
 from bninspect.reports.words import plural
 from bninspect.safe_text import printable
 
 INDENT = " " * 6
 _MOST_TIES = 4
+_MOST_CHANNELS = 5
+_BARS = "▁▂▃▄▅▆▇█"
+_DECADES = 6.0
+"""What the bar spans: a full block is a million times the bound, and more."""
 
 
 def mismatch(layer: LayerReport, looks: Looks) -> Iterator[Line]:
@@ -30,9 +34,9 @@ def mismatch(layer: LayerReport, looks: Looks) -> Iterator[Line]:
     yield line(word, (printable(layer.name), "bold"), f"   {headline}")
     if worst and worst.worst:
         yield from _by_hand(worst.worst)
-        yield from worst_channels(worst)
+        yield from _worst_channels(worst)
         if looks.verbosity >= 1:
-            yield from bar(worst)
+            yield from _bar(worst)
     if layer.explanation is not None:
         yield from _causes(layer.explanation)
 
@@ -56,6 +60,31 @@ def _by_hand(worst: Worst) -> Iterator[Line]:
     arithmetic = f"{gamma} * ({x} - {mean}) / sqrt({variance} + {epsilon}) + {beta} = {_number(worst.expected)}"
     yield line((f"{INDENT}by hand    ", "dim"), arithmetic)
     yield line((f"{INDENT}runtime    ", "dim"), _number(worst.actual))
+
+
+def _worst_channels(comparison: Comparison) -> Iterator[Line]:
+    """Return one line with the worst channels, the worst first, and how far each is beyond its bound."""
+    beyond = [(far.channel, far.ratio) for far in comparison.worst_channels if far.ratio is not None and far.ratio > 1]
+    if len(beyond) > 1:
+        text = ", ".join(f"{channel} ({ratio:.2g} x bound)" for channel, ratio in beyond[:_MOST_CHANNELS])
+        more = " and more" if len(comparison.channels) > _MOST_CHANNELS else ""
+        yield line((f"{INDENT}channels   ", "dim"), text + more)
+
+
+def _bar(comparison: Comparison) -> Iterator[Line]:
+    """Return the largest error of each channel in units of its bound, as a bar: low within it, then by decades."""
+    if comparison.channel_ratios:
+        blocks = "".join(map(_block, comparison.channel_ratios))
+        yield line((f"{INDENT}           ", "dim"), (blocks, "red"))
+
+
+def _block(ratio: float | None) -> str:
+    if ratio is None:
+        return _BARS[-1]
+    if ratio <= 1.0:
+        return _BARS[0]
+    share = min(math.log10(ratio) / _DECADES, 1.0)
+    return _BARS[max(1, math.ceil(share * (len(_BARS) - 1)))]
 
 
 def _causes(explanation: Explanation) -> Iterator[Line]:

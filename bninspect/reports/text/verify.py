@@ -17,7 +17,6 @@ from bninspect.records import (
 )
 from bninspect.reports import Looks, conversion_words, words
 from bninspect.reports import counts as counting
-from bninspect.reports.qualifying import explained
 from bninspect.reports.text import conversion, drift
 from bninspect.reports.text.inspect import layer_table, parameter_details
 from bninspect.reports.text.lines import Line, line, shown
@@ -229,7 +228,7 @@ def _wanted(finding: Finding, looks: Looks) -> bool:
 
 
 def _notes(model: ModelReport) -> Iterator[Line]:
-    for qualified in explained(model):
+    for qualified in words.qualifications(model):
         yield line((f"{INDENT}notes: ", "cyan"), qualified)
     noted: dict[str, list[Finding]] = {}
     for layer in model.layers:

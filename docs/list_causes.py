@@ -1,4 +1,4 @@
-"""The list of what the detective can name, for the manual: `python -m bninspect.causes.catalogue > docs/causes.md`."""
+"""The page of what the detective can name; `generate.py` writes it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ parameters, and is named only if it explains every value within its own rounding
 are fitted (an epsilon that nobody lists, a common factor, an order of the channels), and then pairs are tried. All that
 fit are reported. Momentum and the estimator of the moving variance take no part in inference: they are never a cause.
 
-`K` stands for a number or a name. Written by `python -m bninspect.causes.catalogue`.
+`K` stands for a number or a name. Written by `python docs/generate.py`.
 """
 
 
@@ -77,9 +77,3 @@ def _every() -> Iterator[Deviation]:
     yield from kernels([narrow])
     for number in free_numbers(1e-3):
         yield number.build(3.0)
-
-
-if __name__ == "__main__":
-    import sys
-
-    sys.stdout.write(markdown())
