@@ -22,7 +22,7 @@ def _import_nothing() -> None:
 
 
 @dataclass(frozen=True)
-class Steps(Generic[T]):
+class LoadedTask(Generic[T]):
     """A task, imported."""
 
     run: Callable[[Mapping[str, Any], list[Any], Callable[[str], None]], T]
@@ -31,51 +31,51 @@ class Steps(Generic[T]):
     """Imports what the call will need, while its arguments are still being made."""
 
 
-Task: TypeAlias = Callable[[], Steps[T]]
+Task: TypeAlias = Callable[[], LoadedTask[T]]
 
 
-def read_file() -> Steps[Checkpoint]:
+def read_file() -> LoadedTask[Checkpoint]:
     """One model file to what it holds."""
     from bninspect.formats import read_task
 
-    return Steps(read_task.read)
+    return LoadedTask(read_task.read)
 
 
-def search_folder() -> Steps[FolderModels]:
+def search_folder() -> LoadedTask[FolderModels]:
     """One folder to the models in it."""
     from bninspect.formats import search
 
-    return Steps(search.search)
+    return LoadedTask(search.search)
 
 
-def verify_model() -> Steps[Verified]:
+def verify_model() -> LoadedTask[Verified]:
     """A model and its file to the verdict on every layer."""
     from bninspect.verdicts import verify_task
 
-    return Steps(verify_task.verify, verify_task.prepare)
+    return LoadedTask(verify_task.verify, verify_task.prepare)
 
 
-def hold_against_export() -> Steps[Verified]:
+def hold_against_export() -> LoadedTask[Verified]:
     """A model and an export of it to the verdict on every layer in both."""
     from bninspect.conversion import task
     from bninspect.verdicts import verify_task
 
-    return Steps(task.against, verify_task.prepare)
+    return LoadedTask(task.against, verify_task.prepare)
 
 
-def judge_outputs() -> Steps[Verified]:
+def judge_outputs() -> LoadedTask[Verified]:
     """A model and what a runtime of the user's returned for its test vectors to the verdict on every layer."""
     from bninspect.verdicts.own_runtime import outputs
 
-    return Steps(outputs.judge)
+    return LoadedTask(outputs.judge)
 
 
-def hold_against_data() -> Steps[Verified]:
+def hold_against_data() -> LoadedTask[Verified]:
     """A model and data to whether the statistics that it stores are those of the data."""
     from bninspect.statistics import drift
     from bninspect.verdicts import verify_task
 
-    return Steps(drift.drift, verify_task.prepare)
+    return LoadedTask(drift.drift, verify_task.prepare)
 
 
 def address(task: Task[Any]) -> str:
@@ -83,12 +83,12 @@ def address(task: Task[Any]) -> str:
     return f"{task.__module__}:{task.__qualname__}"
 
 
-def find(address: str) -> Steps[Any]:
+def find(address: str) -> LoadedTask[Any]:
     """Return the steps of the task at an address, imported."""
     from importlib import import_module
 
     module, _, name = address.partition(":")
     steps = getattr(import_module(module), name)()
-    if not isinstance(steps, Steps):
+    if not isinstance(steps, LoadedTask):
         raise TypeError(f"{address} is not a task")
     return steps

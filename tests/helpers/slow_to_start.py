@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bninspect.records import Option
-from bninspect.workers.tasks import Steps
+from bninspect.workers.tasks import LoadedTask
 
 
 def _prepare() -> None:
@@ -23,9 +23,9 @@ def _hang(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> Opt
     raise AssertionError
 
 
-def echo() -> Steps[Option]:
-    return Steps(_echo, _prepare)
+def echo() -> LoadedTask[Option]:
+    return LoadedTask(_echo, _prepare)
 
 
-def hang() -> Steps[Option]:
-    return Steps(_hang, _prepare)
+def hang() -> LoadedTask[Option]:
+    return LoadedTask(_hang, _prepare)

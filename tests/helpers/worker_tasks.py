@@ -13,7 +13,7 @@ from typing import Any
 
 from bninspect.errors import DamagedFile
 from bninspect.records import Option
-from bninspect.workers.tasks import Steps
+from bninspect.workers.tasks import LoadedTask
 
 
 def _echo(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> Option:
@@ -80,45 +80,45 @@ def _babble(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> O
     return Option("intact", "babble")
 
 
-def echo() -> Steps[Option]:
-    return Steps(_echo)
+def echo() -> LoadedTask[Option]:
+    return LoadedTask(_echo)
 
 
-def array_sum() -> Steps[Option]:
-    return Steps(_array_sum)
+def array_sum() -> LoadedTask[Option]:
+    return LoadedTask(_array_sum)
 
 
-def refuse() -> Steps[Option]:
-    return Steps(_refuse)
+def refuse() -> LoadedTask[Option]:
+    return LoadedTask(_refuse)
 
 
-def blunder() -> Steps[Option]:
-    return Steps(_blunder)
+def blunder() -> LoadedTask[Option]:
+    return LoadedTask(_blunder)
 
 
-def hang_holding_the_lock() -> Steps[Option]:
-    return Steps(_hang_holding_the_lock)
+def hang_holding_the_lock() -> LoadedTask[Option]:
+    return LoadedTask(_hang_holding_the_lock)
 
 
-def crash() -> Steps[Option]:
-    return Steps(_crash)
+def crash() -> LoadedTask[Option]:
+    return LoadedTask(_crash)
 
 
-def leave() -> Steps[Option]:
-    return Steps(_leave)
+def leave() -> LoadedTask[Option]:
+    return LoadedTask(_leave)
 
 
-def devour() -> Steps[Option]:
-    return Steps(_devour)
+def devour() -> LoadedTask[Option]:
+    return LoadedTask(_devour)
 
 
-def babble() -> Steps[Option]:
-    return Steps(_babble)
+def babble() -> LoadedTask[Option]:
+    return LoadedTask(_babble)
 
 
-def hang_with_children() -> Steps[Option]:
-    return Steps(_hang_with_children)
+def hang_with_children() -> LoadedTask[Option]:
+    return LoadedTask(_hang_with_children)
 
 
-def crash_with_a_child() -> Steps[Option]:
-    return Steps(_crash_with_a_child)
+def crash_with_a_child() -> LoadedTask[Option]:
+    return LoadedTask(_crash_with_a_child)
