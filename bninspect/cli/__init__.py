@@ -16,6 +16,7 @@ from bninspect import errors
 from bninspect.cli import termination
 from bninspect.cli.config_defaults import asking
 from bninspect.cli.messages import show_error
+from bninspect.cli.once import OnceGroup
 from bninspect.cli.termination import Terminated, Told
 from bninspect.version import __version__
 from bninspect.workers import start
@@ -39,7 +40,7 @@ COMMANDS = (
 )
 
 
-class Commands(click.Group):
+class Commands(OnceGroup):
     """A group whose commands are modules of this package."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:

@@ -13,6 +13,7 @@ import click
 from bninspect.cli import config_file
 from bninspect.cli.config_file import ConfigTable, Configuration, inner, unknown, wrong
 from bninspect.cli.messages import say
+from bninspect.cli.once import Once
 from bninspect.cli.param_types import Epsilon, Size
 from bninspect.errors import UsageError
 from bninspect.safe_text import printable
@@ -40,7 +41,7 @@ def asking() -> list[click.Option]:
     ]
 
 
-class Configured(click.Command):
+class Configured(Once):
     """A command that looks for its configuration before it looks at the values of its options."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
@@ -53,6 +54,7 @@ class Configured(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the command line, with the configuration as defaults."""
         rules: dict[str, Any] = {}
+        self.require_once(ctx, args)
         found = Configuration() if ctx.resilient_parsing else self._configuration(ctx, args)
         if found.path:
             _check_names(found.table, ctx)
@@ -71,6 +73,8 @@ class Configured(click.Command):
         before = context.parent.params if context.parent else {}
         path = given.get("config") or before.get("config")
         isolated = given.get("isolated") or before.get("isolated")
+        if given.get("config") and before.get("config"):
+            raise click.UsageError("--config is given twice: before the command and behind it", context)
         if isolated and path:
             raise click.UsageError("--config and --isolated exclude each other", context)
         asked = self.get_help_option(context)
