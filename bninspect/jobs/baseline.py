@@ -7,10 +7,10 @@ error whatever the baseline says: nothing is known of it.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import PurePath
 from typing import Any
 
 from bninspect.jobs import gather
@@ -38,8 +38,8 @@ WORSE = 2.0
 def judged(model: ModelReport, earlier: Report, settings: Settings) -> ModelReport:
     """Return the report of a model in which only what is worse than in an earlier report fails, or what is gone.
 
-    The earlier report of a model is the one with the same path, else with the same content, else the only one with
-    the same file name. A model that has none is judged as if there were no baseline.
+    The earlier report of a model is the one with the same path, else with the same content: another file that is
+    called the same is another model. A model that has none is judged as if there were no baseline.
     """
     before = _counterpart(model, earlier.models)
     if before is None or before.error or model.error:
@@ -62,8 +62,8 @@ def gone(earlier: Report, models: Iterable[ModelReport], searched: Sequence[str]
         models: what was found now.
         searched: folders and patterns that were searched; what was not looked for is not missed.
     """
-    here = {model.path for model in models}
-    missing = [model.path for model in earlier.models if model.path not in here]
+    here = {_place(model) for model in models}
+    missing = [model.path for model in earlier.models if _place(model) not in here]
     return [_missing(path) for path in missing if any(gather.covers(place, path) for place in searched)]
 
 
@@ -79,12 +79,14 @@ def _missing(path: str) -> ModelReport:
 
 
 def _counterpart(model: ModelReport, candidates: Sequence[ModelReport]) -> ModelReport | None:
-    namesakes = [one for one in candidates if PurePath(one.path).name == PurePath(model.path).name]
-    return (
-        next((one for one in candidates if one.path == model.path), None)
-        or next((one for one in candidates if one.sha256 == model.sha256 is not None), None)
-        or (namesakes[0] if len(namesakes) == 1 else None)
-    )
+    place = _place(model)
+    same_content = (one for one in candidates if one.sha256 == model.sha256 is not None)
+    return next((one for one in candidates if _place(one) == place), None) or next(same_content, None)
+
+
+def _place(model: ModelReport) -> str:
+    """Return where a model is, however its path was written; one of an earlier run as seen from here."""
+    return os.path.abspath(model.path)  # noqa: PTH100 - keeps what a link is called
 
 
 def _unread(calls: Unread, before: Sequence[Unread]) -> Unread:

@@ -59,6 +59,8 @@ def merge(reports: Sequence[Named]) -> Report:
             why="which of its results counts cannot be told",
             hint="give every model to one run only",
         )
+    threshold = str(_value(first, "fail_on") or "error")
+    models = tuple(verdict.recount(model, threshold) for model in models)
     allowed = first.options.get("allow_empty")
     return replace(
         first,

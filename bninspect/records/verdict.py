@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from dataclasses import replace
 from typing import Any
 
 from bninspect import environment
@@ -66,6 +67,22 @@ def model_status(
     every = [*findings, *(finding for layer in layers for finding in layer.findings)]
     failed = fail_on != "never" and (LayerStatus.MISMATCH in statuses or any(fails(one, fail_on) for one in every))
     return Status.FAIL if failed else Status.PASS
+
+
+def recount(model: ModelReport, fail_on: str) -> ModelReport:
+    """Return a report whose verdict is no better than what it says of each layer: it may have been edited."""
+    if model.error:
+        return model
+    layers = tuple(map(_contradicted, model.layers))
+    own = model_status(layers, model.findings, fail_on, model.unread)
+    worse = max(own, model.status, key=(Status.PASS, Status.EMPTY, Status.FAIL, Status.ERROR).index)
+    return replace(model, layers=layers, status=worse)
+
+
+def _contradicted(layer: LayerReport) -> LayerReport:
+    """Return a layer as a mismatch if it is called verified, and what was compared does not agree."""
+    wrong = layer.status is LayerStatus.VERIFIED and any(not found.agrees for found in layer.comparisons)
+    return replace(layer, status=LayerStatus.MISMATCH) if wrong else layer
 
 
 def _statuses(layer: LayerReport) -> Iterator[LayerStatus | None]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from helpers.made_reports import layer, model, paths, report
+from helpers.made_reports import layer, model, paths, report, unverified
 
 from bninspect.errors import UsageError
 from bninspect.jobs import shards
-from bninspect.records import ModelReport, Report
+from bninspect.records import LayerStatus, ModelReport, Report, Status
 from bninspect.reports import json_document
 from bninspect.settings import Part
 
@@ -30,6 +30,21 @@ def test_parts_give_the_report_of_a_single_run_whatever_their_order() -> None:
     assert (merged.summary, merged.shard, merged.environment) == (alone.summary, None, alone.environment)
     assert merged.summary.exit_code == 1
     assert json_document.parse(json_document.render(merged)) == merged
+
+
+def test_an_edited_status_is_not_believed() -> None:
+    for status in (Status.PASS, Status.EMPTY):
+        merged = shards.merge([("a", report(GOOD, replace(BAD, status=status)))])
+        assert (merged.models[1].status, merged.summary.exit_code) == (Status.FAIL, 1)
+    edited = replace(BAD.layers[0], status=LayerStatus.VERIFIED, findings=())
+    merged = shards.merge([("a", report(replace(BAD, status=Status.PASS, layers=(edited,))))])
+    assert (merged.summary.mismatch, merged.summary.exit_code) == (1, 1)
+    hidden = replace(GOOD, layers=(unverified(),))
+    assert shards.merge([("a", report(hidden))]).summary.exit_code == 3
+    worse = replace(GOOD, status=Status.ERROR)
+    assert shards.merge([("a", report(worse))]).summary.exit_code == 3
+    never = shards.merge([("a", report(replace(BAD, status=Status.PASS), fail_on="never"))])
+    assert never.summary.exit_code == 0
 
 
 def test_reports_of_separate_runs_are_joined_as_well() -> None:
