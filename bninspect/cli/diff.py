@@ -33,6 +33,6 @@ def command(context: click.Context, /, **options: Any) -> int:
     settings = shared.settings(options)
     with Progress(quiet=options["quiet"]) as progress:
         around = shared.surroundings(context, progress, options["verbose"])
-        before, after = (pipeline.load(options[name], settings, around) for name in ("before", "after"))
+        before, after = pipeline.load_both(options["before"], options["after"], settings, around)
     difference = diff_models.diff(before, after)
     return shared.show(difference, diff, options)

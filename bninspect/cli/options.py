@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -12,6 +13,7 @@ import click
 from bninspect.cli import complete_values
 from bninspect.cli.config_defaults import where
 from bninspect.cli.param_types import Epsilon, Finite, Size, Target
+from bninspect.safe_text import printable
 from bninspect.settings import Settings
 from bninspect.workers import start, tasks
 from bninspect.workers.limits import reading_limits
@@ -208,9 +210,19 @@ def surroundings(context: click.Context, progress: Progress, verbose: int) -> Su
     return Surroundings(
         progress=progress,
         complain=progress.complain,
+        passed_over=partial(_passed_over, progress if verbose else None),
         verbose=verbose > 1,
         options=_sources(context),
     )
+
+
+def _passed_over(progress: Progress | None, folder: str, passed: Mapping[str, int]) -> None:
+    """Say under -v what a search of a folder took for no model: by their endings, so that a misnamed one is seen."""
+    if progress is None or not passed:
+        return
+    kinds = ", ".join(f"{count} {printable(ending) or 'without an ending'}" for ending, count in passed.items())
+    total = sum(passed.values())
+    progress.complain(f"note: passed over {total} file{'' if total == 1 else 's'} in {printable(folder)}: {kinds}")
 
 
 def _sources(context: click.Context) -> dict[str, Any]:

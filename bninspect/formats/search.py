@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -37,6 +38,8 @@ _MEMBERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 _KERAS_SHARD = re.compile(r"_\d{5}\.weights\.h5\Z")
 """Of weights in several files, which an index beside them lists: that is the model."""
+_PARTS = re.compile(r"_\d{5}\.weights\.h5\Z|\.data-\d{5}-of-\d{5}\Z|\A(?:checkpoint|fingerprint\.pb)\Z")
+"""Of models whose other files are found: they are not passed over."""
 
 
 @dataclass(frozen=True)
@@ -44,24 +47,27 @@ class FolderModels:
     """What the search of one folder gave."""
 
     models: tuple[str, ...]
+    passed: Mapping[str, int] = field(default_factory=dict)
+    """Files that were passed over, by their ending; those that belong to a model are none."""
 
 
 def search(arguments: Mapping[str, Any], _arrays: list[Any], progress: Callable[[str], None]) -> FolderModels:
     """Search the folder `arguments["path"]`; a folder that is a model as a whole is all that it finds."""
     top = str(arguments["path"])
-    found = tuple(_inside(top, progress))
+    passed: Counter[str] = Counter()
+    found = tuple(_inside(top, progress, passed))
     claimed = any(known.matches(Path(top), b"") for known in FORMATS)
     # Several checkpoints of one training are one model, as their folder says, unless other models lie beside them.
     if claimed and all(Path(one).parent == Path(top) and one.endswith(".index") for one in found):
         found = (top,)
-    return FolderModels((top,) if top in found else found)
+    return FolderModels((top,)) if top in found else FolderModels(found, dict(passed.most_common()))
 
 
-def _inside(top: str, progress: Callable[[str], None]) -> Iterator[str]:
+def _inside(top: str, progress: Callable[[str], None], passed: Counter[str]) -> Iterator[str]:
     """Yield the models in a folder: of each folder its files first, in the order of their names.
 
     Hidden folders and links to folders are not entered. A folder that cannot be listed is yielded itself, so that it
-    becomes an error.
+    becomes an error. What is passed over is counted in `passed`.
     """
     unlisted: list[str] = []
     for folder, inner, names in os.walk(top, onerror=lambda error: unlisted.append(str(error.filename))):
@@ -73,13 +79,17 @@ def _inside(top: str, progress: Callable[[str], None]) -> Iterator[str]:
                 own = _MEMBERS[known.name]
         inner[:] = sorted(name for name in inner if not name.startswith(".") and not matches(name, own))
         for name in sorted(names):
-            if not matches(name, own) and _is_model(Path(folder, name), names):
+            if matches(name, own):
+                continue
+            if _is_model(Path(folder, name), names):
                 yield os.path.join(folder, name)  # noqa: PTH118 - keeps the path as it was given
+            elif not _PARTS.search(name):
+                passed[Path(name).suffix.lower()] += 1
     yield from unlisted
 
 
 def _is_model(path: Path, beside: list[str]) -> bool:
-    endings = [suffix for known in FORMATS for suffix in known.suffixes if path.name.endswith(suffix)]
+    endings = [suffix for known in FORMATS for suffix in known.suffixes if path.name.lower().endswith(suffix)]
     if not endings or f"{_KERAS_SHARD.sub('', path.name)}.weights.json" in beside:
         return False
     if ".index" in endings:

@@ -14,6 +14,10 @@ def _unheard(_: Any) -> None:
     """Tell nobody."""
 
 
+def _unasked(_folder: str, _passed: Mapping[str, int]) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """Who is told of a run, and what is known from before. The defaults are silent and know nothing."""
@@ -26,6 +30,8 @@ class Surroundings:
     """Is told how many models there are."""
     ended: Callable[[ModelReport], None] = _unheard
     """Gets the report of each model as it ends."""
+    passed_over: Callable[[str, Mapping[str, int]], None] = _unasked
+    """Is told of each folder that was searched, and how many files there are no models, by their ending."""
     verbose: bool = False
     brief: bool = False
     """Whether an inspection leaves out what its screen does not show: digests, and all but the extremes of a parameter.

@@ -10,15 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import bninspect.reports  # noqa: F401 - tells how notebooks show what comes out of here
-from bninspect import errors
+from bninspect import errors, safe_text
 from bninspect.inspection import description, rules
 from bninspect.jobs import baseline, gather, processes, shards
 from bninspect.jobs.context import Surroundings
 from bninspect.jobs.stations import Station, Work, attend
-from bninspect.records import Checkpoint, ModelReport, Report, Status, Verified, verdict
+from bninspect.records import (
+    BatchNorm,
+    Checkpoint,
+    LayerReport,
+    ModelReport,
+    Report,
+    Status,
+    Unread,
+    Verified,
+    verdict,
+)
 from bninspect.settings import Settings
 from bninspect.verdicts import selection
 from bninspect.workers import tasks
+from bninspect.workers.supervisor import Worker
 
 PathLike = str | Path
 
@@ -40,10 +51,25 @@ def load(path: PathLike, settings: Settings = DEFAULTS, around: Surroundings = S
         UsageError: `settings.layers` fits none of them.
     """
     with processes.reader(settings, around) as reader:
-        arguments = {"path": str(path), "digest": True}
-        checkpoint = selection.select(reader.call(tasks.read_file, Checkpoint, arguments), settings)
-    _require_layers(checkpoint.layers, settings)
+        checkpoint = selection.select(_read(reader, path), settings)
+    _require_layers(checkpoint.layers, settings, complete=True)
     return checkpoint
+
+
+def load_both(
+    before: PathLike, after: PathLike, settings: Settings = DEFAULTS, around: Surroundings = SILENT
+) -> tuple[Checkpoint, Checkpoint]:
+    """Read two model files. Args, Raises: as `load`; a pattern must fit a layer in one of them at least."""
+    with processes.reader(settings, around) as reader:
+        both = [selection.select(_read(reader, path), settings) for path in (before, after)]
+    for checkpoint in both:
+        _require_layers(checkpoint.layers, settings, complete=False)
+    _require_layers([layer for checkpoint in both for layer in checkpoint.layers], settings, complete=True)
+    return both[0], both[1]
+
+
+def _read(reader: Worker, path: PathLike) -> Checkpoint:
+    return reader.call(tasks.read_file, Checkpoint, {"path": str(path), "digest": True})
 
 
 def inspect(
@@ -66,14 +92,20 @@ def inspect(
 
 def _inspect_model(station: Station, path: str) -> ModelReport:
     brief = station.around.brief
-    checkpoint = selection.select(station.read(path, digest=not brief), station.settings)
+    whole = selection.complete(station.read(path, digest=not brief), station.settings)
+    checkpoint = selection.select(whole, station.settings)
     mine = selection.for_model(station.settings, checkpoint.path)
     layers = tuple(
         description.describe(layer, rules.judged(rules.check(layer), layer.name, mine), brief=brief)
         for layer in checkpoint.layers
     )
     status = verdict.model_status(layers, (), station.settings.fail_on, checkpoint.unread)
-    return replace(description.model(checkpoint), layers=layers, status=status)
+    return _scoped(replace(description.model(checkpoint), layers=layers, status=status), whole, station)
+
+
+def _scoped(model: ModelReport, whole: Checkpoint, station: Station) -> ModelReport:
+    """Return the report of a model with what it leaves out of the whole file."""
+    return replace(model, left_out=selection.left_out(whole, station.settings, station.around.options))
 
 
 def verify(
@@ -90,9 +122,13 @@ def verify(
 
 
 def _verify_model(station: Station, path: str) -> ModelReport:
-    settings, around = station.settings, station.around
     # All layers go along, chosen or not: a batch norm that the reader has not found must be noticed.
-    checkpoint = selection.complete(station.read(path), settings)
+    checkpoint = selection.complete(station.read(path), station.settings)
+    return _scoped(_verified(station, checkpoint), checkpoint, station)
+
+
+def _verified(station: Station, checkpoint: Checkpoint) -> ModelReport:
+    settings, around = station.settings, station.around
     if not any(selection.wanted(layer.name, settings) for layer in checkpoint.layers):
         return description.model(checkpoint)
     earlier = around.earlier.get(checkpoint.path)
@@ -136,9 +172,9 @@ def drift(
 def _drift_of_model(station: Station, path: str) -> ModelReport:
     checkpoint = selection.complete(station.read(path), station.settings)
     if not any(selection.wanted(layer.name, station.settings) for layer in checkpoint.layers):
-        return description.model(checkpoint)
+        return _scoped(description.model(checkpoint), checkpoint, station)
     arguments = {"checkpoint": checkpoint, "settings": station.settings}
-    return _run(station, tasks.hold_against_data, checkpoint, arguments)
+    return _scoped(_run(station, tasks.hold_against_data, checkpoint, arguments), checkpoint, station)
 
 
 _OTHER_RUNTIMES = (".onnx", ".tflite", ".pt", ".pth", ".pt2")
@@ -147,7 +183,7 @@ _OTHER_RUNTIMES = (".onnx", ".tflite", ".pt", ".pth", ".pt2")
 def _is_of_other_runtimes(paths: PathLike | Iterable[PathLike]) -> bool:
     """Guess by its name that a single model needs no TensorFlow, whose import ahead of time would only take time."""
     every = [paths] if isinstance(paths, (str, Path)) else list(paths) if isinstance(paths, (list, tuple)) else []
-    return len(every) == 1 and str(every[0]).endswith(_OTHER_RUNTIMES)
+    return len(every) == 1 and str(every[0]).lower().endswith(_OTHER_RUNTIMES)
 
 
 def _holds_arrays(path: Path) -> bool:
@@ -183,7 +219,9 @@ def _report(
         models += absent
     readable = [model for model in models if model.error is None]
     if readable and shard is None:
-        _require_layers([found for model in readable for found in (*model.layers, *model.unread)], settings)
+        found: list[LayerReport | Unread] = [layer for model in readable for layer in model.layers]
+        found += [calls for model in readable for calls in model.unread]
+        _require_layers(found, settings, complete=len(readable) == len(models))
     return verdict.report(
         command,
         models,
@@ -194,8 +232,20 @@ def _report(
     )
 
 
-def _require_layers(layers: Iterable[Any], settings: Settings) -> None:
-    if not any(True for _ in layers) and (settings.layers or settings.exclude_layers):
+def _require_layers(layers: Iterable[LayerReport | BatchNorm | Unread], settings: Settings, *, complete: bool) -> None:
+    """Raise UsageError if the patterns leave no layer in, or if one of them fits none.
+
+    `complete`: whether these are all there are; in a model that could not be read, a pattern may have fitted.
+    """
+    names = [layer.where if isinstance(layer, Unread) else layer.name for layer in layers]
+    for pattern in settings.layers if names and complete else ():
+        if not any(safe_text.matches(name, (pattern,)) for name in names):
+            raise errors.UsageError(
+                f"no layer fits --layer {safe_text.printable(pattern)}",
+                why="the other patterns fit, and a mistyped one would leave its layers unchecked",
+                hint="bninspect inspect MODEL lists the names",
+            )
+    if not names and (settings.layers or settings.exclude_layers):
         raise errors.UsageError(
             "no layer fits the given patterns",
             why=" ".join(

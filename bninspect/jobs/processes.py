@@ -31,7 +31,9 @@ def search(folder: str, settings: Settings, around: Surroundings) -> tuple[str, 
 
     limits = WorkerLimits(settings.timeout or RUN_SECONDS, settings.max_memory or READ_BYTES)
     with _worker(limits, around, aloud=around.verbose) as worker:
-        return worker.call(tasks.search_folder, FolderModels, {"path": folder}, around.progress).models
+        found = worker.call(tasks.search_folder, FolderModels, {"path": folder}, around.progress)
+    around.passed_over(folder, found.passed)
+    return found.models
 
 
 def _worker(limits: WorkerLimits, around: Surroundings, *, aloud: bool) -> Worker:

@@ -25,6 +25,7 @@ from bninspect.records.observed import Arrival, Observation, Replay, Run
 from bninspect.records.reported import (
     Distribution,
     LayerReport,
+    LeftOut,
     ModelReport,
     Option,
     Problem,
@@ -70,6 +71,7 @@ __all__ = [
     "InputChange",
     "LayerReport",
     "LayerStatus",
+    "LeftOut",
     "ModelReport",
     "Observation",
     "Option",

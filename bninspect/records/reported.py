@@ -105,6 +105,15 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Layers of a model that were not looked at because somebody asked for that."""
+
+    count: int
+    by: str
+    """The option, or the configuration file, that leaves them out."""
+
+
+@dataclass(frozen=True)
 class ModelReport:
     """What is known of one model file."""
 
@@ -126,6 +135,8 @@ class ModelReport:
     """The export that the model was held against."""
     data: DataReport | None = None
     """The data whose statistics were held against the stored ones."""
+    left_out: LeftOut | None = None
+    """None if all layers were looked at."""
     unread: tuple[Unread, ...] = ()
     """Calls of batch norm in the file that are none of the layers: nothing is known of them."""
 

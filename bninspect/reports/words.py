@@ -69,9 +69,10 @@ def verdict(model: ModelReport) -> str:
         return drift_words.verdict(model) + qualification(model)
     statuses = Counter(layer.status for layer in map(conversion_words.layer_alone, model.layers))
     if statuses[None]:
-        return f"{plural(len(model.layers), 'batch-norm layer')} read, {_finding_counts(model)}"
+        left = f", {scope(model)}" if model.left_out else ""
+        return f"{plural(len(model.layers), 'batch-norm layer')} read, {_finding_counts(model)}{left}"
     verified = statuses[LayerStatus.VERIFIED]
-    told = f"{verified} of {plural(len(model.layers), 'layer')} {claim(model, verified)} in "
+    told = f"{verified} of {plural(total(model), 'layer')} {claim(model, verified)} in "
     return told + printable(model.runtime or "") + reserve(model)
 
 
@@ -192,7 +193,18 @@ def qualification(model: ModelReport) -> str:
     parts += [f"{known} no worse than in the baseline"] * bool(known)
     unread = sum(calls.count for calls in model.unread)
     parts += [f"{unread} more not read"] * bool(unread)
+    parts += [scope(model)] * bool(model.left_out)
     return f", {', '.join(parts)}" if parts else ""
+
+
+def scope(model: ModelReport) -> str:
+    """Return how many layers were left out, and by what; empty if none was."""
+    return f"{model.left_out.count} left out by {message(model.left_out.by)}" if model.left_out else ""
+
+
+def total(model: ModelReport) -> int:
+    """Return how many layers a model has, those left out included."""
+    return len(model.layers) + (model.left_out.count if model.left_out else 0)
 
 
 def qualifications(model: ModelReport) -> Iterator[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePath
 
 from bninspect import errors, safe_text
-from bninspect.records import BatchNorm, Checkpoint, Tolerance
+from bninspect.records import BatchNorm, Checkpoint, LeftOut, Option, Tolerance
 from bninspect.settings import Settings
 
 
@@ -35,6 +36,26 @@ def select(checkpoint: Checkpoint, settings: Settings) -> Checkpoint:
     """Return the checkpoint, completed, with the layers only that `--layer` and `--exclude-layer` leave in."""
     completed = complete(checkpoint, settings)
     return replace(completed, layers=tuple(layer for layer in completed.layers if wanted(layer.name, settings)))
+
+
+def left_out(checkpoint: Checkpoint, settings: Settings, options: Mapping[str, Option]) -> LeftOut | None:
+    """Return how many layers of a whole checkpoint `--layer` and `--exclude-layer` leave out, and where that stands.
+
+    Args:
+        checkpoint: with all layers of its file.
+        settings: what is left out.
+        options: where each option came from; without, nobody knows.
+    """
+    count = sum(not wanted(layer.name, settings) for layer in checkpoint.layers)
+    given = {"layer": settings.layers, "exclude_layer": settings.exclude_layers}
+    by = [_origin(name, options.get(name)) for name, patterns in given.items() if patterns]
+    return LeftOut(count, " and ".join(dict.fromkeys(by))) if count else None
+
+
+def _origin(name: str, option: Option | None) -> str:
+    """Return the option as it is written on a command line, or the file that it stands in."""
+    beside = {"command line", "environment", "default"}
+    return f"--{name.replace('_', '-')}" if option is None or option.source in beside else option.source
 
 
 def wanted(name: str, settings: Settings) -> bool:

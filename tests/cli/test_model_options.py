@@ -258,3 +258,32 @@ def test_an_interrupt_with_several_jobs_leaves_no_process_and_no_traceback(
     assert (running.returncode, said.strip()) == (130, f"error: interrupted{hint}")
     wait_for_the_end(environment)
     assert json_document.models_in_lines(Path("r.jsonl").read_text())
+
+
+def test_a_pattern_that_fits_no_layer_is_wrong_usage_though_another_fits(
+    sample_models: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    two = [str(sample_models / name) for name in ("keras2_digits.h5", "keras3_digits.h5")]
+    for command in ("lint", "inspect"):
+        assert run([command, *two, "--layer", "batch_normalization", "--layer", "typo*"]) == 2
+        assert "no layer fits --layer typo*" in capfd.readouterr().err
+    assert run(["lint", *two, "--layer", "batch_normalization", "--layer", "batch_normalization_1"]) == 0
+    assert run(["diff", *two, "--layer", "batch_normalization", "--layer", "typo*"]) == 2
+    capfd.readouterr()
+
+
+@pytest.mark.parametrize("command", ["lint", "inspect"])
+def test_layers_that_were_left_out_are_said_and_by_what(
+    command: str, sample_models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = str(sample_models / "keras2_digits.h5")
+    path = tmp_path / "gate.toml"
+    path.write_text('exclude-layer = ["*_1", "*_3"]\n')
+    assert run([command, model, "--config", str(path)]) == 0
+    assert "2 left out by" in (said := capfd.readouterr().out)
+    assert "gate.toml" in said
+    assert run([command, model, "--layer", "*_1", "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert document["models"][0]["left_out"] == {"count": 3, "by": "--layer"}
+    assert run([command, model, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["models"][0]["left_out"] is None

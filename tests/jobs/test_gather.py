@@ -55,6 +55,20 @@ def test_other_files_are_no_models(models: Path) -> None:
     assert names(models) == ["a.keras", "b.h5", "old/older/c.hdf5"]
 
 
+def test_endings_are_compared_without_case_and_what_is_passed_over_is_counted(models: Path) -> None:
+    shutil.copy(models / "b.h5", models / "BAD.H5")
+    for name in ("README.md", "NOTES.MD", "labels", "m.ckpt.data-00000-of-00001", "checkpoint"):
+        (models / name).write_text("text")
+    found = search.search({"path": str(models)}, [], lambda _: None)
+    assert [os.path.relpath(path, models) for path in found.models] == [
+        "BAD.H5",
+        "a.keras",
+        "b.h5",
+        "old/older/c.hdf5",
+    ]
+    assert found.passed == {".md": 2, "": 1}
+
+
 def test_an_export_of_ours_is_a_model(models: Path) -> None:
     (models / "ours.npz").write_bytes(b"PK\x03\x04" + bytes(26) + b"__bninspect__.npy")
     assert "ours.npz" in names(models)

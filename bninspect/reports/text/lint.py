@@ -23,6 +23,7 @@ def linted(model: ModelReport, looks: Looks) -> Iterator[Line]:
     by_rule = Counter(finding.rule for _, finding in found)
     ignored = sum(finding.ignored is not None for layer in model.layers for finding in layer.findings)
     counted = _count(found) + (f", {ignored} ignored" if ignored else "")
+    counted += f", {words.scope(model)}" if model.left_out else ""
     yield line((printable(model.path), "bold"), f"  {plural(len(model.layers), 'batch-norm layer')}: {counted}")
     shared: set[str] = set()
     for layer, finding in found:

@@ -70,6 +70,7 @@ def _header(model: ModelReport) -> Line:
     """Return the line that names the file, its writer, and what all its layers share."""
     channels = sum(layer.channels for layer in model.layers)
     parts = [plural(len(model.layers), "batch-norm layer"), plural(channels, "channel")]
+    parts += [words.scope(model)] * bool(model.left_out)
     common = [text for text in (_shared(model, "axis"), _shared(model, "epsilon")) if text]
     return line(
         (printable(model.path), "bold"),
@@ -151,7 +152,7 @@ def _verdict(model: ModelReport, statuses: Counter[LayerStatus | None], looks: L
     word, style = _VERDICTS[model.status]
     place = f"{printable(model.path)}: " if looks.verbosity < 0 else ""
     verified = statuses[LayerStatus.VERIFIED]
-    text = f"{place}{verified} of {len(model.layers)} layers {words.claim(model, verified)} in "
+    text = f"{place}{verified} of {words.total(model)} layers {words.claim(model, verified)} in "
     text += f"{printable(model.runtime or '')}{device}{words.reserve(model)}"
     return line((f"{word:<6}", style), text)
 
