@@ -77,8 +77,8 @@ def litert_interpreter(model: bytes, *, xnnpack: bool = False) -> Any:
     )
 
 
-def torch_convolve(operation: Any, x: Any, w: Any, bias: Any, *, mkldnn: bool = True) -> Any:
-    """Run a `Convolution` in torch; x (batch, *lengths, inputs), w (*size, inputs per group, outputs)."""
+def torch_convolve(operation: Any, x: Any, w: Any, bias: Any, *, mkldnn: bool = True, kind: str = "float32") -> Any:
+    """Run a `Convolution` in torch, in type `kind`; x (batch, *lengths, inputs), w (*size, inputs, outputs)."""
     import torch
 
     window, groups, rank = operation.window, operation.groups, w.ndim - 2
@@ -95,10 +95,10 @@ def torch_convolve(operation: Any, x: Any, w: Any, bias: Any, *, mkldnn: bool = 
     before = torch._C._get_mkldnn_enabled()  # the context manager of torch 2.13 warns of Intel GPUs
     torch._C._set_mkldnn_enabled(mkldnn)
     try:
-        y = run(data, stored, torch.from_numpy(bias), **options)
+        y = run(*(each.to(getattr(torch, kind)) for each in (data, stored, torch.from_numpy(bias))), **options)
     finally:
         torch._C._set_mkldnn_enabled(before)
-    return np.moveaxis(y.float().numpy() if y.dtype is torch.bfloat16 else y.numpy(), 1, -1)
+    return np.moveaxis(y.float().numpy(), 1, -1)
 
 
 def onnx_convolve(operation: Any, x: Any, w: Any, bias: Any, *, optimised: bool = False) -> Any:

@@ -68,7 +68,8 @@ def follow(steps: Sequence[Step], x: Array, arithmetic: str = "float32") -> Trac
         BninspectError: a constant does not broadcast against what flows.
     """
     kernel = precision(arithmetic)
-    unit = kernel.unit + precision("float64").unit
+    narrow = arithmetic in {"float16", "bfloat16"}  # computed in float32, then rounded: twice
+    unit = kernel.unit + precision("float32" if narrow else "float64").unit * (1 + kernel.unit)
     value = x.astype(np.float64)
     bound = np.zeros(value.shape)
     with np.errstate(all="ignore"):

@@ -15,6 +15,10 @@ and nothing is neglected. Near zero every operand, product and partial sum is of
 numbers are flushed, or lose digits): tiny * (sum |W| + n max|x| + 2n + 2), twice, which covers that these errors are
 rounded too. A result that is rounded to an output type is off by u_out |y| and tiny_out more.
 
+Measured for float16 and bfloat16 (tests/arithmetic/kernels/test_narrow_kernels.py, a million elements each): torch 2.13
+and ONNX Runtime 1.31 sum in float32 and round once, worst ratio 0.997, except that torch rounds partial sums to
+bfloat16 in transposed convolutions where oneDNN is off (1.007 seen): those are not covered.
+
 Not covered: kernels that are not sums of products of W and x (Winograd, FFT, Strassen), and sums so long that n u > 0.1
 (float16 accumulators beyond 200 terms): of those nothing is promised, the bound is NaN.
 
@@ -55,13 +59,15 @@ class Arithmetic:
 
 FLOAT32 = Arithmetic()
 FLOAT64 = Arithmetic("float64")
-FLOAT16 = Arithmetic("float32", "float16", "float16")
-"""As kernels on processors do it: float16 in and out, sums in float32."""
-BFLOAT16 = Arithmetic("float32", "bfloat16", "bfloat16")
-BFLOAT16_OPERANDS = Arithmetic("float32", "bfloat16", "float32")
-"""A float32 file computed in bfloat16, as OpenVINO's CPU plug-in and torch's matmul precision "medium" do."""
-TENSOR_FLOAT16 = Arithmetic("float16", "float16", "float16")
-"""Sums in float16 too: a bound for at most 200 terms."""
+FLOAT16 = Arithmetic("float32", None, "float16")
+"""Tensors of float16, sums in float32, one rounding at the end: ONNX Runtime and torch on processors."""
+BFLOAT16 = Arithmetic("float32", None, "bfloat16")
+FLOAT16_OPERANDS = Arithmetic("float32", "float16", "float16")
+"""A float32 file computed in float16, as ncnn and GPU plug-ins do."""
+BFLOAT16_OPERANDS = Arithmetic("float32", "bfloat16", "bfloat16")
+"""A float32 file computed in bfloat16, as OpenVINO's CPU plug-in does where the processor can."""
+FLOAT16_SUMS = Arithmetic("float16", None, "float16")
+"""Sums in float16 too: a bound for at most 202 terms."""
 
 
 def gamma(count: int, u: float) -> float:
