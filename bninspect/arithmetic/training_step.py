@@ -7,11 +7,24 @@ import numpy as np
 from bninspect.arithmetic.conventions import CONVENTIONS
 from bninspect.arithmetic.formula import Float64, batch_moments, moving_update, unbiased
 from bninspect.errors import UsageError
-from bninspect.records import Array, Estimator
+from bninspect.records import Array, BatchNorm, Estimator
 from bninspect.records.explained import Stored, TrainingStep
 
 SHOWN = 8
 """Channels that are shown."""
+
+
+def of_layer(x: Array, axis: tuple[int, ...], layer: BatchNorm | None, channel: int | None) -> TrainingStep:
+    """Return what one training step of a layer, or of a new one, stores: of a channel, or the first ones. As `step`."""
+    return step(
+        x,
+        axis,
+        moving_mean=layer.moving_mean if layer else None,
+        moving_variance=layer.moving_variance if layer else None,
+        momentum=layer.momentum if layer else None,
+        epsilon=layer.epsilon if layer else None,
+        channels=None if channel is None else (channel,),
+    )
 
 
 def step(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,8 +14,10 @@ from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from bninspect.causes.given_text import Typed
+    from bninspect.jobs.context import Surroundings
     from bninspect.records import BatchNorm, Checkpoint
-    from bninspect.records.explained import Explained, TrainingStep
+    from bninspect.records.explained import Answer, Explained, TrainingStep
+    from bninspect.settings import Settings
 
 _FILE = click.Path(exists=True, dir_okay=False)
 
@@ -50,19 +51,56 @@ def command(context: click.Context, /, **options: Any) -> int:
 
     Ends with 1 if an output is not what the formula gives, and with 3 if that depends on an epsilon that is not known.
     """  # noqa: D301 - \b is the character by which click keeps line ends
-    from bninspect.records import explained
     from bninspect.reports.text import explain
 
-    layers: tuple[Explained, ...] = ()
-    if options["model"] is None:
-        step = _step(None, options) if options["training"] else None
-        layers = () if step else (_loose(options),)
+    if options["training"]:
+        _check_batch(options)
+    checkpoint = None
+    with Progress(quiet=options["quiet"]) as progress:
+        around = shared.surroundings(context, progress, options["verbose"])
+        if options["model"] is not None:
+            checkpoint = _read(options, around)
+        if options["input"] is not None and (checkpoint is not None or options["training"]):
+            return shared.show(_of_files(checkpoint, options, around), explain, options)
+    return shared.show(_of_numbers(checkpoint, options), explain, options)
+
+
+def _of_numbers(checkpoint: Checkpoint | None, options: dict[str, Any]) -> Answer:
+    """Return what there is to say of parameters, and of numbers on the command line."""
+    from bninspect.records import explained
+
+    if options["training"]:
+        return explained.answer((), _step(None if checkpoint is None else _only(checkpoint), options))
+    return explained.answer((_loose(options),) if checkpoint is None else _of_model(checkpoint, options))
+
+
+def _of_files(checkpoint: Checkpoint | None, options: dict[str, Any], around: Surroundings) -> Answer:
+    """Return what a process of its own says of the arrays in the given files, within its limits."""
+    from bninspect.jobs import pipeline
+    from bninspect.verdicts.own_runtime.explain_task import GivenFiles
+
+    layers = () if checkpoint is None else checkpoint.layers
+    if options["training"]:
+        layers = () if checkpoint is None else (_only(checkpoint),)
     else:
-        with Progress(quiet=options["quiet"]) as progress:
-            checkpoint = _read(options, shared.surroundings(context, progress, options["verbose"]))
-        step = _step(_only(checkpoint), options) if options["training"] else None
-        layers = () if step else _of_model(checkpoint, options)
-    return shared.show(explained.answer(layers, step), explain, options)
+        _check_parameters(options)
+        if options["output"] is None:
+            raise click.UsageError("--input and --output go together")
+    given = GivenFiles(layers, options["input"], options["output"], tuple(options["axis"]), options["channel"])
+    return pipeline.explain(given, _settings(options), around)
+
+
+def _check_batch(options: dict[str, Any]) -> None:
+    if options["output"] is not None or options["y"] is not None:
+        raise click.UsageError("--training says what is stored: it takes no outputs")
+    if (options["input"] is None) == (options["x"] is None):
+        raise click.UsageError("--training takes its batch from --input or from --x")
+
+
+def _check_parameters(options: dict[str, Any]) -> None:
+    for name in ("gamma", "beta", "mean", "variance"):
+        if options[name] is not None:
+            raise click.UsageError(f"--{name} stands in the MODEL: give one or the other")
 
 
 def _loose(options: dict[str, Any]) -> Explained:
@@ -86,16 +124,10 @@ def _loose(options: dict[str, Any]) -> Explained:
 
 def _of_model(checkpoint: Checkpoint, options: dict[str, Any]) -> tuple[Explained, ...]:
     from bninspect.causes import explanation
-    from bninspect.verdicts.own_runtime import given_files
 
-    for name in ("gamma", "beta", "mean", "variance"):
-        if options[name] is not None:
-            raise click.UsageError(f"--{name} stands in the MODEL: give one or the other")
-    if (options["input"] is None) != (options["output"] is None):
+    _check_parameters(options)
+    if options["output"] is not None:
         raise click.UsageError("--input and --output go together")
-    if options["input"] is not None:
-        paths = Path(options["input"]), Path(options["output"])
-        return given_files.explained(checkpoint.layers, *paths, options["axis"])
     if options["x"] is None and options["y"] is None:
         channels = None if options["channel"] is None else (options["channel"],)
         return tuple(explanation.shown(layer, channels) for layer in checkpoint.layers)
@@ -106,42 +138,20 @@ def _of_model(checkpoint: Checkpoint, options: dict[str, Any]) -> tuple[Explaine
 
 
 def _step(layer: BatchNorm | None, options: dict[str, Any]) -> TrainingStep:
-    import numpy as np
-
     from bninspect.arithmetic import training_step
-    from bninspect.formats.encodings import npy
-    from bninspect.verdicts.own_runtime import given_files
 
-    axis: tuple[int, ...] = (1,)
-    if options["output"] is not None or options["y"] is not None:
-        raise click.UsageError("--training says what is stored: it takes no outputs")
-    typed = _typed(options, "x")
-    if (options["input"] is None) == (typed is None):
-        raise click.UsageError("--training takes its batch from --input or from --x")
-    if typed is not None:
-        batch = typed.values.reshape(-1, 1)
-    else:
-        arrays = npy.read(Path(options["input"]))
-        if len(arrays) != 1:
-            raise click.UsageError(f"--input holds {len(arrays)} arrays: a training step takes one batch")
-        (batch,) = arrays.values()
-        named = tuple(options["axis"]) or ((layer.axis if layer else None) or (-1,))
-        axis = given_files.normalised(batch, named)
-    return training_step.step(
-        np.asarray(batch),
-        axis,
-        moving_mean=layer.moving_mean if layer else None,
-        moving_variance=layer.moving_variance if layer else None,
-        momentum=layer.momentum if layer else None,
-        epsilon=layer.epsilon if layer else None,
-        channels=None if options["channel"] is None else (options["channel"],),
-    )
+    batch = _required(options, "x").values.reshape(-1, 1)
+    return training_step.of_layer(batch, (1,), layer, options["channel"])
 
 
-def _read(options: dict[str, Any], around: Any) -> Checkpoint:
+def _read(options: dict[str, Any], around: Surroundings) -> Checkpoint:
     from bninspect.jobs import pipeline
 
-    return pipeline.load(options["model"], shared.settings({**options, "input": None}), around)
+    return pipeline.load(options["model"], _settings(options), around)
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    return shared.settings({**options, "input": None})
 
 
 def _only(checkpoint: Checkpoint) -> BatchNorm:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bninspect.reports  # noqa: F401 - tells how notebooks show what comes out of here
 from bninspect import errors, safe_text
@@ -30,6 +30,10 @@ from bninspect.settings import Settings
 from bninspect.verdicts import selection
 from bninspect.workers import tasks
 from bninspect.workers.supervisor import Worker
+
+if TYPE_CHECKING:
+    from bninspect.records.explained import Answer
+    from bninspect.verdicts.own_runtime.explain_task import GivenFiles
 
 PathLike = str | Path
 
@@ -70,6 +74,20 @@ def load_both(
 
 def _read(reader: Worker, path: PathLike) -> Checkpoint:
     return reader.call(tasks.read_file, Checkpoint, {"path": str(path), "digest": True})
+
+
+def explain(given: GivenFiles, settings: Settings = DEFAULTS, around: Surroundings = SILENT) -> Answer:
+    """Explain arrays in files, which are read, and held against the formula, in a supervised process.
+
+    Raises:
+        UsageError: arrays and layers do not belong together.
+        UnreadableFile, LimitExceeded, WorkerDied: they cannot be read.
+    """
+    from bninspect.verdicts.own_runtime.explain_task import AnswerText
+
+    with processes.reader(settings, around) as reader:
+        reader.start(tasks.explain_files)
+        return reader.call(tasks.explain_files, AnswerText, {"given": given}, around.progress).read()
 
 
 def inspect(

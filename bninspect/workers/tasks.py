@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from bninspect.formats.search import FolderModels
     from bninspect.records import Checkpoint, Verified
+    from bninspect.verdicts.own_runtime.explain_task import AnswerText
 
 T = TypeVar("T")
 
@@ -78,17 +79,24 @@ def hold_against_data() -> LoadedTask[Verified]:
     return LoadedTask(drift.drift, verify_task.prepare)
 
 
+def explain_files() -> LoadedTask[AnswerText]:
+    """Layers and arrays in files of the user's to what explains these."""
+    from bninspect.verdicts.own_runtime import explain_task
+
+    return LoadedTask(explain_task.explain)
+
+
 def address(task: Task[Any]) -> str:
     """Return how a child finds a task: `module:function`."""
     return f"{task.__module__}:{task.__qualname__}"
 
 
 def find(address: str) -> LoadedTask[Any]:
-    """Return the steps of the task at an address, imported."""
+    """Return the task at an address, imported."""
     from importlib import import_module
 
     module, _, name = address.partition(":")
-    steps = getattr(import_module(module), name)()
-    if not isinstance(steps, LoadedTask):
+    loaded = getattr(import_module(module), name)()
+    if not isinstance(loaded, LoadedTask):
         raise TypeError(f"{address} is not a task")
-    return steps
+    return loaded

@@ -95,3 +95,36 @@ def test_wrong_usage(arguments: tuple[str, ...], says: str, sample_models: Path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
     assert says in done.stderr
+
+
+def test_arrays_are_read_within_the_limits_by_a_process_of_its_own(sample_models: Path, tmp_path: Path) -> None:
+    for name in ("x.npy", "y.npy"):  # 1 GB each of zeros that are nowhere on the disk
+        np.lib.format.open_memmap(tmp_path / name, "w+", np.float32, (16_000_000, 16)).flush()
+    paths = "--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy"
+    layer = "--layer", "batch_normalization_2"
+    done = bninspect("explain", MODEL, *layer, *paths, "--max-memory", "600MB", cwd=sample_models)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "memory" in done.stderr
+
+
+def test_numbers_that_are_not_finite_come_back_from_that_process(sample_models: Path, tmp_path: Path) -> None:
+    x = np.full((1, 12), 0.5, np.float32)
+    x[0, 3] = np.inf
+    np.save(tmp_path / "x.npy", x)
+    paths = "--input", tmp_path / "x.npy", "--output", tmp_path / "x.npy"
+    done = bninspect("explain", MODEL, "--layer", NAME, *paths, "--axis", "-1", cwd=sample_models)
+    assert done.returncode == 1
+    done = bninspect(
+        "explain",
+        MODEL,
+        "--layer",
+        NAME,
+        "--training",
+        "--input",
+        tmp_path / "x.npy",
+        "--axis",
+        "-1",
+        cwd=sample_models,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "inf" in done.stdout
