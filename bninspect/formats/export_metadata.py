@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
+from bninspect.errors import DamagedFile, UnreadableFile
+from bninspect.formats.encodings import json_text
 from bninspect.records import PARAMETERS, BatchNorm, Checkpoint, codec
 from bninspect.safe_text import printable
 from bninspect.version import __version__
@@ -172,31 +173,13 @@ def _layer(described: dict[str, Any], left: dict[str, Array]) -> BatchNorm:
 
 
 def strict_json(text: str, path: Path) -> dict[str, Any]:
-    """Return the JSON object that `text` of the file `path` is.
-
-    Raises:
-        DamagedFile: it is no JSON object, or has a key twice, NaN, or more depth or digits than Python takes.
-        UnsafeFile: it is larger than a description gets.
-    """
-    if len(text) > LONGEST_TEXT or text.count("{") + text.count("[") > MOST_CONTAINERS:
-        raise UnsafeFile(f"{path} has a description beyond what a model needs", why=f"{len(text)} characters")
-    try:
-        document = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise _contradiction(path, str(error)) from error
+    """Return the JSON object that `text` of the file `path` is. Raises as `json_text.load`."""
+    document = json_text.load(
+        text, f"{path} has a description", characters=LONGEST_TEXT, containers=MOST_CONTAINERS, finite=True
+    )
     if not isinstance(document, dict):
         raise _contradiction(path, "not a JSON object")
     return document
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(pairs) != len(found := dict(pairs)):
-        raise ValueError("a JSON object has a key twice")
-    return found
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _contradiction(path: Path, why: str) -> DamagedFile:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bninspect.errors import DamagedFile, UnsafeFile
+from bninspect.formats.encodings import json_text
 from bninspect.formats.keras.code import code_in
 from bninspect.formats.keras.norm_config import Calls, NormConfig, norm_config, plain
 
@@ -87,23 +88,7 @@ def load(text: str, label: str) -> Any:
     Raises:
         DamagedFile, UnsafeFile: as `parse`.
     """
-    if len(text) > TEXT_CHARACTERS or text.count("{") + text.count("[") > CONTAINERS:
-        raise UnsafeFile(f"{label} has a configuration beyond what a model needs", why=f"{len(text)} characters")
-    try:
-        return json.loads(text, object_pairs_hook=_without_duplicates)
-    except RecursionError as error:
-        raise UnsafeFile(f"{label} has a configuration that is nested too deep") from error
-    # Also raised for an integer of more than 4300 digits.
-    except ValueError as error:
-        raise DamagedFile(f"{label} has a configuration that is no JSON", why=str(error)) from error
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {twice!r} stands twice in one object")
-    return found
+    return json_text.load(text, f"{label} has a configuration", characters=TEXT_CHARACTERS, containers=CONTAINERS)
 
 
 def _is_object(value: object) -> bool:

@@ -437,7 +437,7 @@ def test_duplicate_keys_are_refused() -> None:
 
 def test_integers_of_endless_digits_are_refused() -> None:
     text = json.dumps(model(norm(axis="A"))).replace('"A"', "1" * 5000)
-    with pytest.raises(DamagedFile, match="no JSON"):
+    with pytest.raises(DamagedFile, match="not JSON"):
         parse(text, "m.h5")
 
 
