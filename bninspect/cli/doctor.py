@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from bninspect.settings import READ_BYTES, READ_SECONDS, RUN_SECONDS
@@ -37,4 +39,14 @@ def command() -> int:
     click.echo("\nlimits for one model")
     click.echo(f"  reading         {READ_SECONDS:g} s, {READ_BYTES / _GIGABYTE:g} GB of address space")
     click.echo(f"  running         {RUN_SECONDS:g} s, {limits.machine_memory() / _GIGABYTE:.0f} GB of resident memory")
+    click.echo(f"                  {_watched(environment.installed('psutil'))}")
     return 0
+
+
+def _watched(psutil: str | None) -> str:
+    """Return by what the memory of frameworks is watched: on Linux by what the kernel tells, elsewhere by psutil."""
+    if sys.platform == "linux":
+        return "what a framework starts counts as well"
+    if psutil is not None:
+        return f"what a framework starts counts as well (psutil {psutil})"
+    return "not watched here: pip install 'bninspect[psutil]'"

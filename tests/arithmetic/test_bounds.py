@@ -189,7 +189,7 @@ def test_bounds_by_hand(norm: BatchNorm, x: float, form: Form, units: int) -> No
     product = abs(float(norm.gamma[0]) * (x - float(norm.moving_mean[0])))  # type: ignore[index]
     y = abs(float(normalise(norm, np.array([x]), axis=(0,))[0]))
     assert bound_at(norm, x, form, "float64", "float64") == pytest.approx(
-        (units + 6 * product + y) * 2.0**-53, rel=1e-5
+        (units + 6 * product + y) * 2.0**-53, rel=1e-5, abs=0
     )
 
 

@@ -90,6 +90,17 @@ def test_the_bound_of_the_mean_is_reached_by_an_order_of_adding() -> None:
     assert 0.4 * error < off <= error
 
 
+@pytest.mark.parametrize(("arithmetic", "unit"), [("float32", 2.0**-24), ("float64", 2.0**-53)])
+def test_bounds_by_hand(arithmetic: str, unit: float) -> None:
+    """Of -1 and 1: sums of two, no mean to subtract. What is compared with is computed too, in float64."""
+    moments = Moments.of(np.array([[-1.0], [1.0]]), (1,), arithmetic=arithmetic)
+    unit += 2.0**-53
+    assert float(moments.mean_error[0]) == pytest.approx((2 - 1) * unit, rel=1e-5, abs=0)
+    assert float(moments.variance_error[0]) == pytest.approx((2 + 5) * unit, rel=1e-5, abs=0)
+    one_pass = Moments.of(np.array([[-1.0], [1.0]]), (1,), arithmetic=arithmetic, one_pass=True)
+    assert float(one_pass.variance_error[0]) == pytest.approx((2 + 3 + 1) * unit, rel=1e-5, abs=0)
+
+
 def test_two_passes_know_the_variance_of_a_large_mean_and_one_pass_does_not() -> None:
     x = batch(1, 32, mean_per_sigma=(4, 4))
     two, one = Moments.of(x, (1,)), Moments.of(x, (1,), one_pass=True)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bninspect import formats
-from bninspect.inspection.diff_layers import LayerDifference, Verdict, difference
+from bninspect.inspection.diff_layers import LayerDifference, Verdict, difference, same_map
 from bninspect.inspection.diff_models import Difference, diff
 from bninspect.records import BatchNorm, Checkpoint, Statistics, Unread, codec
 from bninspect.reports import Looks
@@ -80,6 +80,14 @@ def test_a_folded_layer_maps_x_alike() -> None:
     assert compared(wide(), converter).verdict is Verdict.SAME_MAP
     # A loader that keeps epsilon beside a variance of 1 is off by 1 / sqrt(1.001).
     assert compared(wide(), folded(wide(), moving_mean=zero, moving_variance=one)).verdict is Verdict.CHANGED
+
+
+@pytest.mark.parametrize(("steps", "alike"), [(7, True), (9, False)])
+def test_maps_are_alike_within_eight_roundings_of_each(steps: int, alike: bool) -> None:
+    # A step of float32 above 1 is 2^-23, two units of rounding: 16 units, eight of each layer, are 8 steps.
+    plain: dict[str, Any] = {"beta": None, "moving_mean": frozen([0] * 16)}
+    before = wide(**plain, gamma=frozen([1] * 16))
+    assert same_map(before, wide(**plain, gamma=frozen([1 + steps * 2**-23] * 16))) is alike
 
 
 def test_another_epsilon_is_a_change_where_it_is_felt() -> None:

@@ -21,7 +21,6 @@ GOOD = 7
 CAUSES = {
     "abort": ("WorkerDied", "SIGABRT"),
     "devour": ("LimitExceeded", "more than 1.5 GB of memory"),
-    "hang": ("LimitExceeded", "not finished within 12 s"),
 }
 
 
@@ -44,15 +43,13 @@ def verify(folder: Path, *arguments: str, tamper: str = "") -> tuple[int, dict[s
         "TAMPER": tamper,
         "PYTHONPATH": str(Path(__file__).parents[1] / "helpers" / "tampered"),
     }
-    limits = ("--jobs", "2", "--timeout", "12", "--max-memory", "1500MB")
+    limits = ("--jobs", "2", "--max-memory", "1500MB")
     command = [sys.executable, "-P", "-m", "bninspect", "verify", "models", "--json", *limits, *arguments]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=folder.parent, env=environment, check=False, timeout=600
-    )
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder.parent, env=environment, check=False)
     return done.returncode, {model["path"]: model for model in json.loads(done.stdout)["models"]}
 
 
-def test_a_crash_a_hang_and_too_much_memory_cost_one_model_each(models: Path, sample_models: Path) -> None:
+def test_a_crash_and_too_much_memory_cost_one_model_each(models: Path, sample_models: Path) -> None:
     code, first = verify(models, "--resume", "r.jsonl", tamper="by-name")
     assert code == 3
     assert len(first) == GOOD + len(CAUSES)
@@ -73,7 +70,18 @@ def test_a_crash_a_hang_and_too_much_memory_cost_one_model_each(models: Path, sa
     changed = good.pop("models/good0.h5")
     assert {path: second[path] for path in good} == good  # times included
     assert second["models/abort.h5"]["status"] == "pass"
-    for how in ("devour", "hang"):
-        assert second[f"models/{how}.h5"] == first[f"models/{how}.h5"]
+    assert second["models/devour.h5"] == first["models/devour.h5"]
     assert second["models/good0.h5"]["sha256"] != changed["sha256"]
     assert [layer["name"] for layer in second["models/good0.h5"]["layers"]][2] == "bn_new"
+
+
+def test_a_hang_is_ended_and_not_waited_for_again(tmp_path: Path, sample_models: Path) -> None:
+    # Alone: how long a model takes that does not hang is a matter of the machine, and no limit of time fits all.
+    (tmp_path / "models").mkdir()
+    renamed(sample_models / "keras2_digits.h5", tmp_path / "models" / "hang.h5", "batch_normalization_2", "bn_hang")
+    limits = "--timeout", "10", "--resume", "r.jsonl"
+    code, first = verify(tmp_path / "models", *limits, tamper="by-name")
+    assert code == 3
+    error = first["models/hang.h5"]["error"]
+    assert (error["kind"], error["what"]) == ("LimitExceeded", "not finished within 10 s")
+    assert verify(tmp_path / "models", *limits) == (3, first)

@@ -162,6 +162,10 @@ def test_a_variance_that_is_noise() -> None:
     # Zero is the worst such variance, but a large epsilon makes any noise harmless.
     assert fires("BN115", moving_mean=frozen([0.1, 1e4, 1]), moving_variance=variances(1, 0, 1)).rule == "BN115"
     assert found("BN115", moving_mean=frozen([0.1, 1e2, 1]), moving_variance=variances(1, 1e-5, 1), epsilon=1.0) is None
+    # From a share of 1 % on: a mean of 1024 leaves 2^-24 * 2^20 = 1/16 uncertain.
+    large = {"moving_mean": frozen([0.1, 1024, 1]), "moving_variance": variances(1, 0, 1)}
+    assert fires("BN115", **large, epsilon=6.24).evidence["channels"] == [1]
+    assert found("BN115", **large, epsilon=6.26) is None
     # A channel whose input is a constant of usual size.
     assert found("BN115", moving_mean=frozen([0.1, 0.7, 1]), moving_variance=variances(1, 1e-30, 1)) is None
     assert found("BN115", moving_mean=frozen([0.1, 15, 1]), moving_variance=variances(1, 1, 1)) is None
