@@ -46,10 +46,10 @@ def fold(layer: BatchNorm) -> tuple[dict[str, Array], str]:
         BninspectError: a scale or shift is not a number, or beyond the largest one of the stored type.
     """
     subject = f"layer '{printable(layer.name)}' cannot be folded"
-    if layer.statistics in {Statistics.BATCH, Statistics.SAMPLE}:
+    if why := layer.statistics.elsewhere:
         raise UsageError(
             subject,
-            why=f"it normalises with the statistics of each {layer.statistics}, so it has no fixed scale",
+            why=f"{why}, so it has no fixed scale",
             hint=_leave_out(layer),
         )
     stored = _common(layer.dtype)

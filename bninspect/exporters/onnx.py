@@ -10,7 +10,7 @@ from bninspect.errors import UsageError
 from bninspect.exporters.entries import entries
 from bninspect.formats.export_metadata import to_text
 from bninspect.formats.onnx import write
-from bninspect.records import PARAMETERS, Statistics
+from bninspect.records import PARAMETERS
 from bninspect.safe_text import printable
 from bninspect.version import __version__
 
@@ -33,10 +33,10 @@ def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
         raise UsageError("ONNX has no folded batch norm", why="its node takes mean and variance", hint="-f tflite")
     listed = entries(checkpoint, folded=False)
     for entry in listed:
-        if entry.layer.statistics not in {Statistics.MOVING, Statistics.FOLDED}:
+        if why := entry.layer.statistics.elsewhere:
             raise UsageError(
                 f"layer '{printable(entry.layer.name)}' cannot be exported to ONNX",
-                why=f"it normalises by the statistics of each {entry.layer.statistics}",
+                why=why,
                 hint=f"--exclude-layer '{printable(entry.layer.name)}'",
             )
     # Only what is known of the layers: the arrays are in the nodes.

@@ -55,8 +55,19 @@ class Statistics(StrEnum):
     MOVING = "moving"
     BATCH = "batch"
     SAMPLE = "sample"
+    COMPUTED = "computed"
+    """Of those that the graph computes from its inputs, or takes as inputs: the file does not hold them."""
     FOLDED = "folded"
     """None any more: a converter left gamma * x + beta, with mean, variance and epsilon already in gamma and beta."""
+
+    @property
+    def elsewhere(self) -> str:
+        """What a layer normalises by, if that is not what the file holds; empty if it is."""
+        if self is Statistics.COMPUTED:
+            return "its parameters are computed by the graph, or are inputs of it"
+        if self in {Statistics.BATCH, Statistics.SAMPLE}:
+            return f"it normalises by the statistics of each {self.value}"
+        return ""
 
 
 class Estimator(StrEnum):

@@ -56,7 +56,7 @@ def seeded(inputs: Sequence[Input], settings: RunSettings, attempt: int) -> tupl
     data: dict[str, Array] = {}
     notes = []
     for one in inputs or (Input("", wanted[""], "float32"),):
-        shape = wanted.get(one.name) or _chosen(one.shape, settings.batch, attempt)
+        shape = wanted[one.name] if one.name in wanted else _chosen(one.shape, settings.batch, attempt)
         if one.is_open and one.name not in wanted:
             notes.append(
                 f"shape {_text(shape)} was chosen for input {_label(one.name)}, which takes {_text(one.shape)}"
@@ -66,14 +66,16 @@ def seeded(inputs: Sequence[Input], settings: RunSettings, attempt: int) -> tupl
 
 
 def _chosen(shape: Iterable[int | None], batch: int, attempt: int) -> tuple[int, ...]:
-    first, *rest = shape
-    length = _LENGTHS.get(1 + len(rest), _SEQUENCE)[attempt]
-    return (batch if first is None else first, *(length if one is None else one for one in rest))
+    lengths = tuple(shape)
+    length = _LENGTHS.get(len(lengths), _SEQUENCE)[attempt]
+    return tuple((batch if place == 0 else length) if one is None else one for place, one in enumerate(lengths))
 
 
 def _random(generator: np.random.Generator, one: Input, shape: tuple[int, ...]) -> Array:
     if one.dtype == "string":
         return np.full(shape, "text")
+    if one.dtype == "bool" and not shape:
+        return np.asarray(False)  # a switch: what it is called for, training mostly, is not what inference wants
     if one.dtype == "bool":
         return generator.integers(0, 2, shape).astype(np.bool_)
     if one.below is not None:

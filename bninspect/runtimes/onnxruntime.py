@@ -9,8 +9,8 @@ from typing import Any
 from bninspect.errors import MissingPackage, RuntimeFailure
 from bninspect.exporters.onnx import encode_layers
 from bninspect.formats.onnx import format as container
-from bninspect.formats.onnx import norms, write
-from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistics
+from bninspect.formats.onnx import inlining, norms, write
+from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
 from bninspect.runtimes.runtime import Begin, RunSettings, Session
@@ -44,25 +44,55 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
     """Load a file. Raises as `observe`."""
     ort = _runtime()
     path = Path(checkpoint.path)
-    stored = loading.content(checkpoint)
+    content = loading.content(checkpoint)
+    stored = bytes(inlining.inline(content).data)
     plain = _session(stored, path, optimise=False)
     outputs = tuple(one.name for one in plain.get_outputs())
 
     def compute(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
-        further = [name for name in names if name not in outputs]
-        session = _session(write.with_outputs(stored, further), path, optimise=False) if further else plain
-        return _run(session, data, names)
+        if all(name in outputs for name in names):
+            return _run(plain, data, names)
+        return _values(stored, path, outputs, data, names)
 
     return Session(
         title=_title(),
         inputs=tuple(_input(one) for one in plain.get_inputs()),
         outputs=outputs,
         compute=compute,
-        optimised=lambda data: _run(_session(stored, path, optimise=True), data, outputs),
+        optimised=lambda data: _run(_session(content, path, optimise=True), data, outputs),
         form=Form.AFFINE,
         alone=_alone,
         environment={"onnxruntime": ort.__version__, "device": "CPU"},
     )
+
+
+_UNROUNDED = "bninspect/unrounded/"
+"""Before the name of a value: the value as its reader gets it, not as the type of the value would round it."""
+
+
+def _values(
+    stored: bytes, path: Path, outputs: Sequence[str], data: Mapping[str, Array], names: Sequence[str]
+) -> Mapping[str, Array]:
+    """Run a model and return the named values, `outputs` or not.
+
+    A float16 value between two operators that ONNX Runtime only has for float32 is never rounded: of the casts that it
+    puts around each of them those that meet cancel out, at every level of optimisation
+    (onnxruntime/core/optimizer/insert_cast_transformer.cc). As an output of its own the value is rounded. A cast to
+    float32 behind it meets the same cast as its reader's own does, and returns what the reader gets.
+    """
+    source = {name: name.removeprefix(_UNROUNDED) for name in names}
+    further = list(dict.fromkeys(name for name in source.values() if name not in outputs))
+    session = _session(write.with_outputs(stored, further), path, optimise=False)
+    halves = {one.name for one in session.get_outputs() if one.type == "tensor(float16)"}
+    wide = {name: value for name, value in source.items() if name != value and value in halves}
+    if wide:
+        # A value that is only wanted as its reader gets it is no output: a tap must change nothing.
+        rounded = {value for name, value in source.items() if name not in wide}
+        kept = write.with_outputs(stored, [name for name in further if name in rounded])
+        session = _session(write.with_casts(kept, wide), path, optimise=False)
+    fetched = {name: name if name in wide else value for name, value in source.items()}
+    values = _run(session, data, list(dict.fromkeys(fetched.values())))
+    return {name: values[output] for name, output in fetched.items()}
 
 
 def _runtime() -> Any:
@@ -110,7 +140,7 @@ def _input(one: Any) -> Any:
 
 def _calls(path: Path) -> tuple[tuple[CallSite, ...], Mapping[str, str]]:
     """Return where the layers of a file are called, and why some of them cannot be observed."""
-    found = norms.find(container.parsed(path), path)
+    found = norms.find(container.parsed(path), path).found
     unobserved = {one.layer.name: why for one in found if (why := _hidden(one))}
     return tuple(_call(one) for one in found if one.layer.name not in unobserved), unobserved
 
@@ -118,13 +148,13 @@ def _calls(path: Path) -> tuple[tuple[CallSite, ...], Mapping[str, str]]:
 def _hidden(found: norms.FoundNorm) -> str:
     if found.graph:
         return "it is inside a branch or a loop, where its input and output cannot be seen"
-    if found.layer.statistics in {Statistics.BATCH, Statistics.SAMPLE}:
-        return f"it normalises by the statistics of each {found.layer.statistics}"
+    if why := found.layer.statistics.elsewhere:
+        return why
     return "" if found.layer.axis is not None else "it has a mean and variance for every element"
 
 
 def _call(found: norms.FoundNorm) -> CallSite:
-    return CallSite(found.layer, found.x, found.y, found.constants, subtracts=found.layer.class_name.endswith("Sub"))
+    return CallSite(found.layer, _UNROUNDED + found.x, found.y, found.constants, form=found.form)
 
 
 def _alone(layer: BatchNorm, x: Array) -> Array:

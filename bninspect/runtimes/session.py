@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bninspect.errors import RuntimeFailure
-from bninspect.records import Array, BatchNorm, Checkpoint, Evidence, Observation, Run, Statistics
+from bninspect.records import Array, BatchNorm, Checkpoint, Evidence, Form, Observation, Run, Statistics
 from bninspect.runtimes import inputs, probe
 from bninspect.runtimes.runtime import Begin, Input, RunSettings, Session, Sink
 from bninspect.safe_text import printable
@@ -32,6 +32,8 @@ class CallSite:
     """Whether the graph subtracts what the layer says is added."""
     activation: str = ""
     """What the graph applies to the result before anybody can see it: relu or relu6."""
+    form: Form | None = None
+    """The order of operations, where the graph spells them out; None for that of the runtime's operator."""
 
 
 def observe(
@@ -106,20 +108,25 @@ def described(name: str, shape: Sequence[int | None], dtype: str) -> Input:
 def _observation(session: Session, call: CallSite, values: Mapping[str, Array]) -> Observation:
     x, y, layer = values[call.x], values[call.y], call.layer
     folded = layer.statistics is Statistics.FOLDED
-    loaded = {name: values[value].reshape(-1) if folded else values[value] for name, value in call.loaded.items()}
+    flat = layer.axis is not None and len(layer.axis) == 1
+    loaded = {name: values[value].reshape(-1) if flat else values[value] for name, value in call.loaded.items()}
     if call.subtracts and "beta" in loaded:
         loaded["beta"] = -loaded["beta"]
     # A multiplication rounds to the type of its input; a batch norm of float16 computes in float32.
     arithmetic = x.dtype.name if folded or x.dtype == np.float64 else "float32"
+    axis = layer.axis or (1,)
+    if layer.channels == 1 and (x.ndim <= max(axis) or x.shape[axis[0]] != 1):
+        # One channel is everything: ONNX takes an input of rank 1 so, and a single number multiplies any shape.
+        x, y, axis = x.reshape(-1, 1), y.reshape(-1, 1), (1,)
     return Observation(
         layer=layer.name,
         observed="in-model",
         x=x,
         y=_before(call, x, y) if call.activation else y,
-        axis=tuple(one % x.ndim for one in layer.axis or (1,)),
+        axis=tuple(one % x.ndim for one in axis),
         arithmetic=arithmetic,
         output=y.dtype.name,
-        form=session.form,
+        form=call.form or session.form,
         loaded=loaded,
     )
 

@@ -131,8 +131,8 @@ def not_comparable(layer: BatchNorm) -> str:
     """Return why the formula cannot be computed for a layer; empty if it can."""
     if layer.statistics is Statistics.FOLDED:
         return "" if layer.arrays else "the file does not hold its scale and shift"
-    if layer.statistics is not Statistics.MOVING:
-        return f"not verifiable: it normalises by the statistics of each {layer.statistics}, also at inference"
+    if why := layer.statistics.elsewhere:
+        return f"not verifiable: {why}, also at inference"
     if layer.moving_mean is None or layer.moving_variance is None:
         return "the file does not hold its moving_mean and moving_variance"
     if layer.undecided is not None:

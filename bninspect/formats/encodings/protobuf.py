@@ -88,6 +88,18 @@ class Message:
         """Return a string."""
         return decoded(self.data(number))
 
+    @property
+    def encoded(self) -> bytes:
+        """The message as it is written."""
+        return bytes(self._data)
+
+    def without(self, *numbers: int) -> bytes:
+        """Return the message as it is written, some fields left out; the order is kept among fields of one number."""
+        self._values(0, _VARINT)
+        assert self._fields is not None  # noqa: S101 - asking for a field has split them
+        kept = ((tag, one) for tag, values in self._fields.items() if tag >> 3 not in numbers for one in values)
+        return b"".join(_written(tag, one) for tag, one in kept)
+
     def texts(self, number: int) -> list[str]:
         """Return a repeated string."""
         return [decoded(part) for part in self._parts(number)]
@@ -139,6 +151,13 @@ def varint(data: Buffer, position: int) -> tuple[int, int]:
 def field(number: int, data: bytes) -> bytes:
     """Return a field of bytes, text or an encoded sub-message, as it is written."""
     return encoded_varint(number << 3 | _LENGTH) + encoded_varint(len(data)) + data
+
+
+def _written(tag: int, value: int | memoryview) -> bytes:
+    if isinstance(value, int):
+        return encoded_varint(tag) + encoded_varint(value)
+    length = encoded_varint(len(value)) if tag & 7 == _LENGTH else b""
+    return b"".join((encoded_varint(tag), length, value))
 
 
 def encoded_varint(value: int) -> bytes:

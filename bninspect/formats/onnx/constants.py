@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bninspect.errors import DamagedFile
-from bninspect.formats.onnx import tensor
+from bninspect.formats.onnx import evaluation, tensor
 from bninspect.formats.onnx.model import GraphProto, NodeProto
 from bninspect.safe_text import printable
 
@@ -19,66 +19,122 @@ if TYPE_CHECKING:
     from bninspect.formats.encodings.protobuf import Message
     from bninspect.records import Array
 
-_PASSED_ON = ("Identity",)
-_LONGEST_CHAIN = 8
+_DEEPEST = 64
+"""Operators between a constant of the file and what is made of it."""
+_KEPT = 1 << 16
+"""Elements of a computed constant that is kept for the next who asks."""
 
 
 @dataclass(frozen=True, eq=False)
 class Constant:
-    """A constant, dequantised if need be."""
+    """A constant, dequantised or computed from others if need be."""
 
     values: Array
     dtype: str
     name: str
+    """Name of the first constant of the file that it is made of."""
     step: Array | None = None
     """Quantisation step, per channel or one for all; None for floats."""
     axis: int = 0
     """Axis that the steps run along."""
+    exact: bool = True
+    """Whether the runtime holds the same numbers bit for bit: it is stored, or made by moving and rounding alone."""
 
 
 class Constants:
-    """The constants that the nodes of a graph can see: its own and those of the graphs around it."""
+    """The constants that the nodes of a graph see: its own, those of the graphs around it, and what is made of them."""
 
-    def __init__(self, graphs: Iterable[GraphProto], model: Path) -> None:
+    def __init__(self, graphs: Iterable[GraphProto], model: Path, opset: int) -> None:
         self._model = model
+        self._opset = opset
         self._tensors: dict[str, Message] = {}
+        self._literals: dict[str, Array] = {}
         self._makers: dict[str, NodeProto] = {}
+        self._known: dict[str, bool] = {}
+        self._computed: dict[str, Constant | None] = {}
         for graph in graphs:
+            # What a graph takes or makes itself hides what is called so around it.
+            for name in (*(one.name for one in graph.inputs), *(name for node in graph.nodes for name in node.outputs)):
+                self._tensors.pop(name, None)
+                self._makers.pop(name, None)
             self._tensors.update(graph.initializers)
             for node in graph.nodes:
                 value = node.tensor("value") if node.op == "Constant" else None
                 if value is not None and node.outputs:
                     self._tensors[node.outputs[0]] = value
+                elif node.op == "Constant" and node.outputs and (literal := evaluation.literal(node)) is not None:
+                    self._literals[node.outputs[0]] = literal
                 self._makers.update((output, node) for output in node.outputs if output)
 
     def __contains__(self, name: str) -> bool:
-        return self._root(name) in self._tensors or self._dequantised(name) is not None
+        return self._is_constant(name, 0)
 
     def get(self, name: str) -> Constant | None:
-        """Return a constant; None if the graph computes it. Raises as `tensor.array`."""
-        if not name:
+        """Return a constant; None if the graph computes it from its inputs. Raises as `tensor.array`."""
+        if not name or name not in self:
             return None
-        root = self._root(name)
-        if root in self._tensors:
-            values, dtype = tensor.array(self._tensors[root], self._model)
-            return Constant(values, dtype, root)
-        node = self._dequantised(name)
-        return None if node is None else self._dequantise(node)
+        if name in self._tensors:
+            values, dtype = tensor.array(self._tensors[name], self._model)
+            return Constant(values, dtype, name)
+        if name in self._literals:
+            return Constant(self._literals[name], self._literals[name].dtype.name, name)
+        if name not in self._computed:
+            found = self._made(name)
+            if found is not None and found.values.size > _KEPT:
+                return found
+            self._computed[name] = found
+        return self._computed[name]
 
-    def _root(self, name: str) -> str:
-        for _ in range(_LONGEST_CHAIN):
+    def number(self, name: str) -> float | None:
+        """Return the value of a constant that is a single number."""
+        found = self.get(name)
+        return float(found.values.ravel()[0]) if found is not None and found.values.size == 1 else None
+
+    def integers(self, name: str) -> list[int] | None:
+        """Return the whole numbers of a constant, for shapes and axes."""
+        found = self.get(name)
+        return [int(one) for one in found.values.ravel()] if found and found.values.dtype.kind in "iu" else None
+
+    def maker(self, name: str) -> NodeProto | None:
+        """Return the node that makes a value."""
+        return self._makers.get(name)
+
+    def _is_constant(self, name: str, depth: int) -> bool:
+        if name in self._tensors or name in self._literals:
+            return True
+        if name not in self._known:
             node = self._makers.get(name)
-            if name in self._tensors or node is None or node.op not in _PASSED_ON:
-                break
-            name = node.takes(0)
-        return name
+            made = node is not None and bool(node.outputs) and node.outputs[0] == name and depth < _DEEPEST
+            self._known[name] = (
+                made
+                and node is not None
+                and (node.op in evaluation.MOVING or node.op in evaluation.COMPUTING or node.op == "DequantizeLinear")
+                and not any(True for _ in node.subgraphs())
+                and bool(node.inputs)
+                and all(self._is_constant(one, depth + 1) for one in node.inputs if one)
+            )
+        return self._known[name]
 
-    def _dequantised(self, name: str) -> NodeProto | None:
-        """Return the DequantizeLinear whose constant result `name` is."""
-        node = self._makers.get(name)
-        if node is None or node.op != "DequantizeLinear":
+    def _made(self, name: str) -> Constant | None:
+        node = self._makers[name]
+        if node.op == "DequantizeLinear":
+            return self._dequantise(node)
+        inputs = [self.get(one) for one in node.inputs if one]
+        found = [one for one in inputs if one is not None]
+        if len(found) < len(inputs):
             return None
-        return node if all(self._root(one) in self._tensors for one in node.inputs if one) else None
+        if node.op == "Identity":
+            return found[0]
+        # Of what a quantised constant is made, nobody knows the step.
+        if any(one.step is not None or one.dtype == "bfloat16" for one in found):
+            return None
+        values = evaluation.evaluate(node, [one.values for one in found], self._opset)
+        if values is None:
+            return None
+        values.flags.writeable = False
+        exact = node.op in evaluation.MOVING and all(one.exact for one in found)
+        named = next((one.name for one in found if one.values.dtype.kind == "f"), found[0].name)
+        return Constant(values, values.dtype.name, named, exact=exact)
 
     def _dequantise(self, node: NodeProto) -> Constant:
         values, step, zero = (self.get(node.takes(place)) for place in range(3))

@@ -9,12 +9,15 @@ from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats import whole_file
 from bninspect.formats.format import Format
 from bninspect.formats.onnx import graph as operations
-from bninspect.formats.onnx import model, norms, tensor
-from bninspect.records import Checkpoint, Unread
+from bninspect.formats.onnx import model, scales, tensor, unread
+from bninspect.formats.onnx import norms as finding
+from bninspect.records import Checkpoint
 from bninspect.records.graph import Network
 
 NAME = "onnx"
-_EMPTY = "no BatchNormalization, nor Mul and Add per channel: verify MODEL --against finds those that are folded"
+_EMPTY = "no BatchNormalization, nor one that is spelt out in single operators"
+_NONE_ALONE = "a scale and shift is no batch norm by itself, verify SOURCE --against this file proves which one is"
+_LOOSE = "verify SOURCE --against this file finds the batch norms that are folded"
 
 # Writers put the IR version first, then one of the other fields of ModelProto. Version 1 was never released.
 _BEGINNING = re.compile(rb"\x08[\x02-\x1f](?:[\x12\x1a\x22\x32\x3a\x42\x72\xca]|\x28[\x00-\xff])", re.DOTALL)
@@ -31,11 +34,19 @@ def _read(path: Path) -> Checkpoint:
             # The runtime will read all of them, so all of them must be where they may be.
             if one.integer(14) == 1:
                 tensor.reference(one, path)
-    found = norms.find(stored, path)
-    hidden = sum(node.op == "BatchNormalization" for node in stored.functions)
-    unread = (Unread("functions", hidden, "functions of the model are not read"),) if hidden else ()
-    layers = tuple(one.layer for one in found)
-    return Checkpoint(str(path), NAME, stored.writer, layers, empty=_EMPTY, unread=unread)
+    norms = finding.find(stored, path)
+    scaled = sum(scales.count(graph, stored, path) for graph in stored.graphs)
+    notes = [f"{scaled} multiplications and additions by a constant per channel: {_NONE_ALONE}"] if scaled else []
+    notes += [f"{len(stored.calls)} calls of functions: read, and run, in their place"] if stored.calls else []
+    return Checkpoint(
+        str(path),
+        NAME,
+        stored.writer,
+        tuple(one.layer for one in norms.found),
+        tuple(notes),
+        empty=f"{_EMPTY}; {notes[0] if scaled else _LOOSE}",
+        unread=tuple(unread.unread(stored, norms)),
+    )
 
 
 def read_network(path: Path) -> Network:

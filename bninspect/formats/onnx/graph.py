@@ -10,7 +10,7 @@ import numpy as np
 
 from bninspect.arithmetic.norm_kernel import norm_kernel
 from bninspect.errors import DamagedFile
-from bninspect.formats.onnx import norms
+from bninspect.formats.onnx import norms, scales
 from bninspect.formats.onnx.constants import Constant, Constants, dequantised
 from bninspect.records import Statistics
 from bninspect.records import graph as network
@@ -34,9 +34,11 @@ _PASSING = {
 def read(model: ModelProto, path: Path) -> Network:
     """Return what the main graph computes."""
     graph = model.graphs[0]
-    constants = Constants((graph,), path)
-    found = [one for one in norms.find(model, path) if not one.graph]
-    found += [one.found("") for one in norms.further_maps(graph, constants)]
+    constants = Constants((graph,), path, model.opset)
+    found = [one for one in norms.find(model, path).found if not one.graph and one.y]
+    inside = {label for one in found for label in one.nodes}
+    loose = [one.found("") for one in (*scales.affine_maps(graph, constants), *scales.further_maps(graph, constants))]
+    found = list(norms.renamed([*found, *(one for one in loose if inside.isdisjoint(one.nodes))]))
     starts = {one.nodes[0]: one for one in found}
     inside = {label for one in found for label in one.nodes[1:]}
     nodes = []
@@ -143,7 +145,7 @@ def _quantised(node: NodeProto, constants: Constants) -> tuple[Kernel | None, st
 
 def _with_biases(nodes: list[Node], graph: GraphProto, constants: Constants) -> list[Node]:
     """Join each linear node without bias with the Add of a constant per channel that alone reads its result."""
-    readers = norms.readers(graph)
+    readers = scales.readers(graph)
     stored = {one.label: one for one in graph.nodes}
     joined: dict[str, Node] = {}
     gone: set[str] = set()
@@ -179,7 +181,7 @@ def _added(
             bias = constants.get(name) if name in constants else None
             if bias is None or bias.values.size != channels:
                 return None
-            along = norms.channel_axis(bias.values.shape)
+            along = scales.channel_axis(bias.values.shape)
             return (bias.values.reshape(-1), passed) if along in {axis, None} else None
         order = one.integers("perm")
         if one.op != "Transpose" or not order or -axis > len(order):

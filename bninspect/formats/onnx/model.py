@@ -8,6 +8,7 @@ from functools import cached_property
 
 from bninspect.errors import UnsafeFile
 from bninspect.formats.encodings.protobuf import Buffer, Message
+from bninspect.formats.onnx.inlining import DEFAULT_DOMAINS, Function, Key, inline, key_of
 from bninspect.records.graph import Value
 
 DEPTH = 16
@@ -30,15 +31,26 @@ TYPES: Mapping[int, str] = {
 }
 
 
+_ALIKE = frozenset(("com.microsoft", name) for name in ("QuantizeLinear", "DequantizeLinear"))
+"""Operators of other domains that are what ONNX calls so; its quantiser wrote them before ONNX had them."""
+
+
 class NodeProto:
-    """An operation."""
+    """An operation. `op` has its domain in front unless that is ONNX's own: what others call Add may be anything."""
 
     def __init__(self, message: Message) -> None:
         self.inputs = message.texts(1)
         self.outputs = message.texts(2)
         self.name = message.text(3)
-        self.op = message.text(4)
+        self.domain = message.text(7)
+        own = self.domain in DEFAULT_DOMAINS or (self.domain, message.text(4)) in _ALIKE
+        self.op = message.text(4) if own else f"{self.domain}::{message.text(4)}"
         self._message = message
+
+    @property
+    def key(self) -> Key:
+        """Domain, name and overload of what it calls."""
+        return key_of(self._message)
 
     @property
     def label(self) -> str:
@@ -65,7 +77,11 @@ class NodeProto:
     @property
     def is_same(self) -> bool:
         """Whether a convolution pads its input so that its output is of the same size."""
-        return "auto_pad" in self.attributes and self.attributes["auto_pad"].text(4).startswith("SAME")
+        return self.text("auto_pad").startswith("SAME")
+
+    def text(self, name: str) -> str:
+        """Return a text attribute; empty if it is left out."""
+        return self.attributes[name].text(4) if name in self.attributes else ""
 
     def tensor(self, name: str) -> Message | None:
         """Return a tensor attribute."""
@@ -103,18 +119,24 @@ class ModelProto:
     """Version of the operators of the default domain."""
     graphs: tuple[GraphProto, ...]
     """The main graph first, then those within its nodes."""
-    functions: tuple[NodeProto, ...]
-    """The operations in the bodies of functions."""
+    calls: tuple[tuple[str, str], ...]
+    """Of each call of a function, which stands in the graphs now, the prefix of its nodes and the function's name."""
+    functions: Mapping[Key, Function]
+    """Functions that could not be put in the place of their calls."""
 
 
 def parse(data: Buffer) -> ModelProto:
-    """Return the model in `data`. Raises DamagedFile and UnsafeFile as `protobuf.Message`."""
-    message = Message(data)
+    """Return the model in `data`, its functions in the place of their calls.
+
+    Raises:
+        DamagedFile, UnsafeFile: as `protobuf.Message` and `inlining.inline`.
+    """
+    inlined = inline(data)
+    message = Message(inlined.data)
     versions = {one.text(1): one.integer(2) for one in message.messages(8)}
     writer = " ".join(filter(None, (message.text(2), message.text(3))))
-    graphs = tuple(_graphs(message.message(7), "", 0))
-    functions = tuple(NodeProto(node) for function in message.messages(25) for node in function.messages(7))
-    return ModelProto(writer, versions.get("", versions.get("ai.onnx", 1)), graphs, functions)
+    opset = versions.get("", versions.get("ai.onnx", 1))
+    return ModelProto(writer, opset, tuple(_graphs(message.message(7), "", 0)), inlined.calls, inlined.left)
 
 
 def _graphs(message: Message, path: str, depth: int) -> Iterator[GraphProto]:

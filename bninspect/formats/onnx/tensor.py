@@ -53,12 +53,25 @@ def array(tensor: Message, model: Path) -> tuple[Array, str]:
             why=f"constant {printable(name)} has {len(data)} bytes, shape {shape} of {dtype} takes {size}",
             hint="copy or download the file again",
         )
+    return _native(data, kind, dtype, shape), dtype
+
+
+def inside(tensor: Message) -> Array:
+    """Return the numbers of a small tensor that is an attribute. Raises ValueError if they do not fit its shape."""
+    dtype = TYPES.get(tensor.integer(2), "")
+    if dtype in {"", "string"} or tensor.integer(14) == _EXTERNAL:
+        raise ValueError("no numbers")
+    kind = np.dtype(_BITS.get(dtype, dtype)).newbyteorder("<")
+    return _native(_inside(tensor, dtype, kind), kind, dtype, tuple(tensor.integers(1)))
+
+
+def _native(data: bytes | memoryview, kind: np.dtype[np.generic], dtype: str, shape: tuple[int, ...]) -> Array:
     values = np.frombuffer(data, kind).reshape(shape)
     if dtype == "bfloat16":
         values = from_bfloat16(values)
     native = values.astype(values.dtype.newbyteorder("="))
     native.flags.writeable = False
-    return native, dtype
+    return native
 
 
 def _inside(tensor: Message, dtype: str, kind: np.dtype[np.generic]) -> bytes | memoryview:

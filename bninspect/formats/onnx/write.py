@@ -43,10 +43,10 @@ def tensor(name: str, array: Array) -> bytes:
     return shape + integer(2, NUMBERS[array.dtype.name]) + data(8, name) + data(9, little.tobytes())
 
 
-def value(name: str, dtype: str, shape: Iterable[int | str]) -> bytes:
-    """Return a ValueInfoProto; a length that is a text is open, and called so."""
-    lengths = b"".join(data(1, integer(1, one) if isinstance(one, int) else data(2, one)) for one in shape)
-    return data(1, name) + data(2, data(1, integer(1, NUMBERS[dtype]) + data(2, lengths)))
+def value(name: str, dtype: str, shape: Iterable[int | str] | None) -> bytes:
+    """Return a ValueInfoProto; a length that is a text is open, and called so; without a shape any rank will do."""
+    lengths = b"".join(data(1, integer(1, one) if isinstance(one, int) else data(2, one)) for one in shape or ())
+    return data(1, name) + data(2, data(1, integer(1, NUMBERS[dtype]) + (b"" if shape is None else data(2, lengths))))
 
 
 def batch_norm(x: str, parameters: Iterable[str], y: str, name: str, epsilon: float, momentum: float | None) -> bytes:
@@ -69,6 +69,15 @@ def model(content: bytes, version: str, notes: Mapping[str, str] | None = None) 
     metadata = b"".join(data(14, data(1, key) + data(2, text)) for key, text in (notes or {}).items())
     producer = data(2, "bninspect") + data(3, version)
     return integer(1, IR_VERSION) + producer + data(7, content) + data(8, data(1, "") + integer(2, OPSET)) + metadata
+
+
+def with_casts(stored: bytes, names: Mapping[str, str]) -> bytes:
+    """Return the model `stored` with further outputs: values in float32, by the name that each is to have."""
+    # INT is attribute type 2.
+    to = data(5, data(1, "to") + integer(3, NUMBERS["float32"]) + integer(20, 2))
+    nodes = (data(1, data(1, one) + data(2, name) + data(4, "Cast") + to) for name, one in names.items())
+    outputs = (data(12, value(name, "float32", None)) for name in names)
+    return stored + data(7, b"".join((*nodes, *outputs)))
 
 
 def with_outputs(stored: bytes, names: Iterable[str]) -> bytes:

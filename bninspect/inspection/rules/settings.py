@@ -98,10 +98,12 @@ def batch_statistics(layer: BatchNorm) -> Finding | None:
 
     The output for one sample then depends on what else is in the batch, and a batch of one loses its content. The
     layer is called with training=True (Keras 2), its graph node has is_training, which is the default of TensorFlow's
-    raw op and of TF-Slim, or it is in mode 1 or 2 of Keras 1. The moving statistics in the file are not used, and so
-    cannot be verified.
+    raw op and of TF-Slim, or it is in mode 1 or 2 of Keras 1. PyTorch exports such a layer, to ONNX with training_mode
+    or as means of its input, without model.eval(), and whenever it was built with track_running_stats=False. The moving
+    statistics in the file, if there are any, are not used, and so cannot be verified.
 
-    What to do: build the inference model with training=False, or export it so.
+    What to do: build the inference model with training=False, or export it after model.eval(); with
+    track_running_stats=False there is nothing to export.
 
     Source: measured with tf_keras 2.21, whose predict() even changes the moving statistics of such a layer.
 
@@ -115,7 +117,8 @@ def batch_statistics(layer: BatchNorm) -> Finding | None:
         Severity.WARNING,
         f"it normalises by the statistics of {what} at inference too, not by the moving ones",
         {"statistics": layer.statistics.value},
-        "build or export the inference model with training=False",
+        "build or export it for inference: training=False in Keras; in PyTorch model.eval(), and not "
+        "track_running_stats=False",
     )
 
 

@@ -64,14 +64,21 @@ def missing_parameter(layer: BatchNorm) -> Finding | None:
 
     The configuration says that the layer has it, or every batch norm has it (moving_mean, moving_variance), but the
     data is not there: the file was half-written, or edited. Converters that fold mean and variance into gamma and beta
-    leave none out: there is nothing to miss. An ONNX graph may take the parameters as inputs or compute them.
+    leave none out: there is nothing to miss, nor is there in a layer that normalises by the statistics of its input or
+    by what the graph computes.
 
-    What to do: save the model again, in ONNX with the parameters as initializers.
+    What to do: save the model again.
 
     Severity: error.
     """
-    kept = layer.statistics is not Statistics.FOLDED
-    expected = {"gamma": layer.scale, "beta": layer.center, "moving_mean": kept, "moving_variance": kept}
+    kept = layer.statistics is Statistics.MOVING
+    scaled = layer.statistics in {Statistics.MOVING, Statistics.FOLDED}
+    expected = {
+        "gamma": scaled and layer.scale,
+        "beta": scaled and layer.center,
+        "moving_mean": kept,
+        "moving_variance": kept,
+    }
     missing = [name for name, there in expected.items() if there and getattr(layer, name) is None]
     if not missing:
         return None
@@ -80,7 +87,7 @@ def missing_parameter(layer: BatchNorm) -> Finding | None:
         Severity.ERROR,
         f"the file does not hold {', '.join(missing)}",
         {"arrays": missing},
-        "save the model again: this file is half-written or edited, or its graph takes them from elsewhere",
+        "save the model again: this file is half-written or edited",
     )
 
 

@@ -100,6 +100,8 @@ def _facts(layer: LayerReport) -> Iterator[tuple[str, Child]]:
         yield "without", ", ".join(without)
     if layer.statistics in {Statistics.BATCH, Statistics.SAMPLE}:
         yield "normalises by", f"statistics of each {layer.statistics.value}"
+    if layer.statistics is Statistics.COMPUTED:
+        yield "normalises by", "what the graph computes, or takes as inputs"
     if layer.tolerance is not None:
         yield "judged by", f"rtol {layer.tolerance.rtol:g}, atol {layer.tolerance.atol:g}{_because(layer.tolerance)}"
     if layer.estimator is not None:

@@ -24,7 +24,7 @@ from bninspect.arithmetic import bounds
 from bninspect.arithmetic.formula import Parameters, normalise
 from bninspect.errors import UsageError
 from bninspect.exporters.keys import keys
-from bninspect.records import Array, BatchNorm, Checkpoint, Statistics
+from bninspect.records import Array, BatchNorm, Checkpoint
 from bninspect.safe_text import printable
 from bninspect.version import __version__
 
@@ -105,10 +105,10 @@ def probe(seed: int) -> BatchNorm:
 
 
 def _vector(layer: BatchNorm, key: str, seed: int) -> Vector:
-    if layer.statistics in {Statistics.BATCH, Statistics.SAMPLE}:
+    if why := layer.statistics.elsewhere:
         raise UsageError(
             f"there are no vectors for layer '{printable(layer.name)}'",
-            why=f"it normalises by the statistics of each {layer.statistics}",
+            why=why,
             hint=f"--exclude-layer '{printable(layer.name)}'",
         )
     of = Parameters.of(layer)

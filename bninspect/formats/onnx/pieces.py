@@ -1,0 +1,219 @@
+"""Batch norms that are spelt out in single operators, in whatever order, the root of their variance among them.
+
+What a converter computed ahead, `x * scale + shift`, is none of them: nobody can tell from it what it was.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bninspect.formats.onnx.constants import Constants
+from bninspect.formats.onnx.model import GraphProto, NodeProto
+from bninspect.formats.tensorflow.graph import algebra
+from bninspect.formats.tensorflow.graph.algebra import Leaf, Polynomial, Root
+from bninspect.records import Form
+
+_VIEWS = frozenset(("Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten"))
+_ARITHMETIC = frozenset(("Add", "Sub", "Mul", "Div", "Neg"))
+_LONGEST = 6
+_DEEPEST = 32
+
+
+@dataclass(frozen=True, eq=False)
+class SpeltOut:
+    """A batch norm in single operators."""
+
+    nodes: tuple[NodeProto, ...]
+    x: str
+    parameters: Mapping[str, str]
+    """Name of the constant that each parameter is, by its standard name."""
+    epsilon: float
+    axis: int
+    """Counted from the end."""
+    form: Form
+    root: Root
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """A node that maps data as `slope * data + intercept`."""
+
+    node: NodeProto
+    x: str
+    operand: str
+    """The constant that it takes; empty for a change of sign."""
+    slope: Polynomial
+    intercept: Polynomial
+
+
+def search(graph: GraphProto, constants: Constants) -> tuple[tuple[SpeltOut, ...], int]:
+    """Return the batch norms of a graph that are spelt out, and how many roots of a variance are in none of them."""
+    if not any(node.op in {"Sqrt", "Pow"} for node in graph.nodes):
+        return (), 0
+    expressions = _Expressions(graph, constants)
+    sites: list[SpeltOut] = []
+    for node in graph.nodes:
+        site = expressions.site(node)
+        if site is not None:
+            sites = [one for one in sites if one.x != site.x or not expressions.continues(one, site)]
+            sites.append(site)
+    used = {site.root for site in sites}
+    return tuple(sites), sum(root not in used for root in expressions.roots())
+
+
+class _Expressions:
+    """What the values of a graph are as expressions over its constants."""
+
+    def __init__(self, graph: GraphProto, constants: Constants) -> None:
+        self._constants = constants
+        self._nodes = graph.nodes
+        self._polynomials: dict[str, Polynomial | None] = {}
+        self._uses = Counter(name for node in graph.nodes for name in node.inputs)
+        self._uses.update(value.name for value in graph.outputs)
+        self._steps: dict[str, _Step] = {}
+        for node in graph.nodes:
+            if node.op in _ARITHMETIC and (step := self._step(node)) is not None:
+                self._steps[node.outputs[0]] = step
+
+    def site(self, node: NodeProto) -> SpeltOut | None:
+        """Return the batch norm that ends at a node."""
+        steps: list[_Step] = []
+        slope, intercept = algebra.number(1.0), algebra.number(0.0)
+        name = node.outputs[0] if node.outputs else ""
+        while len(steps) < _LONGEST and (step := self._steps.get(name)) is not None:
+            scaled, shifted = algebra.multiply(slope, step.slope), algebra.multiply(slope, step.intercept)
+            total = None if shifted is None else algebra.add(shifted, intercept)
+            if scaled is None or total is None:
+                return None
+            slope, intercept = scaled, total
+            steps.insert(0, step)
+            if any(self._uses[one.node.outputs[0]] != 1 for one in steps[:-1]):
+                return None
+            found = algebra.normalisation(slope, intercept)
+            if found is not None:
+                return self._found(steps, found)
+            name = step.x
+        return None
+
+    def continues(self, begun: SpeltOut, site: SpeltOut) -> bool:
+        """Return whether a batch norm is one that began earlier, with its gamma or beta."""
+        return site.nodes[: len(begun.nodes)] == begun.nodes
+
+    def roots(self) -> set[Root]:
+        """Return the roots of a variance and epsilon that the graph takes."""
+        found = (self._of(node.outputs[0]) for node in self._nodes if node.op in {"Sqrt", "Pow"} and node.outputs)
+        symbols = (symbol for one in found if one for monomial in one for symbol, _ in monomial)
+        return {symbol for symbol in symbols if isinstance(symbol, Root) and symbol.epsilon}
+
+    def _found(self, steps: list[_Step], found: algebra.Normalisation) -> SpeltOut | None:
+        axis = next((axis for step in steps if (axis := self._axis(step.operand)) is not None), None)
+        if axis is None:
+            return None
+        leaves = {
+            "gamma": found.gamma,
+            "beta": found.beta,
+            "moving_mean": found.mean,
+            "moving_variance": found.variance,
+        }
+        return SpeltOut(
+            tuple(step.node for step in steps),
+            steps[0].x,
+            {name: leaf.tensor[0] for name, leaf in leaves.items() if leaf is not None},
+            found.epsilon,
+            axis,
+            self._form(steps, found),
+            Root(found.variance, found.epsilon),
+        )
+
+    @staticmethod
+    def _form(steps: list[_Step], found: algebra.Normalisation) -> Form:
+        centred = algebra.single(algebra.negate(steps[0].intercept)) == found.mean
+        if centred and steps[0].slope == algebra.number(1.0):
+            return Form.CENTRED
+        # One multiplication and one addition: the shift was computed on its own.
+        return Form.AFFINE if len(steps) == 2 else Form.UNKNOWN
+
+    def _axis(self, name: str) -> int | None:
+        """Return the one axis along which a constant varies, counted from the end."""
+        constant = self._constants.get(name)
+        shape = () if constant is None else constant.values.shape
+        long = [place - len(shape) for place, length in enumerate(shape) if length > 1]
+        return long[0] if len(long) == 1 else None
+
+    def _step(self, node: NodeProto) -> _Step | None:
+        if len(node.outputs) != 1:
+            return None
+        given = [name for name in node.inputs if name in self._constants]
+        if len(given) == len(node.inputs) or len(node.inputs) - len(given) != 1:
+            return None
+        if node.op == "Neg":
+            return _Step(node, node.takes(0), "", algebra.number(-1.0), algebra.number(0.0))
+        polynomial = self._of(given[0]) if given else None
+        if polynomial is None or len(node.inputs) != 2:
+            return None
+        data = 0 if node.takes(1) == given[0] else 1
+        slope, intercept = _mapping(node.op, data, polynomial)
+        return None if slope is None else _Step(node, node.takes(data), given[0], slope, intercept)
+
+    def _of(self, name: str, depth: int = 0) -> Polynomial | None:
+        if name not in self._polynomials:
+            self._polynomials[name] = self._expression(name, depth) if depth < _DEEPEST else None
+        return self._polynomials[name]
+
+    def _expression(self, name: str, depth: int) -> Polynomial | None:
+        if name not in self._constants:
+            return None
+        node = self._constants.maker(name)
+        if node is None or node.op == "Constant":
+            return self._leaf(name)
+        sides = [self._of(one, depth + 1) for one in node.inputs if one]
+        if node.op in _VIEWS:
+            return sides[0]
+        known = [one for one in sides if one is not None]
+        if len(known) < len(sides):
+            return None
+        return _combined(node.op, known, self._constants.number(node.takes(1)))
+
+    def _leaf(self, name: str) -> Polynomial | None:
+        constant = self._constants.get(name)
+        if constant is None or constant.values.dtype.kind != "f" or constant.step is not None:
+            return None
+        if constant.values.size == 1:
+            return algebra.number(float(constant.values.ravel()[0]))
+        return algebra.parameter(Leaf((name,), (name, 0)))
+
+
+def _combined(op: str, sides: list[Polynomial], exponent: float | None) -> Polynomial | None:
+    match op, sides:
+        case "Add", [left, right]:
+            return algebra.add(left, right)
+        case "Sub", [left, right]:
+            return algebra.add(left, algebra.negate(right))
+        case "Mul", [left, right]:
+            return algebra.multiply(left, right)
+        case "Div", [left, right]:
+            inverse = algebra.invert(right)
+            return None if inverse is None else algebra.multiply(left, inverse)
+        case "Neg", [one]:
+            return algebra.negate(one)
+        case "Sqrt", [one]:
+            return algebra.root(one, 1)
+        case "Reciprocal", [one]:
+            return algebra.invert(one)
+        case "Pow", [one, _] if exponent in {0.5, -0.5}:
+            return algebra.root(one, 1 if exponent == 0.5 else -1)
+    return None
+
+
+def _mapping(op: str, data: int, given: Polynomial) -> tuple[Polynomial | None, Polynomial]:
+    """Return slope and intercept of an operation on data and an expression; `data` is the position of the data."""
+    one, none = algebra.number(1.0), algebra.number(0.0)
+    if op == "Add":
+        return one, given
+    if op == "Sub":
+        return (one, algebra.negate(given)) if data == 0 else (algebra.number(-1.0), given)
+    if op == "Mul":
+        return given, none
+    return (algebra.invert(given) if data == 0 else None), none
