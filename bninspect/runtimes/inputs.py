@@ -75,7 +75,7 @@ def _random(generator: np.random.Generator, one: Input, shape: tuple[int, ...]) 
     if one.dtype == "string":
         return np.full(shape, "text")
     if one.dtype == "bool" and not shape:
-        return np.asarray(False)  # a switch: what it is called for, training mostly, is not what inference wants
+        return np.zeros((), np.bool_)  # a switch: what it is called for, training mostly, is not what inference wants
     if one.dtype == "bool":
         return generator.integers(0, 2, shape).astype(np.bool_)
     if one.below is not None:

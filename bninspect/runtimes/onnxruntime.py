@@ -85,14 +85,15 @@ def _values(
     session = _session(write.with_outputs(stored, further), path, optimise=False)
     halves = {one.name for one in session.get_outputs() if one.type == "tensor(float16)"}
     wide = {name: value for name, value in source.items() if name != value and value in halves}
-    if wide:
-        # A value that is only wanted as its reader gets it is no output: a tap must change nothing.
-        rounded = {value for name, value in source.items() if name not in wide}
-        kept = write.with_outputs(stored, [name for name in further if name in rounded])
-        session = _session(write.with_casts(kept, wide), path, optimise=False)
-    fetched = {name: name if name in wide else value for name, value in source.items()}
-    values = _run(session, data, list(dict.fromkeys(fetched.values())))
-    return {name: values[output] for name, output in fetched.items()}
+    if not wide:
+        values = _run(session, data, list(dict.fromkeys(source.values())))
+        return {name: values[value] for name, value in source.items()}
+    # Where a value is an output, too, the cast behind it stays: what is wanted both ways takes a run of its own.
+    rounded = [name for name, value in source.items() if name not in wide and value in wide.values()]
+    others = {value: None for name, value in source.items() if name not in wide and name not in rounded}
+    alone = _session(write.with_only(stored, others, wide), path, optimise=False)
+    values = {**_run(alone, data, [*others, *wide]), **(_run(session, data, rounded) if rounded else {})}
+    return {name: values[name if name in wide else value] for name, value in source.items()}
 
 
 def _runtime() -> Any:

@@ -161,7 +161,9 @@ def _probe(session: Session, layers: Sequence[BatchNorm], sink: Sink) -> tuple[s
             failed.append(f"{printable(layer.name)} does not run alone: it has a mean and variance for every element")
             continue
         dtype = "float64" if layer.dtype == "float64" else "float32"
-        x = probe.points(layer.arrays, layer.epsilon, (1,), 4, dtype).astype(dtype)
+        # The operation has its channels along axis 1; counted from the end that is another one for every rank.
+        rank = 1 - layer.axis[0] if layer.axis is not None and layer.axis[0] < 0 else 4
+        x = probe.points(layer.arrays, layer.epsilon, (1,), rank, dtype).astype(dtype)
         try:
             y = session.alone(layer, x)
         except RuntimeFailure as failure:

@@ -75,3 +75,23 @@ def graph(
 def model(content: bytes, opset: int = 17) -> bytes:
     version = field(1, "") + field(2, opset)
     return field(1, 8) + field(2, "test") + field(3, "1.0") + field(7, content) + field(8, version)
+
+
+def function(
+    domain: str, name: str, inputs: Iterable[str], outputs: Iterable[str], nodes: Iterable[bytes], opset: int = 17
+) -> bytes:
+    """Return a FunctionProto that is written for a version of ONNX's operators, and may call others of its domain."""
+    data = field(1, name) + b"".join(field(4, one) for one in inputs) + b"".join(field(5, one) for one in outputs)
+    data += b"".join(field(7, one) for one in nodes)
+    data += b"".join(field(9, field(1, one) + field(2, version)) for one, version in (("", opset), (domain, 1)))
+    return data + field(10, domain)
+
+
+def with_functions(content: bytes, domain: str, *functions: bytes) -> bytes:
+    """Return a model that brings functions of a domain of its own."""
+    return content + field(8, field(1, domain) + field(2, 1)) + b"".join(field(25, one) for one in functions)
+
+
+def of_domain(encoded: bytes, domain: str) -> bytes:
+    """Return a node that calls an operator of another domain."""
+    return encoded + field(7, domain)

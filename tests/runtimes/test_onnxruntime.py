@@ -59,29 +59,36 @@ def _verified(path: Path, **settings: Any) -> ModelReport:
 
 
 def test_every_call_is_seen_in_the_model_and_alone(tmp_path: Path) -> None:
-    arrays = {**BN, "k": BN["s"].reshape(3, 1, 1), "c": BN["b"].reshape(1, 3, 1, 1)}
+    arrays = {**BN, **{f"{name}1": array.reshape(3, 1, 1) for name, array in BN.items()}, "e": np.array([0.5], "f4")}
     nodes = [
         _norm("x", "h1", epsilon=0.125),
         build.node("Relu", ["h1"], ["h2"], "relu"),
-        build.node("Mul", ["h2", "k"], ["h3"], "scale"),
-        build.node("Sub", ["h3", "c"], ["y"], "shift"),
+        build.node("Add", ["v1", "e"], ["ve"], "epsilon"),
+        build.node("Sqrt", ["ve"], ["deviation"], "root"),
+        build.node("Sub", ["h2", "m1"], ["h3"], "centre"),
+        build.node("Div", ["h3", "deviation"], ["h4"], "normalise"),
+        build.node("Mul", ["h4", "s1"], ["h5"], "scale"),
+        build.node("Add", ["h5", "b1"], ["y"], "shift"),
     ]
     path = _written(tmp_path, build.model(build.graph(nodes, arrays)))
     run, seen = _observed(path)
     assert run.evidence is Evidence.MODEL
     assert [(one.layer, one.observed) for one in seen] == [
         ("norm_h1", "in-model"),
-        ("scale", "in-model"),
+        ("shift", "in-model"),
         ("norm_h1", "probed"),
+        ("shift", "probed"),
     ]
-    norm, scale, _ = seen
+    norm, spelt, *_ = seen
     expected = (norm.x.astype(np.float64) - BN["m"].reshape(3, 1, 1)) * (
         BN["s"] / np.sqrt(BN["v"].astype(np.float64) + 0.125)
     ).reshape(3, 1, 1) + BN["b"].reshape(3, 1, 1)
     np.testing.assert_allclose(norm.y, expected, rtol=0, atol=2e-6)
-    np.testing.assert_array_equal(scale.x, np.maximum(norm.y, 0))
-    np.testing.assert_allclose(scale.y, scale.x * arrays["k"] - arrays["c"], rtol=0, atol=1e-6)
-    np.testing.assert_array_equal(scale.loaded["beta"], -BN["b"])
+    np.testing.assert_array_equal(spelt.x, np.maximum(norm.y, 0))
+    expected = (spelt.x - arrays["m1"]) / np.sqrt(arrays["v1"].astype(np.float64) + 0.5) * arrays["s1"] + arrays["b1"]
+    np.testing.assert_allclose(spelt.y, expected, rtol=0, atol=2e-6)
+    assert spelt.form is Form.CENTRED
+    np.testing.assert_array_equal(spelt.loaded["beta"], BN["b"])
     assert [layer.status for layer in _verified(path).layers] == [LayerStatus.VERIFIED] * 2
 
 

@@ -38,7 +38,7 @@ class Constant:
     axis: int = 0
     """Axis that the steps run along."""
     exact: bool = True
-    """Whether the runtime holds the same numbers bit for bit: it is stored, or made by moving and rounding alone."""
+    """Whether the runtime holds the same numbers bit for bit: it is stored, or made in a way that leaves no choice."""
 
 
 class Constants:
@@ -132,7 +132,7 @@ class Constants:
         if values is None:
             return None
         values.flags.writeable = False
-        exact = node.op in evaluation.MOVING and all(one.exact for one in found)
+        exact = evaluation.is_exact(node, [one.values for one in found]) and all(one.exact for one in found)
         named = next((one.name for one in found if one.values.dtype.kind == "f"), found[0].name)
         return Constant(values, values.dtype.name, named, exact=exact)
 

@@ -1,7 +1,7 @@
 """What operators make of constants: those that exporters leave between a parameter and its batch norm.
 
-Two kinds. Some only move numbers: what they return is what the runtime returns, bit for bit. Others compute, in the
-type of their inputs as the runtime does, which may round differently in the last place.
+Most only move numbers, or compute what can be rounded in one way alone: what they return is what the runtime returns,
+bit for bit. Others it computes as it likes, and what it returns may differ in the last place.
 """
 
 from __future__ import annotations
@@ -48,6 +48,11 @@ def literal(node: NodeProto) -> Array | None:
             return np.asarray(attribute.real(2), dtype) if number == 2 else np.frombuffer(attribute.fixed32(7), "<f4")
     integers = node.attributes.get("value_ints")
     return None if integers is None else np.asarray(integers.integers(8), np.int64)
+
+
+def is_exact(node: NodeProto, inputs: Sequence[Array]) -> bool:
+    """Return whether a runtime returns the same numbers bit for bit. Of float16 it may round the last step alone."""
+    return node.op in MOVING or (node.op in ROUNDING and all(one.dtype != np.float16 for one in inputs))
 
 
 class _TooLargeError(Exception):
@@ -179,17 +184,21 @@ MOVING: Mapping[str, _Operator] = {
     "Cast": _cast,
 }
 """What returns numbers that it was given, or rounds them in the one way that there is."""
-COMPUTING: Mapping[str, _Operator] = {
+ROUNDING: Mapping[str, _Operator] = {
     "Add": _binary(np.add),
     "Sub": _binary(np.subtract),
     "Mul": _binary(np.multiply),
     "Div": _binary(_divide),
-    "Pow": _binary(lambda base, exponent: np.power(base, exponent).astype(base.dtype)),
     "Sqrt": _unary(np.sqrt),
+}
+"""What IEEE 754 leaves no choice how to round."""
+APPROXIMATING: Mapping[str, _Operator] = {
+    "Pow": _binary(lambda base, exponent: np.power(base, exponent).astype(base.dtype)),
     "Reciprocal": _unary(lambda values: (1 / values).astype(values.dtype)),
     "Exp": _unary(np.exp),
     "Softplus": _unary(lambda values: np.logaddexp(values, np.zeros((), values.dtype))),
     "Max": lambda _node, inputs, _opset: np.maximum.reduce(np.broadcast_arrays(*inputs)),
     "Min": lambda _node, inputs, _opset: np.minimum.reduce(np.broadcast_arrays(*inputs)),
 }
-"""What computes new ones."""
+"""What every runtime computes in its own way, nearly alike."""
+COMPUTING = {**ROUNDING, **APPROXIMATING}

@@ -16,7 +16,7 @@ from bninspect.records.graph import Network
 
 NAME = "onnx"
 _EMPTY = "no BatchNormalization, nor one that is spelt out in single operators"
-_NONE_ALONE = "a scale and shift is no batch norm by itself, verify SOURCE --against this file proves which one is"
+_NONE_ALONE = "no batch norms by themselves: verify SOURCE --against this file proves which of them are"
 _LOOSE = "verify SOURCE --against this file finds the batch norms that are folded"
 
 # Writers put the IR version first, then one of the other fields of ModelProto. Version 1 was never released.
@@ -36,8 +36,8 @@ def _read(path: Path) -> Checkpoint:
                 tensor.reference(one, path)
     norms = finding.find(stored, path)
     scaled = sum(scales.count(graph, stored, path) for graph in stored.graphs)
-    notes = [f"{scaled} multiplications and additions by a constant per channel: {_NONE_ALONE}"] if scaled else []
-    notes += [f"{len(stored.calls)} calls of functions: read, and run, in their place"] if stored.calls else []
+    notes = [f"{scaled} scale and shift per channel, {_NONE_ALONE}"] if scaled else []
+    notes += [f"{len(stored.calls)} calls of the model's own functions were put in their place"] if stored.calls else []
     return Checkpoint(
         str(path),
         NAME,

@@ -39,8 +39,7 @@ class FoundNorm:
     nodes: tuple[str, ...]
     """Labels of the nodes that make it up."""
     constants: Mapping[str, str]
-    """Name of the value that holds each parameter, by the parameter's standard name: those that the runtime holds as
-    the reader does, bit for bit."""
+    """Name of the value that holds each parameter, by the parameter's standard name."""
     form: Form | None = None
     """The order of operations, where the graph spells them out; None for an operator of the runtime."""
 
@@ -91,7 +90,8 @@ def renamed(found: Iterable[FoundNorm]) -> Iterator[FoundNorm]:
 
 
 def _node(node: NodeProto, opset: int, graph: GraphProto, constants: Constants) -> FoundNorm:
-    stored = {field: constants.get(node.takes(place)) for field, place in _INPUTS.items()}
+    found = {field: constants.get(node.takes(place)) for field, place in _INPUTS.items()}
+    stored = {field: value if value is not None and value.exact else None for field, value in found.items()}
     statistics, notes = _statistics(node, opset, constants)
     computed = [field for field, value in stored.items() if value is None]
     if computed and statistics is Statistics.MOVING:
@@ -117,8 +117,7 @@ def _node(node: NodeProto, opset: int, graph: GraphProto, constants: Constants) 
         statistics=statistics,
         notes=tuple(notes),
     )
-    exact = (field for field, value in stored.items() if value is not None and value.exact)
-    values = {field: node.takes(_INPUTS[field]) for field in exact}
+    values = {field: node.takes(place) for field, place in _INPUTS.items() if stored[field] is not None}
     return FoundNorm(layer, node.takes(0), next(iter(node.outputs), ""), graph.path, (node.label,), values)
 
 
@@ -153,7 +152,7 @@ def _spelt_out(site: pieces.SpeltOut, graph: GraphProto, constants: Constants) -
         notes=("it is spelt out in single operators",),
     )
     labels = tuple(node.label for node in site.nodes)
-    values = {field: name for field, name in site.parameters.items() if field in kept and kept[field].exact}
+    values = {field: name for field, name in site.parameters.items() if field in kept}
     return FoundNorm(layer, site.x, site.nodes[-1].outputs[0], graph.path, labels, values, site.form)
 
 

@@ -103,9 +103,14 @@ class _Expressions:
 
     def roots(self) -> set[Root]:
         """Return the roots of a variance and epsilon that the graph takes."""
-        found = (self._of(node.outputs[0]) for node in self._nodes if node.op in {"Sqrt", "Pow"} and node.outputs)
-        symbols = (symbol for one in found if one for monomial in one for symbol, _ in monomial)
-        return {symbol for symbol in symbols if isinstance(symbol, Root) and symbol.epsilon}
+        named = ((node, self._of(node.outputs[0])) for node in self._nodes if node.outputs)
+        found: set[Root] = set()
+        for node, expression in named:
+            symbols = {symbol for monomial in expression or () for symbol, _ in monomial if isinstance(symbol, Root)}
+            # Epsilon outside of the root is a mistake that people make: no batch norm, but meant for one.
+            outside = node.op == "Add" and expression is not None and algebra.ONE in expression
+            found |= {root for root in symbols if root.epsilon or outside}
+        return found
 
     def _found(self, steps: list[_Step], found: algebra.Normalisation) -> SpeltOut | None:
         axis = next((axis for step in steps if (axis := self._axis(step.operand)) is not None), None)

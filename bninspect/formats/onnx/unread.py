@@ -22,10 +22,11 @@ _CALLED = re.compile(r"(?i:batch_?norm|spatial_?bn)|(?<![A-Z])A?BN(?![a-z])|(?<!
 
 def unread(model: ModelProto, norms: FoundNorms) -> Iterator[Unread]:
     """Yield what a model calls a batch norm, at any depth, that is none of those that were found."""
-    operators = Counter(name for graph in model.graphs for node in graph.nodes if (name := _foreign(node)))
+    nodes = [node for graph in model.graphs for node in graph.nodes]
+    kept = Counter(node.key for node in nodes if node.key in model.functions)
+    operators = Counter(name for node in nodes if node.key not in kept and (name := _foreign(node)))
     for name, count in operators.items():
         yield Unread(f"operator {name}", count, "nobody knows what this operator computes")
-    kept = Counter(key for graph in model.graphs for node in graph.nodes if (key := node.key) in model.functions)
     for key, calls in kept.items():
         count = calls * _count(model.functions[key].nodes, model.functions, 0)
         if count:

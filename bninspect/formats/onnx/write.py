@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bninspect.formats.encodings.protobuf import encoded_varint, field
+from bninspect.formats.encodings.protobuf import Message, encoded_varint, field
 from bninspect.formats.onnx.model import TYPES
 
 if TYPE_CHECKING:
@@ -71,13 +71,17 @@ def model(content: bytes, version: str, notes: Mapping[str, str] | None = None) 
     return integer(1, IR_VERSION) + producer + data(7, content) + data(8, data(1, "") + integer(2, OPSET)) + metadata
 
 
-def with_casts(stored: bytes, names: Mapping[str, str]) -> bytes:
-    """Return the model `stored` with further outputs: values in float32, by the name that each is to have."""
+def with_only(stored: bytes, names: Iterable[str], casts: Mapping[str, str]) -> bytes:
+    """Return the model `stored` with none but these outputs: values, and others in float32 by the name for each."""
     # INT is attribute type 2.
     to = data(5, data(1, "to") + integer(3, NUMBERS["float32"]) + integer(20, 2))
-    nodes = (data(1, data(1, one) + data(2, name) + data(4, "Cast") + to) for name, one in names.items())
-    outputs = (data(12, value(name, "float32", None)) for name in names)
-    return stored + data(7, b"".join((*nodes, *outputs)))
+    nodes = (data(1, data(1, one) + data(2, name) + data(4, "Cast") + to) for name, one in casts.items())
+    outputs = (
+        *(data(12, data(1, name)) for name in names),
+        *(data(12, value(name, "float32", None)) for name in casts),
+    )
+    model = Message(stored)
+    return model.without(7) + data(7, b"".join((model.message(7).without(12), *nodes, *outputs)))
 
 
 def with_outputs(stored: bytes, names: Iterable[str]) -> bytes:

@@ -90,11 +90,12 @@ def test_test_mode_that_is_not_said_is_noted(tmp_path: Path) -> None:
     assert any("is_test is 0" in note for note in layer.notes)
 
 
-def test_parameters_that_the_graph_computes_are_missing_and_said(tmp_path: Path) -> None:
-    nodes = [build.node("Sqrt", ["v"], ["w"], "root"), build.node("BatchNormalization", (*INPUTS[:4], "w"), ["y"])]
+def test_parameters_that_the_graph_computes_from_its_input_are_said(tmp_path: Path) -> None:
+    nodes = [build.node("Relu", ["x"], ["w"], "relu"), build.node("BatchNormalization", (*INPUTS[:4], "w"), ["y"])]
     (layer,) = _read(tmp_path, build.model(build.graph(nodes, BN))).layers
     assert layer.moving_variance is None
-    assert layer.notes == ("moving_variance is no constant: the graph computes it, or takes it as an input",)
+    assert layer.statistics is Statistics.COMPUTED
+    assert layer.notes == ("moving_variance: no constant, the graph computes it or takes it as an input",)
     assert layer.name == "y"
 
 
@@ -122,15 +123,21 @@ def test_batch_norm_in_a_branch_is_there(tmp_path: Path) -> None:
     np.testing.assert_array_equal(layers[1].arrays["gamma"], BN["s"])
 
 
-@pytest.mark.parametrize(("shape", "axis"), [((3,), (-1,)), ((1, 3, 1, 1), (-3,)), ((3, 1, 1), (-3,))])
-def test_scale_and_shift_that_survived(tmp_path: Path, shape: tuple[int, ...], axis: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("shape", [(3,), (1, 3, 1, 1), (3, 1, 1)])
+def test_a_scale_and_shift_is_no_layer_but_is_counted_and_in_the_network(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
     arrays = {name: array.reshape(shape) for name, array in BN.items()}
     nodes = [build.node("Mul", ["s", "x"], ["h"], "scale"), build.node("Sub", ["h", "b"], ["y"], "shift")]
-    (layer,) = _read(tmp_path, build.model(build.graph(nodes, arrays))).layers
-    assert (layer.statistics, layer.class_name, layer.axis) == (Statistics.FOLDED, "Mul+Sub", axis)
-    assert (layer.moving_mean, layer.moving_variance, layer.epsilon) == (None, None, None)
-    np.testing.assert_array_equal(layer.arrays["gamma"], BN["s"])
-    np.testing.assert_array_equal(layer.arrays["beta"], -BN["b"])
+    found = _read(tmp_path, build.model(build.graph(nodes, arrays)))
+    assert found.layers == found.unread == ()
+    assert found.notes[0].startswith("1 scale and shift")
+    assert "--against" in found.notes[0]
+    (node,) = container.read_network(tmp_path / "m.onnx").nodes
+    assert (node.operation, node.folded, node.inputs, node.outputs) == (graph.BATCH_NORM, True, ("x",), ("y",))
+    assert node.kernel is not None
+    np.testing.assert_array_equal(node.kernel.weights.ravel(), BN["s"])
+    np.testing.assert_array_equal(node.kernel.bias, -BN["b"])
 
 
 def test_a_scale_that_something_else_reads_is_no_pair(tmp_path: Path) -> None:

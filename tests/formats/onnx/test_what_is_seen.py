@@ -1,0 +1,224 @@
+"""Every way in which an ONNX graph has a batch norm: a layer, or counted as not read; and what is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import onnx_files as build
+
+from bninspect import formats
+from bninspect.errors import UnsafeFile
+from bninspect.formats.onnx import inlining
+from bninspect.records import Checkpoint, Statistics
+
+GENERATOR = np.random.default_rng(11)
+NAMES = ("s", "b", "m", "v")
+BN = {name: GENERATOR.uniform(0.5, 2, 3).astype(np.float32) for name in NAMES}
+MAPS = {name: array.reshape(3, 1, 1) for name, array in BN.items()}
+EPSILON = {"e": np.array([1e-3], np.float32)}
+NORM = build.node("BatchNormalization", ("x", *NAMES), ["y"], "bn")
+
+
+def _read(path: Path, nodes: Sequence[bytes], arrays: dict[str, Any] | None = None, opset: int = 17) -> Checkpoint:
+    return _written(path, build.model(build.graph(nodes, BN if arrays is None else arrays), opset))
+
+
+def _written(path: Path, data: bytes) -> Checkpoint:
+    (path / "m.onnx").write_bytes(data)
+    return formats.read(path / "m.onnx")
+
+
+def _calls(name: str, count: int = 1) -> list[bytes]:
+    values = ["x", *(f"h{place}" for place in range(1, count)), "y"]
+    return [
+        build.of_domain(build.node(name, (values[place], *NAMES), [values[place + 1]], f"call{place}"), "my")
+        for place in range(count)
+    ]
+
+
+def _function(name: str, nodes: Sequence[bytes], opset: int = 17) -> bytes:
+    return build.function("my", name, ("x", *NAMES), ("y",), nodes, opset)
+
+
+def test_batch_norms_in_functions_are_layers_however_deep(tmp_path: Path) -> None:
+    inner = _function(
+        "Block", [build.node("Relu", ["x"], ["h"]), build.node("BatchNormalization", ("h", *NAMES), ["y"])]
+    )
+    twice = [build.of_domain(build.node("Block", (x, *NAMES), [y], y), "my") for x, y in (("x", "h"), ("h", "y"))]
+    data = build.model(build.graph(_calls("Outer", 2), BN))
+    found = _written(tmp_path, build.with_functions(data, "my", _function("Outer", twice), inner))
+    assert [one.name for one in found.layers] == ["call0/h/y", "call0/y/y", "call1/h/y", "call1/y/y"]
+    for layer in found.layers:
+        np.testing.assert_array_equal(layer.arrays["moving_variance"], BN["v"], strict=True)
+    assert found.unread == ()
+
+
+def test_a_function_takes_the_settings_of_its_call(tmp_path: Path) -> None:
+    refers = build.field(5, build.field(1, "epsilon") + build.field(20, 1) + build.field(21, "eps"))
+    body = build.node("BatchNormalization", ("x", *NAMES), ["y"], "bn") + refers
+    calls = [
+        build.of_domain(build.node("Norm", (x, *NAMES), [y], f"call{y}", eps=epsilon), "my")
+        for x, y, epsilon in (("x", "h", 0.5), ("h", "y", 0.25))
+    ]
+    data = build.with_functions(build.model(build.graph(calls, BN)), "my", _function("Norm", [body]))
+    assert [(one.name, one.epsilon) for one in _written(tmp_path, data).layers] == [
+        ("callh/bn", 0.5),
+        ("cally/bn", 0.25),
+    ]
+
+
+def test_functions_that_multiply_each_other_without_end_are_refused(tmp_path: Path) -> None:
+    functions = [
+        _function(f"F{depth}", [build.of_domain(build.node(f"F{depth + 1}", ("x", *NAMES), ["y"]), "my")] * 30)
+        for depth in range(10)
+    ]
+    data = build.model(build.graph(_calls("F0"), BN))
+    with pytest.raises(UnsafeFile):
+        _written(tmp_path, build.with_functions(data, "my", *functions))
+    circle = _function("F", _calls("F"))
+    with pytest.raises(UnsafeFile):
+        _written(tmp_path, build.with_functions(build.model(build.graph(_calls("F"), BN)), "my", circle))
+
+
+@pytest.mark.parametrize(
+    ("body", "opset", "count"),
+    [
+        ([build.node("Relu", ["x"], ["y"])], 17, 1),
+        ([build.node("BatchNormalization", ("x", *NAMES), ["y"])] * 3, 15, 6),
+    ],
+)
+def test_functions_called_so_that_hold_none_or_cannot_be_put_in_place_are_not_read(
+    tmp_path: Path, body: list[bytes], opset: int, count: int
+) -> None:
+    calls = _calls("BatchNorm2d", 1 if count == 1 else 2)
+    data = build.with_functions(build.model(build.graph(calls, BN)), "my", _function("BatchNorm2d", body, opset))
+    (unread,) = _written(tmp_path, data).unread
+    assert (unread.count, "BatchNorm2d" in unread.where) == (count, True)
+
+
+def test_a_model_without_functions_stays_as_it_is() -> None:
+    data = build.model(build.graph([NORM], BN))
+    assert inlining.inline(data).data is data
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes"),
+    [
+        ("BatchNormalization", {}),
+        ("BatchNormInternal", {}),
+        ("SyncBN", {}),
+        ("InplaceABN", {}),
+        ("SpatialBN", {}),
+        ("QLinearBatchNormalization", {}),
+        ("ATen", {"operator": "native_batch_norm"}),
+    ],
+)
+def test_operators_of_other_domains_that_are_called_so_are_not_read(
+    tmp_path: Path, operator: str, attributes: dict[str, str]
+) -> None:
+    texts = b"".join(
+        build.field(5, build.field(1, name) + build.field(4, text) + build.field(20, 3))
+        for name, text in attributes.items()
+    )
+    stranger = build.of_domain(build.node(operator, ("h", *NAMES), ["y"], "bn2") + texts, "com.example")
+    found = _read(tmp_path, [build.node("BatchNormalization", ("x", *NAMES), ["h"], "bn"), stranger])
+    assert [one.name for one in found.layers] == ["bn"]
+    (unread,) = found.unread
+    assert (unread.count, operator in unread.where) == (1, True)
+
+
+@pytest.mark.parametrize("operator", ["LayerNorm", "Subnet", "Absent", "RMSNormalization", "SUBNET"])
+def test_other_operators_are_none(tmp_path: Path, operator: str) -> None:
+    found = _read(tmp_path, [build.of_domain(build.node(operator, ["x"], ["y"]), "com.example")])
+    assert found.layers == found.unread == ()
+
+
+ROOT = [build.node("Add", ["v", "e"], ["ve"]), build.node("Sqrt", ["ve"], ["sd"])]
+CENTRED = [
+    *ROOT,
+    build.node("Sub", ["x", "m"], ["d"]),
+    build.node("Div", ["d", "sd"], ["n"]),
+    build.node("Mul", ["n", "s"], ["k"]),
+    build.node("Add", ["k", "b"], ["y"], "last"),
+]
+AFFINE = [
+    *ROOT,
+    build.node("Reciprocal", ["sd"], ["i"]),
+    build.node("Mul", ["s", "i"], ["k"]),
+    build.node("Mul", ["m", "k"], ["mk"]),
+    build.node("Sub", ["b", "mk"], ["c"]),
+    build.node("Mul", ["k", "x"], ["kx"]),
+    build.node("Add", ["kx", "c"], ["y"], "last"),
+]
+
+
+@pytest.mark.parametrize("nodes", [CENTRED, AFFINE], ids=["centred", "affine"])
+def test_one_that_is_spelt_out_with_its_root_is_a_layer(tmp_path: Path, nodes: list[bytes]) -> None:
+    (layer,) = _read(tmp_path, nodes, {**MAPS, **EPSILON}).layers
+    assert (layer.name, layer.statistics, layer.axis) == ("last", Statistics.MOVING, (-3,))
+    assert layer.epsilon == float(EPSILON["e"][0])
+    for field, name in {"gamma": "s", "beta": "b", "moving_mean": "m", "moving_variance": "v"}.items():
+        np.testing.assert_array_equal(layer.arrays[field], BN[name], strict=True)
+
+
+def test_epsilon_outside_of_the_root_is_no_layer_but_said(tmp_path: Path) -> None:
+    outside = [build.node("Sqrt", ["v"], ["r"]), build.node("Add", ["r", "e"], ["sd"])]
+    found = _read(tmp_path, [*outside, *CENTRED[2:]], {**MAPS, **EPSILON})
+    assert found.layers == ()
+    assert [one.count for one in found.unread] == [1]
+
+
+def _moments(axes: list[int]) -> list[bytes]:
+    return [
+        build.node("ReduceMean", ["x"], ["mu"], "mean", axes=axes),
+        build.node("Sub", ["x", "mu"], ["d"]),
+        build.node("Mul", ["d", "d"], ["d2"]),
+        build.node("ReduceMean", ["d2"], ["var"], axes=axes),
+        build.node("Add", ["var", "e"], ["ve"]),
+        build.node("Sqrt", ["ve"], ["sd"], "root"),
+        build.node("Div", ["d", "sd"], ["n"]),
+        build.node("Mul", ["n", "s"], ["k"]),
+        build.node("Add", ["k", "b"], ["y"]),
+    ]
+
+
+def test_moments_over_the_batch_are_a_batch_norm_in_training_mode(tmp_path: Path) -> None:
+    (layer,) = _read(tmp_path, _moments([0, 2, 3]), {**MAPS, **EPSILON}, 13).layers
+    assert (layer.name, layer.statistics) == ("root", Statistics.BATCH)
+
+
+@pytest.mark.parametrize("axes", [[2, 3], [-1], [1, 2, 3]], ids=["instance", "layer", "layer-of-maps"])
+def test_moments_within_a_sample_are_none(tmp_path: Path, axes: list[int]) -> None:
+    found = _read(tmp_path, _moments(axes), {**MAPS, **EPSILON}, 13)
+    assert found.layers == found.unread == ()
+
+
+def test_a_norm_that_is_given_the_moments_of_its_input_uses_those_of_the_batch(tmp_path: Path) -> None:
+    """As PyTorch exports track_running_stats=False."""
+    axes = {"axes": [0, 2, 3], "keepdims": 0}
+    nodes = [
+        build.node("ReduceMean", ["x"], ["m"], **axes),
+        build.node("Mul", ["x", "x"], ["x2"]),
+        build.node("ReduceMean", ["x2"], ["v"], **axes),
+        NORM,
+    ]
+    (layer,) = _read(tmp_path, nodes, {"s": BN["s"], "b": BN["b"]}, 13).layers
+    assert layer.statistics is Statistics.BATCH
+
+
+def test_parameters_behind_operators_that_only_move_them_are_read(tmp_path: Path) -> None:
+    """As PyTorch exports an InstanceNorm with stored statistics: one channel for each of a batch of one."""
+    arrays = {**{f"{name}0": array for name, array in BN.items()}, "two": np.array([2]), "one": np.array([1])}
+    nodes = [
+        build.node("ConstantOfShape", ["one"], ["shape"], value=np.array([1])),
+        *(build.node("Expand", [f"{name}0", "shape"], [f"{name}1"]) for name in NAMES),
+        *(build.node("Tile", [f"{name}1", "two"], [name]) for name in NAMES),
+        NORM,
+    ]
+    (layer,) = _read(tmp_path, nodes, arrays).layers
+    assert (layer.channels, layer.statistics, layer.location) == (6, Statistics.MOVING, "m0")
+    np.testing.assert_array_equal(layer.arrays["gamma"], np.tile(BN["s"], 2), strict=True)
