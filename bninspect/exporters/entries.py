@@ -10,7 +10,6 @@ from bninspect.arithmetic.formula import affine
 from bninspect.errors import BninspectError, UsageError
 from bninspect.exporters.keys import keys
 from bninspect.formats.export_metadata import ARRAYS, ExportEntry
-from bninspect.records import Statistics
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:

@@ -130,7 +130,7 @@ def test_a_scale_and_shift_is_no_layer_but_is_counted_and_in_the_network(
     arrays = {name: array.reshape(shape) for name, array in BN.items()}
     nodes = [build.node("Mul", ["s", "x"], ["h"], "scale"), build.node("Sub", ["h", "b"], ["y"], "shift")]
     found = _read(tmp_path, build.model(build.graph(nodes, arrays)))
-    assert found.layers == found.unread == ()
+    assert (found.layers, found.unread) == ((), ())
     assert found.notes[0].startswith("1 scale and shift")
     assert "--against" in found.notes[0]
     (node,) = container.read_network(tmp_path / "m.onnx").nodes

@@ -134,7 +134,7 @@ def test_operators_of_other_domains_that_are_called_so_are_not_read(
 @pytest.mark.parametrize("operator", ["LayerNorm", "Subnet", "Absent", "RMSNormalization", "SUBNET"])
 def test_other_operators_are_none(tmp_path: Path, operator: str) -> None:
     found = _read(tmp_path, [build.of_domain(build.node(operator, ["x"], ["y"]), "com.example")])
-    assert found.layers == found.unread == ()
+    assert (found.layers, found.unread) == ((), ())
 
 
 ROOT = [build.node("Add", ["v", "e"], ["ve"]), build.node("Sqrt", ["ve"], ["sd"])]
@@ -194,12 +194,12 @@ def test_moments_over_the_batch_are_a_batch_norm_in_training_mode(tmp_path: Path
 @pytest.mark.parametrize("axes", [[2, 3], [-1], [1, 2, 3]], ids=["instance", "layer", "layer-of-maps"])
 def test_moments_within_a_sample_are_none(tmp_path: Path, axes: list[int]) -> None:
     found = _read(tmp_path, _moments(axes), {**MAPS, **EPSILON}, 13)
-    assert found.layers == found.unread == ()
+    assert (found.layers, found.unread) == ((), ())
 
 
 def test_a_norm_that_is_given_the_moments_of_its_input_uses_those_of_the_batch(tmp_path: Path) -> None:
     """As PyTorch exports track_running_stats=False."""
-    axes = {"axes": [0, 2, 3], "keepdims": 0}
+    axes: dict[str, Any] = {"axes": [0, 2, 3], "keepdims": 0}
     nodes = [
         build.node("ReduceMean", ["x"], ["m"], **axes),
         build.node("Mul", ["x", "x"], ["x2"]),
