@@ -9,6 +9,8 @@ from pathlib import Path
 
 LISTENING = "signal.signal(signal.SIGINT, signal.default_int_handler)"
 """For `after`: Ctrl-C interrupts the command, also where these tests run in the background and must ignore it."""
+HANGUP_ENDS = "signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+"""For `after`: a closed terminal ends the command, also where these tests run under nohup."""
 IN_BACKGROUND = "signal.signal(signal.SIGINT, signal.SIG_IGN)"
 """For `after`: as a shell starts what is to run in the background."""
 

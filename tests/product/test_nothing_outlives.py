@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.marked import marked, wait_for, wait_for_the_end
 from helpers.renaming import renamed
-from helpers.running import IN_BACKGROUND, after
+from helpers.running import HANGUP_ENDS, IN_BACKGROUND, after
 
 pytestmark = pytest.mark.tensorflow
 
@@ -50,7 +50,7 @@ def test_a_signal_ends_a_command_whose_framework_is_busy(
 
 def test_a_closed_terminal_ends_a_command_whose_framework_is_busy(busy: dict[str, str], tmp_path: Path) -> None:
     outer, inner = os.openpty()
-    on_terminal = after(f"os.login_tty({inner})", "verify", "models")
+    on_terminal = after(f"{HANGUP_ENDS}; os.login_tty({inner})", "verify", "models")
     with subprocess.Popen(on_terminal, cwd=tmp_path, env=busy, pass_fds=[inner]) as command:
         os.close(inner)
         wait_for(tmp_path / "note")
