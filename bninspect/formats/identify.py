@@ -16,7 +16,7 @@ ZIP_SIGNATURE = b"PK\x03\x04"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 BINARY = "binary data of an unknown kind"
-PICKLE = "a Python pickle, such as an old PyTorch checkpoint"
+PICKLE = "a Python pickle that torch.save did not write"
 _CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})\Z")
 
 _ZIP_END = struct.Struct("<4s4H2LH")
@@ -101,7 +101,7 @@ def hint(head: bytes) -> str:
     if head.startswith(LFS_POINTER):
         return "git lfs pull"
     if describe(head) == PICKLE:
-        return "torch.save(torch.load('old.pt', weights_only=True), 'new.pt') makes of a checkpoint one that is read"
+        return "load it, if you trust it, and save its state_dict with torch.save"
     if not head.strip(b"\0") or describe(head).startswith(("a web page", "XML")):
         return "download the file again"
     return ""

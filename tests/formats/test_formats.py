@@ -114,7 +114,7 @@ def test_a_link_to_a_model_is_read(tmp_path: Path) -> None:
         (b"", "an empty file", "download the file again"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, not the file itself", "git lfs pull"),
         (b"<html><body>404", "a web page", "download the file again"),
-        (b"\x80\x04\x95\x10\x00", "a Python pickle", "torch.save(torch.load("),
+        (b"\x80\x04\x95\x10\x00", "a Python pickle", "load it, if you trust it"),
         (b"hello world", "text", "it reads Keras HDF5"),
         (b"\x00\x01\x02\xff" * 99, "binary data of an unknown kind", "it reads Keras HDF5"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -42,12 +43,17 @@ def pickle_of(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
     return mapping({name: tensor(str(place), array) for place, (name, array) in enumerate(arrays.items())})
 
 
-def zipped(program: bytes, arrays: Mapping[str, np.ndarray[Any, Any]], folder: str = "archive") -> bytes:
+def zipped(
+    program: bytes,
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    folder: str = "archive",
+    byteorder: bytes = b"little",
+) -> bytes:
     """Return the zip with the opcodes `program` as its pickle and the numbers of the arrays as its storages."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(f"{folder}/data.pkl", b"\x80\x02" + program + b".")
-        archive.writestr(f"{folder}/byteorder", "little")
+        archive.writestr(f"{folder}/byteorder", byteorder)
         for place, array in enumerate(arrays.values()):
             archive.writestr(f"{folder}/data/{place}", np.ascontiguousarray(array).tobytes())
         archive.writestr(f"{folder}/version", "3\n")
@@ -60,3 +66,25 @@ def state_dict(arrays: Mapping[str, np.ndarray[Any, Any]], *path: str) -> bytes:
     for key in reversed(path):
         program = mapping({"epoch": b"K\x07", key: program})
     return zipped(program, arrays)
+
+
+MAGIC = 0x1950A86A20F9469CFC6C
+
+
+def legacy(program: bytes, arrays: Mapping[str, np.ndarray[Any, Any]], keys: list[str] | None = None) -> bytes:
+    """Return the file that torch wrote before 1.6 with the opcodes `program` as the pickle of its content.
+
+    Args:
+        program: as in `zipped`.
+        arrays: the numbers of the storages.
+        keys: of the storages, as the file lists them; those of the arrays without it.
+    """
+    machine = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+    storages = [np.ascontiguousarray(array) for array in arrays.values()]
+    listed = [str(place) for place in range(len(storages))] if keys is None else keys
+    parts = [pickle.dumps(value, 2) for value in (MAGIC, 1001, machine)]
+    parts += [b"\x80\x02" + program + b".", pickle.dumps(listed, 2)]
+    parts += [
+        struct.pack("<q", array.size) + array.astype(array.dtype.newbyteorder("<")).tobytes() for array in storages
+    ]
+    return b"".join(parts)

@@ -1,20 +1,29 @@
-"""A pickle as data: an interpreter of the opcodes that PyTorch writes. Nothing is imported, called or constructed.
+"""A pickle as data: nothing in it is imported, looked up, called or constructed.
 
-The opcodes are documented in Python's pickletools.py. A name in the file (GLOBAL) is looked up in a table that the
-caller gives and nowhere else. Denylists of dangerous names lose (picklescan CVE-2025-1716, fickling CVE-2026-22608).
+pickletools.genops cuts a pickle into opcodes and their arguments, and does no more: it reads what is there, checks
+every length against it, and turns bytes into numbers and texts. What the opcodes do is done here. A name in the file
+(GLOBAL) is a record of that name. A caller's table may say what value of ours stands for calling it; every other call
+is a record of what was to be called with what. Denylists of dangerous names lose (picklescan CVE-2025-1716, fickling
+CVE-2026-22608): here there is nothing to deny.
 """
 
 from __future__ import annotations
 
-import struct
+import io
+import pickletools
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import IO, Any, Protocol, TypeAlias, cast
 
 from bninspect.errors import DamagedFile, UnsafeFile
 from bninspect.safe_text import printable
 
-MOST_OPCODES = 20_000_000
+MOST_OPCODES = 4_000_000
+"""Python makes some 100 bytes of each at most, and reads about 400,000 in a second."""
+HIGHEST_PROTOCOL = 5
+LONGEST_NUMBER = 256
+"""Bytes; beyond what a counter, a seed or the state of a generator of random numbers has."""
 
 
 @dataclass(frozen=True)
@@ -23,87 +32,98 @@ class Global:
 
     name: str
     make: Callable[..., Any] | None = None
-    """What stands for calling it; None for a name that is only mentioned, such as a type of storage."""
+    """What stands for calling it; None for one of which nothing is known."""
 
 
 @dataclass(frozen=True, eq=False)
 class Instance:
-    """An object of a class that the file itself describes."""
+    """What a pickle would have had made: of what, from what, with what in it. Never made."""
 
     class_name: str
-    state: dict[str, Any]
+    """The dotted name that was to be called; empty where that is no name itself."""
+    arguments: tuple[Any, ...] = ()
+    state: dict[Any, Any] = field(default_factory=dict)
+    """Attributes that it was to be given."""
+    items: list[Any] = field(default_factory=list)
+    """What was to be appended or added to it."""
+    entries: dict[Any, Any] = field(default_factory=dict)
+    """What was to be set under keys."""
 
 
-Lookup: TypeAlias = Callable[[str], Global | None]
-"""Returns what a dotted name stands for; None refuses it."""
+Lookup: TypeAlias = Callable[[str], Global]
+"""Returns what a dotted name stands for; itself, as `Global(name)`, if for nothing of ours."""
 Persistent: TypeAlias = Callable[[Any], Any]
 """Returns what a persistent id stands for: in PyTorch's files, a storage."""
+
+
+class Source(Protocol):
+    """What a pickle is read from, and no further than to its end: io.BytesIO or mmap.
+
+    Both give fewer bytes where more are asked for than are left, and make room for no more; a file would make room.
+    """
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes."""
+
+    def readline(self) -> bytes:
+        """Return the bytes to the end of the line, that included."""
 
 
 def interpret(data: bytes, label: str, lookup: Lookup, persistent: Persistent) -> Any:
     """Return the value of a pickle: plain containers and numbers, and whatever `lookup` makes of names.
 
     Raises:
-        UnsafeFile: it names something that `lookup` refuses, calls what is not to be called, or is without end.
+        UnsafeFile: it is larger than what a model needs.
         DamagedFile: it is cut off or not well-formed.
     """
-    machine = _Machine(data, label, lookup, persistent)
+    return interpret_next(io.BytesIO(data), label, lookup, persistent)
+
+
+def interpret_next(source: Source, label: str, lookup: Lookup, persistent: Persistent) -> Any:
+    """Return the value of the pickle that begins here, and leave `source` behind its end. Raises as `interpret`."""
+    machine = _PickleMachine(label, lookup, persistent)
     try:
-        return machine.run()
-    except (IndexError, KeyError, TypeError, ValueError, struct.error, OverflowError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a text of protocol 0 may hold an escape that Python deprecates
+            return machine.run(source)
+    except (IndexError, KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DamagedFile(f"{label} is damaged", why=f"its pickle is not well-formed: {_shown(error)}") from error
 
 
-class _Machine:
+class _PickleMachine:
     """The stack, the marks and the memo of a pickle."""
 
-    def __init__(self, data: bytes, label: str, lookup: Lookup, persistent: Persistent) -> None:
-        self._data = data
+    def __init__(self, label: str, lookup: Lookup, persistent: Persistent) -> None:
         self._label = label
         self._lookup = lookup
         self._persistent = persistent
-        self._position = 0
         self._stack: list[Any] = []
         self._marks: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
 
-    def run(self) -> Any:
-        for _ in range(MOST_OPCODES):
-            opcode = self.take(1)
-            if opcode == b".":
-                return self._stack.pop()
-            step = _STEPS.get(opcode)
+    def run(self, source: Source) -> Any:
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], source))):
+            if count == MOST_OPCODES:
+                raise UnsafeFile(f"{self._label} is beyond what a model needs", why=f"over {count} opcodes in a pickle")
+            if opcode.name == "STOP":
+                break
+            step = _STEPS.get(opcode.name)
             if step is None:
-                raise UnsafeFile(
-                    f"{self._label} holds a pickle of another kind",
-                    why=f"opcode {printable(repr(opcode))}, which PyTorch does not write for parameters",
-                )
-            step(self)
-        raise UnsafeFile(f"{self._label} is beyond what a model needs", why=f"over {MOST_OPCODES} opcodes in a pickle")
+                raise ValueError(f"opcode {opcode.name}")
+            step(self, argument)
+        return self._stack.pop()
 
-    def take(self, size: int) -> bytes:
-        piece = self._data[self._position : self._position + size]
-        if len(piece) != size or size < 0:
-            raise ValueError("it is cut off")
-        self._position += size
-        return piece
-
-    def number(self, form: str) -> Any:
-        return struct.unpack("<" + form, self.take(struct.calcsize("<" + form)))[0]
-
-    def bytes(self, form: str) -> bytes:
-        return self.take(self.number(form))
-
-    def line(self) -> str:
-        end = self._data.index(b"\n", self._position)
-        text = self._data[self._position : end].decode()
-        self._position = end + 1
-        return text
+    def version(self, number: int) -> None:
+        if number > HIGHEST_PROTOCOL:
+            raise ValueError(f"protocol {number}")
 
     def push(self, value: Any) -> None:
         self._stack.append(value)
 
-    def mark(self) -> None:
+    def duplicate(self, _: Any) -> None:
+        self.push(self._stack[-1])
+
+    def mark(self, _: Any = None) -> None:
         self._marks.append(self._stack)
         self._stack = []
 
@@ -119,79 +139,109 @@ class _Machine:
         del self._stack[len(self._stack) - count :]
         return items
 
+    def pop(self, _: Any) -> None:
+        if self._stack:
+            self._stack.pop()
+        else:
+            self.marked()
+
+    def pop_mark(self, _: Any) -> None:
+        self.marked()
+
     def remember(self, place: int) -> None:
         self._memo[place] = self._stack[-1]
 
-    def memoize(self) -> None:
+    def memoize(self, _: Any) -> None:
         self.remember(len(self._memo))
 
     def recall(self, place: int) -> None:
         self.push(self._memo[place])
 
+    def number(self, value: int) -> None:
+        if value.bit_length() > 8 * LONGEST_NUMBER:
+            raise ValueError(f"a number of {value.bit_length()} bits")
+        self.push(value)
+
     def extend(self, items: list[Any]) -> None:
-        self._expect(list, self._stack[-1]).extend(items)
+        target = self._stack[-1]
+        if isinstance(target, set):
+            target.update(plain_key(item) for item in items)
+        else:
+            (target.items if isinstance(target, Instance) else _expect(list, target)).extend(items)
 
     def update(self, items: list[Any]) -> None:
-        target = self._expect(dict, self._stack[-1])
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            target[plain_key(key)] = value
+        target = self._stack[-1]
+        entries = target.entries if isinstance(target, Instance) else _expect(dict, target)
+        entries.update(_mapping(items))
 
-    def name(self, module: str, qualified: str) -> None:
-        name = f"{module}.{qualified}"
-        found = self._lookup(name)
-        if found is None:
-            raise UnsafeFile(
-                f"{self._label} holds more than parameters",
-                why=f"its pickle names {printable(name)}, which loading it would import or call",
-                hint="save the parameters alone: torch.save(model.state_dict(), 'model.pt')",
-            )
-        self.push(found)
+    def name(self, module: Any, qualified: Any) -> None:
+        self.push(self._lookup(f"{_expect(str, module)}.{_expect(str, qualified)}"))
 
-    def reduce(self) -> None:
-        """Stand in for a call: NEWOBJ and REDUCE are the same here."""
-        called, arguments = self.popped(2)
-        if not isinstance(called, Global) or called.make is None:
-            raise UnsafeFile(
-                f"{self._label} holds more than parameters",
-                why=f"its pickle calls {_shown(getattr(called, 'name', called))}",
-            )
-        self.push(called.make(*self._expect(tuple, arguments)))
+    def call(self, called: Any, arguments: Any) -> None:
+        """Stand in for a call, of a function or a class."""
+        arguments = _expect(tuple, arguments)
+        if not isinstance(called, Global):
+            self.push(Instance("", (called, *arguments)))
+        elif called.make is None:
+            self.push(Instance(called.name, arguments))
+        else:
+            self.push(called.make(*arguments))
 
-    def build(self) -> None:
-        """Take the state of an object; a state_dict carries versions this way, which nothing here needs."""
+    def call_with_names(self, _: Any) -> None:
+        called, arguments, named = self.popped(3)
+        self.call(called, (*_expect(tuple, arguments), *_expect(dict, named).values()))
+
+    def call_marked(self, _: Any) -> None:
+        called, *arguments = self.marked()
+        self.call(called, tuple(arguments))
+
+    def call_named(self, name: str) -> None:
+        arguments = tuple(self.marked())
+        self.name(*name.split(" ", 1))
+        self.call(self._stack.pop(), arguments)
+
+    def build(self, _: Any) -> None:
+        """Take the state of an object; of one that is none here, such as a state_dict, nobody needs it."""
         (state,) = self.popped(1)
         target = self._stack[-1]
         if isinstance(target, Instance):
-            target.state.update(self._expect(dict, state))
-        else:
-            self._expect(dict, target)
+            # A tuple of two is what an object with slots has: attributes in general, and those in slots.
+            parts = state if isinstance(state, tuple) and len(state) == 2 else (state,)
+            for part in parts:
+                if isinstance(part, dict):
+                    target.state.update(part)
+                elif part is not None:
+                    target.items.append(part)
 
-    def version(self, number: int) -> None:
-        if number > 5:
-            raise ValueError(f"protocol {number}")
-
-    def persistent(self) -> None:
-        (reference,) = self.popped(1)
+    def persist(self, reference: Any) -> None:
         self.push(self._persistent(reference))
 
-    def integer(self, size: int) -> None:
-        if size > 16:
-            raise ValueError(f"a number of {size} bytes")
-        self.push(int.from_bytes(self.take(size), "little", signed=True))
 
-    @staticmethod
-    def _expect(kind: type, value: Any) -> Any:
-        if not isinstance(value, kind):
-            raise TypeError(f"{type(value).__name__} instead of {kind.__name__}")
-        return value
+def _expect(kind: type, value: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{type(value).__name__} instead of {kind.__name__}")
+    return value
+
+
+def _mapping(items: list[Any]) -> dict[Any, Any]:
+    """Return what pairs of keys and values make; of equal keys the last counts, as in Python."""
+    return {plain_key(key): value for key, value in zip(items[::2], items[1::2], strict=True)}
 
 
 def plain_key(value: Any) -> Any:
-    """Return the key of a mapping. What is nested could be so deep that hashing it ends the process: ValueError."""
-    for part in value if isinstance(value, tuple) else (value,):
-        if part is not None and not isinstance(part, (str, bytes, int, float)):
-            raise ValueError(f"a key of type {type(part).__name__}")
+    """Return what stands for a key of a mapping.
+
+    Python hashes what is nested in C, without looking at the depth, until the process ends. So a key of keys is
+    a record, which is equal to itself alone. Raises TypeError for what cannot be a key.
+    """
+    if isinstance(value, (list, dict, set)):
+        raise TypeError(f"a key of type {type(value).__name__}")
+    if isinstance(value, (tuple, frozenset)) and not all(isinstance(part, _ATOMS) for part in value):
+        return Instance("", (value,))
     return value
+
+
+_ATOMS = (str, bytes, int, float, complex, type(None))
 
 
 def _shown(value: object) -> str:
@@ -199,50 +249,60 @@ def _shown(value: object) -> str:
     return printable(str(value), 80) if isinstance(value, (str, Exception)) else type(value).__name__
 
 
-def _constant(make: Callable[[], Any]) -> Callable[[_Machine], None]:
-    return lambda machine: machine.push(make())
+Step: TypeAlias = Callable[[_PickleMachine, Any], None]
 
 
-def _tuple(count: int) -> Callable[[_Machine], None]:
-    return lambda machine: machine.push(machine.popped(count))
+def _constant(make: Callable[[], Any]) -> Step:
+    return lambda machine, _: machine.push(make())
 
 
-_STEPS: Mapping[bytes, Callable[[_Machine], None]] = {
-    b"\x80": lambda m: m.version(m.number("B")),
-    b"\x95": lambda m: m.number("Q") and None,  # FRAME: a hint for reading ahead
-    b"(": _Machine.mark,
-    b"N": _constant(lambda: None),
-    b"\x88": _constant(lambda: True),
-    b"\x89": _constant(lambda: False),
-    b"}": _constant(dict),
-    b"]": _constant(list),
-    b")": _constant(tuple),
-    b"K": lambda m: m.push(m.number("B")),
-    b"M": lambda m: m.push(m.number("H")),
-    b"J": lambda m: m.push(m.number("i")),
-    b"\x8a": lambda m: m.integer(m.number("B")),
-    b"G": lambda m: m.push(struct.unpack(">d", m.take(8))[0]),
-    b"X": lambda m: m.push(m.bytes("I").decode("utf-8", "surrogatepass")),
-    b"\x8c": lambda m: m.push(m.bytes("B").decode("utf-8", "surrogatepass")),
-    b"B": lambda m: m.push(m.bytes("I")),
-    b"C": lambda m: m.push(m.bytes("B")),
-    b"t": lambda m: m.push(tuple(m.marked())),
-    b"\x85": _tuple(1),
-    b"\x86": _tuple(2),
-    b"\x87": _tuple(3),
-    b"a": lambda m: m.extend(list(m.popped(1))),
-    b"e": lambda m: m.extend(m.marked()),
-    b"s": lambda m: m.update(list(m.popped(2))),
-    b"u": lambda m: m.update(m.marked()),
-    b"q": lambda m: m.remember(m.number("B")),
-    b"r": lambda m: m.remember(m.number("I")),
-    b"\x94": _Machine.memoize,
-    b"h": lambda m: m.recall(m.number("B")),
-    b"j": lambda m: m.recall(m.number("I")),
-    b"c": lambda m: m.name(m.line(), m.line()),
-    b"\x93": lambda m: m.name(*m.popped(2)),
-    b"R": _Machine.reduce,
-    b"\x81": _Machine.reduce,
-    b"b": _Machine.build,
-    b"Q": _Machine.persistent,
+_PUSHED = """
+BININT BININT1 BININT2 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 UNICODE
+SHORT_BINUNICODE BINUNICODE BINUNICODE8
+"""
+_STEPS: Mapping[str, Step] = {
+    "PROTO": _PickleMachine.version,
+    "FRAME": lambda *_: None,  # a hint for reading ahead
+    "MARK": _PickleMachine.mark,
+    "POP": _PickleMachine.pop,
+    "POP_MARK": _PickleMachine.pop_mark,
+    "DUP": _PickleMachine.duplicate,
+    **dict.fromkeys(_PUSHED.split(), _PickleMachine.push),
+    **dict.fromkeys(("INT", "LONG", "LONG1", "LONG4"), _PickleMachine.number),
+    "BYTEARRAY8": lambda m, data: m.push(bytes(data)),
+    "NONE": _constant(lambda: None),
+    "NEWTRUE": _constant(lambda: True),
+    "NEWFALSE": _constant(lambda: False),
+    "EMPTY_DICT": _constant(dict),
+    "EMPTY_LIST": _constant(list),
+    "EMPTY_TUPLE": _constant(tuple),
+    "EMPTY_SET": _constant(set),
+    "DICT": lambda m, _: m.push(_mapping(m.marked())),
+    "LIST": lambda m, _: m.push(m.marked()),
+    "TUPLE": lambda m, _: m.push(tuple(m.marked())),
+    "FROZENSET": lambda m, _: m.push(frozenset(plain_key(item) for item in m.marked())),
+    "TUPLE1": lambda m, _: m.push(m.popped(1)),
+    "TUPLE2": lambda m, _: m.push(m.popped(2)),
+    "TUPLE3": lambda m, _: m.push(m.popped(3)),
+    "APPEND": lambda m, _: m.extend(list(m.popped(1))),
+    "APPENDS": lambda m, _: m.extend(m.marked()),
+    "ADDITEMS": lambda m, _: m.extend(m.marked()),
+    "SETITEM": lambda m, _: m.update(list(m.popped(2))),
+    "SETITEMS": lambda m, _: m.update(m.marked()),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _PickleMachine.remember),
+    "MEMOIZE": _PickleMachine.memoize,
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _PickleMachine.recall),
+    "GLOBAL": lambda m, name: m.name(*name.split(" ", 1)),
+    "STACK_GLOBAL": lambda m, _: m.name(*m.popped(2)),
+    # An extension code stands for a name in a registry of the process that wrote it, which is not looked into.
+    **dict.fromkeys(("EXT1", "EXT2", "EXT4"), lambda m, code: m.push(Global(f"extension {code}"))),
+    "REDUCE": lambda m, _: m.call(*m.popped(2)),
+    "NEWOBJ": lambda m, _: m.call(*m.popped(2)),
+    "NEWOBJ_EX": _PickleMachine.call_with_names,
+    "OBJ": _PickleMachine.call_marked,
+    "INST": _PickleMachine.call_named,
+    "BUILD": _PickleMachine.build,
+    "PERSID": _PickleMachine.persist,
+    "BINPERSID": lambda m, _: m.persist(*m.popped(1)),
 }
+"""What each opcode does. NEXT_BUFFER and READONLY_BUFFER need bytes from beside the pickle, which files have not."""

@@ -17,7 +17,7 @@ from bninspect.errors import DamagedFile, UnreadableFile
 from bninspect.formats.export_metadata import strict_json
 from bninspect.formats.torch import running_statistics
 from bninspect.formats.torch.script import PURE
-from bninspect.formats.torch.storage import Storages
+from bninspect.formats.torch.storage import Storages, in_zip
 from bninspect.records import BatchNorm, Checkpoint, Statistics
 from bninspect.records import graph as network
 from bninspect.records.graph import Kernel, Network, Node, Value
@@ -171,7 +171,7 @@ def _program(archive: Archive, folder: str) -> _Program:
         for kind, field in (("parameter", "parameter_name"), ("buffer", "buffer_name")):
             if kind in one:
                 stored[one[kind]["arg"]["name"]] = one[kind][field]
-    return _Program(archive, model, module["graph"], stored, weights, Storages(archive, folder))
+    return _Program(archive, model, module["graph"], stored, weights, in_zip(archive, folder))
 
 
 def _plain(argument: Mapping[str, Any]) -> Any:

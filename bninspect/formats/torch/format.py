@@ -1,4 +1,4 @@
-"""The zip that torch.save, torch.jit.save and torch.export.save write: which of the three it is, what it holds."""
+"""What torch.save, torch.jit.save and torch.export.save write: which of them a file is, what it holds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 from bninspect.errors import UnreadableFile
 from bninspect.formats.containers.zip_archive import Archive, open_archive
 from bninspect.formats.format import Format
-from bninspect.formats.torch import exported_program, script, state_dict
+from bninspect.formats.torch import exported_program, legacy, script, state_dict
 from bninspect.records import Checkpoint
 from bninspect.records.graph import Network
 
@@ -22,17 +22,23 @@ _BEGINNING = re.compile(
     re.DOTALL,
 )
 
+_GRAPHLESS = "it is a state_dict, a pickled module or TorchScript"
+
 
 def _matches(_path: Path, head: bytes) -> bool:
-    return _BEGINNING.match(head) is not None
+    return _BEGINNING.match(head) is not None or legacy.BEGINNING.match(head) is not None
 
 
 def _read(path: Path) -> Checkpoint:
+    if not _is_zip(path):
+        return legacy.read(path)
     return _opened(path, {"export": exported_program.read, "script": script.read, "pickle": state_dict.read})
 
 
 def read_network(path: Path) -> Network:
     """Return what a torch.export file computes. Raises as reading it; UnreadableFile for a file without a graph."""
+    if not _is_zip(path):
+        raise UnreadableFile(f"{path} holds no graph", why=_GRAPHLESS)
     return _opened(path, {"export": exported_program.read_network})
 
 
@@ -41,11 +47,16 @@ def read_calls(path: Path) -> tuple[exported_program.Call, ...]:
     return _opened(path, {"export": exported_program.read_calls})
 
 
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
 def _opened(path: Path, kinds: dict[str, Callable[[Archive, str], T]]) -> T:
     with open_archive(path) as archive:
         kind, folder = _kind(archive)
         if kind not in kinds:
-            raise UnreadableFile(f"{path} holds no graph", why="it is a state_dict or TorchScript")
+            raise UnreadableFile(f"{path} holds no graph", why=_GRAPHLESS)
         return kinds[kind](archive, folder)
 
 
@@ -61,5 +72,10 @@ def _kind(archive: Archive) -> tuple[str, str]:
 
 
 FORMAT = Format(
-    "torch", "PyTorch state_dict, TorchScript, torch.export", (".pt", ".pth", ".pt2"), _matches, _read, read_network
+    "torch",
+    "PyTorch checkpoint or module, TorchScript, torch.export",
+    (".pt", ".pth", ".pt2", ".th", ".ckpt"),
+    _matches,
+    _read,
+    read_network,
 )

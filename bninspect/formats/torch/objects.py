@@ -1,10 +1,12 @@
-"""What the names in PyTorch's pickles stand for: the whole list. It imports nothing and calls only what is here."""
+"""What the names in PyTorch's pickles stand for. It imports nothing and calls only what is here.
+
+Every other name stands for itself, and what a pickle would do with it becomes an inert record (`pickle_opcodes`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bninspect.formats.encodings.pickle_opcodes import Global, Instance, plain_key
@@ -22,25 +24,44 @@ STORAGES: Mapping[str, str] = {
     "BoolStorage": "bool",
 }
 """Types of storage whose bytes are numbers, and the type of those."""
+WIDTHS: Mapping[str, int] = {
+    "float64": 8,
+    "float32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "int64": 8,
+    "int32": 4,
+    "int16": 2,
+    "int8": 1,
+    "uint8": 1,
+    "bool": 1,
+    **dict.fromkeys(("QUInt8Storage", "QInt8Storage", "QUInt4x2Storage", "QUInt2x4Storage", "UntypedStorage"), 1),
+    "QInt32Storage": 4,
+    "ComplexFloatStorage": 8,
+    "ComplexDoubleStorage": 16,
+}
+"""Bytes of a number, by its type, or by the storage of a type of which no batch norm has parameters."""
 
-UNREAD = (
-    *("QUInt8Storage", "QInt8Storage", "QInt32Storage", "QUInt4x2Storage", "QUInt2x4Storage"),
-    *("ComplexFloatStorage", "ComplexDoubleStorage"),
-)
-"""Types of storage that are let pass unread: no batch norm has parameters of these."""
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Storage:
-    """A reference to numbers in another member of the zip."""
+    """A reference to numbers in another part of the file."""
 
     dtype: str
+    """Type of the numbers, or of the storage, where no batch norm has parameters of it: complex, quantised."""
     key: str
     count: int
-    """Numbers in it, as the pickle says."""
+    """Numbers in it, as the pickle says; from `start` on, if that is not 0."""
+    start: int = 0
+    """Place of the first number: before torch 0.4 a storage could be a part of another one."""
+
+    @property
+    def width(self) -> int:
+        """Return the bytes of a number; 0 if its type is unknown."""
+        return WIDTHS.get(self.dtype, 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PickledTensor:
     """A tensor as the pickle describes it: where in which storage its numbers are."""
 
@@ -50,51 +71,99 @@ class PickledTensor:
     strides: tuple[int, ...]
 
 
-def storage(reference: Any) -> Storage:
-    """Return what the persistent id `('storage', type, key, device, count)` stands for."""
-    kind, of, key, _device, count = reference
-    if kind != "storage" or not isinstance(of, Global) or type(count) is not int or not isinstance(key, str):
+def persistent(reference: Any) -> Any:
+    """Return what a persistent id stands for: a storage or, in a module before torch 1.6, a class with its source.
+
+    They are `('storage', type, key, device, count)`, before 1.6 with the view behind (torch/serialization.py), and
+    `('module', class, file, source)`, of which the class is a name here and the source a text that nobody reads.
+    """
+    if not isinstance(reference, tuple) or len(reference) < 4:
         raise ValueError("a reference to no storage")
-    return Storage(STORAGES.get(of.name.rpartition(".")[2], "unread"), key, count)
+    kind, of, key, _, *rest = reference
+    if kind == "module" and isinstance(of, Global):
+        return of
+    count, start = (rest[0] if rest else -1), 0
+    if kind != "storage" or not isinstance(of, Global) or not _is_place(count) or not isinstance(key, str):
+        raise ValueError("a reference to no storage")
+    if len(rest) > 1 and rest[1] is not None:
+        _, start, count = rest[1]
+        if not _is_place(start) or not _is_place(count):
+            raise ValueError("a view of no storage")
+    kind = of.name.rpartition(".")[2]
+    return Storage(STORAGES.get(kind, kind), key, count, start)
+
+
+def lookup(name: str) -> Global:
+    """Return what a name in a pickle stands for."""
+    return Global(name, _CALLED.get(name))
+
+
+def _is_place(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _tensor(of: Any, offset: Any, shape: Any, strides: Any, *_rest: Any) -> PickledTensor:
     """Stand for torch._utils._rebuild_tensor_v2; what is behind the strides are gradients, hooks and metadata."""
     if not isinstance(of, Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
         raise TypeError("a tensor without storage, shape or strides")
-    if len(shape) != len(strides) or not all(type(n) is int and n >= 0 for n in (offset, *shape, *strides)):
+    if len(shape) != len(strides) or not all(_is_place(number) for number in (offset, *shape, *strides)):
         raise ValueError("a tensor of impossible shape or strides")
+    if len(shape) > _MOST_AXES:
+        raise ValueError(f"a tensor of {len(shape)} axes")
     return PickledTensor(of, offset, shape, strides)
+
+
+_MOST_AXES = 32
+"""Of torch's tensors 64, of NumPy's arrays 32 before version 2."""
+
+
+def _typed(of: Any, offset: Any, shape: Any, strides: Any, _gradient: Any, _hooks: Any, dtype: Any, *_: Any) -> Any:
+    """Stand for torch._utils._rebuild_tensor_v3, whose storage has no type: its numbers are counted in bytes."""
+    name = dtype.name.rpartition(".")[2] if isinstance(dtype, Global) else ""
+    if not isinstance(of, Storage):
+        raise TypeError("a tensor without storage")
+    return _tensor(replace(of, dtype=name, count=of.count // WIDTHS.get(name, 1)), offset, shape, strides)
 
 
 def _first(value: Any, *_rest: Any) -> Any:
     return value
 
 
-def _unread(*_arguments: Any) -> None:
-    """Stand for what no batch norm is made of."""
+def _of_type(make: Any, _type: Any, arguments: Any, *_state: Any) -> Any:
+    """Stand for torch._tensor._rebuild_from_type_v2: a tensor with attributes, or of a class of Python's."""
+    known = make.make if isinstance(make, Global) else None
+    return known(*arguments) if known is not None else Instance("", (make, arguments))
+
+
+def _reconstructed(of: Any, *_base: Any) -> Any:
+    """Stand for copyreg._reconstructor and copyreg.__newobj__: how protocols 0 and 1 say that an object is made."""
+    return Instance(of.name if isinstance(of, Global) else "")
 
 
 def _mapping(items: Any = ()) -> dict[Any, Any]:
-    return {plain_key(key): value for key, value in (items.items() if isinstance(items, dict) else items)}
+    pairs = items.items() if isinstance(items, dict) else items
+    return {plain_key(key): value for key, value in pairs}
 
 
-_BESIDE = """
-collections.Counter _codecs.encode builtins.set builtins.bytearray builtins.complex __builtin__.set
-__builtin__.bytearray __builtin__.complex torch.device torch.serialization._get_layout
-torch._utils._rebuild_tensor_v3 torch._utils._rebuild_sparse_tensor torch._utils._rebuild_qtensor
-torch._utils._rebuild_meta_tensor_no_storage
-"""
-"""What a training checkpoint may hold beside parameters and nothing here needs: with what follows, what torch.load
-takes with weights_only=True (torch/_weights_only_unpickler.py)."""
+def _defaulting(_make: Any = None, items: Any = ()) -> dict[Any, Any]:
+    return _mapping(items)
+
+
 _CALLED: Mapping[str, Callable[..., Any]] = {
-    **dict.fromkeys(_BESIDE.split(), _unread),
     "collections.OrderedDict": _mapping,
+    "collections.defaultdict": _defaulting,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _typed,
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
+    "torch._tensor._rebuild_from_type_v2": _of_type,
+    # Before torch 0.4 a parameter was an object with a tensor.
+    "torch.nn.parameter.Parameter": _first,
+    "torch.autograd.variable.Variable": _first,
     "torch.Size": _first,
+    **dict.fromkeys(("copyreg._reconstructor", "copy_reg._reconstructor"), _reconstructed),
+    **dict.fromkeys(("copyreg.__newobj__", "copy_reg.__newobj__"), _reconstructed),
     # How TorchScript writes lists whose type is known.
     "torch.jit._pickle.build_intlist": _first,
     "torch.jit._pickle.build_doublelist": _first,
@@ -102,30 +171,3 @@ _CALLED: Mapping[str, Callable[..., Any]] = {
     "torch.jit._pickle.build_tensorlist": _first,
     "torch.jit._pickle.restore_type_tag": _first,
 }
-_DTYPES = """
-float16 bfloat16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool complex32 complex64 complex128
-float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu float4_e2m1fn_x2 qint8 quint8 qint32
-per_tensor_affine per_tensor_symmetric per_channel_affine per_channel_symmetric per_channel_affine_float_qparams
-"""
-_MENTIONED = {
-    *(f"torch.{name}" for name in (*STORAGES, *UNREAD, *_DTYPES.split())),
-    *(f"torch.storage.{name}" for name in ("UntypedStorage", "TypedStorage")),
-}
-
-
-def of_state_dict(name: str) -> Global | None:
-    """Return what a name in a state_dict stands for; None for everything else in the world."""
-    if name in _CALLED:
-        return Global(name, _CALLED[name])
-    return Global(name) if name in _MENTIONED else None
-
-
-def of_script(name: str) -> Global | None:
-    """Return what a name in TorchScript stands for: as in a state_dict, or a class that the file itself describes."""
-    if name.startswith("__torch__."):
-        return Global(name, partial(_instance, name))
-    return of_state_dict(name)
-
-
-def _instance(class_name: str, *_arguments: Any) -> Instance:
-    return Instance(class_name, {})

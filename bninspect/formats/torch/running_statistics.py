@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,20 @@ if TYPE_CHECKING:
 EPSILON = "batch_norm_epsilon"
 """Key of safetensors metadata under which our export keeps each layer's epsilon, as JSON."""
 NOTE = "a state_dict holds no epsilon, and does not tell InstanceNorm with running statistics from BatchNorm"
-_FIELDS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+FIELDS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+"""What torch calls the parameters, by their standard name."""
 AXIS = (1,)
 """torch.nn.BatchNorm1d, 2d and 3d have their channels there; none of them can be told another axis."""
+
+
+def number(value: object) -> float | None:
+    """Return a setting; None for what is no number, and infinity for what no float holds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def prefixes(names: Iterable[str]) -> list[str]:
@@ -40,7 +52,7 @@ def layers(
 
 
 def _layer(prefix: str, known: dict[str, None], read: Callable[[str], tuple[Array, str]], artefact: str) -> BatchNorm:
-    found = {field: read(prefix + name) for field, name in _FIELDS.items() if prefix + name in known}
+    found = {field: read(prefix + name) for field, name in FIELDS.items() if prefix + name in known}
     arrays = {field: array for field, (array, _) in found.items()}
     return BatchNorm(
         name=prefix.removeprefix(artefact).removesuffix(".") or "batch_norm",

@@ -17,7 +17,7 @@ from bninspect.formats.encodings.pickle_opcodes import Instance
 from bninspect.formats.torch import objects, running_statistics
 from bninspect.formats.torch.objects import PickledTensor
 from bninspect.formats.torch.state_dict import PICKLE_BYTES
-from bninspect.formats.torch.storage import Storages
+from bninspect.formats.torch.storage import Storages, in_zip
 from bninspect.records import BatchNorm, Checkpoint, Statistics
 from bninspect.safe_text import printable
 
@@ -60,10 +60,10 @@ class _Class:
 def read(archive: Archive, folder: str) -> Checkpoint:
     """Return the batch norms among the modules of a TorchScript file. Raises as `state_dict.read`."""
     content = pickle_opcodes.interpret(
-        archive.read(f"{folder}data.pkl", PICKLE_BYTES), archive.label, objects.of_script, objects.storage
+        archive.read(f"{folder}data.pkl", PICKLE_BYTES), archive.label, objects.lookup, objects.persistent
     )
     sources = _sources(archive, f"{folder}code/")
-    storages = Storages(archive, folder)
+    storages = in_zip(archive, folder, "data/")
     layers = tuple(
         layer for path, module in _modules(content, "", set()) for layer in _layer(path, module, sources, storages)
     )

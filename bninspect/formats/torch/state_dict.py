@@ -1,16 +1,17 @@
-"""A PyTorch state_dict, alone or somewhere in a training checkpoint: `torch.save(model.state_dict(), path)`."""
+"""What torch.save writes: a state_dict, alone or somewhere in a training checkpoint, or whole modules."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bninspect.errors import UnsafeFile
 from bninspect.formats.encodings import pickle_opcodes
-from bninspect.formats.torch import objects, running_statistics
+from bninspect.formats.encodings.pickle_opcodes import Instance
+from bninspect.formats.torch import objects, pickled_modules, running_statistics
 from bninspect.formats.torch.objects import PickledTensor
-from bninspect.formats.torch.storage import Storages
+from bninspect.formats.torch.storage import Storages, in_zip
 from bninspect.records import Checkpoint
 from bninspect.safe_text import printable
 
@@ -20,54 +21,116 @@ if TYPE_CHECKING:
 
 NAME = "torch-state-dict"
 PICKLE_BYTES = 256 << 20
-DEPTH = 32
+DEPTH = 100
+"""Containers in containers: two for each module in a module."""
+LONGEST_PATH = 4096
 _PARALLEL = "module."
 """What torch.nn.DataParallel puts before every name."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Something with batch norms in it, and the keys, attributes and places that lead to it."""
+
+    path: str
+    tensors: Mapping[str, PickledTensor]
+    modules: tuple[tuple[str, Instance], ...] = ()
+
+
 def read(archive: Archive, folder: str) -> Checkpoint:
-    """Return the batch norms of every state_dict in the zip's pickle.
+    """Return the batch norms of everything in the zip's pickle.
 
     Raises:
-        UnsafeFile: the pickle names anything but parameters.
-        DamagedFile, UnreadableFile: as `pickled.interpret` and `Storages.array`.
+        UnsafeFile: the pickle is beyond what a model needs.
+        DamagedFile, UnreadableFile: as `pickle_opcodes.interpret` and `Storages.array`.
     """
-    content = pickle_opcodes.interpret(
-        archive.read(f"{folder}data.pkl", PICKLE_BYTES), archive.label, objects.of_state_dict, objects.storage
-    )
-    found = {
-        path: tensors for path, tensors in _mappings(content, "", 0, set()) if running_statistics.prefixes(tensors)
-    }
-    storages = Storages(archive, folder)
+    data = archive.read(f"{folder}data.pkl", PICKLE_BYTES)
+    content = pickle_opcodes.interpret(data, archive.label, objects.lookup, objects.persistent)
+    return checkpoint(archive.label, content, in_zip(archive, folder, "data/"))
+
+
+def checkpoint(label: str, content: Any, storages: Storages) -> Checkpoint:
+    """Return the batch norms in what a pickle holds. Raises as `read`."""
+    places = tuple(_places(content, "", 0, set(), label))
     layers: list[BatchNorm] = []
-    for path, tensors in found.items():
+    for place in places:
         # A checkpoint may hold two networks, or a model and its running average: none of them is passed over.
-        prefix = f"{path}/" if len(found) > 1 and path else ""
-        layers += [replace(layer, name=prefix + layer.name) for layer in _layers(tensors, storages)]
-    notes = [running_statistics.NOTE if layers else "no name of a tensor ends in running_mean"]
-    if any(found):
-        notes.append(f"read from {', '.join(printable(path) for path in found)} in the checkpoint")
-    return Checkpoint(archive.label, NAME, "PyTorch", tuple(layers), tuple(notes))
+        prefix = f"{place.path}/" if len(places) > 1 and place.path else ""
+        layers += [replace(layer, name=prefix + layer.name) for layer in _layers(place, storages)]
+    dictionaries = any(place.tensors for place in places)
+    notes = [running_statistics.NOTE] if dictionaries else []
+    notes += [] if layers else ["no name of a tensor ends in running_mean"]
+    if any(place.path for place in places):
+        notes.append(f"read from {', '.join(printable(place.path) for place in places)} in the checkpoint")
+    code = tuple(f"class {printable(place.class_name)}" for place in _roots(places))
+    return Checkpoint(label, NAME, "PyTorch", tuple(layers), tuple(notes), code=code)
 
 
-def _layers(tensors: Mapping[str, PickledTensor], storages: Storages) -> tuple[BatchNorm, ...]:
+def _roots(places: tuple[_Place, ...]) -> tuple[Instance, ...]:
+    """Return the modules that loading the file would make, the outermost of each place."""
+    return tuple(place.modules[0][1] for place in places if place.modules)
+
+
+def _layers(place: _Place, storages: Storages) -> Iterator[BatchNorm]:
+    for path, module in place.modules:
+        if pickled_modules.is_norm(module):
+            yield pickled_modules.norm_of(module, path, storages)
+    tensors = place.tensors
+
     def numbers(name: str) -> tuple[Array, str]:
         return storages.array(tensors[name], name), tensors[name].storage.dtype
 
-    artefact = _PARALLEL if all(name.startswith(_PARALLEL) for name in tensors) else ""
-    return running_statistics.layers(tensors, numbers, artefact=artefact)
+    artefact = _PARALLEL if tensors and all(name.startswith(_PARALLEL) for name in tensors) else ""
+    yield from running_statistics.layers(tensors, numbers, artefact=artefact)
 
 
-def _mappings(value: Any, path: str, depth: int, seen: set[int]) -> Iterator[tuple[str, Mapping[str, PickledTensor]]]:
-    """Yield every mapping that holds tensors, with the keys and places that lead to it."""
-    if not isinstance(value, (dict, list, tuple)) or id(value) in seen:
+def _places(value: Any, path: str, depth: int, seen: set[int], label: str) -> Iterator[_Place]:
+    """Yield every mapping with running statistics, and every module that is not in another one."""
+    if not isinstance(value, (dict, list, tuple, Instance)) or id(value) in seen:
         return
-    if depth > DEPTH:
-        raise UnsafeFile("this checkpoint is beyond what a model needs", why=f"mappings over {DEPTH} deep")
+    _require_small(path, depth, label)
+    if isinstance(value, Instance) and pickled_modules.is_module(value):
+        modules = tuple(_modules(value, "", depth, seen, label))
+        if any(pickled_modules.is_norm(module) for _, module in modules):
+            yield _Place(path, {}, modules)
+        return
     seen.add(id(value))
-    items = tuple(value.items() if isinstance(value, dict) else enumerate(value))
-    tensors = {key: one for key, one in items if isinstance(key, str) and isinstance(one, PickledTensor)}
-    if tensors:
-        yield path, tensors
-    for key, one in items:
-        yield from _mappings(one, f"{path}.{key}" if path else str(key), depth + 1, seen)
+    tensors = {key: part for key, part in _parts(value) if isinstance(key, str) and isinstance(part, PickledTensor)}
+    if running_statistics.prefixes(tensors):
+        yield _Place(path, tensors)
+    for key, part in _parts(value):
+        yield from _places(part, _joined(path, key), depth + 1, seen, label)
+
+
+def _modules(value: Instance, path: str, depth: int, seen: set[int], label: str) -> Iterator[tuple[str, Instance]]:
+    """Yield a module and those in it, each once, by the names that lead to them."""
+    _require_small(path, depth, label)
+    seen.add(id(value))
+    yield path, value
+    for name, part in value.state["_modules"].items():
+        if pickled_modules.is_module(part) and id(part) not in seen:
+            yield from _modules(part, _joined(path, name), depth + 1, seen, label)
+
+
+def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield what is in a container or a record, and the key, attribute or place of each."""
+    if isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, Instance):
+        yield from value.state.items()
+        yield from value.entries.items()
+        yield from enumerate((*value.items, *value.arguments))
+    else:
+        yield from enumerate(value)
+
+
+def _joined(path: str, key: Any) -> str:
+    """Return a path; of a key that is no text or number only its type, since it may be nested without end."""
+    text = str(key) if isinstance(key, (str, int, float)) else type(key).__name__
+    return f"{path}.{text}" if path else text
+
+
+def _require_small(path: str, depth: int, label: str) -> None:
+    if depth > DEPTH or len(path) > LONGEST_PATH:
+        why = f"containers over {DEPTH} deep" if depth > DEPTH else f"a path of {len(path)} characters"
+        raise UnsafeFile(f"{label} is beyond what a model needs", why=why)

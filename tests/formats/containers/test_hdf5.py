@@ -514,7 +514,7 @@ def test_damage_inside_is_one_of_our_errors(file: Path) -> None:
         (b"<!DOCTYPE html><html>", "a web page", "download the file again"),
         (b"\0" * 4096, "nothing but zero bytes", "download the file again"),
         (b"PK\x03\x04" + bytes(26) + b"config.json", "a zip archive", ""),
-        (b"\x80\x04\x95", "a Python pickle", "torch.save(torch.load("),
+        (b"\x80\x04\x95", "a Python pickle", "load it, if you trust it"),
         (b"\0" * 512 + b"\x89HDF\r\n\x1a\n", "", ""),
     ],
 )

@@ -66,7 +66,7 @@ def test_no_batch_norm_is_said(tmp_path: Path) -> None:
 
 def test_storage_that_is_too_short(tmp_path: Path) -> None:
     short = {**ARRAYS, "bn.weight": np.array([1.5], np.float32)}
-    with pytest.raises(DamagedFile, match=r"bn\.weight needs 8 bytes of 4"):
+    with pytest.raises(DamagedFile, match=r"bn\.weight has 4 bytes, 8 are announced"):
         _read(tmp_path, torch_files.zipped(torch_files.pickle_of(ARRAYS), short))
 
 
@@ -87,11 +87,6 @@ def test_a_tensor_that_repeats_a_number_without_end(tmp_path: Path) -> None:
     assert changed != program
     with pytest.raises(UnsafeFile, match="1048576 numbers of 8 stored bytes"):
         _read(tmp_path, torch_files.zipped(changed, ARRAYS))
-
-
-def test_a_pickled_module_is_refused_by_name(shared_models: Path) -> None:
-    with pytest.raises(UnsafeFile, match=r"__main__\.Net"):
-        formats.read(shared_models / "torch" / "whole.pt")
 
 
 def test_real_file_without_torch(shared_models: Path) -> None:
