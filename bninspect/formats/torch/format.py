@@ -10,7 +10,7 @@ from typing import TypeVar
 from bninspect.errors import UnreadableFile
 from bninspect.formats.containers.zip_archive import Archive, open_archive
 from bninspect.formats.format import Format
-from bninspect.formats.torch import exported_program, legacy, script, state_dict
+from bninspect.formats.torch import exported_network, exported_norms, legacy, script, state_dict
 from bninspect.records import Checkpoint
 from bninspect.records.graph import Network
 
@@ -32,19 +32,19 @@ def _matches(_path: Path, head: bytes) -> bool:
 def _read(path: Path) -> Checkpoint:
     if not _is_zip(path):
         return legacy.read(path)
-    return _opened(path, {"export": exported_program.read, "script": script.read, "pickle": state_dict.read})
+    return _opened(path, {"export": exported_norms.read, "script": script.read, "pickle": state_dict.read})
 
 
 def read_network(path: Path) -> Network:
     """Return what a torch.export file computes. Raises as reading it; UnreadableFile for a file without a graph."""
     if not _is_zip(path):
         raise UnreadableFile(f"{path} holds no graph", why=_GRAPHLESS)
-    return _opened(path, {"export": exported_program.read_network})
+    return _opened(path, {"export": exported_network.read_network})
 
 
-def read_calls(path: Path) -> tuple[exported_program.Call, ...]:
+def read_calls(path: Path) -> tuple[exported_norms.ExportedNorm, ...]:
     """Return where the batch norms of a torch.export file are called. Raises as reading it."""
-    return _opened(path, {"export": exported_program.read_calls})
+    return _opened(path, {"export": exported_norms.read_norms})
 
 
 def _is_zip(path: Path) -> bool:

@@ -1,93 +1,97 @@
-"""TorchScript (`torch.jit.save`): the parameters from its pickle, epsilon from the text of its classes.
+"""TorchScript (`torch.jit.save`): the parameters from its pickle, the batch norms from the text of its classes.
 
-A module is an object of a class whose source lies in the zip as text (`code/...py`). There epsilon is an attribute
-`eps : Final[float] = 0.001` of a scripted module, or a number in the call of `torch.batch_norm` of a traced one. That
-text is searched, never compiled. An epsilon that is neither stays unknown.
+A module is an object of a class whose source lies in the zip as text (`code/...py`). What that calls tells which
+numbers are normalised with which epsilon, in which mode: of a module, of a function that was given parameters, of
+constants that freezing left. A module with running statistics that nothing calls is a layer as well.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bninspect.formats.encodings import pickle_opcodes
 from bninspect.formats.encodings.pickle_opcodes import Instance
 from bninspect.formats.torch import objects, running_statistics
+from bninspect.formats.torch.distinct_layers import distinct
+from bninspect.formats.torch.norm_operators import ARRAYS, OPERATORS
 from bninspect.formats.torch.objects import PickledTensor
+from bninspect.formats.torch.script_calls import Constant, ScriptCall, ScriptFollower
+from bninspect.formats.torch.script_sources import ScriptSources, foreign_classes, read_sources
 from bninspect.formats.torch.state_dict import PICKLE_BYTES
 from bninspect.formats.torch.storage import Storages, in_zip
-from bninspect.records import BatchNorm, Checkpoint, Statistics
-from bninspect.safe_text import printable
+from bninspect.records import BatchNorm, Checkpoint, Statistics, Unread
 
 if TYPE_CHECKING:
     from bninspect.formats.containers.zip_archive import Archive
     from bninspect.records import Array
 
 NAME = "torchscript"
-CODE_BYTES = 64 << 20
-
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_CLASS = re.compile(r"^class (\w+)\(", re.MULTILINE)
-_FINAL = re.compile(rf"^  eps : Final\[float\] = ({_NUMBER})$", re.MULTILINE)
-_MOMENTUM = re.compile(rf"^  momentum : Final\[float\] = ({_NUMBER})$", re.MULTILINE)
-_CALL = re.compile(rf"torch\.batch_norm\([^()]*?, (True|False), ({_NUMBER}), ({_NUMBER}), (?:True|False)\)")
-_NAME = re.compile(r"\b(?:torch|ops\.\w+)\.(\w+)\(")
-
-_PURE = """
-_convolution abs adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d add add_ addmm append arange argmax
-avg_pool1d avg_pool2d avg_pool3d batch_norm bmm cat chunk clamp clamp_max clamp_min contiguous conv1d conv2d conv3d
-conv_transpose1d conv_transpose2d conv_transpose3d dim div dropout elu embedding eq exp expand flatten floor_divide
-floordiv format ge gelu gt group_norm hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_ instance_norm
-layer_norm le leaky_relu leaky_relu_ len linear log log_softmax lt matmul max max_pool1d max_pool2d max_pool3d mean
-min mul mul_ ne neg ones pad permute pow prelu RaiseException relu relu6 relu6_ relu_ remainder repeat reshape rsqrt
-rsub select sigmoid sigmoid_ silu silu_ size slice softmax softplus split sqrt squeeze stack sub sum tanh tanh_
-transpose unchecked_cast unsqueeze unsqueeze_ upsample_bilinear2d upsample_nearest2d view where zeros
-__contains__ __getitem__ __is__ __isnot__ __not__ annotate uninitialized NumToTensor
-"""
-PURE = frozenset(_PURE.split())
-"""Operations that compute and do nothing else. What is not here may read files, print or call back into Python."""
 
 
-@dataclass(frozen=True)
-class _Class:
-    epsilon: float | None
-    momentum: float | None
-    trains: bool | None
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """A tensor, what the file calls it, and where its numbers are."""
+
+    name: str
+    tensor: PickledTensor
+    storages: Storages
 
 
 def read(archive: Archive, folder: str) -> Checkpoint:
-    """Return the batch norms among the modules of a TorchScript file. Raises as `state_dict.read`."""
-    content = pickle_opcodes.interpret(
-        archive.read(f"{folder}data.pkl", PICKLE_BYTES), archive.label, objects.lookup, objects.persistent
+    """Return the batch norms that the methods of a TorchScript file call, and those among its modules.
+
+    Raises:
+        UnsafeFile: something is beyond what a model needs.
+        DamagedFile, UnreadableFile: as `pickle_opcodes.interpret`, `read_sources` and `Storages.array`.
+    """
+    content = _pickle(archive, f"{folder}data.pkl")
+    sources = read_sources(archive, f"{folder}code/")
+    modules = dict(_modules(content))
+    places = {id(place.tensor): place for place in _tensors(archive, folder, modules)}
+    constants = _constants(archive, folder)
+    follower = ScriptFollower(sources, archive.label)
+    if isinstance(content, Instance):
+        follower.follow(content)
+    layers: list[BatchNorm] = []
+    unread: dict[tuple[str, str], int] = {}
+    for call in follower.calls:
+        found = _norm(call, places, constants)
+        if isinstance(found, BatchNorm):
+            layers.append(distinct(found, layers))
+        elif found:
+            unread[call.where, found] = unread.get((call.where, found), 0) + 1
+    called = {layer.location for layer in layers}
+    layers += [
+        layer
+        for path, module in modules.items()
+        for layer in _uncalled(path, module, sources, places)
+        if layer.location not in called
+    ]
+    order = {path: place for place, path in enumerate(modules)}
+    named: dict[str, BatchNorm] = {}
+    for layer in layers:
+        named.setdefault(layer.name, layer)
+    return Checkpoint(
+        archive.label,
+        NAME,
+        "TorchScript",
+        tuple(sorted(named.values(), key=lambda layer: order.get(layer.location, len(order)))),
+        code=(*sources.code, *foreign_classes(modules)),
+        unread=tuple(Unread(where, count, reason) for (where, reason), count in unread.items()),
     )
-    sources = _sources(archive, f"{folder}code/")
-    storages = in_zip(archive, folder, "data/")
-    layers = tuple(
-        layer for path, module in _modules(content, "", set()) for layer in _layer(path, module, sources, storages)
-    )
-    notes = []
-    inlined = sum(len(re.findall(r"torch\.batch_norm\([^()]*CONSTANTS", text)) for text in sources.values())
-    if inlined:
-        notes.append(f"{inlined} calls of torch.batch_norm on constants of a frozen module, which are not read")
-    return Checkpoint(archive.label, NAME, "TorchScript", layers, tuple(notes), code=_impure(sources))
 
 
-def _sources(archive: Archive, folder: str) -> dict[str, str]:
-    """Return the text of every module of source code, by its dotted name."""
-    names = [name for name in archive.names() if name.startswith(folder) and name.endswith(".py")]
-    return {
-        name.removeprefix(folder).removesuffix(".py").replace("/", "."): archive.read(name, CODE_BYTES).decode(
-            errors="replace"
-        )
-        for name in names
-    }
+def _pickle(archive: Archive, name: str) -> Any:
+    data = archive.read(name, PICKLE_BYTES)
+    return pickle_opcodes.interpret(data, archive.label, objects.lookup, objects.persistent)
 
 
-def _modules(value: object, path: str, seen: set[int]) -> Iterator[tuple[str, Instance]]:
+def _modules(root: object) -> Iterator[tuple[str, Instance]]:
     """Yield every object once, in the order of the file, by the attributes that lead to it."""
-    stack = [(path, value)]
+    seen: set[int] = set()
+    stack: list[tuple[str, object]] = [("", root)]
     while stack:
         path, value = stack.pop()
         if not isinstance(value, Instance) or id(value) in seen:
@@ -98,50 +102,94 @@ def _modules(value: object, path: str, seen: set[int]) -> Iterator[tuple[str, In
         stack.extend(reversed(children))
 
 
-def _layer(path: str, module: Instance, sources: dict[str, str], storages: Storages) -> Iterator[BatchNorm]:
+def _tensors(archive: Archive, folder: str, modules: Mapping[str, Instance]) -> Iterator[_Place]:
+    storages = in_zip(archive, folder, "data/")
+    seen: set[int] = set()
+    for path, module in modules.items():
+        for name, value in module.state.items():
+            if isinstance(value, PickledTensor) and id(value) not in seen:
+                seen.add(id(value))
+                yield _Place(f"{path}.{name}" if path else str(name), value, storages)
+
+
+def _constants(archive: Archive, folder: str) -> Mapping[str, _Place]:
+    """Return the constants of modules that were frozen, by the names that the source has for them."""
+    if f"{folder}constants.pkl" not in archive.names():
+        return {}
+    found = _pickle(archive, f"{folder}constants.pkl")
+    storages = in_zip(archive, folder, "constants/")
+    return {
+        f"c{place}": _Place(f"CONSTANTS.c{place}", value, storages)
+        for place, value in enumerate(found if isinstance(found, (list, tuple)) else ())
+        if isinstance(value, PickledTensor)
+    }
+
+
+def _norm(call: ScriptCall, places: Mapping[int, _Place], constants: Mapping[str, _Place]) -> BatchNorm | str:
+    """Return the layer that a call is, why it is not read, or "" if it is none."""
+    operator = OPERATORS[call.operator]
+    given = {field: call.arguments.get(name) for field, name in ARRAYS.items()}
+    stored = {field: place for field, value in given.items() if (place := _place(value, places, constants))}
+    computed = [field for field, value in given.items() if value is not None and field not in stored]
+    moments = call.arguments.get(operator.training, False) if operator.training else False
+    if call.operator == "instance_norm" and given["moving_mean"] is None:
+        return ""  # it normalises each sample by itself, and has nothing to do it with
+    if computed:
+        return f"{' and '.join(computed)} {'are' if len(computed) > 1 else 'is'} computed as the model runs"
+    if not isinstance(moments, bool):
+        return "the mode is decided as the model runs"
+    settings = (call.arguments.get(name) for name in (operator.epsilon, operator.momentum))
+    epsilon, momentum = (running_statistics.number(value) for value in settings)
+    arrays = {field: place.storages.array(place.tensor, place.name) for field, place in stored.items()}
+    first = next(reversed(stored.values()), None)
+    path = "" if first is None else first.name if first.name.startswith("CONSTANTS.") else _owner(first.name)
+    return BatchNorm(
+        name=path or "batch_norm",
+        gamma=arrays.get("gamma"),
+        beta=arrays.get("beta"),
+        moving_mean=arrays.get("moving_mean"),
+        moving_variance=arrays.get("moving_variance"),
+        epsilon=epsilon,
+        epsilon_source=None if epsilon is None else "file",
+        # torch's momentum is the weight of the new, that of every other framework the weight of the old.
+        momentum=None if momentum is None else 1.0 - momentum,
+        axis=running_statistics.AXIS,
+        scale="gamma" in stored,
+        center="beta" in stored,
+        dtype="+".join(dict.fromkeys(place.tensor.storage.dtype for place in stored.values())) or "float32",
+        location=path,
+        class_name=call.operator,
+        statistics=operator.moments if moments or "moving_mean" not in stored else operator.statistics,
+    )
+
+
+def _place(value: Any, places: Mapping[int, _Place], constants: Mapping[str, _Place]) -> _Place | None:
+    return constants.get(value.name) if isinstance(value, Constant) else places.get(id(value))
+
+
+def _owner(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _uncalled(path: str, module: Instance, sources: ScriptSources, places: Mapping[int, _Place]) -> Iterator[BatchNorm]:
+    """Yield the batch norm that a module is by its names, with what its class says of it."""
     tensors = {name: value for name, value in module.state.items() if isinstance(value, PickledTensor)}
 
     def numbers(name: str) -> tuple[Array, str]:
-        return storages.array(tensors[name], f"{path}.{name}"), tensors[name].storage.dtype
+        tensor = tensors[name]
+        return places[id(tensor)].storages.array(tensor, f"{path}.{name}"), tensor.storage.dtype
 
+    known = sources.classes.get(module.class_name)
+    constants = known.constants if known is not None else {}
+    epsilon, momentum = (running_statistics.number(constants.get(name)) for name in ("eps", "momentum"))
     for layer in running_statistics.layers(tensors, numbers):
-        known = _described(module.class_name, sources)
-        # A scripted module asks its attribute; a traced one has the answer in the call.
-        trains = module.state.get("training") is True if known.trains is None else known.trains
         yield replace(
             layer,
             name=path or layer.name,
             location=path,
-            epsilon=known.epsilon,
-            epsilon_source=None if known.epsilon is None else "file",
-            momentum=None if known.momentum is None else 1.0 - known.momentum,
+            epsilon=epsilon,
+            epsilon_source=None if epsilon is None else "file",
+            momentum=None if momentum is None else 1.0 - momentum,
             class_name=module.class_name.rpartition(".")[2],
-            statistics=Statistics.BATCH if trains else Statistics.MOVING,
+            statistics=Statistics.BATCH if module.state.get("training") is True else Statistics.MOVING,
         )
-
-
-def _described(class_name: str, sources: dict[str, str]) -> _Class:
-    """Return what the source of a class says; nothing where it says two different things."""
-    module, _, name = class_name.rpartition(".")
-    text = sources.get(module, "")
-    begins = [(match.start(), match[1]) for match in _CLASS.finditer(text)]
-    starts = [*(start for start, _ in begins), len(text)]
-    bodies = [text[start : starts[place + 1]] for place, (start, own) in enumerate(begins) if own == name]
-    if len(bodies) != 1:
-        return _Class(None, None, None)
-    calls = set(_CALL.findall(bodies[0]))
-    if len(calls) == 1:
-        ((trains, momentum, epsilon),) = calls
-        return _Class(float(epsilon), float(momentum), trains == "True")
-    epsilons, momenta = _FINAL.findall(bodies[0]), _MOMENTUM.findall(bodies[0])
-    return _Class(
-        float(epsilons[0]) if len(epsilons) == 1 and not calls else None,
-        float(momenta[0]) if len(momenta) == 1 else None,
-        None,
-    )
-
-
-def _impure(sources: dict[str, str]) -> tuple[str, ...]:
-    """Return the operations that are not known to do nothing but compute."""
-    called = dict.fromkeys(name for text in sources.values() for name in _NAME.findall(text))
-    return tuple(f"operation {printable(name)}" for name in called if name not in PURE)

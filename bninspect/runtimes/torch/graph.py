@@ -16,7 +16,6 @@ _SAME = {
     **dict.fromkeys(("aten::dropout", "aten::contiguous", "aten::clone", "aten::alias", "aten::detach"), "identity"),
     **dict.fromkeys(("aten::permute", "aten::transpose"), "transpose"),
 }
-_NORM = "aten::batch_norm"
 
 
 def of_graph(graph: Any, names: dict[str, BatchNorm]) -> Network:
@@ -40,7 +39,7 @@ def _node(node: Any, names: dict[str, BatchNorm]) -> Node:
     inputs, outputs = list(node.inputs()), [one.debugName() for one in node.outputs()]
     moving = tuple(one.debugName() for one in inputs if one.node().kind() != "prim::Constant")
     kind, name = node.kind(), outputs[0] if outputs else node.kind()
-    if kind == _NORM and name in names:
+    if name in names:
         layer = names[name]
         return Node(name, network.BATCH_NORM, moving[:1], (name,), norm_kernel(layer), layer.name)
     kernel, operation, padded = _kernel(kind, inputs)

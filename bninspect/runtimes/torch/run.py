@@ -94,15 +94,26 @@ def _interpreted(torch: Any, program: Any, data: Mapping[str, Array], names: Ite
             arguments.append(stored[spec.target].detach())
     wanted, kept = set(names), {}
 
+    def keep(name: str, value: Any) -> None:
+        # A copy, at once: operations in place may overwrite what a batch norm is given, and what it gives.
+        if name in wanted and isinstance(value, torch.Tensor) and value.dtype != torch.bfloat16:
+            kept[name] = value.detach().clone().numpy()
+
     class Keeping(torch.fx.Interpreter):  # type: ignore[misc]  # torch is Any to mypy
         def run_node(self, node: Any) -> Any:
+            if _before(node.name) in wanted:
+                keep(_before(node.name), self.env[node.args[0]])
             value = super().run_node(node)
-            if node.name in wanted and isinstance(value, torch.Tensor) and value.dtype != torch.bfloat16:
-                kept[node.name] = value.detach().clone().numpy()
+            keep(node.name, value)
             return value
 
     Keeping(program.graph_module).run(*arguments)
     return kept
+
+
+def _before(name: str) -> str:
+    """Return the name of what a node is given, as it is then."""
+    return f"input of {name}"
 
 
 def _calls(checkpoint: Checkpoint) -> tuple[tuple[CallSite, ...], Mapping[str, str]]:
@@ -113,10 +124,13 @@ def _calls(checkpoint: Checkpoint) -> tuple[tuple[CallSite, ...], Mapping[str, s
         for layer in checkpoint.layers
         if layer.statistics is not Statistics.MOVING
     }
-    for name, x, y, constants in container.read_calls(Path(checkpoint.path)):
-        if name in layers and name not in unobserved:
-            calls.append(CallSite(layers[name], x, y, constants))
-    return tuple(calls), unobserved
+    for norm in container.read_calls(Path(checkpoint.path)):
+        name = norm.layer.name
+        if norm.unseen:
+            unobserved.setdefault(name, norm.unseen)
+        elif name in layers and name not in unobserved:
+            calls.append(CallSite(layers[name], _before(norm.call.name), norm.call.outputs[0], norm.constants))
+    return tuple(call for call in calls if call.layer.name not in unobserved), unobserved
 
 
 def _alone(layer: BatchNorm, x: Array) -> Array:

@@ -6,13 +6,14 @@ optimisation of numbers is off, for it folds batch norms into convolutions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from bninspect.errors import RuntimeFailure
+from bninspect.formats.torch.norm_operators import ARRAYS, OPERATORS
 from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistics
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
@@ -20,9 +21,6 @@ from bninspect.runtimes.runtime import Begin, RunSettings, Session
 from bninspect.runtimes.session import CallSite
 from bninspect.runtimes.torch import graph as torch_network
 from bninspect.safe_text import printable
-
-_INPUTS = {"gamma": 1, "beta": 2, "moving_mean": 3, "moving_variance": 4}
-"""Places of the parameters among the inputs of aten::batch_norm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +50,14 @@ def load(title: str, alone: Callable[[BatchNorm, Array], Array], checkpoint: Che
 
     with loading.failing_as(f"{title} cannot load the file"), loading.quiet():
         frozen = torch.jit.freeze(torch.jit.load(checkpoint.path, map_location="cpu").eval(), optimize_numerics=False)
-        graph = frozen.graph.copy()
-        nodes = graph.findAllNodes("aten::batch_norm")
+        plain = _named(frozen.graph)
+        graph = plain.copy()
+        norms = tuple(_tapped(graph))
         taken = len(list(graph.inputs())) - 1
     if taken != 1:
         raise RuntimeFailure(f"{title} was not given an input", why=f"the module takes {taken}, not one")
-    calls, unobserved = _calls(nodes, checkpoint.layers)
+    matched = _matched(norms, checkpoint.layers)
+    calls, unobserved = _calls(matched, checkpoint.layers)
     outputs = tuple(one.debugName() for one in graph.outputs() if one.type().kind() == "TensorType")
 
     def compute(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
@@ -73,47 +73,121 @@ def load(title: str, alone: Callable[[BatchNorm, Array], Array], checkpoint: Che
         form=Form.UNKNOWN,
         alone=alone,
         environment={"torch": str(torch.__version__), "device": "CPU"},
-        network=torch_network.of_graph(graph, {call.y: call.layer for call in calls}),
+        network=torch_network.of_graph(plain, {norm.result: layer for norm, layer in matched}),
     )
     return LoadedScript(session, calls, unobserved)
 
 
-def _values(node: Any) -> dict[str, Any]:
-    inputs = list(node.inputs())
-    return {"x": inputs[0], "y": node.output(), **{name: inputs[place] for name, place in _INPUTS.items()}}
+@dataclass(frozen=True, eq=False)
+class _Tapped:
+    """A batch norm of a graph, with copies of what it is given and of what it gives."""
+
+    values: Mapping[str, Any]
+    """Values of the graph by the standard names of the parameters, those that it is given."""
+    epsilon: float | None
+    result: str
+    """What it gives, by its name in the graph."""
+    x: str = ""
+    """The copy of what it is given."""
+    y: str = ""
+    """The copy of what it gives."""
+    unseen: str = ""
+    """Why its input and output cannot be made outputs of the graph; empty if they can."""
 
 
-def _calls(nodes: Sequence[Any], layers: Sequence[BatchNorm]) -> tuple[tuple[CallSite, ...], Mapping[str, str]]:
-    by_path = {layer.location: layer for layer in layers}
-    calls = []
-    for node in nodes:
-        found = _values(node)
-        # A constant is called `self.<path of the module>.running_mean`; a frozen file has lost those names.
-        path = found["moving_mean"].debugName().removeprefix("self.").removesuffix(".running_mean")
-        layer = by_path.get(path) or _equal(found, layers)
+def _named(graph: Any) -> Any:
+    """Return a copy of a graph in which every value has a name that copies keep: a number they count anew."""
+    copy = graph.copy()
+    for place, node in enumerate((copy, *copy.nodes())):
+        for value in node.inputs() if node is copy else node.outputs():
+            if value.debugName().isdecimal():
+                value.setDebugName(f"value_{place}")
+    return copy
+
+
+def _tapped(graph: Any) -> Iterator[_Tapped]:
+    """Have a graph copy what goes into each batch norm just before, and what comes out just behind; yield them.
+
+    Operations in place may overwrite both: ReLU(inplace=True), `out += x`.
+    """
+    top = {value.debugName() for node in graph.nodes() for value in node.outputs()}
+    for operator, known in OPERATORS.items():
+        for node in graph.findAllNodes(operator if "::" in operator else f"aten::{operator}"):
+            given = dict(zip(known.arguments, node.inputs(), strict=False))
+            if len(given) < len(known.arguments):
+                continue  # without running statistics in its schema
+            y = next(iter(node.outputs()))
+            values = {field: given[name] for field, name in ARRAYS.items() if given[name].type().kind() != "NoneType"}
+            epsilon = given[known.epsilon].toIValue()
+            if y.debugName() in top:
+                before, behind = _copy(graph, given["input"], node), _copy(graph, y, node, behind=True)
+                yield _Tapped(values, epsilon, y.debugName(), before.debugName(), behind.debugName())
+            else:
+                yield _Tapped(values, epsilon, y.debugName(), unseen="it is inside a branch or a loop")
+
+
+def _copy(graph: Any, value: Any, place: Any, *, behind: bool = False) -> Any:
+    """Have a graph copy a value before or behind a node; return the copy."""
+    with graph.insert_point_guard(next(iter(graph.nodes()))):
+        none = graph.insertConstant(None)
+    node = graph.create("aten::clone", [value, none], 1)
+    (node.insertAfter if behind else node.insertBefore)(place)
+    node.output().setDebugName(f"{value.debugName()}.{'behind' if behind else 'before'}")
+    return node.output()
+
+
+def _matched(norms: Sequence[_Tapped], layers: Sequence[BatchNorm]) -> tuple[tuple[_Tapped, BatchNorm], ...]:
+    """Return the calls of stored layers, with these."""
+    found: list[tuple[_Tapped, BatchNorm]] = []
+    for norm in norms:
+        layer = _layer(norm, layers, {layer.name for _, layer in found})
         if layer is not None:
-            loaded = {name: found[name].debugName() for name in _INPUTS if found[name].type().kind() != "NoneType"}
-            calls.append(CallSite(layer, found["x"].debugName(), found["y"].debugName(), loaded))
+            found.append((norm, layer))
+    return tuple(found)
+
+
+def _calls(
+    matched: Sequence[tuple[_Tapped, BatchNorm]], layers: Sequence[BatchNorm]
+) -> tuple[tuple[CallSite, ...], Mapping[str, str]]:
     unobserved = {
         layer.name: f"it normalises by the statistics of each {layer.statistics}"
         for layer in layers
         if layer.statistics is not Statistics.MOVING
     }
-    return tuple(call for call in calls if call.layer.name not in unobserved), unobserved
+    for norm, layer in matched:
+        if norm.unseen:
+            unobserved.setdefault(layer.name, norm.unseen)
+    return tuple(
+        CallSite(layer, norm.x, norm.y, {name: str(value.debugName()) for name, value in norm.values.items()})
+        for norm, layer in matched
+        if layer.name not in unobserved
+    ), unobserved
 
 
-def _equal(found: Mapping[str, Any], layers: Sequence[BatchNorm]) -> BatchNorm | None:
-    """Return the one layer with the mean and variance of a call."""
-    arrays = {name: found[name].toIValue() for name in ("moving_mean", "moving_variance")}
-    fitting = [
-        layer
-        for layer in layers
-        if all(
-            array is not None and name in layer.arrays and np.array_equal(array.float().numpy(), layer.arrays[name])
-            for name, array in arrays.items()
-        )
-    ]
-    return fitting[0] if len(fitting) == 1 else None
+def _layer(norm: _Tapped, layers: Sequence[BatchNorm], called: Collection[str]) -> BatchNorm | None:
+    """Return the stored layer that a call is of.
+
+    Freezing makes one constant of parameters that are equal, whichever layers they are of, so that the name of one,
+    `self.<path of the module>.running_mean`, may be that of another layer. So the numbers decide, and among layers
+    with the same numbers, of which each does what the other does, their order.
+    """
+    path = norm.values["moving_mean"].debugName() if "moving_mean" in norm.values else ""
+    path = path.removeprefix("self.").removesuffix(".running_mean")
+    fitting = [layer for layer in layers if _is_equal(norm, layer)]
+    fitting.sort(key=lambda layer: (layer.name in called, layer.location != path))
+    named = [layer for layer in layers if layer.location == path]
+    return next(iter((*fitting, *named)), None)
+
+
+def _is_equal(norm: _Tapped, layer: BatchNorm) -> bool:
+    if norm.values.keys() != layer.arrays.keys() or norm.epsilon != layer.epsilon:
+        return False
+    for name, array in layer.arrays.items():
+        value = norm.values[name].toIValue()
+        loaded = None if value is None else value.detach().float().numpy()
+        if loaded is None or not np.array_equal(loaded, array.astype(np.float32), equal_nan=True):
+            return False
+    return True
 
 
 def _run(torch: Any, frozen: Any, graph: Any, data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
@@ -123,11 +197,14 @@ def _run(torch: Any, frozen: Any, graph: Any, data: Mapping[str, Array], names: 
     known |= {value.debugName(): value for value in copy.inputs()}
     missing = [name for name in names if name not in known]
     if missing:
-        raise RuntimeFailure("a batch norm is inside a branch or a loop", why=printable(missing[0]))
+        raise RuntimeFailure("a value is inside a branch or a loop", why=printable(missing[0]))
     constants = {name: known[name].toIValue() for name in names if known[name].node().kind() == "prim::Constant"}
     moving = [name for name in dict.fromkeys(names) if name not in constants]
     for name in moving:
-        copy.registerOutput(known[name])
+        value = known[name]
+        # An operation in place may overwrite a value before the graph returns it.
+        own = value.node().kind() in {"prim::Param", "aten::clone"} or value.type().kind() != "TensorType"
+        copy.registerOutput(value if own else _copy(copy, value, value.node(), behind=True))
     copy.makeMultiOutputIntoTuple()
     x = torch.from_numpy(np.array(next(iter(data.values()))))
     results = torch._C._create_function_from_graph("forward", copy)(frozen, x)  # noqa: SLF001 - there is no public way
