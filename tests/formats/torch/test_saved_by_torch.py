@@ -25,11 +25,11 @@ FIELDS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "mov
 nn = torch.nn
 
 
-class Renamed(nn.BatchNorm2d):  # type: ignore[misc]  # torch is Any to mypy
+class Renamed(torch.nn.BatchNorm2d):  # type: ignore[misc]  # torch is Any to mypy
     """A subclass that says nothing new."""
 
 
-class Activated(nn.Module):  # type: ignore[misc]  # torch is Any to mypy
+class Activated(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy
     """Keeps running statistics, and does something else with them: as in-place activated batch norm does."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Activated(nn.Module):  # type: ignore[misc]  # torch is Any to mypy
             self.register_buffer(name, torch.ones(3))
 
 
-class Block(nn.Module):  # type: ignore[misc]  # torch is Any to mypy
+class Block(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy
     """A module of classes that a reader has not."""
 
     def __init__(self) -> None:
