@@ -34,7 +34,8 @@ def prepared(inputs: Sequence[Input], settings: RunSettings, attempt: int) -> tu
 def seeded(inputs: Sequence[Input], settings: RunSettings, attempt: int) -> tuple[dict[str, Array], tuple[str, ...]]:
     """Return random input by name, and notes on what was chosen.
 
-    Standard normal where floats are wanted, small numbers >= 0 where whole numbers are.
+    Standard normal where floats are wanted, small numbers >= 0 where whole numbers are. A single float is 1, which
+    keeps everything where it is the share that a dropout keeps, and changes nothing where it is a factor.
 
     Args:
         inputs: of `taken_by`.
@@ -65,6 +66,17 @@ def seeded(inputs: Sequence[Input], settings: RunSettings, attempt: int) -> tupl
     return data, tuple(notes)
 
 
+def other_shape(inputs: Sequence[Input], settings: RunSettings) -> str:
+    """Return which option chooses another length than those that failed; empty if the user or the model chose them."""
+    ours = [one for one in inputs if one.is_open and one.name not in settings.input_shapes]
+    if settings.input is not None or not ours or "" in settings.input_shapes:
+        return ""
+    first = ours[0]
+    name = f"{printable(first.name)}=" if len(inputs) > 1 else ""
+    lengths = ",".join("N" if length is None else str(length) for length in (first.shape[0] or 1, *first.shape[1:]))
+    return f"; --input-shape {name}{lengths} chooses other lengths than those that were tried"
+
+
 def _chosen(shape: Iterable[int | None], batch: int, attempt: int) -> tuple[int, ...]:
     lengths = tuple(shape)
     length = _LENGTHS.get(len(lengths), _SEQUENCE)[attempt]
@@ -73,14 +85,15 @@ def _chosen(shape: Iterable[int | None], batch: int, attempt: int) -> tuple[int,
 
 def _random(generator: np.random.Generator, one: Input, shape: tuple[int, ...]) -> Array:
     if one.dtype == "string":
-        return np.full(shape, "text")
+        return np.full(shape, "text" if one.content is None else one.content, object if one.content else None)
     if one.dtype == "bool" and not shape:
         return np.zeros((), np.bool_)  # a switch: what it is called for, training mostly, is not what inference wants
     if one.dtype == "bool":
         return generator.integers(0, 2, shape).astype(np.bool_)
     if one.below is not None:
         return generator.integers(0, one.below, shape).astype(_numpy(one.dtype))
-    return generator.standard_normal(shape, np.float64 if one.dtype == "float64" else np.float32)
+    wide = np.float64 if one.dtype == "float64" else np.float32
+    return generator.standard_normal(shape, wide) if shape else np.ones((), wide)
 
 
 def _numpy(dtype: str) -> np.dtype[Any]:

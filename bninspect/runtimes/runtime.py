@@ -60,6 +60,8 @@ class Input:
     """NumPy's name, or bfloat16 or string."""
     below: int | None = None
     """The values are whole numbers >= 0 and less than this."""
+    content: bytes | None = None
+    """What a text is like that the model can decode, for instance a WAV file; None if any text will do."""
 
     @property
     def is_open(self) -> bool:

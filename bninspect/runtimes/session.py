@@ -92,7 +92,9 @@ def ready(session: Session, settings: RunSettings) -> tuple[Mapping[str, Array],
             failures.append(failure)
         else:
             return data, notes
-    raise failures[0]
+    first = failures[0]
+    why = first.why + inputs.other_shape(session.inputs, settings)
+    raise RuntimeFailure(first.what, why=why, hint=first.hint) from first
 
 
 def _as_taken(values: Array, one: Input) -> Array:

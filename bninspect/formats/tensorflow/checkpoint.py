@@ -6,6 +6,7 @@ Which are a batch norm, objects or names tell; epsilon is not stored. Where the 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,15 +38,21 @@ _MOST_STATE = 1 << 20
 class CheckpointPlace:
     """Where a checkpoint is."""
 
-    prefix: Path
-    """As `tf.train.load_checkpoint` takes it."""
+    folder: Path
+    name: str
+    """Of its files, without their endings; empty if somebody saved to `folder/`."""
     is_table: bool
     """Whether it is of version 1: a table of its own, not an index with shards."""
 
     @property
+    def prefix(self) -> str:
+        """Where it is, as `tf.train.load_checkpoint` takes it."""
+        return os.path.join(self.folder, self.name)  # noqa: PTH118 - keeps the / at the end
+
+    @property
     def graph(self) -> Path:
         """The graph that the Saver writes beside it."""
-        return self.prefix.with_name(f"{self.prefix.name}.meta")
+        return self.folder / f"{self.name}.meta"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +77,7 @@ def place_of(path: Path) -> CheckpointPlace:
         return _place_in(path)
     if path.name == STATE and path.is_file() and not _is_table(path):
         return _place_by_state(path)
-    return _place(path.with_name(_PART.sub("", path.name)))
+    return _place(path.parent, _PART.sub("", path.name))
 
 
 @contextmanager
@@ -81,7 +88,7 @@ def open_checkpoint(path: Path) -> Iterator[Opened]:
         UnreadableFile: it cannot be read.
     """
     place = place_of(path)
-    with SliceFile(place.prefix) if place.is_table else Bundle(place.prefix) as store:
+    with SliceFile(Path(place.prefix)) if place.is_table else Bundle(place.prefix) as store:
         if not place.graph.is_file():
             yield Opened(store, None, None)
             return
@@ -93,25 +100,25 @@ def parts(path: Path) -> tuple[Path, ...]:
     """Return the files that reading a checkpoint reads."""
     place = place_of(path)
     if place.is_table:
-        found = [place.prefix]
+        found = [Path(place.prefix)]
     else:
-        name = place.prefix.name
+        name = place.name
         found = sorted(
             one
-            for one in place.prefix.parent.iterdir()
+            for one in place.folder.iterdir()
             if (one.name == f"{name}.index" or one.name.startswith(f"{name}.data-")) and one.is_file()
         )
     return (*found, *([place.graph] if place.graph.is_file() else []))
 
 
-def _place(prefix: Path) -> CheckpointPlace:
-    if prefix.with_name(f"{prefix.name}.index").is_file():
-        return CheckpointPlace(prefix, is_table=False)
-    if _is_table(prefix):
-        return CheckpointPlace(prefix, is_table=True)
+def _place(folder: Path, name: str) -> CheckpointPlace:
+    if (folder / f"{name}.index").is_file():
+        return CheckpointPlace(folder, name, is_table=False)
+    if name and _is_table(folder / name):
+        return CheckpointPlace(folder, name, is_table=True)
     raise UnknownFormat(
-        f"there is no checkpoint {printable(prefix.name)!r}",
-        why=f"neither {printable(prefix.name)}.index nor a checkpoint of version 1 is in its folder",
+        f"there is no checkpoint {printable(name)!r}",
+        why=f"neither {printable(name)}.index nor a checkpoint of version 1 is in its folder",
         hint="name the .index file, or the path without .index",
     )
 
@@ -122,7 +129,7 @@ def _place_in(folder: Path) -> CheckpointPlace:
         return _place_by_state(state)
     found = sorted(folder.glob("*.index"))
     if len(found) == 1:
-        return _place(found[0].with_name(found[0].name.removesuffix(".index")))
+        return _place(folder, found[0].name.removesuffix(".index"))
     raise UnknownFormat(
         f"{printable(folder.name)} holds {len(found) or 'no'} checkpoints",
         why="a folder must hold one, or a file `checkpoint` that says which",
@@ -140,7 +147,7 @@ def _place_by_state(state: Path) -> CheckpointPlace:
     name = re.sub(r"\\(.)", r"\1", match[1]).replace("\\", "/").rpartition("/")[2]
     if name in ("", ".", ".."):
         raise UnknownFormat(f"{printable(state.name)} names no checkpoint", why=f"it says {printable(match[1])!r}")
-    return _place(state.with_name(name))
+    return _place(state.parent, name)
 
 
 def _is_table(path: Path) -> bool:
@@ -162,8 +169,8 @@ def _matches(path: Path, head: bytes) -> bool:
         if head.startswith(b"model_checkpoint_path:") or _is_table(path):
             return True
         # A prefix is no file; a shard or a .meta file has no sign of its own and is known by the index beside it.
-        prefix = _PART.sub("", path.name)
-        return path.with_name(f"{prefix}.index").is_file() and (prefix != path.name or not path.exists())
+        name = _PART.sub("", path.name)
+        return (path.parent / f"{name}.index").is_file() and (name != path.name or not path.exists())
     except OSError:
         return False
 
@@ -195,7 +202,7 @@ def _read(path: Path) -> Checkpoint:
 
 def _better(path: Path) -> tuple[str, ...]:
     """Return where the graph is that uses these variables, if they are those of a SavedModel."""
-    folder = place_of(path).prefix.parent
+    folder = place_of(path).folder
     if folder.name != "variables" or not (folder.parent / "saved_model.pb").is_file():
         return ()
     whole = printable(str(folder.parent))

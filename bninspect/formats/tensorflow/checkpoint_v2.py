@@ -8,6 +8,7 @@ shard. Reading an array checks its own CRC; arrays that nobody asks for are not 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -51,16 +52,16 @@ class Bundle:
     """An open checkpoint; a context manager.
 
     Args:
-        prefix: the path without `.index`.
+        prefix: the path without `.index`; of a checkpoint without a name it ends with `/`, which no Path does.
 
     Raises:
         UnreadableFile: a file is missing or cannot be opened.
         DamagedFile, UnsafeFile: a file contradicts itself or another.
     """
 
-    def __init__(self, prefix: Path) -> None:
-        self._prefix = prefix
-        self._label = printable(f"{prefix.name}.index")
+    def __init__(self, prefix: Path | str) -> None:
+        self._prefix = str(prefix)
+        self._label = printable(f"{os.path.basename(self._prefix)}.index")  # noqa: PTH119 - may be empty
         self._shards: dict[int, tuple[BinaryIO, int]] = {}
         self._parts: dict[bytes, BundleEntry] = {}
         self.entries: dict[str, BundleEntry] = {}
@@ -122,7 +123,7 @@ class Bundle:
         return [texts[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
     def _read_index(self) -> None:
-        path = self._prefix.with_name(f"{self._prefix.name}.index")
+        path = Path(f"{self._prefix}.index")
         table = SortedTable(self._open(path), self._label)
         shards = None
         for key, value in table.items():
@@ -142,7 +143,7 @@ class Bundle:
         if header.integer(2):
             raise UnreadableFile(f"{self._label} is of a big-endian machine", why="such files are not read")
         for number in range(shards):
-            file = self._open(self._prefix.with_name(f"{self._prefix.name}.data-{number:05d}-of-{shards:05d}"))
+            file = self._open(Path(f"{self._prefix}.data-{number:05d}-of-{shards:05d}"))
             self._shards[number] = (file, file.seek(0, 2))
         return shards
 

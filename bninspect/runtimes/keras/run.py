@@ -147,7 +147,7 @@ def _run(
         if failure is None:
             return _Ran(recorder, taken, attempt, notes)
         failures.append(failure)
-    why = loading.reason(failures[0])
+    why = loading.reason(failures[0]) + inputs.other_shape(taken, settings)
     raise RuntimeFailure(f"{framework.title} cannot run the model", why=why) from failures[0]
 
 

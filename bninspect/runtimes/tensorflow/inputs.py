@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bninspect.errors import RuntimeFailure
 from bninspect.formats.tensorflow import tensor
-from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode
+from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode, reached
 from bninspect.formats.tensorflow.graph.graph_def import Signature, TensorInfo
-from bninspect.runtimes.runtime import Input
+from bninspect.runtimes.runtime import Input, RunSettings
+from bninspect.runtimes.tensorflow import encoded
 from bninspect.safe_text import printable
 
 _PLACEHOLDERS = frozenset(("Placeholder", "PlaceholderV2"))
@@ -25,17 +26,22 @@ class Feed:
     taken: Input
 
 
-def feeds(flat: FlatGraph, signature: Signature | None) -> tuple[tuple[Feed, ...], tuple[str, ...]]:
+def feeds(
+    flat: FlatGraph, signature: Signature | None, wanted: Iterable[str], settings: RunSettings
+) -> tuple[tuple[Feed, ...], tuple[str, ...]]:
     """Return the inputs to feed, and the placeholders that are to be false.
 
     Args:
         flat: the flat graph of the signature, or of all there is.
-        signature: None where the graph has none: then every placeholder is an input.
+        signature: None where the graph has none: then every placeholder is an input that a wanted node needs.
+        wanted: nodes of the flat graph that will be asked for.
+        settings: seed of what is chosen, and shapes of inputs whose shape the graph leaves open.
 
     Raises:
         RuntimeFailure: the graph needs an input that the signature does not state, or that nobody describes.
     """
-    needed = {node.node.name: _info(node) for node in flat.nodes.values() if node.op in _PLACEHOLDERS}
+    nodes = reached(flat, wanted) if signature is None else flat.nodes.values()
+    needed = {node.node.name: _info(node) for node in nodes if node.op in _PLACEHOLDERS}
     stated = needed if signature is None else {name: one for name, one in signature.inputs.items() if one.tensor}
     switches = {_node(one) for one in (*needed.values(), *stated.values()) if _is_switch(one)} | set(flat.assumed)
     missing = needed.keys() - {_node(one) for one in stated.values()} - switches
@@ -45,7 +51,7 @@ def feeds(flat: FlatGraph, signature: Signature | None) -> tuple[tuple[Feed, ...
         )
     tables = dict(_tables(flat))
     inputs = [
-        Feed(one.tensor, _input(name, one, tables.get(_node(one))))
+        Feed(one.tensor, _input(name, one, tables.get(_node(one)), flat, settings))
         for name, one in stated.items()
         if _node(one) not in switches
     ]
@@ -65,16 +71,20 @@ def _info(node: FlatNode) -> TensorInfo:
     return TensorInfo(f"{node.node.name}:0", node.node.dtype("dtype"), shape)
 
 
-def _input(name: str, info: TensorInfo, below: int | None) -> Input:
+def _input(name: str, info: TensorInfo, below: int | None, flat: FlatGraph, settings: RunSettings) -> Input:
     import tensorflow as tf
 
-    if not info.dtype or info.shape is None:
-        why = "its shape is wholly open" if info.dtype else "it is no single tensor"
-        raise RuntimeFailure(f"nobody says what input {printable(name)!r} is like", why=why)
+    shape = settings.input_shapes.get(name) if info.shape is None else info.shape
+    if not info.dtype or shape is None:
+        why = f"its shape is wholly open: --input-shape {printable(name)}=1,224,224,3"
+        raise RuntimeFailure(
+            f"nobody says what input {printable(name)!r} is like", why=why if info.dtype else "it is no single tensor"
+        )
     kind = str(tf.as_dtype(info.dtype).name)
     if below is None and kind.startswith(("int", "uint")):
-        below = 256 if len(info.shape) >= 4 else 2
-    return Input(name, info.shape, kind, below)
+        below = 256 if len(shape) >= 4 else 2
+    content = encoded.content(flat, _node(info), settings.seed) if kind == "string" else None
+    return Input(name, shape, kind, below, content)
 
 
 def _tables(flat: FlatGraph) -> Iterator[tuple[str, int]]:

@@ -129,7 +129,8 @@ class _Running:
 
     def observe(self, settings: RunSettings, begin: Begin) -> tuple[str, ...]:
         """Run the model on the first size of input that it accepts, then every layer alone; return notes."""
-        taken, off = graph_inputs.feeds(self._flat, self._signature)
+        wanted = [tensor for call in self._calls for tensor, _ in (call.site.x, call.site.y, *call.parameters.values())]
+        taken, off = graph_inputs.feeds(self._flat, self._signature, wanted, settings)
         sizes, notes = self._sized(taken, off, settings)
         sink = begin()
         ranks: dict[str, int] = {}
@@ -181,7 +182,8 @@ class _Running:
                 continue
             widths = [self._copy.tensor(call.site.x).dtype.size for call in self._calls]
             return {i: int(n) * width for i, (n, width) in enumerate(zip(counts, widths, strict=True))}, notes
-        raise RuntimeFailure("TensorFlow cannot run the model", why=loading.reason(failures[0])) from failures[0]
+        why = loading.reason(failures[0]) + inputs.other_shape(described, settings)
+        raise RuntimeFailure("TensorFlow cannot run the model", why=why) from failures[0]
 
     def _fed(self, feed: Feed) -> Any:
         name, _, position = feed.tensor.partition(":")

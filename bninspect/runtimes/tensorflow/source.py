@@ -72,6 +72,10 @@ def _load_frozen(path: Path) -> None:
 def _load_meta(session: Any, place: checkpoints.CheckpointPlace) -> None:
     import tensorflow as tf
 
-    saver = tf.compat.v1.train.import_meta_graph(str(place.graph), clear_devices=True)
+    meta = tf.compat.v1.MetaGraphDef.FromString(files.whole(place.graph))
+    for node in (*meta.graph_def.node, *(node for one in meta.graph_def.library.function for node in one.node_def)):
+        # Older versions inferred shapes, those of gradients above all, that newer ones call impossible.
+        node.attr.pop("_output_shapes", None)
+    saver = tf.compat.v1.train.import_meta_graph(meta, clear_devices=True)
     if saver is not None:
-        saver.restore(session, str(place.prefix))
+        saver.restore(session, place.prefix)
