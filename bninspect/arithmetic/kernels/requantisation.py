@@ -16,6 +16,9 @@ v = |t - zero| in output steps:
 
 Element-wise operations have their inputs scaled first: see quantised.py.
 
+Not covered: MLAS kernels of unsigned inputs and signed weights on processors without VNNI, which saturate sums of two
+products in 16 bits (ONNX Runtime's `reduce_range` is there for them).
+
 Clipping (the type's range, relu6) is monotone, so that clipping before rounding is within the same half step.
 """
 
@@ -58,7 +61,7 @@ class Steps:
     bound: Float64
     """In steps: half a step and the kernel's own error."""
     saturated: Float64
-    """By how many steps the exact position is outside the range of the type; 0 inside."""
+    """By how many steps the exact position, behind the activation, is outside the range of the type; 0 inside."""
 
     def off(self, q: Array) -> Float64:
         """Return by how many steps each output is off."""
@@ -124,8 +127,9 @@ def expect_steps(
 
 def on_grid(steps: Float64, error: Float64, output: Grid, activation: Activation = NONE) -> Steps:
     """Return positions from real outputs in steps, the zero point not yet added, and a kernel's error in steps."""
-    position = steps + output.zero
     low, high = output.limits(activation)
+    first, last = (end / output.step + output.zero for end in activation.limits)
+    position = np.clip(steps + output.zero, first, last)  # what an activation takes away is no saturation
     outside = np.maximum(output.low - position, position - output.high)
     return Steps(np.clip(position, low, high), _HALF + error, np.asarray(np.maximum(outside, 0.0)))
 

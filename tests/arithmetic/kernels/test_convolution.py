@@ -162,8 +162,10 @@ def test_same_has_the_length_and_the_place_of_the_odd_zero(
     assert found.ravel().tolist() == expected.ravel().tolist()
 
 
+@pytest.mark.tensorflow
 def test_same_of_a_transposed_convolution_is_that_of_its_output() -> None:
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
+
     rng = np.random.default_rng(5)
     x, w = rng.standard_normal((1, 4, 5, 3)), rng.standard_normal((3, 4, 2, 3))
     y = tf.nn.conv2d_transpose(x, w, (1, 8, 15, 2), (2, 3), "SAME").numpy()

@@ -132,6 +132,14 @@ def test_saturation_is_a_share_and_not_an_error() -> None:
     real = gx.step * gw.step * exact.value / narrow.step + 5
     share = np.mean((real > 127.51) | (real < -128.51))
     assert 0.05 < expected.saturated_share == pytest.approx(share, abs=0.01)
+    # What relu takes away is not lost to the range.
+    at_zero = Grid.of("int8", 0.02, -128)
+    m = float(gx.step * gw.step / at_zero.step)
+    cut = expect_steps(exact, m, at_zero, Requantisation.FIXED, Activation("relu"))
+    position = gx.step * gw.step * exact.value / at_zero.step - 128
+    assert cut.saturated_share == pytest.approx(np.mean(position > 127.51), abs=0.01)
+    assert cut.saturated_share < np.mean((position > 127.51) | (position < -128.51)) - 0.1
+    assert cut.worst(np.clip(np.rint(position), -128, 127)) <= 1.0
 
 
 def test_what_quantisation_costs_holds_for_a_right_file_and_is_not_much_more() -> None:
