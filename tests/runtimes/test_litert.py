@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 
 from bninspect import formats, runtimes
-from bninspect.records import Evidence, LayerStatus, Observation, Run, Status
+from bninspect.formats.tflite import format as container
+from bninspect.formats.tflite.graph import affine_maps
+from bninspect.records import Checkpoint, Evidence, LayerStatus, Observation, Run, Status
 from bninspect.runtimes.runtime import RunSettings
 from bninspect.settings import Settings
 from bninspect.verdicts import verify_task
@@ -55,10 +58,16 @@ def _built(*after: Any) -> Any:
     return built
 
 
+def _read(path: Path) -> Checkpoint:
+    """Return what is read, and as layers the scales and shifts: the tests know that they are batch norms."""
+    layers = tuple(affine.layer(name) for name, affine in affine_maps(container.parsed(path)))
+    return replace(formats.read(path), layers=layers)
+
+
 def _observed(path: Path, runtime: str) -> tuple[Run, list[Observation]]:
     seen: list[Observation] = []
     settings = RunSettings(runtime=runtime, input=path.with_name("x.npy"))
-    return runtimes.run(formats.read(path), settings, lambda: seen.append), seen
+    return runtimes.run(_read(path), settings, lambda: seen.append), seen
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -74,9 +83,7 @@ def test_scale_and_shift_where_they_are_computed(tmp_path: Path, runtime: str) -
         before = keras.Model(built.input, built.get_layer(name).output)(X, training=False).numpy()
         # Behind a fused relu only what it cut off is our own.
         np.testing.assert_allclose(observation.y, before, rtol=0, atol=2e-6)
-    model = verify_task.verify_checkpoint(
-        formats.read(path), Settings(runtime=runtime, input=str(tmp_path / "x.npy"))
-    ).model
+    model = verify_task.verify_checkpoint(_read(path), Settings(runtime=runtime, input=str(tmp_path / "x.npy"))).model
     assert model.status is Status.PASS
     assert [layer.status for layer in model.layers] == [LayerStatus.VERIFIED] * 3
 
@@ -102,7 +109,7 @@ def test_a_relu_that_cuts_off_too_much_is_found_out(
 
     monkeypatch.setattr(litert, "_invoked", tampered)
     settings = Settings(runtime=runtime, input=str(tmp_path / "x.npy"))
-    model = verify_task.verify_checkpoint(formats.read(path), settings).model
+    model = verify_task.verify_checkpoint(_read(path), settings).model
     assert [layer.status for layer in model.layers] == [LayerStatus.MISMATCH]
 
 
@@ -117,6 +124,6 @@ def test_quantised_numbers_are_unverified(tmp_path: Path) -> None:
         optimizations=[tf.lite.Optimize.DEFAULT],
         representative_dataset=lambda: ([X[one : one + 1]] for one in range(3)),
     )
-    model = verify_task.verify_checkpoint(formats.read(path), Settings(input=str(tmp_path / "x.npy"))).model
+    model = verify_task.verify_checkpoint(_read(path), Settings(input=str(tmp_path / "x.npy"))).model
     assert model.status is Status.ERROR
     assert {layer.reason for layer in model.layers} == {"its numbers are quantised"}

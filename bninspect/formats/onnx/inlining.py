@@ -24,7 +24,7 @@ Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, eq=False)
-class Function:
+class ModelFunction:
     """A function of a model."""
 
     key: Key
@@ -43,7 +43,7 @@ class Inlined:
     data: Buffer
     calls: tuple[tuple[str, str], ...] = ()
     """Of each call the prefix that the names of its nodes have now, and the name of the function."""
-    left: Mapping[Key, Function] = field(default_factory=dict)
+    left: Mapping[Key, ModelFunction] = field(default_factory=dict)
     """Functions that are still there."""
 
 
@@ -89,7 +89,7 @@ class _Scope:
 
 @dataclass(eq=False)
 class _Inliner:
-    functions: Mapping[Key, Function]
+    functions: Mapping[Key, ModelFunction]
     calls: list[tuple[str, str]] = field(default_factory=list)
     nodes: int = 0
 
@@ -117,7 +117,7 @@ class _Inliner:
             else:
                 yield from self._body(node, function, scope, depth)
 
-    def _body(self, node: Message, function: Function, scope: _Scope, depth: int) -> Iterator[bytes]:
+    def _body(self, node: Message, function: ModelFunction, scope: _Scope, depth: int) -> Iterator[bytes]:
         """Yield what a call computes, under the names that its inputs and outputs have outside."""
         prefix = self._free(f"{scope.prefix}{_label(node)}/")
         self.calls.append((prefix, function.key[1]))
@@ -179,8 +179,8 @@ def _label(node: Message) -> str:
     return node.text(3) or next(filter(None, node.texts(2)), node.text(4))
 
 
-def _function(message: Message) -> Function:
-    return Function(
+def _function(message: Message) -> ModelFunction:
+    return ModelFunction(
         (_domain(message.text(10)), message.text(1), message.text(13)),
         tuple(message.texts(4)),
         tuple(message.texts(5)),
@@ -194,7 +194,7 @@ def _versions(message: Message, number: int) -> dict[str, int]:
     return {_domain(one.text(1)): one.integer(2) for one in message.messages(number)}
 
 
-def _fits(function: Function, versions: Mapping[str, int]) -> bool:
+def _fits(function: ModelFunction, versions: Mapping[str, int]) -> bool:
     return all(versions.get(domain, version) == version for domain, version in function.opsets.items())
 
 

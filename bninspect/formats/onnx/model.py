@@ -8,7 +8,7 @@ from functools import cached_property
 
 from bninspect.errors import UnsafeFile
 from bninspect.formats.encodings.protobuf import Buffer, Message
-from bninspect.formats.onnx.inlining import DEFAULT_DOMAINS, Function, Key, inline, key_of
+from bninspect.formats.onnx.inlining import DEFAULT_DOMAINS, Key, ModelFunction, inline, key_of
 from bninspect.records.graph import Value
 
 DEPTH = 16
@@ -121,7 +121,7 @@ class ModelProto:
     """The main graph first, then those within its nodes."""
     calls: tuple[tuple[str, str], ...]
     """Of each call of a function, which stands in the graphs now, the prefix of its nodes and the function's name."""
-    functions: Mapping[Key, Function]
+    functions: Mapping[Key, ModelFunction]
     """Functions that could not be put in the place of their calls."""
 
 

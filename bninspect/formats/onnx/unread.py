@@ -7,17 +7,15 @@ Names that ONNX graphs have for it, besides BatchNormalization: BatchNormInterna
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from bninspect.formats.encodings.protobuf import Message
-from bninspect.formats.onnx.inlining import DEPTH, Function, Key, key_of
+from bninspect.formats.norm_names import is_called_norm
+from bninspect.formats.onnx.inlining import DEPTH, Key, ModelFunction, key_of
 from bninspect.formats.onnx.model import ModelProto, NodeProto
 from bninspect.formats.onnx.norms import FoundNorms
 from bninspect.records import Unread
-
-_CALLED = re.compile(r"(?i:batch_?norm|spatial_?bn)|(?<![A-Z])A?BN(?![a-z])|(?<![A-Za-z])bn(?![A-Za-z])")
 
 
 def unread(model: ModelProto, norms: FoundNorms) -> Iterator[Unread]:
@@ -33,7 +31,7 @@ def unread(model: ModelProto, norms: FoundNorms) -> Iterator[Unread]:
             why = "it is written for another version of the operators than the model"
             yield Unread(f"function {'::'.join(filter(None, key))}", count, why)
     labels = [label for one in norms.found for label in one.nodes]
-    empty = Counter(name for prefix, name in model.calls if _CALLED.search(name) and not _within(prefix, labels))
+    empty = Counter(name for prefix, name in model.calls if is_called_norm(name) and not _within(prefix, labels))
     for name, count in empty.items():
         yield Unread(f"function {name}", count, "its body holds no batch norm that is known")
     for place, count in norms.loose.items():
@@ -47,10 +45,10 @@ def _within(prefix: str, labels: Iterable[str]) -> bool:
 def _foreign(node: NodeProto) -> str:
     """Return the name of an operator that is called a batch norm and is not ONNX's own; empty for all others."""
     name = " ".join(filter(None, (node.op, node.text("operator"), node.text("name") if "::" in node.op else "")))
-    return name if node.op != "BatchNormalization" and _CALLED.search(name) else ""
+    return name if node.op != "BatchNormalization" and is_called_norm(name) else ""
 
 
-def _count(nodes: Iterable[Message], functions: Mapping[Key, Function], depth: int) -> int:
+def _count(nodes: Iterable[Message], functions: Mapping[Key, ModelFunction], depth: int) -> int:
     """Return how many batch norms the nodes of a function call, those in functions and graphs within them too."""
     if depth > DEPTH:
         return 0
@@ -60,7 +58,7 @@ def _count(nodes: Iterable[Message], functions: Mapping[Key, Function], depth: i
         if called is not None:
             count += _count(called.nodes, functions, depth + 1)
         else:
-            count += bool(_CALLED.search(node.text(4)))
+            count += is_called_norm(node.text(4))
             graphs = (one.message(6) for one in node.messages(5) if one.has(6))
             count += sum(_count(graph.messages(1), functions, depth + 1) for graph in graphs)
     return count

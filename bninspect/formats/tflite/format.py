@@ -8,13 +8,16 @@ from bninspect.errors import DamagedFile, UnsafeFile
 from bninspect.formats import whole_file
 from bninspect.formats.format import Format
 from bninspect.formats.tflite import graph as operations
+from bninspect.formats.tflite import roots
 from bninspect.formats.tflite.model import IDENTIFIER, Subgraph, parse
 from bninspect.records import Checkpoint
 from bninspect.records.graph import Network
 from bninspect.safe_text import printable
 
 NAME = "tflite"
-_EMPTY = "no MUL and ADD per channel: its batch norms may be folded, which verify MODEL --against finds"
+_EMPTY = "TFLite has no operation for a batch norm, converters fold them"
+_FOLDED = "verify SOURCE --against this file finds them"
+_NONE_ALONE = "no batch norms by themselves: verify SOURCE --against this file proves which of them are"
 
 
 def _matches(_path: Path, head: bytes) -> bool:
@@ -23,12 +26,23 @@ def _matches(_path: Path, head: bytes) -> bool:
 
 def _read(path: Path) -> Checkpoint:
     graph = parsed(path)
-    layers = tuple(affine.layer(name) for name, affine in operations.affine_maps(graph))
-    notes = []
+    pairs = dict(operations.affine_maps(graph))
+    # What a converter left as MUL and ADD may be anything; what we wrote so is a batch norm.
+    ours = graph.description.startswith("bninspect ")
+    layers = tuple(affine.layer(name) for name, affine in pairs.items()) if ours else ()
+    notes = [f"{len(pairs)} scale and shift per channel, {_NONE_ALONE}"] if pairs and not ours else []
     if graph.others:
-        notes.append(f"{graph.others} further graphs, of loops or conditions, are not read")
-    code = tuple(f"custom operator {printable(name)}" for name in graph.custom)
-    return Checkpoint(str(path), NAME, graph.description, layers, tuple(notes), code=code, empty=_EMPTY)
+        notes.append(f"{len(graph.others)} further graphs, of loops or conditions, are not read")
+    return Checkpoint(
+        str(path),
+        NAME,
+        graph.description,
+        (*layers, *roots.trained(graph)),
+        tuple(notes),
+        code=tuple(f"custom operator {printable(name)}" for name in graph.custom),
+        empty=f"{_EMPTY}; {notes[0] if notes else _FOLDED}",
+        unread=tuple(roots.unread(graph)),
+    )
 
 
 def read_network(path: Path) -> Network:

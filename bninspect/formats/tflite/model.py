@@ -19,7 +19,7 @@ from bninspect.records import Array
 from bninspect.safe_text import printable
 
 IDENTIFIER = b"TFL3"
-CUSTOM = 32
+CUSTOM, COMPOSITE = 32, 206
 OPERATIONS: Mapping[int, str] = {
     0: "add",
     1: "average pool",
@@ -41,12 +41,18 @@ OPERATIONS: Mapping[int, str] = {
     39: "transpose",
     40: "mean",
     41: "sub",
+    42: "div",
     43: "squeeze",
     53: "cast",
     67: "transpose conv",
     70: "expand dims",
+    75: "sqrt",
+    76: "rsqrt",
+    92: "square",
+    99: "squared difference",
     114: "quantize",
     132: "conv 3d",
+    143: "read variable",
 }
 _TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8"}
 _TYPES |= {10: "float64", 12: "uint64", 15: "uint32", 16: "uint16"}
@@ -131,14 +137,14 @@ class Operator:
 
 @dataclass(frozen=True, eq=False)
 class Subgraph:
-    """The main graph of a model."""
+    """A graph of a model."""
 
     description: str
     inputs: tuple[TfliteTensor, ...]
     outputs: tuple[TfliteTensor, ...]
     operators: tuple[Operator, ...]
-    others: int
-    """Further graphs, which bodies of loops and conditions are."""
+    others: tuple[Subgraph, ...]
+    """Of the main graph all further ones, which bodies of loops and conditions are."""
     custom: tuple[str, ...]
     """Operators that are not TFLite's own."""
 
@@ -153,16 +159,20 @@ def parse(data: Buffer) -> Subgraph:
     graphs = model.tables(2)
     if not graphs:
         raise DamagedFile("this model is damaged", why="it holds no graph")
-    buffers = model.tables(4)
-    tensors = [_tensor(index, one, buffers, data) for index, one in enumerate(graphs[0].tables(0))]
-    codes = model.tables(1)
-    operators = [_operator(index, one, codes, tensors) for index, one in enumerate(graphs[0].tables(3))]
+    main, *others = (_subgraph(one, model, data) for one in graphs)
+    return replace(main, others=tuple(others))
+
+
+def _subgraph(table: FlatTable, model: FlatTable, data: Buffer) -> Subgraph:
+    buffers, codes = model.tables(4), model.tables(1)
+    tensors = [_tensor(index, one, buffers, data) for index, one in enumerate(table.tables(0))]
+    operators = [_operator(index, one, codes, tensors) for index, one in enumerate(table.tables(3))]
     return Subgraph(
         description=model.text(3),
-        inputs=tuple(_at(tensors, index) for index in graphs[0].numbers(1, "i4")),
-        outputs=tuple(_at(tensors, index) for index in graphs[0].numbers(2, "i4")),
+        inputs=tuple(_at(tensors, index) for index in table.numbers(1, "i4")),
+        outputs=tuple(_at(tensors, index) for index in table.numbers(2, "i4")),
         operators=tuple(_taking_constants(operators)),
-        others=len(graphs) - 1,
+        others=(),
         custom=tuple(dict.fromkeys(code.text(1) for code in codes if _code(code) == CUSTOM)),
     )
 
@@ -228,6 +238,10 @@ def _operator(index: int, table: FlatTable, codes: list[FlatTable], tensors: lis
         raise DamagedFile("this model is damaged", why=f"operator {index} has no code {place}")
     code = _code(codes[place])
     operation = OPERATIONS.get(code, f"operator {code}")
+    if code == CUSTOM:
+        operation = f"custom operator {codes[place].text(1)}"
+    if code == COMPOSITE and (composite := table.table(12)) is not None:
+        operation = f"composite {composite.text(0)}"
     options = table.table(4)
     field = _FUSED.get(operation)
     activation = int(options.number(field, "b")) if options is not None and field is not None else 0

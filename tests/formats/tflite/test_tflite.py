@@ -67,21 +67,62 @@ def _kernels(found: Network) -> dict[str, network.Kernel]:
     return {node.operation: node.kernel for node in found.nodes if node.kernel and not node.layer}
 
 
-def test_surviving_batch_norm_is_scale_and_shift(converted: tuple[Any, Path]) -> None:
+def test_surviving_scale_and_shift_is_counted_and_in_the_network(converted: tuple[Any, Path]) -> None:
     built, path = converted
     checkpoint = formats.read(path)
-    (layer,) = checkpoint.layers
+    assert (checkpoint.layers, checkpoint.unread) == ((), ())
+    assert checkpoint.notes[0].startswith("1 scale and shift")
+    (node,) = [one for one in container.read_network(path).nodes if one.operation == network.BATCH_NORM]
     gamma, beta, mean, variance = (one.astype(np.float64) for one in built.get_layer("first").get_weights())
-    assert (layer.statistics, layer.class_name, layer.dtype, layer.axis) == (
-        Statistics.FOLDED,
-        "MUL+ADD",
-        "float32",
-        (-1,),
-    )
     scale = gamma / np.sqrt(variance + 0.25)
-    np.testing.assert_allclose(layer.arrays["gamma"], scale, rtol=3e-7)
-    np.testing.assert_allclose(layer.arrays["beta"], beta - mean * scale, rtol=0, atol=1e-6)
-    assert (layer.moving_mean, layer.moving_variance, layer.epsilon) == (None, None, None)
+    assert node.kernel is not None
+    assert node.kernel.bias is not None
+    np.testing.assert_allclose(node.kernel.weights.ravel(), scale, rtol=3e-7)
+    np.testing.assert_allclose(node.kernel.bias, beta - mean * scale, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("axes", "expected"), [([0, 1, 2], 1), ([1, 2], 0), ([-1], 0)], ids=["batch", "instance", "layer"]
+)
+def test_moments_of_the_batch_are_a_batch_norm_in_training_mode(tmp_path: Path, axes: list[int], expected: int) -> None:
+    import tensorflow as tf
+
+    ones = tf.constant([1.5, 0.5], tf.float32)
+
+    @tf.function(input_signature=[tf.TensorSpec((2, 4, 4, 2))])  # type: ignore[untyped-decorator, unused-ignore]
+    def normalised(x: Any) -> Any:
+        mean, variance = tf.nn.moments(x, axes, keepdims=True)
+        return (x - mean) * tf.math.rsqrt(variance + 1e-3) * ones + ones
+
+    with _quiet():
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([normalised.get_concrete_function()])
+        (tmp_path / "m.tflite").write_bytes(converter.convert())
+    found = formats.read(tmp_path / "m.tflite")
+    assert [one.statistics for one in found.layers] == [Statistics.BATCH] * expected
+    assert found.unread == ()
+
+
+def test_a_variance_that_is_still_a_variable_is_not_read(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    class Norm(tf.Module):  # type: ignore[misc, unused-ignore]
+        def __init__(self) -> None:
+            super().__init__()
+            self.variance = tf.Variable([1.5, 0.5])
+
+        @tf.function(input_signature=[tf.TensorSpec((2, 4, 4, 2))])  # type: ignore[untyped-decorator, unused-ignore]
+        def normalised(self, x: Any) -> Any:
+            normal = (x - 0.5) * tf.math.rsqrt(self.variance + 1e-3)
+            self.variance.assign(tf.math.square(x[0, 0, 0]))  # or the converter makes a constant of it
+            return normal
+
+    module = Norm()
+    with _quiet():
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([module.normalised.get_concrete_function()], module)
+        converter.experimental_enable_resource_variables = True
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
+        (tmp_path / "m.tflite").write_bytes(converter.convert())
+    assert [one.count for one in formats.read(tmp_path / "m.tflite").unread] == [1]
 
 
 def test_a_signalling_nan_is_read_as_it_is(tmp_path: Path) -> None:
