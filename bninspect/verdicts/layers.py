@@ -130,7 +130,7 @@ def _stranger(name: str) -> LayerReport:
 def not_comparable(layer: BatchNorm) -> str:
     """Return why the formula cannot be computed for a layer; empty if it can."""
     if layer.statistics is Statistics.FOLDED:
-        return "" if layer.arrays else "the file does not hold its scale and shift"
+        return "" if layer.arrays else next(iter(layer.notes), "the file does not hold its scale and shift")
     if why := layer.statistics.elsewhere:
         return f"not verifiable: {why}, also at inference"
     if layer.moving_mean is None or layer.moving_variance is None:

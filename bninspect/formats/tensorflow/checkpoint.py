@@ -193,11 +193,17 @@ def _read(path: Path) -> Checkpoint:
                 checkpoint,
                 writer=f"TensorFlow {opened.meta.version}" if opened.meta.version else "",
                 layers=tuple(one.layer for one in opened.model.layers),
-                notes=("epsilon is from the graph in the .meta file", *opened.model.notes),
+                notes=(*_source_of_epsilon(opened.model), *opened.model.notes),
                 code=opened.model.code,
+                unread=opened.model.unread,
             )
     except OSError as error:
         raise UnreadableFile(f"{printable(path.name)} cannot be read", why=error.strerror or "") from error
+
+
+def _source_of_epsilon(model: GraphModel) -> tuple[str, ...]:
+    known = any(one.layer.epsilon is not None for one in model.layers)
+    return ("epsilon is from the graph in the .meta file",) if known else ()
 
 
 def _better(path: Path) -> tuple[str, ...]:

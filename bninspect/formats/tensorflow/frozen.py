@@ -65,6 +65,7 @@ def _read(path: Path) -> Checkpoint:
         layers=tuple(one.layer for one in opened.layers),
         notes=opened.notes,
         code=opened.code,
+        unread=opened.unread,
     )
 
 

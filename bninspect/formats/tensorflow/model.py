@@ -15,6 +15,7 @@ from bninspect.formats.tensorflow.norms import search
 from bninspect.formats.tensorflow.norms.layers import Located, Searched, located
 from bninspect.formats.tensorflow.object_graph import Object, checkpoint_key, walk_together
 from bninspect.formats.tensorflow.variables import Store, Variables, restored_by
+from bninspect.records import Unread
 from bninspect.safe_text import printable
 
 DEFAULT = "serving_default"
@@ -33,6 +34,11 @@ class GraphModel:
     layers: tuple[Located, ...]
     code: tuple[str, ...]
     notes: tuple[str, ...]
+
+    @property
+    def unread(self) -> tuple[Unread, ...]:
+        """Calls of batch norm that are none of the layers, those of several signatures once."""
+        return tuple(dict.fromkeys(calls for one in self.searched for calls in one.found.unread))
 
 
 def of_meta_graph(

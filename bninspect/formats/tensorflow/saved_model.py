@@ -129,6 +129,7 @@ def _read(path: Path) -> Checkpoint:
                 layers=tuple(one.layer for one in opened.model.layers),
                 notes=(*opened.notes, *opened.model.notes),
                 code=opened.model.code,
+                unread=opened.model.unread,
                 sha256=digest,
                 bytes=size,
             )

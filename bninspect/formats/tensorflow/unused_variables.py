@@ -49,7 +49,9 @@ def unused(
             continue
         used = used | statistics
         layer = _configured(of_keys(store, title, keys), settings.get(title))
-        note = f"signature {printable(signature)!r} does not use it" if signature else "the graph does not use it"
+        note = (
+            f"signature {printable(signature)!r} does not use it" if signature else "no batch norm of the graph uses it"
+        )
         rest.append(replace(layer, notes=(*layer.notes, note)))
     return rest
 

@@ -90,7 +90,7 @@ def _calls(
 
 
 def _unreached(signature: str) -> str:
-    return f"signature {printable(signature)!r} does not use it" if signature else "the graph does not use it"
+    return f"signature {printable(signature)!r} does not use it" if signature else "no batch norm of the graph uses it"
 
 
 @contextmanager

@@ -91,7 +91,7 @@ class Expressions:
         node = self._graph.nodes[one[0]]
         epsilon = 0.0
         if node.op in _ADDING and len(node.inputs) == 2:
-            numbers = [self._number(source) for source in node.inputs]
+            numbers = [self.number(source) for source in node.inputs]
             if (numbers[0] is None) == (numbers[1] is None):
                 return None
             epsilon = next(number for number in numbers if number is not None)
@@ -142,7 +142,7 @@ class Expressions:
             return self._power(node)
         if node.op == "ConcatV2":
             return self._joined(node)
-        if node.op == "Fill" and len(node.inputs) == 2 and self._number(node.inputs[1]) is not None:
+        if node.op == "Fill" and len(node.inputs) == 2 and self.number(node.inputs[1]) is not None:
             return algebra.parameter(Leaf((node.name,), (node.name, 0)))
         return None
 
@@ -187,7 +187,7 @@ class Expressions:
             case "Sqrt":
                 return algebra.root(polynomial, 1)
             case "Pow":
-                exponent = self._number(node.inputs[1]) if len(node.inputs) > 1 else None
+                exponent = self.number(node.inputs[1]) if len(node.inputs) > 1 else None
                 return algebra.root(polynomial, round(2 * exponent)) if exponent in (0.5, -0.5) else None
         return algebra.invert(polynomial)
 
@@ -222,7 +222,8 @@ class Expressions:
             node = self._graph.nodes[node.inputs[0][0]]
         return node
 
-    def _number(self, one: Tensor) -> float | None:
+    def number(self, one: Tensor) -> float | None:
+        """Return the number that a tensor is; None if it is none, or depends on anything."""
         polynomial = self._of(one)
         if polynomial is None or any(monomial != algebra.ONE for monomial in polynomial):
             return None

@@ -268,9 +268,17 @@ def _folded(searched: Iterable[Searched]) -> list[Located]:
         for folded in one.found.folded:
             title = names.scope_of(folded.name)
             note = f"it was folded into {folded.into}: gamma, beta and statistics are no longer in the file"
-            found.setdefault(
-                title, Located(BatchNorm(title, None, None, None, None, location=folded.name, notes=(note,)))
+            layer = BatchNorm(
+                title,
+                None,
+                None,
+                None,
+                None,
+                location=folded.name,
+                statistics=Statistics.FOLDED,
+                notes=(note,),
             )
+            found.setdefault(title, Located(layer))
     return list(found.values())
 
 

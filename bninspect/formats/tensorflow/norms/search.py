@@ -15,6 +15,8 @@ from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode
 from bninspect.formats.tensorflow.norms.fused import fused
 from bninspect.formats.tensorflow.norms.site import NormSite
 from bninspect.formats.tensorflow.norms.unfused import by_batch, spelt_out
+from bninspect.formats.tensorflow.norms.unread import unread
+from bninspect.records import Unread
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class SearchResult:
 
     sites: tuple[NormSite, ...]
     folded: tuple[FoldedNorm, ...]
+    unread: tuple[Unread, ...] = ()
+    """Calls that are none of the sites."""
 
 
 def search(graph: FlatGraph) -> SearchResult:
@@ -47,7 +51,9 @@ def search(graph: FlatGraph) -> SearchResult:
         if found is not None:
             hidden = node.hidden or found.hidden or ("inside a while loop" if node.name in looped else "")
             sites.append(replace(found, hidden=hidden))
-    return SearchResult(tuple(sites), tuple(_folded(graph, expressions, sites)))
+    known = frozenset(name for site in sites for name in site.nodes)
+    missed = tuple(unread(graph, expressions, known))
+    return SearchResult(tuple(sites), tuple(_folded(graph, expressions, sites)), missed)
 
 
 def _in_loops(graph: FlatGraph) -> frozenset[str]:
