@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from bninspect.errors import UnknownFormat
@@ -18,6 +19,12 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 BINARY = "binary data of an unknown kind"
 PICKLE = "a Python pickle that torch.save did not write"
 _CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})\Z")
+
+CORE_ML = re.compile(
+    rb"\x08[\x01-\x20]\x12[\x80-\xff]{0,4}[\x00-\x7f]\x0a[\x80-\xff]{0,4}[\x00-\x7f]\x0a[\x01-\x7f][ -~]", re.DOTALL
+)
+"""Version, then a message that begins with the description of an input by its name (Model.proto of coremltools). ONNX
+has a text in that place, the name of its producer, and a SavedModel a message whose first field is a message too."""
 
 _ZIP_END = struct.Struct("<4s4H2LH")
 """End record of a zip: ... size of the directory, its place, length of the comment (APPNOTE.TXT 4.3.16)."""
@@ -44,10 +51,13 @@ _PATTERNS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"PK\x03\x04"), "a zip archive"),
     (re.compile(rb".{4}TFL3", re.DOTALL), "a TFLite model"),
     (re.compile(rb"\s*<(!doctype html|html)", re.IGNORECASE), "a web page, such as a login or error page"),
-    (re.compile(rb"\s*<(\?xml|Error)"), "XML text, such as a storage server's error"),
+    (re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<net\s[^>]*\bversion=", re.DOTALL), "an OpenVINO model"),
+    (re.compile(rb"\s*(<\?xml[^>]*>\s*)?<Error"), "XML text, such as a storage server's error"),
+    (re.compile(rb"\s*<\?xml"), "XML text"),
     (re.compile(rb".{8}\{\s*\"", re.DOTALL), "a safetensors file"),
     (re.compile(rb"\x80[\x02-\x05]"), PICKLE),
-    # Protocol buffers have no signature; these are the first fields that writers of the three kinds put out.
+    # Protocol buffers have no signature; these are the first fields that writers of the four kinds put out.
+    (CORE_ML, "a Core ML model"),
     (
         re.compile(rb"\x08\x01\x12[\x80-\xff]*.\x0a", re.DOTALL),
         "a TensorFlow SavedModel graph (saved_model.pb)",
@@ -102,7 +112,10 @@ def hint(head: bytes) -> str:
         return "git lfs pull"
     if describe(head) == PICKLE:
         return "load it, if you trust it, and save its state_dict with torch.save"
-    if not head.strip(b"\0") or describe(head).startswith(("a web page", "XML")):
+    kind = describe(head)
+    if kind in {"an OpenVINO model", "a Core ML model"}:
+        return "check the model that it was made from: this format is not read"
+    if not head.strip(b"\0") or kind.startswith(("a web page", "XML text,")):
         return "download the file again"
     return ""
 
@@ -133,9 +146,20 @@ def is_zip_behind(path: Path, head: bytes) -> bool:
 def _folder(members: set[str]) -> str:
     if {"saved_model.pb", "saved_model.pbtxt"} & members:
         return "a TensorFlow SavedModel folder"
+    if (foreign := foreign_folder(members)) is not None:
+        return foreign
     if any(name.endswith(".index") for name in members):
         return "a folder with TensorFlow checkpoints"
     return "a folder" if members else "an empty folder"
+
+
+def foreign_folder(members: Collection[str]) -> str | None:
+    """Return what a folder with these members is as a whole, if it is a model that is not read; None if it is none."""
+    if {"Manifest.json", "Data"} <= set(members):
+        return "a Core ML package (.mlpackage)"
+    if {"_CHECKPOINT_METADATA", "manifest.ocdbt"} & set(members) or {"_METADATA", "_sharding"} <= set(members):
+        return "an Orbax checkpoint (JAX)"
+    return None
 
 
 def _is_text(head: bytes) -> bool:

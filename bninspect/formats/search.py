@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bninspect.formats import FORMATS
-from bninspect.formats.identify import LFS_POINTER
+from bninspect.formats.identify import LFS_POINTER, foreign_folder
 from bninspect.safe_text import matches
 
 _SHARED_SUFFIXES = frozenset({".pb", ".npz", ".msgpack"})
@@ -72,6 +72,10 @@ def _inside(top: str, progress: Callable[[str], None], passed: Counter[str]) -> 
     unlisted: list[str] = []
     for folder, inner, names in os.walk(top, onerror=lambda error: unlisted.append(str(error.filename))):
         progress(f"searching {folder}")
+        if foreign_folder((*inner, *names)) is not None:
+            yield folder  # reading it says what it is: a model that nobody looked at is no empty folder
+            inner.clear()
+            continue
         own: tuple[str, ...] = ()
         for known in FORMATS:
             if known.name in _MEMBERS and known.matches(Path(folder), b""):

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from bninspect import formats
 from bninspect.errors import UnknownFormat, UnreadableFile, UnsafeFile
+from bninspect.formats import search
 from bninspect.formats.identify import describe, hint, identify, is_zip_behind
 
 PACKAGE = Path(formats.__file__).parents[1]
@@ -207,6 +208,13 @@ def test_what_zipfile_opens_counts_as_a_zip(
         (b"\x1f\x8b\x08", "a gzip file"),
         (b"  <!doctype HTML>", "a web page, such as a login or error page"),
         (b"<?xml version='1.0'?><Error><Code>AccessDenied", "XML text, such as a storage server's error"),
+        (b"<Error><Code>AccessDenied", "XML text, such as a storage server's error"),
+        (b'<?xml version="1.0"?><project/>', "XML text"),
+        (b'<?xml version="1.0"?>\n<net name="m" version="10">', "an OpenVINO model"),
+        (b'<?xml version="1.0"?>\n<!-- made by -->\n<net name="m" version="11">', "an OpenVINO model"),
+        (b'<net name="m" version="11">', "an OpenVINO model"),
+        (b"\x08\x04\x12\x2f\x0a\x10\x0a\x05image\x1a\x07", "a Core ML model"),
+        (b"\x08\x01\x12\xaf\x01\x0a\x90\x01\x0a\x05image\x1a\x07", "a Core ML model"),
         (b'{"a": 1}', "JSON text"),
         (b"\0" * 100, "nothing but zero bytes, as an interrupted download leaves"),
         (b"#!/usr/bin/env python\n" + "grüße".encode(), "text"),
@@ -215,6 +223,37 @@ def test_what_zipfile_opens_counts_as_a_zip(
 )
 def test_words(head: bytes, words: str) -> None:
     assert describe(head) == words
+
+
+def test_a_core_ml_model_is_called_so_and_not_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "m.mlmodel"
+    path.write_bytes(b"\x08\x04\x12\x10\x0a\x0e\x0a\x05image\x1a\x05\x2a\x03\x08\xe0\x01\xa2\x1f\x00")
+    with pytest.raises(UnknownFormat) as caught:
+        formats.read(path)
+    assert caught.value.why == "it is a Core ML model"
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (("Manifest.json", "Data/com.apple.CoreML/model.mlmodel"), "a Core ML package (.mlpackage)"),
+        (("_CHECKPOINT_METADATA", "default/_METADATA"), "an Orbax checkpoint (JAX)"),
+        (("manifest.ocdbt", "_METADATA", "d/0"), "an Orbax checkpoint (JAX)"),
+        (("_METADATA", "_sharding", "params.kernel/0"), "an Orbax checkpoint (JAX)"),
+    ],
+)
+def test_a_folder_of_another_kind_is_an_error_and_never_empty(
+    files: tuple[str, ...], words: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models" / "other"
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
+    for searched in (folder, folder.parent):
+        assert search.search({"path": str(searched)}, [], lambda _: None).models == (str(folder),)
+    with pytest.raises(UnknownFormat) as caught:
+        formats.read(folder)
+    assert caught.value.why == f"it is {words}"
 
 
 @given(st.binary(max_size=4096))

@@ -8,6 +8,7 @@ from pathlib import Path
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats import whole_file
 from bninspect.formats.format import Format
+from bninspect.formats.identify import CORE_ML
 from bninspect.formats.onnx import graph as operations
 from bninspect.formats.onnx import model, scales, tensor, unread
 from bninspect.formats.onnx import norms as finding
@@ -24,7 +25,7 @@ _BEGINNING = re.compile(rb"\x08[\x02-\x1f](?:[\x12\x1a\x22\x32\x3a\x42\x72\xca]|
 
 
 def _matches(_path: Path, head: bytes) -> bool:
-    return _BEGINNING.match(head) is not None
+    return _BEGINNING.match(head) is not None and CORE_ML.match(head) is None
 
 
 def _read(path: Path) -> Checkpoint:
