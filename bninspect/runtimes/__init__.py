@@ -36,7 +36,7 @@ def _runtime(name: str, title: str, package: str, extra: str, formats: tuple[str
         formats=formats,
         observe=later(home, "observe"),
         observe_layers=later(home, "observe_layers"),
-        stream=later(home, "stream") if formats == KERAS_FORMATS else None,
+        stream=later(home, "stream") if formats != ("tflite",) else None,
         open=later(home, "opened") if formats not in (KERAS_FORMATS, GRAPH_FORMATS) else None,
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,9 @@ from bninspect.exporters.onnx import encode_layers
 from bninspect.formats.onnx import format as container
 from bninspect.formats.onnx import inlining, norms, write
 from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run
-from bninspect.runtimes import loading
+from bninspect.runtimes import fetched_stream, loading
 from bninspect.runtimes import session as graph_run
-from bninspect.runtimes.runtime import Begin, RunSettings, Session
+from bninspect.runtimes.runtime import Begin, RunSettings, Session, Stream
 from bninspect.runtimes.session import CallSite
 
 INSTALL = "pip install 'bninspect[onnx]'"
@@ -49,10 +51,14 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
     plain = _session(stored, path, optimise=False)
     outputs = tuple(one.name for one in plain.get_outputs())
 
+    @lru_cache(maxsize=2)
+    def fetcher(names: tuple[str, ...]) -> Fetcher:
+        return _fetcher(stored, path, outputs, names)
+
     def compute(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
         if all(name in outputs for name in names):
             return _run(plain, data, names)
-        return _values(stored, path, outputs, data, names)
+        return fetcher(tuple(names))(data)
 
     return Session(
         title=_title(),
@@ -66,14 +72,14 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
     )
 
 
+Fetcher = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+"""Runs a model on input by name, and returns some of its values."""
 _UNROUNDED = "bninspect/unrounded/"
 """Before the name of a value: the value as its reader gets it, not as the type of the value would round it."""
 
 
-def _values(
-    stored: bytes, path: Path, outputs: Sequence[str], data: Mapping[str, Array], names: Sequence[str]
-) -> Mapping[str, Array]:
-    """Run a model and return the named values, `outputs` or not.
+def _fetcher(stored: bytes, path: Path, outputs: Sequence[str], names: Sequence[str]) -> Fetcher:
+    """Return a function that runs a model and returns the named values, `outputs` or not.
 
     A float16 value between two operators that ONNX Runtime only has for float32 is never rounded: of the casts that it
     puts around each of them those that meet cancel out, at every level of optimisation
@@ -86,14 +92,33 @@ def _values(
     halves = {one.name for one in session.get_outputs() if one.type == "tensor(float16)"}
     wide = {name: value for name, value in source.items() if name != value and value in halves}
     if not wide:
-        values = _run(session, data, list(dict.fromkeys(source.values())))
-        return {name: values[value] for name, value in source.items()}
+
+        def plain(data: Mapping[str, Array]) -> Mapping[str, Array]:
+            values = _run(session, data, list(dict.fromkeys(source.values())))
+            return {name: values[value] for name, value in source.items()}
+
+        return plain
     # Where a value is an output, too, the cast behind it stays: what is wanted both ways takes a run of its own.
     rounded = [name for name, value in source.items() if name not in wide and value in wide.values()]
     others = {value: None for name, value in source.items() if name not in wide and name not in rounded}
     alone = _session(write.with_only(stored, others, wide), path, optimise=False)
-    values = {**_run(alone, data, [*others, *wide]), **(_run(session, data, rounded) if rounded else {})}
-    return {name: values[name if name in wide else value] for name, value in source.items()}
+
+    def unrounded(data: Mapping[str, Array]) -> Mapping[str, Array]:
+        values = {**_run(alone, data, [*others, *wide]), **(_run(session, data, rounded) if rounded else {})}
+        return {name: values[name if name in wide else value] for name, value in source.items()}
+
+    return unrounded
+
+
+@contextmanager
+def stream(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[Stream]:
+    """Load a file to run data through it. Raises as `observe`."""
+    session = opened(checkpoint, settings)
+    calls, unobserved = _calls(Path(checkpoint.path))
+    sites = fetched_stream.wanted(calls, checkpoint)
+    yield fetched_stream.of_sites(
+        session.title, session.inputs, sites, unobserved, session.compute, session.environment
+    )
 
 
 def _runtime() -> Any:

@@ -104,6 +104,8 @@ class Stream:
     """Layers of which nothing can be seen, and why."""
     notes: tuple[str, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
+    held: Callable[[Mapping[str, Array]], int] | None = None
+    """Return the bytes that a forward pass on data holds at a time; None where that is one array after the other."""
 
 
 @dataclass(frozen=True)

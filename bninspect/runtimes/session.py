@@ -85,7 +85,7 @@ def ready(session: Session, settings: RunSettings) -> tuple[Mapping[str, Array],
     for attempt in range(inputs.ATTEMPTS if ours else 1):
         data, notes = inputs.prepared(session.inputs, settings, attempt)
         # TorchScript does not say what it takes: then there is one input, without a name.
-        data = {one.name: _as_taken(data[one.name], one) for one in session.inputs} or data
+        data = {one.name: as_taken(data[one.name], one) for one in session.inputs} or data
         try:
             session.compute(data, session.outputs)
         except RuntimeFailure as failure:
@@ -97,7 +97,8 @@ def ready(session: Session, settings: RunSettings) -> tuple[Mapping[str, Array],
     raise RuntimeFailure(first.what, why=why, hint=first.hint) from first
 
 
-def _as_taken(values: Array, one: Input) -> Array:
+def as_taken(values: Array, one: Input) -> Array:
+    """Return values in the type that an input takes."""
     return values if one.dtype in {"string", "bfloat16"} else values.astype(np.dtype(one.dtype), copy=False)
 
 

@@ -78,7 +78,7 @@ def _judged(
 ) -> Verified:
     chosen = samples.places(data.count, settings.limit, settings.seed if settings.shuffle else None)
     prepared = preparations.prepared(data, settings.prepare)
-    size = samples.batch_size(stream.inputs, settings.batch_size, len(chosen))
+    size = samples.batch_size(stream, prepared, settings.batch_size, len(chosen))
     layers = [layer for layer in checkpoint.layers if selection.wanted(layer.name, settings)]
     candidates = [layer for layer in layers if not _untestable(layer)]
 

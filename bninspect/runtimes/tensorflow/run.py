@@ -9,20 +9,21 @@ neighbours or compute them in another order than the file says.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
 
 from bninspect.errors import RuntimeFailure
 from bninspect.formats.tensorflow import model as models
+from bninspect.formats.tensorflow.graph.flatten import Tensor
 from bninspect.formats.tensorflow.norms.layers import Located, Searched
 from bninspect.formats.tensorflow.op_lists import DRAWING
 from bninspect.records import Array, BatchNorm, Checkpoint, Evidence, Run, Statistics
 from bninspect.runtimes import inputs, loading
 from bninspect.runtimes.keras import keras3
 from bninspect.runtimes.keras.run import surroundings
-from bninspect.runtimes.runtime import Begin, RunSettings, Sink
+from bninspect.runtimes.runtime import Begin, RunSettings, Sink, Stream
 from bninspect.runtimes.tensorflow import inputs as graph_inputs
 from bninspect.runtimes.tensorflow import source as graph_source
 from bninspect.runtimes.tensorflow.calls import GraphCall
@@ -51,21 +52,21 @@ def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
     tf = loading.framework("tensorflow")
     with graph_source.opened(checkpoint, settings) as source:
         searched = models.chosen(source.model, settings.signature)
-        calls, unobserved = _calls(source.model.layers, checkpoint.layers, searched)
+        calls, unobserved = calls_of(source.model.layers, checkpoint.layers, searched)
         title = f"TensorFlow {tf.__version__}"
         if not calls:
             return Run(title, Evidence.MODEL, unobserved=unobserved, environment=surroundings())
-        with _session() as session:
+        with opened_session() as session:
             with loading.failing_as(f"{title} cannot load the file"):
                 source.load(session)
-            run = _Running(session, source.model, searched, calls)
+            run = Running(session, source.model, searched, calls)
             notes = run.observe(settings, begin)
             differs = run.difference()
         evidence = Evidence.LAYER if differs else Evidence.MODEL
         return Run(title, evidence, differs, unobserved=unobserved, notes=notes, environment=surroundings())
 
 
-def _calls(
+def calls_of(
     located: Iterable[Located], asked: Sequence[BatchNorm], searched: Searched
 ) -> tuple[tuple[GraphCall, ...], Mapping[str, str]]:
     """Return the calls to observe of the layers that are asked for, and why some layers have none."""
@@ -93,8 +94,16 @@ def _unreached(signature: str) -> str:
     return f"signature {printable(signature)!r} does not use it" if signature else "no batch norm of the graph uses it"
 
 
+def stream(checkpoint: Checkpoint, settings: RunSettings) -> AbstractContextManager[Stream]:
+    """Load a file to run data through it. Raises as `observe`."""
+    from bninspect.runtimes.tensorflow import stream as streams
+
+    return streams.streaming(checkpoint, settings)
+
+
 @contextmanager
-def _session() -> Iterator[Any]:
+def opened_session() -> Iterator[Any]:
+    """Open a session in a graph of its own, without optimisation."""
     import tensorflow as tf
 
     v1 = tf.compat.v1
@@ -110,7 +119,7 @@ def _session() -> Iterator[Any]:
         v1.logging.set_verbosity(level)
 
 
-class _Running:
+class Running:
     """A loaded graph, ready to be fetched from."""
 
     def __init__(
@@ -129,8 +138,7 @@ class _Running:
 
     def observe(self, settings: RunSettings, begin: Begin) -> tuple[str, ...]:
         """Run the model on the first size of input that it accepts, then every layer alone; return notes."""
-        wanted = [tensor for call in self._calls for tensor, _ in (call.site.x, call.site.y, *call.parameters.values())]
-        taken, off = graph_inputs.feeds(self._flat, self._signature, wanted, settings)
+        taken, off = self.feeds(settings)
         sizes, notes = self._sized(taken, off, settings)
         sink = begin()
         ranks: dict[str, int] = {}
@@ -144,6 +152,23 @@ class _Running:
                 sink(seen)
             del fetched, values
         return (*notes, *self._probe(ranks, settings.memory, sink))
+
+    def feeds(self, settings: RunSettings) -> tuple[tuple[Feed, ...], tuple[str, ...]]:
+        """Return the inputs to feed, and the placeholders that are to be false. Raises RuntimeFailure."""
+        wanted = [tensor for call in self._calls for tensor, _ in (call.site.x, call.site.y, *call.parameters.values())]
+        taken, off = graph_inputs.feeds(self._flat, self._signature, wanted, settings)
+        return tuple(taken), tuple(off)
+
+    def fetch(
+        self, fed: tuple[tuple[Feed, ...], tuple[str, ...]], data: Mapping[str, Array], tensors: Sequence[Tensor]
+    ) -> list[Any]:
+        """Run the model on input by name, and return tensors of its flat graph. Raises RuntimeFailure."""
+        taken, off = fed
+        values = {self._fed(feed): data[feed.taken.name].astype(_numpy(feed)) for feed in taken}
+        fixed = {f"{name}:0": np.zeros((), np.bool_) for name in off if _is_in(self._session.graph, name)}
+        with loading.failing_as("TensorFlow cannot run the model"):
+            found: list[Any] = self._session.run([self._copy.tensor(one) for one in tensors], {**values, **fixed})
+        return found
 
     def difference(self) -> str:
         """Return how the outputs of the model differ from those of its copy; empty if they are the same."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bninspect.errors import MissingPackage
+from bninspect.errors import MissingPackage, RuntimeFailure
 from bninspect.formats.torch import format as container
 from bninspect.formats.torch import script
 from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistics
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
-from bninspect.runtimes.runtime import Begin, RunSettings, Session
+from bninspect.runtimes.runtime import Begin, RunSettings, Session, Stream
 from bninspect.runtimes.session import CallSite
 from bninspect.runtimes.torch import script as torch_script
 
@@ -31,40 +32,58 @@ def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
     """
     loading.same_bytes(checkpoint)
     if checkpoint.format == script.NAME:
-        return torch_script.observe(_title(), _alone, checkpoint, settings, begin)
+        return torch_script.observe(title(), alone, checkpoint, settings, begin)
     session = opened(checkpoint, settings)
-    calls, unobserved = _calls(checkpoint)
+    calls, unobserved = calls_of(checkpoint)
     return graph_run.observe(session, calls, unobserved, checkpoint, settings, begin)
 
 
 def observe_layers(checkpoint: Checkpoint, _settings: RunSettings, begin: Begin) -> Run:
     """Run torch.nn.BatchNorm2d with the parameters that we read."""
-    session = Session(_title(), (), (), lambda _data, _names: {}, lambda _: {}, Form.UNKNOWN, _alone)
+    session = Session(title(), (), (), lambda _data, _names: {}, lambda _: {}, Form.UNKNOWN, alone)
     return graph_run.observe_alone(session, checkpoint, begin)
 
 
 def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
     """Load an exported program or TorchScript. Raises as `observe`."""
-    torch = _torch()
     if checkpoint.format == script.NAME:
-        return torch_script.load(_title(), _alone, checkpoint).session
-    with loading.failing_as(f"{_title()} cannot load the file"), loading.quiet():
-        program = torch.export.load(checkpoint.path)
+        return torch_script.load(title(), alone, checkpoint).session
+    return session_of(loaded(checkpoint), checkpoint)
+
+
+def stream(checkpoint: Checkpoint, _settings: RunSettings) -> AbstractContextManager[Stream]:
+    """Load a file to run data through it. Raises as `observe`."""
+    from bninspect.runtimes.torch import stream as streams
+
+    return streams.streaming(checkpoint)
+
+
+def loaded(checkpoint: Checkpoint) -> Any:
+    """Return the exported program of a file. Raises as `observe`."""
+    torch = _torch()
+    with loading.failing_as(f"{title()} cannot load the file"), loading.quiet():
+        return torch.export.load(checkpoint.path)
+
+
+def session_of(program: Any, checkpoint: Checkpoint) -> Session:
+    """Return an exported program, ready to run."""
+    torch = _torch()
     network = container.read_network(Path(checkpoint.path))
     outputs = tuple(one.name for one in network.outputs)
 
     def compute(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
-        with loading.failing_as(f"{_title()} cannot run the model"), torch.no_grad():
-            return _interpreted(torch, program, data, names)
+        kept: dict[str, Array] = {}
+        interpret(program, data, names, lambda name, value: kept.update({name: value}))
+        return kept
 
     return Session(
-        title=_title(),
+        title=title(),
         inputs=tuple(graph_run.described(one.name, one.shape, one.dtype) for one in network.inputs),
         outputs=outputs,
         compute=compute,
         optimised=lambda data: compute(data, outputs),
         form=Form.UNKNOWN,  # contiguous input is computed as x * scale + shift, other input centred
-        alone=_alone,
+        alone=alone,
         environment={"torch": str(torch.__version__), "device": "CPU"},
     )
 
@@ -78,12 +97,19 @@ def _torch() -> Any:
     return torch
 
 
-def _title() -> str:
+def title() -> str:
+    """Return what this torch is called."""
     return f"torch {_torch().__version__}"
 
 
-def _interpreted(torch: Any, program: Any, data: Mapping[str, Array], names: Iterable[str]) -> Mapping[str, Array]:
-    """Run the graph node by node; it takes its parameters as inputs, in the order of its signature."""
+def interpret(
+    program: Any, data: Mapping[str, Array], names: Container[str], see: Callable[[str, Array], None]
+) -> None:
+    """Run the graph node by node; it takes its parameters as inputs, in the order of its signature.
+
+    `see` is handed each value of `names` as it is computed; what it raises comes out as it is.
+    """
+    torch = _torch()
     kinds = torch.export.graph_signature.InputKind
     stored = {**program.state_dict, **program.constants}
     arguments = []
@@ -92,23 +118,32 @@ def _interpreted(torch: Any, program: Any, data: Mapping[str, Array], names: Ite
             arguments.append(torch.from_numpy(np.array(data[spec.arg.name])))
         else:
             arguments.append(stored[spec.target].detach())
-    wanted, kept = set(names), {}
+    raised: list[Exception] = []
 
-    def keep(name: str, value: Any) -> None:
+    def show(name: str, value: Any) -> None:
         # A copy, at once: operations in place may overwrite what a batch norm is given, and what it gives.
-        if name in wanted and isinstance(value, torch.Tensor) and value.dtype != torch.bfloat16:
-            kept[name] = value.detach().clone().numpy()
+        if name in names and isinstance(value, torch.Tensor) and value.dtype != torch.bfloat16:
+            try:
+                see(name, value.detach().clone().numpy())
+            except Exception as error:
+                raised.append(error)
+                raise
 
-    class Keeping(torch.fx.Interpreter):  # type: ignore[misc]  # torch is Any to mypy
+    class Showing(torch.fx.Interpreter):  # type: ignore[misc,name-defined]  # torch is Any to mypy
         def run_node(self, node: Any) -> Any:
-            if _before(node.name) in wanted:
-                keep(_before(node.name), self.env[node.args[0]])
+            if _before(node.name) in names:
+                show(_before(node.name), self.env[node.args[0]])
             value = super().run_node(node)
-            keep(node.name, value)
+            show(node.name, value)
             return value
 
-    Keeping(program.graph_module).run(*arguments)
-    return kept
+    try:
+        with loading.failing_as(f"{title()} cannot run the model"), torch.no_grad():
+            Showing(program.graph_module).run(*arguments)
+    except RuntimeFailure:
+        if raised:
+            raise raised[0] from None
+        raise
 
 
 def _before(name: str) -> str:
@@ -116,7 +151,8 @@ def _before(name: str) -> str:
     return f"input of {name}"
 
 
-def _calls(checkpoint: Checkpoint) -> tuple[tuple[CallSite, ...], Mapping[str, str]]:
+def calls_of(checkpoint: Checkpoint) -> tuple[tuple[CallSite, ...], Mapping[str, str]]:
+    """Return where the layers of an exported program are called, and why some cannot be observed."""
     layers = {layer.name: layer for layer in checkpoint.layers}
     calls = []
     unobserved = {
@@ -133,10 +169,10 @@ def _calls(checkpoint: Checkpoint) -> tuple[tuple[CallSite, ...], Mapping[str, s
     return tuple(call for call in calls if call.layer.name not in unobserved), unobserved
 
 
-def _alone(layer: BatchNorm, x: Array) -> Array:
+def alone(layer: BatchNorm, x: Array) -> Array:
     """Run torch.nn.BatchNorm2d on x, whose channels are along axis 1."""
     torch = _torch()
-    with loading.failing_as(f"{_title()} cannot run it"), torch.no_grad():
+    with loading.failing_as(f"{title()} cannot run it"), torch.no_grad():
         affine = bool({"gamma", "beta"} & layer.arrays.keys())
         norm = torch.nn.BatchNorm2d(layer.channels, eps=layer.epsilon, affine=affine)
         kind = torch.float64 if x.dtype == np.float64 else torch.float32

@@ -9,7 +9,10 @@ import numpy as np
 
 from bninspect.errors import RuntimeFailure
 from bninspect.records import Array
-from bninspect.runtimes.runtime import Input
+from bninspect.runtimes.runtime import Stream
+
+_HELD = 256_000_000
+"""Bytes of what arrives at batch norms that a forward pass may hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +63,15 @@ def batches(samples: Samples, chosen: Sequence[int], size: int) -> Iterator[Batc
         yield Batch(arrays, len(part))
 
 
-def batch_size(taken: Sequence[Input], wanted: int, samples: int) -> int:
-    """Return the samples in a forward pass: as many as the model insists on, else as wanted, no more than there are."""
-    fixed = next((one.shape[0] for one in taken if one.shape and one.shape[0] is not None), None)
-    return fixed or max(1, min(wanted, samples))
+def batch_size(stream: Stream, data: Samples, wanted: int, samples: int) -> int:
+    """Return the samples in a forward pass.
+
+    As many as the model insists on, else as wanted: no more than there are, and than memory takes where all that
+    arrives at batch norms is there at a time.
+    """
+    fixed = next((one.shape[0] for one in stream.inputs if one.shape and one.shape[0] is not None), None)
+    if fixed is not None:
+        return fixed
+    if stream.held is not None:
+        wanted = min(wanted, _HELD // max(1, stream.held(data.read([0]))))
+    return max(1, min(wanted, samples))

@@ -1,0 +1,55 @@
+"""A model whose graph names every value, through which data streams: what arrives at its batch norms is fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bninspect.records import Array, Arrival, Checkpoint
+from bninspect.runtimes.runtime import Input, Receive, Stream
+from bninspect.runtimes.session import CallSite, as_taken
+
+Fetch = Callable[[Mapping[str, Array], Sequence[str]], Mapping[str, Array]]
+"""Runs the model on input by name, and returns the named values."""
+
+
+def of_sites(
+    title: str,
+    taken: tuple[Input, ...],
+    sites: Sequence[CallSite],
+    unobserved: Mapping[str, str],
+    fetch: Fetch,
+    environment: Mapping[str, Any],
+) -> Stream:
+    """Return the stream of a model that has been loaded.
+
+    Args:
+        title: of the runtime.
+        taken: the inputs of the model; none if it does not say what it takes.
+        sites: where its batch norms are called.
+        unobserved: layers that cannot be seen, and why.
+        fetch: runs it. Raises RuntimeFailure.
+        environment: of the runtime.
+    """
+
+    def fed(data: Mapping[str, Array]) -> Mapping[str, Array]:
+        return {one.name: as_taken(data[one.name], one) for one in taken} or data
+
+    def forward(data: Mapping[str, Array], receive: Receive, until: frozenset[str] | None = None) -> None:
+        asked = [site for site in sites if until is None or site.layer.name in until]
+        values = fetch(fed(data), list(dict.fromkeys(site.x for site in asked)))
+        for site in asked:
+            x = values[site.x]
+            receive(Arrival(site.layer.name, x, tuple(one % x.ndim for one in site.layer.axis or (1,))))
+
+    def held(data: Mapping[str, Array]) -> int:
+        values = fetch(fed(data), list(dict.fromkeys(site.x for site in sites)))
+        return sum(values[site.x].nbytes for site in sites)
+
+    return Stream(title, taken, forward, dict(unobserved), (), environment, held if sites else None)
+
+
+def wanted(sites: Sequence[CallSite], checkpoint: Checkpoint) -> tuple[CallSite, ...]:
+    """Return the sites of the layers that a file is said to hold."""
+    names = {layer.name for layer in checkpoint.layers}
+    return tuple(site for site in sites if site.layer.name in names)

@@ -1,0 +1,66 @@
+"""A torch program through which data streams: an exported program node by node, TorchScript by fetching."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from bninspect.formats.torch import script
+from bninspect.records import Array, Arrival, Checkpoint
+from bninspect.runtimes import fetched_stream, loading
+from bninspect.runtimes.runtime import Receive, Stream
+from bninspect.runtimes.session import CallSite
+from bninspect.runtimes.torch import run
+from bninspect.runtimes.torch import script as torch_script
+
+
+@contextmanager
+def streaming(checkpoint: Checkpoint) -> Iterator[Stream]:
+    """Have torch load the file itself. Raises as `run.observe`."""
+    loading.same_bytes(checkpoint)
+    if checkpoint.format == script.NAME:
+        yield _of_script(checkpoint)
+        return
+    program = run.loaded(checkpoint)
+    session = run.session_of(program, checkpoint)
+    calls, unobserved = run.calls_of(checkpoint)
+    yield Stream(session.title, session.inputs, _forward(program, calls), dict(unobserved), (), session.environment)
+
+
+def _of_script(checkpoint: Checkpoint) -> Stream:
+    loaded = torch_script.load(run.title(), run.alone, checkpoint)
+    session = loaded.session
+    sites = fetched_stream.wanted(loaded.calls, checkpoint)
+    return fetched_stream.of_sites(
+        session.title, session.inputs, sites, loaded.unobserved, session.compute, session.environment
+    )
+
+
+class _Enough(Exception):
+    """All layers that were asked for have been reached."""
+
+
+def _forward(program: Any, calls: Sequence[CallSite]) -> Any:
+    """Return a function that runs the program, and hands on what arrives at its batch norms as it is computed."""
+
+    def forward(data: Mapping[str, Array], receive: Receive, until: frozenset[str] | None = None) -> None:
+        sites: dict[str, list[CallSite]] = {}
+        for call in calls:
+            if until is None or call.layer.name in until:
+                sites.setdefault(call.x, []).append(call)
+        missing = set(sites)
+
+        def see(name: str, x: Array) -> None:
+            for call in sites[name]:
+                receive(Arrival(call.layer.name, x, tuple(one % x.ndim for one in call.layer.axis or (1,))))
+            missing.discard(name)
+            if until is not None and not missing:
+                raise _Enough
+
+        try:
+            run.interpret(program, data, sites, see)
+        except _Enough:
+            return
+
+    return forward
