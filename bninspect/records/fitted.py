@@ -55,6 +55,8 @@ class DataFit:
     """Whether the standard errors depend on the batch size of the training in a way that would change the verdict."""
     small: bool = False
     """Whether it is off by more than accident and by less than the tolerance."""
+    noisy: bool = False
+    """Whether it fits only with the dropout and the augmentation that the model has in training."""
     inherited: str = ""
     """The earlier layer that differs, behind which this one does too."""
 
@@ -90,6 +92,8 @@ class DataReport:
     trained_batch_assumed: bool
     first: str = ""
     """The first layer that differs; empty if none does."""
+    noise: tuple[str, ...] = ()
+    """Layers of the model that do something in training alone: dropout, augmentation."""
     changes: tuple[InputChange, ...] = ()
     """Changes of the input that explain it, the best first; those that cannot be told apart from it follow."""
     tried: int = 0

@@ -46,7 +46,7 @@ def of_sites(
         values = fetch(fed(data), list(dict.fromkeys(site.x for site in sites)))
         return sum(values[site.x].nbytes for site in sites)
 
-    return Stream(title, taken, forward, dict(unobserved), (), environment, held if sites else None)
+    return Stream(title, taken, forward, dict(unobserved), (), environment, held=held if sites else None)
 
 
 def wanted(sites: Sequence[CallSite], checkpoint: Checkpoint) -> tuple[CallSite, ...]:

@@ -17,6 +17,11 @@ Sink: TypeAlias = Callable[[Observation], None]
 Receive: TypeAlias = Callable[[Arrival], None]
 """Takes what arrives at a batch norm while its array is alive; what it keeps of it stays in memory."""
 
+Forward: TypeAlias = Callable[[Mapping[str, Array], Receive, frozenset[str] | None], None]
+"""Runs one batch, given by the names of the inputs. With names of layers it may end when it has reached them all.
+
+Raises RuntimeFailure if the runtime cannot run it."""
+
 Begin: TypeAlias = Callable[[], Sink]
 """Starts an attempt: the sink that it returns replaces every earlier one, whose observations no longer count."""
 
@@ -96,14 +101,15 @@ class Stream:
     title: str
     """Name and version of the runtime."""
     inputs: tuple[Input, ...]
-    forward: Callable[[Mapping[str, Array], Receive, frozenset[str] | None], None]
-    """Run one batch, given by the names of the inputs. With names of layers it may end when it has reached them all.
-
-    Raises RuntimeFailure if the runtime cannot run it."""
+    forward: Forward
     unobserved: Mapping[str, str] = field(default_factory=dict)
     """Layers of which nothing can be seen, and why."""
     notes: tuple[str, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
+    noisy: Forward | None = None
+    """As `forward`, with the noise that the model adds in training and not in inference; None if it has none."""
+    noise: tuple[str, ...] = ()
+    """Names of the layers that add it: dropout, augmentation."""
     held: Callable[[Mapping[str, Array]], int] | None = None
     """Return the bytes that a forward pass on data holds at a time; None where that is one array after the other."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -18,9 +19,7 @@ from bninspect.statistics import changes
 from bninspect.statistics.changes import Candidate
 from bninspect.statistics.data import samples as sampling
 from bninspect.statistics.data.samples import Batch, Samples
-from bninspect.statistics.fit import Trained
-from bninspect.statistics.measure import measure
-from bninspect.statistics.verdicts import distance, judged
+from bninspect.statistics.verdicts import Question, distance, held_against
 
 _SCREENED, _PROVED = 128, 512
 """Samples on which every change is tried, and those that do best are proved."""
@@ -46,14 +45,13 @@ def search(
     size: int,
     layers: Sequence[BatchNorm],
     fits: Mapping[str, DataFit],
-    trained: Trained,
-    tolerance: float,
+    question: Question,
 ) -> tuple[tuple[InputChange, ...], int]:
     """Return the changes that explain why layers differ, the best first, and how many were tried."""
     order = list(fits)
     first = next(name for name in order if fits[name].verdict == "differs")
     front = frozenset(order[: order.index(first) + 1])
-    lab = _Laboratory(stream, data, size, layers, trained, tolerance)
+    lab = _Laboratory(stream, data, size, layers, question)
     screened = _spread(chosen, _SCREENED)
     plain = lab.run(None, "", screened, front)
     trials = []
@@ -122,23 +120,22 @@ class _Laboratory:
         data: Samples,
         size: int,
         layers: Sequence[BatchNorm],
-        trained: Trained,
-        tolerance: float,
+        question: Question,
     ) -> None:
         self._stream, self._data, self._size = stream, data, size
-        self._layers, self._trained, self._tolerance = layers, trained, tolerance
+        self._layers, self._question = layers, question
         self.inputs = len(stream.inputs)
 
     def run(
         self, candidate: Candidate | None, name: str, chosen: Sequence[int], front: frozenset[str] | None
     ) -> _Trial | None:
         """Return what the layers of `front`, or all, say of the changed data; None if it cannot be run."""
-        layers = [layer for layer in self._layers if front is None or layer.name in front]
         try:
-            measured = measure(self._stream, self._batches(candidate, name, chosen), layers, front)
+            fits, _ = held_against(
+                self._stream, partial(self._batches, candidate, name, chosen), self._layers, self._question, front
+            )
         except (RuntimeFailure, _Senseless):
             return None
-        fits = judged(self._layers, measured, self._trained, self._tolerance)
         if not fits or (front is not None and not front <= fits.keys()):
             return None
         return _Trial(candidate or _NOTHING, name, fits, distance(fits.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -20,6 +21,7 @@ from bninspect.statistics.data.preparations import (
 Apply: TypeAlias = Callable[[Array], Array | None]
 """Returns the changed array, float32, or None where the change makes no sense for such values or such a shape."""
 
+_DECIBEL = 10 / math.log(10)
 _RANGES = ((0.0, 1.0, "0..1"), (0.0, 255.0, "0..255"), (-1.0, 1.0, "-1..1"))
 
 
@@ -139,21 +141,25 @@ def _grey(x: Array) -> Array:
 
 def _image_net() -> Iterator[Candidate]:
     mode = "the model was trained on {} as of keras.applications"
-    for high, data in ((255.0, "0..255"), (1.0, "0..1")):
+    for low, high, data in _RANGES:
+        # Everything goes by way of 0..255 or 0..1.
+        scale, shift = 255.0 / (high - low), -low * 255.0 / (high - low)
 
-        def torch(x: Array, high: float = high) -> Array:
-            return np.asarray((x / high - by_channel(IMAGENET_MEAN, x)) / by_channel(IMAGENET_DEVIATION, x), np.float32)
+        def torch(x: Array, scale: float = scale, shift: float = shift) -> Array:
+            unit = (x * scale + shift) / 255.0
+            return np.asarray((unit - by_channel(IMAGENET_MEAN, x)) / by_channel(IMAGENET_DEVIATION, x), np.float32)
 
-        def caffe(x: Array, high: float = high) -> Array:
-            wide = np.flip(x, channel_axis(x)) * (255.0 / high)
+        def caffe(x: Array, scale: float = scale, shift: float = shift) -> Array:
+            wide = np.flip(x, channel_axis(x)) * scale + shift
             return np.asarray(wide - by_channel(CAFFE_MEAN, x), np.float32)
 
-        def undone_torch(x: Array, high: float = high) -> Array:
-            return np.asarray((x * by_channel(IMAGENET_DEVIATION, x) + by_channel(IMAGENET_MEAN, x)) * high, np.float32)
+        def undone_torch(x: Array, scale: float = scale, shift: float = shift) -> Array:
+            wide = (x * by_channel(IMAGENET_DEVIATION, x) + by_channel(IMAGENET_MEAN, x)) * 255.0
+            return np.asarray((wide - shift) / scale, np.float32)
 
-        def undone_caffe(x: Array, high: float = high) -> Array:
+        def undone_caffe(x: Array, scale: float = scale, shift: float = shift) -> Array:
             wide = np.flip(x + by_channel(CAFFE_MEAN, x), channel_axis(x))
-            return np.asarray(wide * (high / 255.0), np.float32)
+            return np.asarray((wide - shift) / scale, np.float32)
 
         said = f"the data is {data}"
         yield Candidate(f"torch from {data}", said, mode.format("ImageNet's mean and deviation (torch)"), torch)
@@ -181,6 +187,14 @@ def _others() -> Iterator[Candidate]:
         ("amplitude of decibel", lambda x: 10 ** (x / 20), "in decibel (20 log10)"),
     ):
         yield Candidate(name, f"the data is {data}", "the model was trained on the plain values", _finite(function))
+    for name, factor, data, trained in (
+        ("decibel from log", _DECIBEL, "a natural logarithm", "decibel, 10 log10"),
+        ("decibel of amplitude from log", 2 * _DECIBEL, "a natural logarithm", "decibel of the square, 20 log10"),
+        ("log from decibel", 1 / _DECIBEL, "in decibel (10 log10)", "its natural logarithm"),
+        ("twice the decibel", 2.0, "in decibel (10 log10)", "20 log10"),
+        ("half the decibel", 0.5, "in decibel (20 log10)", "10 log10"),
+    ):
+        yield _linear(name, f"the data is {data}", logs.format(trained), factor)
     yield Candidate(
         "standardised by sample",
         "the data is not standardised",

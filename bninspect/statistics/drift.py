@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ from bninspect.statistics.data import preparations, samples
 from bninspect.statistics.data.open import opened
 from bninspect.statistics.data.samples import Samples
 from bninspect.statistics.fit import Trained
-from bninspect.statistics.measure import Measured, measure, sound
-from bninspect.statistics.verdicts import judged
+from bninspect.statistics.measure import Measured, sound
+from bninspect.statistics.verdicts import Question, held_against
 from bninspect.verdicts import selection
 from bninspect.verdicts.verify_task import run_settings
 
@@ -85,16 +86,17 @@ def _judged(
     def through(done: int) -> None:
         progress(f"{checkpoint.path}: {done:,} of {len(chosen):,} samples")
 
-    measured = measure(stream, samples.batches(prepared, chosen, size), candidates, began=through)
     trained = Trained(settings.trained_batch or TRAINED_BATCH, settings.trained_batch is None)
-    tolerance = MAX_EFFECT if settings.max_effect is None else settings.max_effect
-    fits = judged(candidates, measured, trained, tolerance)
+    question = Question(trained, MAX_EFFECT if settings.max_effect is None else settings.max_effect)
+    fits, measured = held_against(
+        stream, partial(samples.batches, prepared, chosen, size), candidates, question, began=through
+    )
     first = next((name for name, fit in fits.items() if fit.verdict == "differs"), "")
     found: tuple[InputChange, ...] = ()
     tried = 0
     if first:
         progress(f"{checkpoint.path}: looking for the cause")
-        found, tried = causes.search(stream, prepared, chosen, size, candidates, fits, trained, tolerance)
+        found, tried = causes.search(stream, prepared, chosen, size, candidates, fits, question)
     about = DataReport(
         title=data.title,
         samples=len(chosen),
@@ -103,6 +105,7 @@ def _judged(
         trained_batch=trained.batch,
         trained_batch_assumed=trained.assumed,
         first=first,
+        noise=stream.noise,
         changes=found,
         tried=tried,
     )

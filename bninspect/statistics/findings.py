@@ -11,9 +11,11 @@ from bninspect.statistics import words
 
 
 def of_layer(fit: DataFit, about: DataReport) -> tuple[Finding, ...]:
-    """Return what is to be said of how a layer's statistics fit the data: one of BN501 to BN503, or nothing."""
+    """Return what is to be said of how a layer's statistics fit the data: one of BN501 to BN504, or nothing."""
     if fit.verdict == "differs":
         return (behind_another(fit) if fit.inherited else differing(fit, about),)
+    if fit.noisy:
+        return (as_in_training(fit, about),)
     return (a_little_off(fit),) if fit.small else ()
 
 
@@ -60,8 +62,24 @@ def a_little_off(fit: DataFit) -> Finding:
     return Finding("BN503", Severity.NOTE, words.small(fit), _evidence(fit))
 
 
+def as_in_training(fit: DataFit, about: DataReport) -> Finding:
+    """BN504: the stored statistics are those of the data with dropout or augmentation as in training, not without.
+
+    The model holds layers that do something in training alone. With these as in training, what arrives at the batch
+    norm has the stored statistics; in inference it has not. Dropout before a batch norm does that: it multiplies the
+    variance there (Li, Chen, Hu and Yang, Understanding the disharmony between dropout and batch normalization by
+    variance shift, CVPR 2019). The data is no cause of it.
+
+    What to do: nothing about the data. `bninspect recalibrate` stores the statistics of inference; put dropout behind
+    the last batch norm in the next training.
+
+    Severity: note.
+    """
+    return Finding("BN504", Severity.NOTE, words.noise(about), _evidence(fit))
+
+
 FINDINGS: Mapping[str, Callable[..., Finding]] = MappingProxyType(
-    {"BN501": differing, "BN502": behind_another, "BN503": a_little_off}
+    {"BN501": differing, "BN502": behind_another, "BN503": a_little_off, "BN504": as_in_training}
 )
 
 

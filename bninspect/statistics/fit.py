@@ -5,8 +5,8 @@ is an exponential average of batch means. With m the share of the new value in a
 standard deviation of the means of single samples, its variance is s^2/B * m/(2 - m); the mean of n samples of the data
 adds s^2/n. The same holds for the variance, with the standard deviation of the mean squares of single samples. Several
 things make real statistics differ a little more (what a net has learnt by heart, augmentation and dropout in training,
-weights that moved until the end), so that a layer differs only if a channel is off by more standard errors *and* by a
-larger effect than is allowed.
+weights that moved until the end), so that a layer differs only if a channel is off by more standard errors than
+accident gives *and* by an effect that is larger than is allowed, for certain.
 
 A batch variance is the variance of all less that of the batch mean, s^2/B, and some frameworks store it times
 n/(n - 1). Everything between these is right: no departure is counted within.
@@ -33,6 +33,8 @@ LEAST_CRITICAL = 4.0
 """Standard errors that are never enough, however few channels there are."""
 LEVEL = 0.01
 """Chance that a model which fits has a channel beyond the critical number of standard errors."""
+SURE = 2.0
+"""Standard errors by which an effect must be beyond the tolerance: little data exaggerates effects."""
 DETECTABLE = 0.5
 """Shift of a mean, in deviations, that data must be able to show before anything can be said to fit."""
 BATCHES = (8, 512)
@@ -68,6 +70,13 @@ class _Channels:
             error = np.sqrt(np.square(self.own) + np.square(self.trained) / batch)
             return np.where(self.difference == 0, 0.0, np.abs(self.difference) / error)
 
+    def beyond(self, batch: int, critical: float, tolerance: float) -> Array:
+        """Return the channels that are off by no accident, and whose effect is beyond the tolerance for certain."""
+        z = self.z(batch)
+        with np.errstate(all="ignore"):
+            least = np.abs(self.effect) * np.maximum(1 - SURE / z, 0.0)
+        return np.asarray((z > critical) & ~(least <= tolerance))
+
 
 def critical(channels: int, samples: int) -> float:
     """Return the standard errors beyond which a difference is no accident.
@@ -96,7 +105,7 @@ def judge(layer: BatchNorm, found: Population, training: Trained, critical: floa
     parts = (mean, variance)
 
     def beyond(batch: int) -> list[Array]:
-        return [(part.z(batch) > critical) & ~(np.abs(part.effect) <= tolerance) for part in parts]
+        return [part.beyond(batch, critical, tolerance) for part in parts]
 
     off = beyond(training.batch)
     # If another batch size would change the verdict, the size of the effect decides.
@@ -139,7 +148,11 @@ def _compared(layer: BatchNorm, found: Population, batch: int) -> tuple[_Channel
         lowest = np.maximum(found.variance - np.square(found.scatter_of_mean) / batch, 0.0)
         highest = found.variance * (found.count / max(1, found.count - 1))
         nearest = np.clip(stored, lowest, highest)
-        of_mean, of_variance = found.scatter_of_mean, found.scatter_of_variance
+        # Under the hypothesis samples scatter as the stored variance says. A few without the rare large ones have
+        # a small variance and a small scatter, and would seem to be certain of it.
+        wider = np.sqrt(np.maximum(stored / found.variance, 1.0))
+        wider[~np.isfinite(wider)] = 1.0
+        of_mean, of_variance = found.scatter_of_mean * wider, found.scatter_of_variance * np.square(wider)
         root = math.sqrt(max(1, found.samples))
         return (
             _Channels(difference / np.sqrt(stored + epsilon), of_mean / root, of_mean * averaged, difference),

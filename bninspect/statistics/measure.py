@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bninspect.records import Arrival, BatchNorm
-from bninspect.runtimes.runtime import Stream
+from bninspect.runtimes.runtime import Forward
 from bninspect.statistics import sample_moments
 from bninspect.statistics.data.samples import Batch
 from bninspect.statistics.population import Census, Population
@@ -25,7 +25,7 @@ class Measured:
 
 
 def measure(
-    stream: Stream,
+    forward: Forward,
     batches: Iterable[Batch],
     layers: Iterable[BatchNorm],
     until: frozenset[str] | None = None,
@@ -34,7 +34,7 @@ def measure(
     """Run batches through a model, and return the moments of what arrived at its layers.
 
     Args:
-        stream: the model.
+        forward: runs a batch through the model.
         batches: the data.
         layers: to look at.
         until: layers after which the rest of the model need not run.
@@ -61,7 +61,7 @@ def measure(
                 return
             censuses.setdefault(layer.name, Census(layer.channels)).add(moments)
 
-        stream.forward(batch.arrays, receive, until)
+        forward(batch.arrays, receive, until)
         done += batch.samples
     found = {name: census.result() for name, census in censuses.items() if name not in refused and census.samples}
     return Measured(found, refused)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bninspect.records import DataFit, DataReport, Departure
+from bninspect.safe_text import printable
 
 UNEXPLAINED = (
     "the data is another than that of the training, or the statistics lag behind the weights (still training, "
@@ -21,6 +22,12 @@ def small(fit: DataFit) -> str:
     """Return by how much a layer is off, without that it counts."""
     largest = max(fit.mean.effect or 0.0, fit.variance.effect or 0.0)
     return f"off by more than accident and by less than {fit.tolerance:g}, which is common: {largest:.2g} at most"
+
+
+def noise(about: DataReport) -> str:
+    """Return that a layer fits only as in training."""
+    layers = printable(about.noise[0]) + (f" and {len(about.noise) - 1} more" if len(about.noise) > 1 else "")
+    return f"the statistics are those of the data with dropout or augmentation as in training ({layers}), not without"
 
 
 def _of_mean(fit: DataFit) -> str:

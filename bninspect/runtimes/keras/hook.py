@@ -160,6 +160,20 @@ def hooked(original: Callable[..., Any], around: Callable[..., Any]) -> Callable
     return call
 
 
+def in_training(original: Callable[..., Any], chosen: frozenset[int]) -> Callable[..., Any]:
+    """Return a `call` that calls the layers of the chosen identities with training=True."""
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(layer, *args, **kwargs)
+        if id(layer) in chosen and "training" in signature.parameters:
+            bound.arguments["training"] = True
+        return original(*bound.args, **bound.kwargs)
+
+    return call
+
+
 @contextmanager
 def _preserved(layer: Any) -> Iterator[None]:
     """Put a layer's variables back afterwards: a call in training mode moves its statistics."""

@@ -11,7 +11,7 @@ import numpy as np
 from bninspect.errors import RuntimeFailure
 from bninspect.records import Array, Arrival, Checkpoint
 from bninspect.runtimes import loading
-from bninspect.runtimes.keras import hook, matching, symbolic_input
+from bninspect.runtimes.keras import hook, matching, noises, symbolic_input
 from bninspect.runtimes.keras.framework import Framework
 from bninspect.runtimes.keras.run import loaded, session, surroundings
 from bninspect.runtimes.runtime import Input, Receive, RunSettings, Stream
@@ -49,7 +49,24 @@ def of_model(framework: Framework, model: Any, checkpoint: Checkpoint, notes: tu
         listener = _Listener(framework, names, receive, unobserved, until)
         listener.listen(lambda: _forward(model, taken, data))
 
-    return Stream(framework.title, taken, forward, unobserved, notes, surroundings())
+    noise = noises.layers(framework, model)
+    if noise:
+        framework.keras.utils.set_random_seed(0)
+
+    def noisy(data: Mapping[str, Array], receive: Receive, until: frozenset[str] | None = None) -> None:
+        with noises.active(noise):
+            forward(data, receive, until)
+
+    return Stream(
+        framework.title,
+        taken,
+        forward,
+        unobserved,
+        notes,
+        surroundings(),
+        noisy=noisy if noise else None,
+        noise=tuple(str(layer.name) for layer in noise),
+    )
 
 
 def _forward(model: Any, taken: tuple[Input, ...], data: Mapping[str, Array]) -> None:

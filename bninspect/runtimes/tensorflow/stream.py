@@ -48,4 +48,4 @@ def _stream(
         return sum(x.nbytes for x in fetch(data, calls))
 
     taken = tuple(feed.taken for feed in fed[0])
-    return Stream(title, taken, forward, dict(unobserved), (), surroundings(), held)
+    return Stream(title, taken, forward, dict(unobserved), (), surroundings(), held=held)
