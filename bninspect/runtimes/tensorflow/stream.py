@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from bninspect.formats.tensorflow import model as models
 from bninspect.records import Array, Arrival, Checkpoint

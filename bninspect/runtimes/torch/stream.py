@@ -37,7 +37,7 @@ def _of_script(checkpoint: Checkpoint) -> Stream:
     )
 
 
-class _Enough(Exception):
+class _AllReached(Exception):
     """All layers that were asked for have been reached."""
 
 
@@ -56,11 +56,11 @@ def _forward(program: Any, calls: Sequence[CallSite]) -> Any:
                 receive(Arrival(call.layer.name, x, tuple(one % x.ndim for one in call.layer.axis or (1,))))
             missing.discard(name)
             if until is not None and not missing:
-                raise _Enough
+                raise _AllReached
 
         try:
             run.interpret(program, data, sites, see)
-        except _Enough:
+        except _AllReached:
             return
 
     return forward
