@@ -26,6 +26,8 @@ GRAPH_FORMATS = ("saved-model", "tf-graph", "tf-checkpoint")
 
 
 def _runtime(name: str, title: str, package: str, extra: str, formats: tuple[str, ...], home: str) -> Runtime:
+    # What streams data stands beside what observes one run, in a module of its own where that is long.
+    streams = f"{__name__}.{home.removesuffix('.run')}.stream" if home.endswith(".run") else f"{__name__}.{home}"
     home = f"{__name__}.{home}"
     return Runtime(
         name=name,
@@ -36,7 +38,7 @@ def _runtime(name: str, title: str, package: str, extra: str, formats: tuple[str
         formats=formats,
         observe=later(home, "observe"),
         observe_layers=later(home, "observe_layers"),
-        stream=later(home, "stream") if formats != ("tflite",) else None,
+        stream=later(streams, "stream") if formats != ("tflite",) else None,
         open=later(home, "opened") if formats not in (KERAS_FORMATS, GRAPH_FORMATS) else None,
     )
 

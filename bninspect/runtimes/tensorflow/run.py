@@ -9,7 +9,7 @@ neighbours or compute them in another order than the file says.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,7 +23,7 @@ from bninspect.records import Array, BatchNorm, Checkpoint, Evidence, Run, Stati
 from bninspect.runtimes import inputs, loading
 from bninspect.runtimes.keras import keras3
 from bninspect.runtimes.keras.run import surroundings
-from bninspect.runtimes.runtime import Begin, RunSettings, Sink, Stream
+from bninspect.runtimes.runtime import Begin, RunSettings, Sink
 from bninspect.runtimes.tensorflow import inputs as graph_inputs
 from bninspect.runtimes.tensorflow import source as graph_source
 from bninspect.runtimes.tensorflow.calls import GraphCall
@@ -92,13 +92,6 @@ def calls_of(
 
 def _unreached(signature: str) -> str:
     return f"signature {printable(signature)!r} does not use it" if signature else "no batch norm of the graph uses it"
-
-
-def stream(checkpoint: Checkpoint, settings: RunSettings) -> AbstractContextManager[Stream]:
-    """Load a file to run data through it. Raises as `observe`."""
-    from bninspect.runtimes.tensorflow import stream as streams
-
-    return streams.streaming(checkpoint, settings)
 
 
 @contextmanager

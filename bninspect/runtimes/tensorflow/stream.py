@@ -17,7 +17,7 @@ from bninspect.runtimes.tensorflow.calls import GraphCall
 
 
 @contextmanager
-def streaming(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[Stream]:
+def stream(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[Stream]:
     """Have TensorFlow load the file itself. Raises as `run.observe`."""
     tf = loading.framework("tensorflow")
     with graph_source.opened(checkpoint, settings) as source:

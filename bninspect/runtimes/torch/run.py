@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from bninspect.formats.torch import script
 from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistics
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
-from bninspect.runtimes.runtime import Begin, RunSettings, Session, Stream
+from bninspect.runtimes.runtime import Begin, RunSettings, Session
 from bninspect.runtimes.session import CallSite
 from bninspect.runtimes.torch import script as torch_script
 
@@ -49,13 +48,6 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
     if checkpoint.format == script.NAME:
         return torch_script.load(title(), alone, checkpoint).session
     return session_of(loaded(checkpoint), checkpoint)
-
-
-def stream(checkpoint: Checkpoint, _settings: RunSettings) -> AbstractContextManager[Stream]:
-    """Load a file to run data through it. Raises as `observe`."""
-    from bninspect.runtimes.torch import stream as streams
-
-    return streams.streaming(checkpoint)
 
 
 def loaded(checkpoint: Checkpoint) -> Any:

@@ -9,14 +9,14 @@ from typing import Any
 from bninspect.formats.torch import script
 from bninspect.records import Array, Arrival, Checkpoint
 from bninspect.runtimes import fetched_stream, loading
-from bninspect.runtimes.runtime import Receive, Stream
+from bninspect.runtimes.runtime import Receive, RunSettings, Stream
 from bninspect.runtimes.session import CallSite
 from bninspect.runtimes.torch import run
 from bninspect.runtimes.torch import script as torch_script
 
 
 @contextmanager
-def streaming(checkpoint: Checkpoint) -> Iterator[Stream]:
+def stream(checkpoint: Checkpoint, _settings: RunSettings) -> Iterator[Stream]:
     """Have torch load the file itself. Raises as `run.observe`."""
     loading.same_bytes(checkpoint)
     if checkpoint.format == script.NAME:
