@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +262,98 @@ def test_batch_norms_of_pytorch_that_the_onnx_package_ships(tmp_path: Path) -> N
             arrays[name] = onnx.numpy_helper.to_array(tensor)
         expected, bound = _bound(layer, arrays["input_0"], (1,))
         assert (np.abs(arrays["output_0"] - expected) <= bound).all(), case.name
+
+
+HALF = {name: array.astype(np.float16) for name, array in BN.items()}
+
+
+def _half_value(name: str) -> bytes:
+    lengths = b"".join(build.field(1, build.field(1, length)) for length in (2, 3, 4, 4))
+    return build.field(1, name) + build.field(2, build.field(1, build.field(1, 10) + build.field(2, lengths)))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "outputs"),
+    [
+        ([build.node("Sigmoid", ["x"], ["h"]), _norm("h", "y")], ["y"]),
+        ([build.node("Sigmoid", ["x"], ["h"]), _norm("h", "i"), _norm("i", "j"), _norm("j", "y")], ["y"]),
+        ([build.node("Tanh", ["x"], ["h"]), _norm("h", "y")], ["h", "y"]),
+        ([_norm("x", "y")], ["y"]),
+        (
+            [
+                build.node("Cast", ["x"], ["wide"], to=1),
+                build.node("Sigmoid", ["wide"], ["sigmoid"]),
+                build.node("Cast", ["sigmoid"], ["h"], to=10),
+                _norm("h", "y"),
+            ],
+            ["y"],
+        ),
+    ],
+    ids=["behind-an-operator", "one-behind-another", "input-is-an-output", "at-once", "cast-by-hand"],
+)
+def test_half_precision_is_compared_with_what_the_runtime_computes_with(
+    tmp_path: Path, nodes: list[bytes], outputs: list[str]
+) -> None:
+    """Between operators that it only has for float32 ONNX Runtime rounds nothing, and so must not what we look at."""
+    values = [_half_value(name) for name in outputs]
+    path = _written(tmp_path, build.model(build.graph(nodes, HALF, [_half_value("x")], values)))
+    model = _verified(path)
+    assert model.status is Status.PASS, [layer.findings for layer in model.layers]
+    assert {one.observed for layer in model.layers for one in layer.comparisons} == {"in-model", "probed"}
+    ratios = [one.ratio for layer in model.layers for one in layer.comparisons if one.observed == "in-model"]
+    assert max(ratio for ratio in ratios if ratio is not None) > 0.05, "the bound is not that of float16"
+
+
+def test_a_wrong_half_precision_norm_is_found_out(tmp_path: Path) -> None:
+    nodes = [build.node("Sigmoid", ["x"], ["h"]), _norm("h", "y")]
+    path = _written(tmp_path, build.model(build.graph(nodes, HALF, [_half_value("x")], [_half_value("y")])))
+    checkpoint = formats.read(path)
+    (layer,) = checkpoint.layers
+    moved = replace(layer, epsilon=0.01)
+    verified = verify_task.verify_checkpoint(replace(checkpoint, layers=(moved,)), Settings()).model
+    assert verified.layers[0].status is LayerStatus.MISMATCH
+
+
+def test_norms_in_functions_are_seen_where_they_are_called(tmp_path: Path) -> None:
+    inner = ("x", *INPUTS[1:])
+    body = [build.node("Relu", ["x"], ["h"]), build.node("BatchNormalization", ("h", *INPUTS[1:]), ["y"])]
+    calls = [
+        build.of_domain(build.node("Block", (x, *INPUTS[1:]), [y], f"call_{y}"), "my")
+        for x, y in (("x", "h"), ("h", "y"))
+    ]
+    content = build.model(build.graph(calls, BN))
+    path = _written(tmp_path, build.with_functions(content, "my", build.function("my", "Block", inner, ["y"], body)))
+    model = _verified(path)
+    assert model.status is Status.PASS
+    assert [layer.name for layer in model.layers] == ["call_h/y", "call_y/y"]
+    assert {one.observed for layer in model.layers for one in layer.comparisons} == {"in-model", "probed"}
+
+
+def test_further_inputs_may_be_single_numbers_or_texts(tmp_path: Path) -> None:
+    text = build.field(1, "t") + build.field(2, build.field(1, build.field(1, 8) + build.field(2, b"")))
+    said = build.field(1, "u") + build.field(2, build.field(1, build.field(1, 8) + build.field(2, b"")))
+    nodes = [_norm("x", "h"), build.node("Mul", ["h", "gain"], ["y"]), build.node("Identity", ["t"], ["u"])]
+    inputs = [build.value("x", "N", 3, 4, 4), build.value("gain"), text]
+    path = _written(tmp_path, build.model(build.graph(nodes, BN, inputs, [build.value("y", "N", 3, 4, 4), said])))
+    assert _verified(path).status is Status.PASS
+
+
+def test_an_input_of_rank_one_has_one_channel(tmp_path: Path) -> None:
+    """onnx/defs/nn/defs.cc: it also accepts a single dimension of size N, in which case C is assumed to be 1."""
+    arrays = {name: array[:1] for name, array in BN.items()}
+    content = build.graph([_norm("x", "y")], arrays, [build.value("x", 10)], [build.value("y", 10)])
+    model = _verified(_written(tmp_path, build.model(content)))
+    assert model.status is Status.PASS
+    assert [one.elements for one in model.layers[0].comparisons if one.observed == "in-model"] == [10]
+
+
+def test_a_model_in_training_mode_is_unverified_and_each_layer_is_named(tmp_path: Path) -> None:
+    nodes = [
+        build.node("BatchNormalization", ("x", *INPUTS[1:]), ["h", "m2", "v2"], "one", training_mode=1),
+        build.node("BatchNormalization", ("h", *INPUTS[1:]), ["y", "m3", "v3"], "two", training_mode=1),
+    ]
+    model = _verified(_written(tmp_path, build.model(build.graph(nodes, BN))))
+    assert model.status is Status.ERROR
+    assert [layer.status for layer in model.layers] == [LayerStatus.UNVERIFIED] * 2
+    assert [[one.rule for one in layer.findings] for layer in model.layers] == [["BN123"]] * 2
+    assert all("model.eval()" in layer.findings[0].hint for layer in model.layers)
