@@ -85,6 +85,21 @@ class Constants:
             self._computed[name] = found
         return self._computed[name]
 
+    def repeated(self, name: str) -> float | None:
+        """Return the number that a value repeats, whatever its length: a constant that is expanded to a shape of data.
+
+        So PyTorch exports, without optimisation, the gamma and beta of a layer that has none.
+        """
+        node = self._makers.get(name)
+        if node is None or node.op not in {"Expand", "ConstantOfShape"}:
+            return None
+        if node.op == "ConstantOfShape":
+            value = node.tensor("value")
+            return 0.0 if value is None else float(tensor.inside(value).ravel()[0])
+        source = node.takes(0)
+        like = self._makers.get(source)
+        return self.number(like.takes(0) if like is not None and like.op == "CastLike" else source)
+
     def number(self, name: str) -> float | None:
         """Return the value of a constant that is a single number."""
         found = self.get(name)

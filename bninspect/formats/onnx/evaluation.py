@@ -139,6 +139,12 @@ def _slice(node: NodeProto, inputs: Sequence[Array], opset: int) -> Array:
     return found
 
 
+def _shape(node: NodeProto, inputs: Sequence[Array], _opset: int) -> Array:
+    rank = inputs[0].ndim
+    # slice() counts from the end and clips as onnx/defs/tensor does.
+    return np.asarray(inputs[0].shape[node.integer("start", 0) : node.integer("end", rank)], np.int64)
+
+
 def _cast(node: NodeProto, inputs: Sequence[Array], _opset: int) -> Array:
     name = TYPES.get(node.integer("to", 0), "")
     if name in {"", "string", "bfloat16"}:
@@ -178,7 +184,7 @@ MOVING: Mapping[str, _Operator] = {
     "Concat": _concat,
     "Gather": _gather,
     "Slice": _slice,
-    "Shape": lambda _node, inputs, _opset: np.asarray(inputs[0].shape, np.int64),
+    "Shape": _shape,
     "Neg": _unary(np.negative),
     "Abs": _unary(np.abs),
     "Cast": _cast,

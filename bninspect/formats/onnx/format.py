@@ -18,6 +18,7 @@ from bninspect.records.graph import Network
 NAME = "onnx"
 _EMPTY = "no BatchNormalization, nor one that is spelt out in single operators"
 _NONE_ALONE = "no batch norms by themselves: verify SOURCE --against this file proves which of them are"
+_OF_SAMPLES = "normalise each sample by its own moments, as LayerNorm and GroupNorm do: none is counted"
 _LOOSE = "verify SOURCE --against this file finds the batch norms that are folded"
 
 # Writers put the IR version first, then one of the other fields of ModelProto. Version 1 was never released.
@@ -39,6 +40,7 @@ def _read(path: Path) -> Checkpoint:
     scaled = sum(scales.count(graph, stored, path) for graph in stored.graphs)
     notes = [f"{scaled} scale and shift per channel, {_NONE_ALONE}"] if scaled else []
     notes += [f"{len(stored.calls)} calls of the model's own functions were put in their place"] if stored.calls else []
+    notes += [f"{norms.disguised} BatchNormalization {_OF_SAMPLES}"] if norms.disguised else []
     return Checkpoint(
         str(path),
         NAME,

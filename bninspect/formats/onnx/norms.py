@@ -52,12 +52,15 @@ class FoundNorms:
     """In the order of its nodes, each under a name of its own."""
     loose: Mapping[str, int]
     """Roots of a variance and epsilon that no batch norm was made out of, by the path of their graph."""
+    disguised: int = 0
+    """BatchNormalization nodes that are no batch norm."""
 
 
 def find(model: ModelProto, path: Path) -> FoundNorms:
     """Return all batch norms of a model."""
     found: list[FoundNorm] = []
     loose: Counter[str] = Counter()
+    disguised = 0
     for graph in model.graphs:
         around = [one for one in model.graphs if graph.path.startswith(one.path)]
         constants = Constants(around, path, model.opset)
@@ -66,13 +69,15 @@ def find(model: ModelProto, path: Path) -> FoundNorms:
         ends = {one.nodes[-1]: one for one in spelt}
         roots = {one.node: one for one in moments.batch_roots(graph, constants)}
         for node in graph.nodes:
-            if node.op == "BatchNormalization":
+            if node.op == "BatchNormalization" and _is_layer_norm(node, model.opset, constants):
+                disguised += 1
+            elif node.op == "BatchNormalization":
                 found.append(_node(node, model.opset, graph, constants))
             elif node in ends:
                 found.append(_spelt_out(ends[node], graph, constants))
             elif node in roots:
                 found.append(_by_batch(roots[node], graph))
-    return FoundNorms(tuple(renamed(found)), {place: count for place, count in loose.items() if count})
+    return FoundNorms(tuple(renamed(found)), {place: count for place, count in loose.items() if count}, disguised)
 
 
 def renamed(found: Iterable[FoundNorm]) -> Iterator[FoundNorm]:
@@ -92,6 +97,8 @@ def renamed(found: Iterable[FoundNorm]) -> Iterator[FoundNorm]:
 def _node(node: NodeProto, opset: int, graph: GraphProto, constants: Constants) -> FoundNorm:
     found = {field: constants.get(node.takes(place)) for field, place in _INPUTS.items()}
     stored = {field: value if value is not None and value.exact else None for field, value in found.items()}
+    for field in ("gamma", "beta"):
+        stored[field] = stored[field] or _repeated(node.takes(_INPUTS[field]), stored["moving_mean"], constants)
     statistics, notes = _statistics(node, opset, constants)
     computed = [field for field, value in stored.items() if value is None]
     if computed and statistics is Statistics.MOVING:
@@ -132,6 +139,17 @@ def _statistics(node: NodeProto, opset: int, constants: Constants) -> tuple[Stat
     return Statistics.MOVING, ["is_test is 0, but it has the single output of a node under test"] if odd else []
 
 
+def _is_layer_norm(node: NodeProto, opset: int, constants: Constants) -> bool:
+    """Return whether a node is a LayerNorm or GroupNorm: within a batch of one, and without gamma and beta.
+
+    tf.keras runs its LayerNormalization by the kernel of a batch norm, and multiplies and adds behind it.
+    """
+    if _statistics(node, opset, constants)[0] is not Statistics.SAMPLE:
+        return False
+    gamma, beta = (constants.get(node.takes(_INPUTS[field])) for field in ("gamma", "beta"))
+    return gamma is not None and beta is not None and bool((gamma.values == 1).all() and (beta.values == 0).all())
+
+
 def _spelt_out(site: pieces.SpeltOut, graph: GraphProto, constants: Constants) -> FoundNorm:
     stored = {field: constants.get(name) for field, name in site.parameters.items()}
     kept = {field: value for field, value in stored.items() if value is not None}
@@ -154,6 +172,16 @@ def _spelt_out(site: pieces.SpeltOut, graph: GraphProto, constants: Constants) -
     labels = tuple(node.label for node in site.nodes)
     values = {field: name for field, name in site.parameters.items() if field in kept}
     return FoundNorm(layer, site.x, site.nodes[-1].outputs[0], graph.path, labels, values, site.form)
+
+
+def _repeated(name: str, like: Constant | None, constants: Constants) -> Constant | None:
+    """Return a constant of one number for each channel, of the length that another one has."""
+    number = constants.repeated(name)
+    if number is None or like is None:
+        return None
+    values = np.full_like(like.values, number)
+    values.flags.writeable = False
+    return Constant(values, like.dtype, name)
 
 
 def _flat(constant: Constant | None) -> Array | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -222,3 +223,77 @@ def test_parameters_behind_operators_that_only_move_them_are_read(tmp_path: Path
     (layer,) = _read(tmp_path, nodes, arrays).layers
     assert (layer.channels, layer.statistics, layer.location) == (6, Statistics.MOVING, "m0")
     np.testing.assert_array_equal(layer.arrays["gamma"], np.tile(BN["s"], 2), strict=True)
+
+
+def test_gamma_and_beta_that_repeat_one_number_are_read(tmp_path: Path) -> None:
+    """As PyTorch exports affine=False without optimisation."""
+    nodes = [build.node("Shape", ["x"], ["length"], start=1, end=2)]
+    for name, number in (("s", 1.0), ("b", 0.0)):
+        nodes += [
+            build.node("Constant", [], [f"{name}0"], value=np.array([number], np.float32)),
+            build.node("CastLike", [f"{name}0", "x"], [f"{name}1"]),
+            build.node("Expand", [f"{name}1", "length"], [name]),
+        ]
+    (layer,) = _read(tmp_path, [*nodes, NORM], {"m": BN["m"], "v": BN["v"]}).layers
+    assert layer.statistics is Statistics.MOVING
+    np.testing.assert_array_equal(layer.arrays["gamma"], np.ones(3, np.float32), strict=True)
+    np.testing.assert_array_equal(layer.arrays["beta"], np.zeros(3, np.float32), strict=True)
+
+
+def _exported(path: Path, dynamo: bool, **options: Any) -> Path:
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bninspect[torch]'")
+    if dynamo:
+        pytest.importorskip("onnxscript", reason="onnxscript, by which torch exports, is not installed: pip install it")
+    torch.manual_seed(0)
+    nn = torch.nn
+    model = nn.Sequential(
+        nn.BatchNorm2d(3, **options),
+        nn.Sigmoid(),
+        nn.BatchNorm2d(3, eps=1e-3, **options),
+        nn.Tanh(),
+        nn.InstanceNorm2d(3, affine=True),
+        nn.GroupNorm(3, 3),
+        nn.LayerNorm(8),
+    )
+    model(torch.randn(4, 3, 8, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model.eval(), (torch.randn(2, 3, 8, 8),), str(path / "m.onnx"), dynamo=dynamo, verbose=False)
+    return path / "m.onnx"
+
+
+@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+@pytest.mark.parametrize("affine", [True, False])
+def test_what_pytorch_exports(tmp_path: Path, affine: bool, dynamo: bool) -> None:
+    found = formats.read(_exported(tmp_path, dynamo, affine=affine))
+    assert [one.statistics for one in found.layers] == [Statistics.MOVING] * 2
+    assert [one.epsilon for one in found.layers] == [float(np.float32(1e-5)), float(np.float32(1e-3))]
+    assert found.unread == ()
+
+
+@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+def test_what_pytorch_exports_without_running_statistics(tmp_path: Path, dynamo: bool) -> None:
+    found = formats.read(_exported(tmp_path, dynamo, track_running_stats=False))
+    assert [one.statistics for one in found.layers] == [Statistics.BATCH] * 2
+
+
+@pytest.mark.tensorflow
+def test_what_tf2onnx_makes_of_keras(tmp_path: Path) -> None:
+    """Behind an activation a BatchNormalization stays; the one that LayerNormalization runs on is none."""
+    tf2onnx = pytest.importorskip("tf2onnx", reason="tf2onnx is not installed: pip install tf2onnx")
+    import tensorflow as tf
+    import tf_keras
+
+    layers = tf_keras.layers
+    x = inputs = layers.Input((8, 8, 3), batch_size=2)
+    x = layers.BatchNormalization(epsilon=0.25)(layers.Activation("sigmoid")(x))
+    x = layers.Flatten()(layers.Activation("sigmoid")(x))
+    x = layers.BatchNormalization()(layers.Activation("sigmoid")(layers.Dense(4)(x)))
+    built = tf_keras.Model(inputs, layers.LayerNormalization()(layers.Activation("tanh")(x)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tf2onnx.convert.from_keras(built, [tf.TensorSpec((2, 8, 8, 3))], opset=15, output_path=str(tmp_path / "m.onnx"))
+    found = formats.read(tmp_path / "m.onnx")
+    assert [one.epsilon for one in found.layers] == [0.25]
+    assert "LayerNorm" in found.notes[-1]
+    assert found.unread == ()
