@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 _DEEPEST = 64
 """Operators between a constant of the file and what is made of it."""
-_KEPT = 1 << 16
-"""Elements of a computed constant that is kept for the next who asks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +77,7 @@ class Constants:
         if name in self._literals:
             return Constant(self._literals[name], self._literals[name].dtype.name, name)
         if name not in self._computed:
-            found = self._made(name)
-            if found is not None and found.values.size > _KEPT:
-                return found
-            self._computed[name] = found
+            self._computed[name] = self._made(name)
         return self._computed[name]
 
     def repeated(self, name: str) -> float | None:

@@ -17,7 +17,7 @@ from bninspect.formats.onnx.model import TYPES, NodeProto
 if TYPE_CHECKING:
     from bninspect.records import Array
 
-MOST_ELEMENTS = 1 << 26
+MOST_ELEMENTS = 1 << 24
 """Of a constant that is computed."""
 _Operator = Callable[[NodeProto, Sequence["Array"], int], "Array"]
 

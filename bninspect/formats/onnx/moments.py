@@ -103,7 +103,7 @@ def _has_parameters(node: NodeProto, users: dict[str, list[NodeProto]], constant
             found = [constants.get(name) for name in user.inputs if name in constants]
             if any(one is not None and one.values.dtype.kind == "f" and one.values.size > 1 for one in found):
                 return True
-        level = [name for user in after for name in user.outputs]
+        level = list(dict.fromkeys(name for user in after for name in user.outputs))
     return False
 
 

@@ -53,14 +53,17 @@ def search(graph: GraphProto, constants: Constants) -> tuple[tuple[SpeltOut, ...
     if not any(node.op in {"Sqrt", "Pow"} for node in graph.nodes):
         return (), 0
     expressions = _Expressions(graph, constants)
-    sites: list[SpeltOut] = []
+    sites: dict[NodeProto, SpeltOut] = {}
     for node in graph.nodes:
         site = expressions.site(node)
         if site is not None:
-            sites = [one for one in sites if one.x != site.x or not expressions.continues(one, site)]
-            sites.append(site)
-    used = {site.root for site in sites}
-    return tuple(sites), sum(root not in used for root in expressions.roots())
+            # With its gamma or beta it goes on where it seemed to end.
+            for place, inner in enumerate(site.nodes[:-1], 1):
+                if inner in sites and sites[inner].nodes == site.nodes[:place]:
+                    del sites[inner]
+            sites[node] = site
+    used = {site.root for site in sites.values()}
+    return tuple(sites.values()), sum(root not in used for root in expressions.roots())
 
 
 class _Expressions:
@@ -96,10 +99,6 @@ class _Expressions:
                 return self._found(steps, found)
             name = step.x
         return None
-
-    def continues(self, begun: SpeltOut, site: SpeltOut) -> bool:
-        """Return whether a batch norm is one that began earlier, with its gamma or beta."""
-        return site.nodes[: len(begun.nodes)] == begun.nodes
 
     def roots(self) -> set[Root]:
         """Return the roots of a variance and epsilon that the graph takes."""

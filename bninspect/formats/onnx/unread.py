@@ -30,16 +30,17 @@ def unread(model: ModelProto, norms: FoundNorms) -> Iterator[Unread]:
         if count:
             why = "it is written for another version of the operators than the model"
             yield Unread(f"function {'::'.join(filter(None, key))}", count, why)
-    labels = [label for one in norms.found for label in one.nodes]
-    empty = Counter(name for prefix, name in model.calls if is_called_norm(name) and not _within(prefix, labels))
+    holding = {prefix for one in norms.found for label in one.nodes for prefix in _prefixes(label)}
+    empty = Counter(name for prefix, name in model.calls if is_called_norm(name) and prefix not in holding)
     for name, count in empty.items():
         yield Unread(f"function {name}", count, "its body holds no batch norm that is known")
     for place, count in norms.loose.items():
         yield Unread(place or "the main graph", count, "the root of a variance and epsilon, but not the rest of one")
 
 
-def _within(prefix: str, labels: Iterable[str]) -> bool:
-    return any(label.startswith(prefix) for label in labels)
+def _prefixes(label: str) -> Iterator[str]:
+    """Yield the prefixes of a name that may be those of a call: up to each slash."""
+    return (label[: place + 1] for place, character in enumerate(label) if character == "/")
 
 
 def _foreign(node: NodeProto) -> str:

@@ -297,3 +297,14 @@ def test_what_tf2onnx_makes_of_keras(tmp_path: Path) -> None:
     assert [one.epsilon for one in found.layers] == [0.25]
     assert "LayerNorm" in found.notes[-1]
     assert found.unread == ()
+
+
+def test_constants_that_double_are_computed_once_and_not_beyond_a_size(tmp_path: Path) -> None:
+    doubled = [build.node("Add", [f"v{place}"] * 2, [f"v{place + 1}"]) for place in range(60)]
+    grown = [build.node("Tile", [f"g{place}", "many"], [f"g{place + 1}"]) for place in range(40)]
+    last = build.node("BatchNormalization", ("x", "g40", "b", "m", "v60"), ["y"], "bn")
+    arrays = {**BN, "v0": BN["v"] * np.float32(1e-10), "g0": BN["s"], "many": np.array([1000])}
+    (layer,) = _read(tmp_path, [*doubled, *grown, last], arrays).layers
+    np.testing.assert_array_equal(layer.arrays["moving_variance"], arrays["v0"] * np.float32(2.0**60), strict=True)
+    assert layer.gamma is None
+    assert layer.statistics is Statistics.COMPUTED
