@@ -4,7 +4,7 @@
 
 Of ATen's operators it takes those that are given tensors, numbers, texts and lists of these and give the like back.
 What opens files, prints, talks to other processes, gives memory of another tensor away or is a vendor's or a sparse
-kernel is left out by name: the schema does not tell.
+kernel is left out by name: the schema does not tell. `warn` is not: torch's warnings are ignored while it runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 LIST = Path(__file__).parents[2] / "bninspect" / "formats" / "torch" / "pure_operators.py"
 _FOREIGN = re.compile(r"RRef|Storage|Stream|Future|Await|Generator|__torch__(?!\.torch\.classes\.quantized)|PyObject")
 _LEFT_OUT = re.compile(
-    r"save|from_file|warn|.*print|.*backward.*|.*sparse.*|.*_coo.*|.*csr.*|fbgemm_.*|mkldnn_.*|miopen_conv.*|miopen_rnn"
+    r"save|from_file|.*print|.*backward.*|.*sparse.*|.*_coo.*|.*csr.*|fbgemm_.*|mkldnn_.*|miopen_conv.*|miopen_rnn"
     r"|cudnn_conv.*|.*resize.*|set|set_data|set_|.*seed|has_torch_function|requires_grad_|retain_grad"
     r"|grad|get_gradients|record_stream|pin_memory|quantized_(gru|lstm|rnn).*|miopen_(depth|ctc).*"
 )
@@ -40,6 +40,7 @@ _scaled_dot_product_attention_math _scaled_dot_product_flash_attention_for_cpu _
 _size_if_not_equal _softmax _stack _tensor_to_list _thnn_fused_gru_cell _thnn_fused_lstm_cell _to_copy
 _transform_bias_rescale_qkv _transformer_encoder_layer_fwd _trilinear _unique _unique2 _unsafe_index
 _unsafe_index_put _unsafe_masked_index _unsafe_view _unwrap_optional _upsample_bicubic2d_aa _upsample_bilinear2d_aa
+_upsample_lanczos2d_aa
 _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d _weight_norm _weight_norm_interface
 """
 _PRIM = """

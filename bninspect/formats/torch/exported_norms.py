@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bninspect.formats.torch import running_statistics
@@ -11,7 +11,7 @@ from bninspect.formats.torch.distinct_layers import distinct
 from bninspect.formats.torch.exported_code import code_in
 from bninspect.formats.torch.exported_graph import ExportedCall
 from bninspect.formats.torch.exported_program import NAME, ExportedProgram, open_program, reading
-from bninspect.formats.torch.norm_operators import ARRAYS, OPERATORS
+from bninspect.formats.torch.norm_operators import ARRAYS, OPERATORS, STANDARD
 from bninspect.records import BatchNorm, Checkpoint, Unread
 
 if TYPE_CHECKING:
@@ -61,8 +61,11 @@ def norms_of(program: ExportedProgram) -> tuple[tuple[ExportedNorm, ...], tuple[
     """Return every call of a batch norm, and where there are more, whose parameters are not in the file."""
     norms: list[ExportedNorm] = []
     unread: dict[tuple[str, str], int] = {}
-    for call in program.calls:
-        if call.operation not in OPERATORS or _is_of_samples(program, call):
+    for node in program.calls:
+        if node.operation not in OPERATORS:
+            continue
+        call = replace(node, arguments={STANDARD.get(name, name): value for name, value in node.arguments.items()})
+        if _is_of_samples(program, call):
             continue
         if computed := _computed(program, call):
             place = ("/".join(call.inside) or "the graph", f"{' and '.join(computed)} computed in the graph")
@@ -73,19 +76,9 @@ def norms_of(program: ExportedProgram) -> tuple[tuple[ExportedNorm, ...], tuple[
 
 
 def _computed(program: ExportedProgram, call: ExportedCall) -> list[str]:
-    names = {field: call.arguments.get(name) for field, name in _arguments(call).items()}
+    names = {field: call.arguments.get(name) for field, name in ARRAYS.items()}
     found = [field for field, name in names.items() if name and not program.parameter(name)[0]]
     return [*found[:-1], f"{found[-1]} {'are' if len(found) > 1 else 'is'}"] if found else []
-
-
-def _arguments(call: ExportedCall) -> dict[str, str]:
-    """Return what the schema of a call's operator calls each parameter: the quantised ones say mean and var."""
-    short = {"running_mean": "mean", "running_var": "var"}
-    return {
-        field: name if name in call.arguments else short.get(name, name)
-        for field, name in ARRAYS.items()
-        if (name if name in call.arguments else short.get(name, name)) in call.arguments
-    }
 
 
 def _is_of_samples(program: ExportedProgram, call: ExportedCall) -> bool:
@@ -94,7 +87,7 @@ def _is_of_samples(program: ExportedProgram, call: ExportedCall) -> bool:
     InstanceNorm without running statistics is an operator of its own, or, decomposed, a batch norm of
     `view(1, samples * channels, ...)` (torch/_decomp/decompositions.py: instance_norm).
     """
-    if any(name in call.arguments and call.arguments[name] for name in _arguments(call).values() if "mean" in name):
+    if call.arguments.get(ARRAYS["moving_mean"]):
         return False
     if call.operation == "instance_norm":
         return True
@@ -107,7 +100,7 @@ def _is_of_samples(program: ExportedProgram, call: ExportedCall) -> bool:
 
 def _norm(program: ExportedProgram, call: ExportedCall, before: list[ExportedNorm]) -> ExportedNorm:
     operator = OPERATORS[call.operation]
-    names = {field: call.arguments.get(name) for field, name in _arguments(call).items()}
+    names = {field: call.arguments.get(name) for field, name in ARRAYS.items()}
     stored = {field: program.parameter(name) for field, name in names.items() if name}
     given = (call.arguments.get(name) for name in (operator.momentum, operator.epsilon))
     momentum, epsilon = (running_statistics.number(value) for value in given)

@@ -20,7 +20,7 @@ class NormOperator:
     """One operator, without its namespace and overload."""
 
     arguments: tuple[str, ...]
-    """Their names in order, as in the schema; `mean` and `var` are called running_mean and running_var here."""
+    """Their names in order, as in the schema but for those of `STANDARD`."""
     training: str = ""
     """The argument that says that it normalises by moments of its own input; empty where none does."""
     statistics: Statistics = Statistics.MOVING
@@ -41,17 +41,20 @@ class NormOperator:
 
 _PARAMETERS = ("input", *ARRAYS.values())
 _TRAINED = NormOperator((*_PARAMETERS, "training", "momentum", "eps", "cudnn_enabled"), "training")
+_NATIVE = NormOperator((*_PARAMETERS, "training", "momentum", "eps"), "training")
 _VENDOR = NormOperator((*_PARAMETERS, "training", "exponential_average_factor", "epsilon"), "training")
 _UPDATING = NormOperator((*_PARAMETERS, "momentum", "eps"), statistics=Statistics.BATCH)
 _FIXED = NormOperator((*_PARAMETERS, "momentum", "eps"))
+_ELEMENTS = NormOperator((*_PARAMETERS[:3], "running_mean", "invstd", "eps"), statistics=Statistics.BATCH)
+"""The last step of a synchronised batch norm while it trains."""
 _QUANTISED = NormOperator((*_PARAMETERS, "eps", "output_scale", "output_zero_point"))
 
 OPERATORS: Mapping[str, NormOperator] = {
     "batch_norm": _TRAINED,
     "_batch_norm_impl_index": _TRAINED,
-    "native_batch_norm": _TRAINED,
-    "_native_batch_norm_legit": _TRAINED,
-    "_native_batch_norm_legit_functional": _TRAINED,
+    "native_batch_norm": _NATIVE,
+    "_native_batch_norm_legit": _NATIVE,
+    "_native_batch_norm_legit_functional": _NATIVE,
     "_native_batch_norm_legit_no_training": _FIXED,
     "_batch_norm_no_update": _FIXED,
     "_batch_norm_with_update": _UPDATING,
@@ -63,14 +66,33 @@ OPERATORS: Mapping[str, NormOperator] = {
         "use_input_stats",
         moments=Statistics.SAMPLE,
     ),
+    "batch_norm_elemt": _ELEMENTS,
     "quantized_batch_norm": _QUANTISED,
     "quantized::batch_norm": _QUANTISED,
     **{f"quantized::batch_norm{rank}d": _QUANTISED for rank in (1, 2, 3)},
     "quantized::batch_norm_relu": _QUANTISED,
     **{f"quantized::batch_norm{rank}d_relu": _QUANTISED for rank in (1, 2, 3)},
+    "onednn::qbatch_norm2d": NormOperator(
+        (
+            "input",
+            "qx_scale",
+            "qx_zero_point",
+            *_PARAMETERS[1:],
+            "eps",
+            "output_scale",
+            "output_zero_point",
+            "output_dtype",
+        )
+    ),
 }
 """By name; those of ATen without its namespace."""
 
-PARTS = ("batch_norm_stats", "batch_norm_elemt", "batch_norm_gather_stats", "batch_norm_gather_stats_with_counts")
-"""What a synchronised batch norm is made of while it trains: a call of `batch_norm_elemt` is a batch norm by the
-statistics of its batch, and the others are a part of it."""
+STANDARD = {"qx": "input", "mean": "running_mean", "var": "running_var"}
+"""What some schemas call arguments, and what they are called here."""
+PARTS = frozenset(
+    (
+        *("batch_norm_stats", "batch_norm_gather_stats", "batch_norm_gather_stats_with_counts"),
+        *("batch_norm_update_stats", "quantized::instance_norm"),
+    )
+)
+"""Operators that are no batch norm: those that gather what `batch_norm_elemt` normalises by, and one of samples."""

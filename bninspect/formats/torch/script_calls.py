@@ -204,7 +204,10 @@ class ScriptFollower:
 
     def _operator(self, name: str, given: Sequence[Any], named: Mapping[str, Any], where: str) -> Any:
         if name in OPERATORS:
-            arguments = {**dict(zip(OPERATORS[name].arguments, given, strict=False)), **named}
+            names = OPERATORS[name].arguments
+            if len(given) > 3 and isinstance(given[3], bool):
+                names = names[:3] + names[5:]  # the overload without running statistics
+            arguments = {**dict(zip(names, given, strict=False)), **named}
             self.calls.append(ScriptCall(name, arguments, where))
             return UNKNOWN
         if name in {"__is__", "__isnot__"} and len(given) == 2 and given[1] is None:

@@ -113,7 +113,7 @@ _BUILT_IN = frozenset(
 _NAMESPACES = ("torch", "ops")
 _FOREIGN, _KNOWN = "__torch__.torch.classes.", "__torch__.torch.classes.quantized."
 """Classes that are written in C++, and those that hold no more than parameters."""
-_ACTING = frozenset(("from_file", "save", "warn", "print", "wait", "to_here", "local_value"))
+_ACTING = frozenset(("from_file", "save", "print", "wait", "to_here", "local_value"))
 """Operators that do more than compute, and so are no names of attributes either: `x.save(path)` calls one."""
 
 

@@ -53,8 +53,10 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
 def loaded(checkpoint: Checkpoint) -> Any:
     """Return the exported program of a file. Raises as `observe`."""
     torch = _torch()
-    with loading.failing_as(f"{title()} cannot load the file"), loading.quiet():
-        return torch.export.load(checkpoint.path)
+    # Of a path torch looks at the ending, and says on standard error what it thinks of another one than .pt2.
+    path = Path(checkpoint.path)
+    with loading.failing_as(f"{title()} cannot load the file"), loading.quiet(), path.open("rb") as file:
+        return torch.export.load(file)
 
 
 def session_of(program: Any, checkpoint: Checkpoint) -> Session:

@@ -117,7 +117,11 @@ def _tapped(graph: Any) -> Iterator[_Tapped]:
             if len(given) < len(known.arguments):
                 continue  # without running statistics in its schema
             y = next(iter(node.outputs()))
-            values = {field: given[name] for field, name in ARRAYS.items() if given[name].type().kind() != "NoneType"}
+            values = {
+                field: given[name]
+                for field, name in ARRAYS.items()
+                if name in given and given[name].type().kind() != "NoneType"
+            }
             epsilon = given[known.epsilon].toIValue()
             if y.debugName() in top:
                 before, behind = _copy(graph, given["input"], node), _copy(graph, y, node, behind=True)
