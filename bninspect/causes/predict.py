@@ -96,6 +96,8 @@ class Reading:
     after: Around | None = None
     factor: float = 1.0
     """What the result is multiplied by."""
+    apart: bool = False
+    """Whether scale and shift are rounded apart, not the shift computed with the rounded scale."""
     folded: str | None = None
     """The type to which scale and shift are rounded, if they are computed first."""
 
@@ -224,7 +226,7 @@ def _parameters(reading: Reading) -> Parameters:
 def _apply(parameters: Parameters, reading: Reading, x: Float64) -> Prediction:
     slope, spread = parameters.slope, np.zeros(x.shape)
     if reading.folded is not None:
-        parameters, spread = _folded(parameters, reading.folded, x)
+        parameters, spread = _folded(parameters, reading.folded, x, apart=reading.apart)
         slope = parameters.slope
     product = (x - parameters.mean) * slope
     y = product + parameters.beta
@@ -251,7 +253,7 @@ def _apply(parameters: Parameters, reading: Reading, x: Float64) -> Prediction:
     return Prediction(y, bound + spread)
 
 
-def _folded(parameters: Parameters, kind: str, x: Float64) -> tuple[Parameters, Float64]:
+def _folded(parameters: Parameters, kind: str, x: Float64, *, apart: bool) -> tuple[Parameters, Float64]:
     """Return scale and shift rounded to `kind` as parameters, and what a rounding to the other side would change.
 
     They were computed in float32 first: where that leaves open to which neighbour they are rounded, both are right.
@@ -259,8 +261,9 @@ def _folded(parameters: Parameters, kind: str, x: Float64) -> tuple[Parameters, 
     slope, wobble = parameters.slope, 8 * precision("float32").unit
     scale = narrowed(slope, kind)
     other = np.abs(narrowed(slope * (1 + wobble), kind) - narrowed(slope * (1 - wobble), kind))
-    shift = parameters.beta - parameters.mean * scale
-    blur = wobble * (np.abs(parameters.beta) + np.abs(parameters.mean * scale)) + np.abs(parameters.mean) * other
+    used, doubt = (slope, np.zeros(slope.shape)) if apart else (scale, other)
+    shift = parameters.beta - parameters.mean * used
+    blur = wobble * (np.abs(parameters.beta) + np.abs(parameters.mean * used)) + np.abs(parameters.mean) * doubt
     unsure = np.abs(narrowed(shift + blur, kind) - narrowed(shift - blur, kind))
     none = np.zeros(scale.shape)
     return Parameters(scale, narrowed(shift, kind), none, none + 1.0, 0.0), np.abs(x) * other + unsure

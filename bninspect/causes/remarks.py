@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _PROBE = "a layer whose parameters are distinct random numbers in every channel"
 _BORDER = 3
+_FEW_OFF = 1 / 500
+"""Share of the values that may be off alone: what a formula does wrong, it does wherever its input is alike."""
 
 FEW_DIGITS = "so few digits are known that a wrong formula may fit by chance: give more digits, or more numbers"
 
@@ -69,6 +71,8 @@ def remarks(evidence: LayerViews, singles: Sequence[Deviation]) -> tuple[str, ..
         lost = unexplained & ~np.isfinite(view.sample.y)
         if unexplained.any() and np.array_equal(lost, unexplained) and not lost.all():
             said.append(_lost(view, lost))
+        elif 0 < np.count_nonzero(unexplained) <= _FEW_OFF * unexplained.size:
+            return (_alone(view, np.flatnonzero(unexplained)),)
         elif unexplained.any():
             said += [_shape(view, found), *_places(view, np.flatnonzero(unexplained))]
     shares = [(share_explained((one,), evidence), one) for one in singles]
@@ -82,6 +86,14 @@ def _lost(view: View, lost: NDArray[np.bool_]) -> str:
     channels = np.unique(view.channel[lost])
     where = f"channel {channels[0]}" if channels.size == 1 else f"{channels.size} channels, first in {channels[0]}"
     return f"every output that is a number is right; {np.count_nonzero(lost)} are not numbers, in {where}"
+
+
+def _alone(view: View, wrong: Flat) -> str:
+    """Return where the few values are that are off while all others are right: they tell of no cause."""
+    first = ", ".join(str(int(index[wrong[0]])) for index in view.sample.coordinates)
+    some, place = ("1 value is", "at") if wrong.size == 1 else (f"{wrong.size} values are", "the first at")
+    rest = view.sample.y.size - wrong.size
+    return f"{some} off, {place} [{first}], and the other {rest:,} are right: no formula does that"
 
 
 def _shape(view: View, found: Lines) -> str:

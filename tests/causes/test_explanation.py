@@ -203,6 +203,21 @@ def test_arrays_that_do_not_and_why() -> None:
     assert len(text(found, 1)) > len(lines)
 
 
+@pytest.mark.parametrize("bad", [0.0, -7.0, 1e30])
+def test_one_bad_value_among_many_has_no_cause(bad: float) -> None:
+    x = np.random.default_rng(5).normal(size=(4, 10, 14, 3)).astype(np.float32)
+    of = layer().arrays
+    y = norm(x, of["gamma"], of["beta"], of["moving_mean"], of["moving_variance"], 1e-3)
+    y[2, 3, 4, 1] = bad
+    found = explanation.against(layer(), x, y, (3,))
+    assert not found.agrees
+    assert found.explanation is not None
+    assert found.explanation.causes == ()
+    assert found.explanation.remarks == (
+        "1 value is off, at [2, 3, 4, 1], and the other 1,679 are right: no formula does that",
+    )
+
+
 def test_nan_is_no_agreement() -> None:
     x, y = call()
     y[0, 0, 0] = np.nan

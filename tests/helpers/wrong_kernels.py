@@ -114,10 +114,11 @@ def _throughout_bfloat16(x: Array, n: Numbers) -> Array:
     return bfloat16(r(r(r(x) - m) * slope) + b)
 
 
-def _folded(narrow: Callable[[Array], Array]) -> Kernel:
+def _folded(narrow: Callable[[Array], Array], *, apart: bool = False) -> Kernel:
     def kernel(x: Array, n: Numbers) -> Array:
-        scale = narrow(n.gamma / np.sqrt(n.variance + np.float32(n.epsilon)))
-        shift = narrow(n.beta - n.mean * scale)
+        exact = n.gamma / np.sqrt(n.variance + np.float32(n.epsilon))
+        scale = narrow(exact)
+        shift = narrow(n.beta - n.mean * (exact if apart else scale))
         return np.asarray(x * scale + shift)
 
     return kernel
@@ -141,6 +142,9 @@ def _kernels() -> dict[str, Kernel]:
         "epsilon-twice": lambda x, n: divided(
             x, n, np.sqrt(n.variance + np.float32(n.epsilon)) + np.float32(n.epsilon)
         ),
+        "epsilon-doubled": lambda x, n: divided(
+            x, n, np.sqrt(n.variance + np.float32(n.epsilon) + np.float32(n.epsilon))
+        ),
         "epsilon-as-floor": lambda x, n: divided(x, n, np.sqrt(np.maximum(n.variance, np.float32(n.epsilon)))),
         "divided-by-variance": lambda x, n: divided(x, n, n.variance + np.float32(n.epsilon)),
         "variance-ignored": lambda x, n: divided(x, n, 1),
@@ -157,6 +161,7 @@ def _kernels() -> dict[str, Kernel]:
         "gamma-absolute": _with(gamma=lambda n: np.abs(n.gamma)),
         "gamma-absolute-epsilon": _with(gamma=lambda n: np.abs(n.gamma) + np.float32(n.epsilon)),
         "gamma-exponential": _with(gamma=lambda n: np.exp(n.gamma)),
+        "gamma-clipped": _with(gamma=lambda n: np.maximum(n.gamma, 0)),
         "gamma-squared": _with(gamma=lambda n: n.gamma**2),
         "gamma-and-beta-ignored": _with(gamma=lambda n: 1, beta=lambda n: 0),
         "beta-ignored": _with(beta=lambda n: 0),
@@ -200,6 +205,8 @@ def _kernels() -> dict[str, Kernel]:
         "output=bfloat16": lambda x, n: bfloat16(right(x, n)),
         "folded=float16": _folded(float16),
         "folded=bfloat16": _folded(bfloat16),
+        "folded-apart=float16": _folded(float16, apart=True),
+        "folded-apart=bfloat16": _folded(bfloat16, apart=True),
         "arithmetic=float16": _throughout_float16,
         "arithmetic=bfloat16": _throughout_bfloat16,
         "output=int8": _quantised,

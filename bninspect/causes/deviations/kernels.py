@@ -70,6 +70,11 @@ def _precisions(samples: Sequence[Sample]) -> Iterator[Deviation]:
         yield _rounded(
             f"folded={kind}", f"scale and shift computed first, and rounded to {kind}", partial(_folded, kind)
         )
+        yield _rounded(
+            f"folded-apart={kind}",
+            f"scale and shift computed in float32 first, and then both cast to {kind}",
+            partial(_folded, kind, apart=True),
+        )
         if all(_has_type(sample.y, kind) for sample in samples):
             yield _rounded(f"output={kind}", f"the output rounded to {kind}", partial(_output, kind), affine=False)
             yield _rounded(
@@ -108,8 +113,8 @@ def _input(kind: str, reading: Reading) -> Reading:
     return replace(reading, x=narrowed(reading.x, kind))
 
 
-def _folded(kind: str, reading: Reading) -> Reading:
-    return replace(reading, folded=kind, forms=(Form.FOLDED,))
+def _folded(kind: str, reading: Reading, *, apart: bool = False) -> Reading:
+    return replace(reading, folded=kind, apart=apart, forms=(Form.FOLDED,))
 
 
 def _output(kind: str, reading: Reading) -> Reading:

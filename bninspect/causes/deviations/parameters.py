@@ -94,6 +94,11 @@ def _roots(stored: float, *, has_zero: bool) -> Iterator[Deviation]:
         lambda v, e: np.sqrt(v + e) + e,
     )
     yield root(
+        "epsilon-doubled",
+        "epsilon added to the stored variance, and then once more: sqrt(variance + 2 * epsilon)",
+        lambda v, e: np.sqrt(v + 2 * e),
+    )
+    yield root(
         "epsilon-as-floor",
         "the variance raised to epsilon instead of increased by it: sqrt(max(variance, epsilon))",
         lambda v, e: np.sqrt(np.maximum(v, e)),
@@ -170,6 +175,7 @@ def _gammas() -> Iterator[Deviation]:
         lambda r: np.abs(r.gamma) + r.epsilon,
     )
     yield gamma("gamma-exponential", "exp(gamma) used, as if its logarithm were stored", lambda r: np.exp(r.gamma))
+    yield gamma("gamma-clipped", "gamma clipped at 0 where it is negative", lambda r: np.maximum(r.gamma, 0.0))
     yield gamma("gamma-squared", "gamma multiplied with twice", lambda r: np.square(r.gamma))
     yield Deviation(
         "gamma-and-beta-ignored",

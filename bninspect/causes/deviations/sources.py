@@ -164,6 +164,12 @@ _BORROWED: tuple[tuple[str, str, Mapping[Role, Role]], ...] = (
     ("parameters", "every parameter", {role: role for role in ROLES}),
     ("affine-as-statistics", "gamma and beta as mean and variance", {"mean": "gamma", "variance": "beta"}),
     ("statistics-as-affine", "mean and variance as gamma and beta", {"gamma": "mean", "beta": "variance"}),
+    *(
+        (f"{source}-as-{role}", f"{source} as {role}", {role: source})
+        for role in ROLES
+        for source in ROLES
+        if role != source
+    ),
 )
 
 

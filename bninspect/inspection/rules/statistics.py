@@ -10,23 +10,30 @@ from bninspect.records import BatchNorm, Finding, Severity
 _UNIT = 2.0**-24
 _SMALLEST = float(np.finfo(np.float32).smallest_normal)
 
+_LEAST_EPSILON = 1e-12
+"""The smallest epsilon in use, where the file states none."""
+
 LEAST_START = 0.01
 """Share of the initial statistics from which on they have seen too few updates."""
 
 LEAST_NOISE = 0.01
 """Relative error of variance + epsilon from which on the noise of a one-pass variance matters."""
 
+NOISY = 64
+"""Rounding errors of a one-pass variance that a variance is less than where it may be noise."""
+
 DEAD = 1e-3
 """Gammas below this switch their channel off."""
 
 
 def zero_variance(layer: BatchNorm) -> Finding | None:
-    """BN110: the variance of a channel is exactly zero, or subnormal.
+    """BN110: the variance of a channel is zero, or too small to be felt beside epsilon.
 
     Its input was constant over the whole training, typically behind a ReLU that never fires, or the variance
-    underflowed in float16. Epsilon alone sets the scale, gamma / sqrt(epsilon): 32 * gamma in Keras and 316 * gamma
-    in PyTorch. That does no harm as long as the input stays constant, and amplifies whatever a quantised or converted
-    model makes of it.
+    underflowed in float16. An average that only decays sticks near the smallest number of its type, at 1e-36 or so: a
+    variance counts as zero where variance + epsilon rounds to epsilon in float32. Epsilon alone sets the scale,
+    gamma / sqrt(epsilon): 32 * gamma in Keras and 316 * gamma in PyTorch. That does no harm as long as the input stays
+    constant, and amplifies whatever a quantised or converted model makes of it.
 
     What to do: prune such channels, or see that the runtime uses the epsilon of this model.
 
@@ -35,13 +42,14 @@ def zero_variance(layer: BatchNorm) -> Finding | None:
     variance = values(layer.moving_variance)
     if variance is None:
         return None
-    channels = where((variance >= 0) & (variance < _SMALLEST))
+    epsilon = _LEAST_EPSILON if layer.epsilon is None else layer.epsilon
+    channels = where((variance >= 0) & (variance < max(_SMALLEST, epsilon * _UNIT / 2)))
     if not channels.size:
         return None
     return Finding(
         "BN110",
         Severity.NOTE,
-        f"the variance is zero in {counted(channels)}: epsilon alone sets the scale",
+        f"the variance is zero, or nothing beside epsilon, in {counted(channels)}: epsilon alone sets the scale",
         {"channels": listed(channels), "count": int(channels.size)},
         "their input never varied in training: prune them, or see that the runtime uses this epsilon",
     )
@@ -170,7 +178,7 @@ def noise_variance(layer: BatchNorm) -> Finding | None:
     Many kernels compute the variance as E[x^2] - E[x]^2 in float32 (XLA, Flax, synchronised batch norm of Keras). The
     squares cancel, and what is left is uncertain by about 2^-24 * mean^2: for a true variance of 1 and a mean of
     10000, such kernels stored anything between 0 and 120. Reported where this uncertainty is more than 1 % of
-    variance + epsilon.
+    variance + epsilon, and more than a 64th of the variance.
 
     What to do: compute the statistics again in two passes, or centre what goes into this layer.
 
@@ -184,15 +192,15 @@ def noise_variance(layer: BatchNorm) -> Finding | None:
     noise = _UNIT * np.square(found.mean)
     with np.errstate(all="ignore"):
         share = noise / np.square(found.root)
-    channels = where((found.variance >= 0) & (found.variance < 64 * noise) & (share > LEAST_NOISE))
+    channels = where((found.variance >= 0) & (found.variance < NOISY * noise) & (share > LEAST_NOISE))
     if not channels.size:
         return None
     worst = int(channels[share[channels].argmax()])
     return Finding(
         "BN115",
         Severity.WARNING,
-        f"the variance is no larger than the rounding error of E[x^2] - E[x]^2 in {counted(channels)}: channel {worst} "
-        f"has mean {found.mean[worst]:g} and variance {found.variance[worst]:g}",
+        f"the variance may be rounding noise of E[x^2] - E[x]^2 in {counted(channels)}: channel {worst} has mean "
+        f"{found.mean[worst]:g} and variance {found.variance[worst]:g}, uncertain by {noise[worst]:.2g}",
         {"channels": listed(channels), "count": int(channels.size), "uncertainty": float(share[worst])},
         "compute the statistics again in two passes, or centre what goes into this layer",
     )

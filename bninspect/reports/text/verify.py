@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bninspect.records import (
     Comparison,
@@ -231,18 +231,23 @@ def _wanted(finding: Finding, looks: Looks) -> bool:
 def _notes(model: ModelReport) -> Iterator[Line]:
     for qualified in words.qualifications(model):
         yield line((f"{INDENT}notes: ", "cyan"), qualified)
-    noted: dict[str, list[Finding]] = {}
+    noted: dict[str, list[tuple[LayerReport, Finding]]] = {}
     for layer in model.layers:
         for finding in layer.findings:
             if finding.severity is Severity.NOTE and finding.ignored is None and finding.rule not in _SAID_OF_DATA:
-                noted.setdefault(finding.rule, []).append(finding)
-    for rule, findings in noted.items():
-        yield line(
-            (f"{INDENT}notes: ", "cyan"),
-            f"{rule} in {plural(len(findings), 'layer')} ({printable(findings[0].message)})",
-        )
+                noted.setdefault(finding.rule, []).append((layer, finding))
+    for rule, found in noted.items():
+        yield line((f"{INDENT}notes: ", "cyan"), f"{rule} in {_noted(found)}")
     for note in model.notes:
         yield line((f"{INDENT}notes: ", "cyan"), printable(note, 500))
+
+
+def _noted(found: Sequence[tuple[LayerReport, Finding]]) -> str:
+    """Return how many layers have a note, and its message: that of the first, by its name, where there are others."""
+    layer, first = found[0]
+    if len(found) == 1:
+        return f"1 layer ({printable(first.message)})"
+    return f"{plural(len(found), 'layer')} ({printable(layer.name)}: {printable(first.message)})"
 
 
 def _every_layer(model: ModelReport) -> Iterator[Line]:

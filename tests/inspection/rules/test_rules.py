@@ -107,7 +107,12 @@ def test_a_denominator() -> None:
 
 def test_zero_variance() -> None:
     assert fires("BN110", moving_variance=variances(0, 1e-39, 1)).evidence["channels"] == [0, 1]
-    assert found("BN110", moving_variance=variances(1.2e-36, 1, 1)) is None
+    assert fires("BN110", moving_variance=variances(1.2e-36, 1, 1)).evidence["channels"] == [0]  # stuck there
+    assert fires("BN110", moving_variance=variances(1.2e-36, 1, 1), epsilon=None).evidence["channels"] == [0]
+    assert found("BN110", moving_variance=variances(1e-10, 1, 1)) is None  # felt beside 0.001
+    assert fires("BN110", moving_variance=variances(1e-11, 1, 1)).evidence["channels"] == [0]
+    assert found("BN110", moving_variance=variances(1e-11, 1, 1), epsilon=1e-5) is None
+    assert found("BN110", moving_variance=variances(1e-11, 1, 1), epsilon=0.0) is None
 
 
 def test_statistics_that_were_never_updated() -> None:
