@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 import zipfile
@@ -13,6 +14,7 @@ import pytest
 from helpers import torch_operators
 
 from bninspect import formats
+from bninspect.errors import BninspectError
 from bninspect.formats.torch.norm_operators import OPERATORS, PARTS, STANDARD
 from bninspect.formats.torch.pure_operators import is_pure
 from bninspect.records import Checkpoint, Statistics
@@ -325,3 +327,28 @@ def _source(path: Path, line: str) -> Checkpoint:
 def test_whatever_does_more_than_compute_is_found_however_it_is_called(tmp_path: Path, line: str) -> None:
     assert _source(tmp_path, "a = torch.relu(input)").code == ()
     assert _source(tmp_path, line).code != ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a = " + "(" * 150 + "1" + ")" * 150,
+        "a = " + "(" * 20_000 + "1" + ")" * 20_000,
+        "a = input" + ".a" * 20_000,
+        "a = " + "-" * 20_000 + "1",
+        "a = [" + "[" * 90 + "]" * 90 + "]",
+        "a = " + "9" * 5_000,
+        "a = self.forward(self.forward(input))",
+        "a = self.forward(self)\n    b = self.forward(a)",
+        "def",
+        "a = '\\ud800'",
+        "a = torch.batch_norm()",
+        "a = torch.batch_norm(*input, **self)",
+        "a = torch.batch_norm(input, input, 1, 'x', [], {}, ..., 1e999, -1)",
+        "a = torch.batch_norm(input, None, None, None, None, True, 1" + "0" * 400 + ", 1" + "0" * 400 + ", True)",
+    ],
+    ids=range(14),
+)
+def test_hostile_sources_are_read_or_refused(tmp_path: Path, line: str) -> None:
+    with contextlib.suppress(BninspectError):
+        _source(tmp_path, line)
