@@ -129,3 +129,17 @@ def test_a_divisor_that_may_be_zero_has_no_bound() -> None:
     traced = follow([Step("divide", np.array([1.0, 1e-3]), np.array([0.1, 1e-2]))], np.ones((1, 2)))
     assert np.isfinite(traced.bound[0, 0])
     assert np.isnan(traced.bound[0, 1])
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_numbers_close_to_zero_may_be_flushed(kind: str) -> None:
+    """TensorFlow computes with subnormal numbers as with zero: inputs, constants and results."""
+    for x, constant in ((1e-39, 1.5), (1e-39, 1e-39), (1e-30, 1e-8), (0.0, 1e-39)):
+        if kind == "divide" and constant < 1e-30:
+            continue
+        steps = [Step(kind, np.array([constant], np.float32))]
+        flushed = [np.float32(0 if abs(value) < 2.0**-126 else value) for value in (x, constant)]
+        y = KINDS[kind](*flushed)
+        y = np.array([0 if abs(y) < 2.0**-126 else y])
+        assert expect_chain(steps, np.array([x], np.float32)).worst(y) <= 1.0
+    assert expect_chain([Step(kind, np.ones(1))], np.array([1.0])).worst(np.array([5.0])) > 1.0
