@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -10,15 +10,18 @@ from bninspect.records import Array
 
 POINTS = 64
 """Values for each channel."""
+PIECE = 2**24
+"""Values that one call of a layer gets at most, unless its channels are more: a probe is not as large as its layer."""
 
 _NEAR = np.concatenate([np.linspace(-8.0, 8.0, 49), [-1e-3, 1e-3, 1e-6]])
 _LARGEST = {"float16": 65504.0, "bfloat16": 3.38e38, "float32": 3.4e38, "float64": 1.7e308}
 _FAR = np.array([s * 10.0**e for e in (2, 3, 4, 6, 8, 10) for s in (-1, 1)])
 
 
-@np.errstate(all="ignore")
-def points(parameters: Mapping[str, Array], epsilon: float, axis: tuple[int, ...], rank: int, dtype: str) -> Array:
-    """Return the input that probes a layer.
+def points(
+    parameters: Mapping[str, Array], epsilon: float, axis: tuple[int, ...], rank: int, dtype: str
+) -> Iterator[Array]:
+    """Yield the input that probes a layer, in pieces of bounded size.
 
     Each channel gets `POINTS` values: an even grid to 8 deviations either side, its mean exactly and as good as
     exactly, and up to 1e10 deviations as far as input and output stay finite in `dtype`. A deviation is
@@ -31,20 +34,31 @@ def points(parameters: Mapping[str, Array], epsilon: float, axis: tuple[int, ...
         rank: of the input.
         dtype: float16, bfloat16, float32 or float64, of input and output.
 
-    Returns:
-        float64, of length `POINTS` along the first axis that is not in `axis`, and 1 along the others of them. Values
-        fit `dtype` in range; the caller rounds them to it.
+    Yields:
+        float64, together of length `POINTS` along the first axis that is not in `axis`, and 1 along the others of them.
+        Values fit `dtype` in range; the caller rounds them to it.
     """
-    mean, deviation, gamma, beta = _scales(parameters, epsilon, axis, rank)
-    limit = (_LARGEST[dtype] / 4 - np.abs(beta)) / np.abs(gamma)  # beyond it y would overflow
-    limit = np.clip(np.where(np.isnan(limit), 0.0, limit), 0.0, None)
+    with np.errstate(all="ignore"):
+        mean, deviation, gamma, beta = _scales(parameters, epsilon, axis, rank)
+        limit = (_LARGEST[dtype] / 4 - np.abs(beta)) / np.abs(gamma)  # beyond it y would overflow
+        limit = np.clip(np.where(np.isnan(limit), 0.0, limit), 0.0, None)
     free = next((one for one in range(rank) if one not in axis), None)
-    shape = [1] * rank
-    if free is not None:
-        shape[free] = POINTS
-    steps = np.concatenate([_NEAR, _FAR])[: 1 if free is None else POINTS].reshape(shape)
-    x: Array = np.clip(mean + np.clip(steps, -limit, limit) * deviation, -_LARGEST[dtype], _LARGEST[dtype])
-    return x
+    steps = np.concatenate([_NEAR, _FAR])[: 1 if free is None else POINTS]
+    channels = np.broadcast(mean, deviation, limit).size
+    together = most_values(channels) // max(1, channels)
+    for start in range(0, steps.size, together):
+        shape = [1] * rank
+        if free is not None:
+            shape[free] = -1
+        piece = steps[start : start + together].reshape(shape)
+        with np.errstate(all="ignore"):
+            x: Array = np.clip(mean + np.clip(piece, -limit, limit) * deviation, -_LARGEST[dtype], _LARGEST[dtype])
+        yield x
+
+
+def most_values(channels: int) -> int:
+    """Return how many values a piece of the input of a layer holds at most."""
+    return channels * min(POINTS, max(1, PIECE // max(1, channels)))
 
 
 @np.errstate(all="ignore")

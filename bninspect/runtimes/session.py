@@ -166,25 +166,24 @@ def _probe(session: Session, layers: Sequence[BatchNorm], sink: Sink) -> tuple[s
         dtype = "float64" if layer.dtype == "float64" else "float32"
         # The operation has its channels along axis 1; counted from the end that is another one for every rank.
         rank = 1 - layer.axis[0] if layer.axis is not None and layer.axis[0] < 0 else 4
-        x = probe.points(layer.arrays, layer.epsilon, (1,), rank, dtype).astype(dtype)
         try:
-            y = session.alone(layer, x)
+            for points in probe.points(layer.arrays, layer.epsilon, (1,), rank, dtype):
+                x = points.astype(dtype)
+                sink(
+                    Observation(
+                        layer=layer.name,
+                        observed="probed",
+                        x=x,
+                        y=session.alone(layer, x),
+                        axis=(1,),
+                        arithmetic=dtype,
+                        output=dtype,
+                        form=session.form,
+                        loaded=layer.arrays,
+                    )
+                )
         except RuntimeFailure as failure:
             failed.append(f"{printable(layer.name)} does not run alone: {failure.why}")
-            continue
-        sink(
-            Observation(
-                layer=layer.name,
-                observed="probed",
-                x=x,
-                y=y,
-                axis=(1,),
-                arithmetic=dtype,
-                output=dtype,
-                form=session.form,
-                loaded=layer.arrays,
-            )
-        )
     return tuple(failed)
 
 

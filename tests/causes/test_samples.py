@@ -184,7 +184,7 @@ def test_a_probe_that_reaches_far_out_is_explained_too(name: str) -> None:
     n = numbers(6)
     layer = stored(n)
     near = np.random.default_rng(0).normal(size=(2, 4, 4, 6)).astype(np.float32)
-    far = points(layer.arrays, 1e-3, (3,), 4, "float32").astype(np.float32)
+    far = next(points(layer.arrays, 1e-3, (3,), 4, "float32")).astype(np.float32)
     assert np.abs(far).max() > 1e9
     found = causes.explain(
         layer,
@@ -200,7 +200,7 @@ def test_float16_is_named_although_it_overflows_on_a_probe() -> None:
     n = numbers(6)
     layer = stored(n)
     near = np.random.default_rng(0).normal(size=(2, 4, 4, 6)).astype(np.float32)
-    far = points(layer.arrays, 1e-3, (3,), 4, "float32").astype(np.float32)
+    far = next(points(layer.arrays, 1e-3, (3,), 4, "float32")).astype(np.float32)
     with np.errstate(over="ignore"):
         ys = [KERNELS["arithmetic=float16"](x, n) for x in (near, far)]
     assert not np.isfinite(ys[1]).all()

@@ -161,9 +161,9 @@ def _probe(layer: Any) -> None:
 
     rank = layer.input_spec.ndim
     axis = hook.axes(layer, rank)
-    points = probe.points(hook.parameters(layer), layer.epsilon, axis, rank, layer.compute_dtype)
-    # By way of the layer itself: it casts its input and chooses its kernel as it does in the model.
-    layer(tf.cast(points, layer.compute_dtype), training=False)
+    for points in probe.points(hook.parameters(layer), layer.epsilon, axis, rank, layer.compute_dtype):
+        # By way of the layer itself: it casts its input and chooses its kernel as it does in the model.
+        layer(tf.cast(points, layer.compute_dtype), training=False)
 
 
 def _unobserved(

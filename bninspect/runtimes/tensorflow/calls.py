@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,11 +35,11 @@ class GraphCall:
         shaping = next((arrays[name] for name in ("moving_variance", "gamma", "beta") if name in arrays), None)
         return tuple(one % rank for one in site_axis(self.site, shaping))
 
-    def points(self, rank: int, dtype: Any) -> Array:
-        """Return the input that tries every channel of the layer, of a rank and a NumPy type."""
+    def points(self, rank: int, dtype: Any) -> Iterator[Array]:
+        """Yield the input that tries every channel of the layer, of a rank and a NumPy type; as `probe.points`."""
         epsilon = self.site.epsilon or 0.0
-        points: Array = probe.points(self.layer.arrays, epsilon, self.axes(rank), rank, self.site.output)
-        return points.astype(dtype)
+        for points in probe.points(self.layer.arrays, epsilon, self.axes(rank), rank, self.site.output):
+            yield points.astype(dtype)
 
     def observation(self, observed: str, values: Mapping[str, Any]) -> Observation:
         """Return what was observed: `values` has x, y and the parameters by their standard names."""

@@ -20,7 +20,7 @@ from bninspect.formats.tensorflow.graph.flatten import Tensor
 from bninspect.formats.tensorflow.norms.layers import Located, Searched
 from bninspect.formats.tensorflow.op_lists import DRAWING
 from bninspect.records import Array, BatchNorm, Checkpoint, Evidence, Run, Statistics
-from bninspect.runtimes import inputs, loading
+from bninspect.runtimes import inputs, loading, probe
 from bninspect.runtimes.keras import keras3
 from bninspect.runtimes.keras.run import surroundings
 from bninspect.runtimes.runtime import Begin, RunSettings, Sink
@@ -215,21 +215,23 @@ class Running:
         """Run every layer's own operations on the input that tries each of its channels; return notes."""
         first = {call.layer.name: call for call in reversed(self._calls)}
         pairs = self._copy.alone({name: call.site for name, call in first.items()})
-        points = {name: first[name].points(ranks[name], x.dtype.as_numpy_dtype) for name, (x, _) in pairs.items()}
+        sizes = {name: probe.most_values(first[name].layer.channels) * x.dtype.size for name, (x, _) in pairs.items()}
         fetches = {
-            name: {"y": y, **{key: self._copy.tensor(one) for key, one in first[name].parameters.items()}}
+            name: {"y": y, **{key: self._copy.tensor(tensor) for key, tensor in first[name].parameters.items()}}
             for name, (_, y) in pairs.items()
         }
-        feed = {x: points[name] for name, (x, _) in pairs.items()}
         notes = []
-        for names in _together(list(pairs), {name: points[name].nbytes for name in pairs}, memory):
-            try:
-                fetched = self._session.run({name: fetches[name] for name in names}, feed)
-            except Exception as error:  # noqa: BLE001 - whatever a kernel raises: the model itself did run
-                notes.append(f"{len(names)} layers do not run alone: {loading.reason(error)}")
-                continue
-            for name, values in fetched.items():
-                sink(first[name].observation("probed", {"x": points[name], **values}))
+        for names in _together(list(pairs), sizes, memory):
+            pieces = {name: first[name].points(ranks[name], pairs[name][0].dtype.as_numpy_dtype) for name in names}
+            while points := {name: piece for name in pieces if (piece := next(pieces[name], None)) is not None}:
+                try:
+                    feed = {pairs[name][0]: piece for name, piece in points.items()}
+                    fetched = self._session.run({name: fetches[name] for name in points}, feed)
+                except Exception as error:  # noqa: BLE001 - whatever a kernel raises: the model itself did run
+                    notes.append(f"{len(names)} layers do not run alone: {loading.reason(error)}")
+                    break
+                for name, values in fetched.items():
+                    sink(first[name].observation("probed", {"x": points[name], **values}))
         return tuple(notes)
 
 
