@@ -91,7 +91,7 @@ def test_the_ends_of_the_range_are_no_trouble() -> None:
 @given(channels=st.integers(1, 40), most=st.integers(1, 500))
 def test_a_large_layer_is_probed_in_pieces_that_together_are_the_whole(channels: int, most: int) -> None:
     mean = np.linspace(-1, 1, channels, dtype=np.float32)
-    parameters = {"moving_mean": mean, "moving_variance": np.ones(channels)}
+    parameters = {"moving_mean": mean, "moving_variance": np.ones(channels, np.float32)}
     (whole,) = probe.points(parameters, 1e-3, (3,), 4, "float32")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(probe, "PIECE", most)
