@@ -32,6 +32,15 @@ def installed(module: str) -> str | None:
     return "unknown"
 
 
+def processor_features() -> tuple[str, ...]:
+    """Return what this processor can do of what NumPy looks for, such as `AVX2`: kernels are chosen by it."""
+    import numpy as np
+
+    core = getattr(np, "_core", None) or getattr(np, "core", None)  # NumPy 1.26 calls it core
+    found = getattr(getattr(core, "_multiarray_umath", None), "__cpu_features__", {})
+    return tuple(sorted(name for name, there in found.items() if there))
+
+
 @cache  # a report asks before its first model and after its last
 def describe() -> Mapping[str, str | None]:
     """Return the versions of Python, of the system and of every package that matters to a verdict."""

@@ -11,6 +11,8 @@ BninspectError                  3
  +- MissingPackage              3   a framework or extra is not installed
  +- RuntimeFailure              3   the framework could not load or run the model
  +- WorkerDied                  3   the supervised process ended without an answer
+ +- Unreachable                 3   a cluster does not answer
+ +- UnlikeWorker                3   a worker of a cluster is of other versions
 
 Every message answers three questions, one line each: `what` happened, `why`, and as `hint` the exact command or
 value to use. Texts may hold names from files: whoever prints them passes them through `names.printable`.
@@ -84,6 +86,14 @@ class RuntimeFailure(BninspectError):
 
 class WorkerDied(BninspectError):
     """The supervised process ended without an answer."""
+
+
+class Unreachable(BninspectError):
+    """A cluster does not answer."""
+
+
+class UnlikeWorker(BninspectError):
+    """A worker of a cluster has other versions or another processor, so that its results are those of another run."""
 
 
 def by_name(name: str) -> type[BninspectError]:

@@ -117,6 +117,8 @@ class Settings:
     ignores: tuple[IgnoreRule, ...] = ()
     jobs: int = 1
     """Models that are worked on at a time, each in processes of its own."""
+    dask: str | None = None
+    """Where the scheduler of a Dask cluster is that works on the models, or `local:N`."""
     shard: Part | None = None
     """Which part of the models to work on; all of them without it."""
     timeout: float | None = None

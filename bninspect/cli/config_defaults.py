@@ -24,9 +24,11 @@ _RULES = {"tolerance": "tolerances", "ignore": "ignores"}
 """Keys that hold tables of rules, and the settings that they become."""
 _CODE = "it has code run, and a configuration file may come with a stranger's models"
 _WRITES = "it has files written, and a configuration file may come with a stranger's models"
+_CLUSTER = "a cluster has code run, and a configuration file may come with a stranger's models"
 _CALL = "it belongs to one call, not to a project"
 _REFUSED = {
     **dict.fromkeys(("trust", "import"), _CODE),
+    "dask": _CLUSTER,
     **dict.fromkeys(("output", "write_baseline", "resume"), _WRITES),
     **dict.fromkeys(("files_from", "null", "shard", "config", "isolated"), _CALL),
 }

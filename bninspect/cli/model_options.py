@@ -63,6 +63,11 @@ models = group(
         help="Work on so many models at a time, each in processes of its own.",
     ),
     click.option(
+        "--dask",
+        metavar="ADDRESS",
+        help="Work on the models on a Dask cluster: its scheduler's address or file, or local:N for N workers here.",
+    ),
+    click.option(
         "--shard",
         type=ShardType(),
         metavar="I/N",
@@ -98,6 +103,10 @@ def named(options: dict[str, Any]) -> tuple[str, ...]:
         click.UsageError: none was named at all.
     """
     listed: list[str] = []
+    if options["dask"] and options["jobs"] > 1:
+        raise click.UsageError("--dask and --jobs exclude each other: a cluster works on one model in each thread")
+    if options["dask"] and options.get("against"):
+        raise click.UsageError("--dask is for many models, and --against takes one")
     if options["files_from"]:
         listed = _listed(options["files_from"], null=options["null"])
     elif not options["models"]:

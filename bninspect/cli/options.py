@@ -198,6 +198,8 @@ def prestart(options: dict[str, Any], path: str | None = None, *, digest: bool =
 
     `digest`: whether the command wants that as well.
     """
+    if options.get("dask"):
+        return
     first = None if path is None else {"path": path, "digest": digest}
     limits = reading_limits(settings(options))
     start.prestart(limits, tasks.read_file, first, verbose=options["verbose"] > 1)

@@ -54,15 +54,15 @@ def judged(model: ModelReport, earlier: Report, settings: Settings) -> ModelRepo
     return replace(model, layers=tuple(layers), findings=findings, unread=unread, status=status)
 
 
-def gone(earlier: Report, models: Iterable[ModelReport], searched: Sequence[str]) -> list[ModelReport]:
+def gone(earlier: Report, paths: Iterable[str], searched: Sequence[str]) -> list[ModelReport]:
     """Return an error for each model of the earlier report that a search of the same place no longer finds.
 
     Args:
         earlier: the baseline.
-        models: what was found now.
+        paths: the models that were found now.
         searched: folders and patterns that were searched; what was not looked for is not missed.
     """
-    here = {_place(model) for model in models}
+    here = {os.path.abspath(path) for path in paths}  # noqa: PTH100 - as _place
     missing = [model.path for model in earlier.models if _place(model) not in here]
     return [_missing(path) for path in missing if any(gather.covers(place, path) for place in searched)]
 

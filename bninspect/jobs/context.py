@@ -36,6 +36,8 @@ class Surroundings:
     brief: bool = False
     """Whether an inspection leaves out what its screen does not show: digests, and all but the extremes of a parameter.
     They take longer than reading."""
+    kept: bool = True
+    """Whether the reports of all models are in the report at the end. If not, `ended` alone gets them."""
     options: Mapping[str, Option] = field(default_factory=dict)
     """Where each option came from."""
     earlier: Mapping[str, ModelReport] = field(default_factory=dict)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,20 +13,11 @@ from typing import TYPE_CHECKING, Any
 import bninspect.reports  # noqa: F401 - tells how notebooks show what comes out of here
 from bninspect import errors, safe_text
 from bninspect.inspection import description, rules
-from bninspect.jobs import baseline, gather, processes, shards
+from bninspect.jobs import baseline, gather, processes, results, shards
+from bninspect.jobs.cluster.engine import Cluster
 from bninspect.jobs.context import Surroundings
 from bninspect.jobs.stations import Station, Work, attend
-from bninspect.records import (
-    BatchNorm,
-    Checkpoint,
-    LayerReport,
-    ModelReport,
-    Report,
-    Status,
-    Unread,
-    Verified,
-    verdict,
-)
+from bninspect.records import BatchNorm, Checkpoint, ModelReport, Report, Status, Verified, verdict
 from bninspect.settings import Settings
 from bninspect.verdicts import selection
 from bninspect.workers import tasks
@@ -225,52 +217,56 @@ def _report(
     gathered = gather.gather(map(str, every), partial(processes.search, settings=settings, around=around))
     chosen, shard = shards.chosen(gathered.models, settings.shard)
     around.began(len(chosen))
-    places = max(1, min(settings.jobs, len(chosen)))
-    stations = tuple(Station(work, settings, around, ahead) for _ in range(places))
-    models = list(attend(chosen, stations, around.ended))
+    found = results.Results(settings, kept=around.kept)
+    running: dict[str, Any] = dict(around.running)
+    with closing(_attended(chosen, command, work, settings, around, ahead, running)) as ended:
+        for number, model in ended:
+            found.add(number, model)
+            around.ended(model)
+    if shard is None:
+        found.require_layers()
     if shard is None or shard.index == 1:
         absent = [verdict.broken(path, gather.nothing(path)) for path in gathered.vain]
         if around.baseline and shard is None:
-            absent += baseline.gone(around.baseline, models, gathered.searched)
-        for model in absent:
+            absent += baseline.gone(around.baseline, found.paths, gathered.searched)
+        for number, model in enumerate(absent, len(chosen)):
+            found.add(number, model)
             around.ended(model)
-        models += absent
-    readable = [model for model in models if model.error is None]
-    if readable and shard is None:
-        found: list[LayerReport | Unread] = [layer for model in readable for layer in model.layers]
-        found += [calls for model in readable for calls in model.unread]
-        _require_layers(found, settings, complete=len(readable) == len(models))
-    return verdict.report(
+    report = verdict.report(
         command,
-        models,
+        found.models,
         options=around.options,
         allow_empty=settings.allow_empty,
-        running=dict(ChainMap(*(station.environment for station in stations), dict(around.running))),
-        shard=shard,
+        running=running,
+        shard=found.placed(shard),
     )
+    return replace(report, summary=found.summary(shard))
 
 
-def _require_layers(layers: Iterable[LayerReport | BatchNorm | Unread], settings: Settings, *, complete: bool) -> None:
+def _attended(
+    chosen: Sequence[str],
+    command: str,
+    work: Work,
+    settings: Settings,
+    around: Surroundings,
+    ahead: tasks.Task[Any] | None,
+    running: dict[str, Any],
+) -> Generator[tuple[int, ModelReport]]:
+    """Yield the place and the report of each model as it ends; `running` takes what its framework runs on."""
+    if settings.dask and chosen:
+        yield from Cluster(work, settings, around, ahead, running, runs=command != "inspect").attend(chosen)
+        return
+    places = max(1, min(settings.jobs, len(chosen)))
+    stations = tuple(Station(work, settings, around, ahead) for _ in range(places))
+    yield from attend(chosen, stations)
+    running.update(ChainMap(*(station.environment for station in stations)))
+
+
+def _require_layers(layers: Iterable[BatchNorm], settings: Settings, *, complete: bool) -> None:
     """Raise UsageError if the patterns leave no layer in, or if one of them fits none.
 
-    `complete`: whether these are all there are; in a model that could not be read, a pattern may have fitted.
+    `complete`: whether these are all there are; in the other file of two, a pattern may fit.
     """
-    names = [layer.where if isinstance(layer, Unread) else layer.name for layer in layers]
-    for pattern in settings.layers if names and complete else ():
-        if not any(safe_text.matches(name, (pattern,)) for name in names):
-            raise errors.UsageError(
-                f"no layer fits --layer {safe_text.printable(pattern)}",
-                why="the other patterns fit, and a mistyped one would leave its layers unchecked",
-                hint="bninspect inspect MODEL lists the names",
-            )
-    if not names and (settings.layers or settings.exclude_layers):
-        raise errors.UsageError(
-            "no layer fits the given patterns",
-            why=" ".join(
-                [
-                    *(f"--layer {one}" for one in settings.layers),
-                    *(f"--exclude-layer {one}" for one in settings.exclude_layers),
-                ]
-            ),
-            hint="bninspect inspect MODEL lists the names",
-        )
+    names = [layer.name for layer in layers]
+    missing = [one for one in settings.layers if not any(safe_text.matches(name, (one,)) for name in names)]
+    results.require_layers(missing if complete else (), settings, found=bool(names))

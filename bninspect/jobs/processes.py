@@ -9,16 +9,16 @@ from bninspect.workers.limits import WorkerLimits, machine_memory, reading_limit
 from bninspect.workers.supervisor import Worker, silent
 
 
-def reader(settings: Settings, around: Surroundings) -> Worker:
-    """Return a process that reads files; it is not started yet."""
-    return _worker(reading_limits(settings), around, aloud=around.verbose)
+def reader(settings: Settings, around: Surroundings, folder: str | None = None) -> Worker:
+    """Return a process that reads files; it is not started yet. `folder`: where it works, if not where we do."""
+    return _worker(reading_limits(settings), around, aloud=around.verbose, folder=folder)
 
 
-def runner(settings: Settings, around: Surroundings) -> Worker:
+def runner(settings: Settings, around: Surroundings, folder: str | None = None) -> Worker:
     """Return a process that runs frameworks; it is not started yet. Several share the memory of the machine."""
     memory = settings.max_memory or machine_memory() // settings.jobs
     limits = WorkerLimits(settings.timeout or RUN_SECONDS, memory, watched=True)
-    return _worker(limits, around, aloud=True)
+    return _worker(limits, around, aloud=True, folder=folder)
 
 
 def search(folder: str, settings: Settings, around: Surroundings) -> tuple[str, ...]:
@@ -36,5 +36,5 @@ def search(folder: str, settings: Settings, around: Surroundings) -> tuple[str, 
     return found.models
 
 
-def _worker(limits: WorkerLimits, around: Surroundings, *, aloud: bool) -> Worker:
-    return Worker(limits, verbose=around.verbose, show=around.complain if aloud else silent)
+def _worker(limits: WorkerLimits, around: Surroundings, *, aloud: bool, folder: str | None = None) -> Worker:
+    return Worker(limits, verbose=around.verbose, show=around.complain if aloud else silent, folder=folder)

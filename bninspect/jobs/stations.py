@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import islice
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
@@ -29,15 +30,22 @@ class Station:
         settings: what was asked for.
         around: who is told of what is going on, and what is known from before.
         ahead: a task for whose sake the framework is imported before it is asked for.
+        folder: where its processes work; where this one does if none is named.
     """
 
     def __init__(
-        self, work: Work, settings: Settings, around: Surroundings, ahead: tasks.Task[Any] | None = None
+        self,
+        work: Work,
+        settings: Settings,
+        around: Surroundings,
+        ahead: tasks.Task[Any] | None = None,
+        *,
+        folder: str | None = None,
     ) -> None:
         self.settings = settings
         self.around = around
-        self.reader: Worker = processes.reader(settings, around)
-        self.runner: Worker = processes.runner(settings, around)
+        self.reader: Worker = processes.reader(settings, around, folder)
+        self.runner: Worker = processes.runner(settings, around, folder)
         self.environment: dict[str, Any] = {}
         """What the framework's process said of what it runs on."""
         self._work = work
@@ -76,36 +84,39 @@ class Station:
         return baseline.judged(model, self.around.baseline, self.settings) if self.around.baseline else model
 
 
+AHEAD = 2
+"""Models for each station that are on their way: the next one is there when one ends."""
+
 Work = Callable[[Station, str], ModelReport]
 
 
-def attend(
-    paths: Sequence[str], stations: Sequence[Station], ended: Callable[[ModelReport], None]
-) -> tuple[ModelReport, ...]:
-    """Return the reports of all models, in the order of `paths`.
+def attend(paths: Sequence[str], stations: Sequence[Station]) -> Iterator[tuple[int, ModelReport]]:
+    """Yield the place of each model in `paths` and its report, as they end.
 
     Args:
         paths: the models.
         stations: where they are worked on, as many at a time as there are stations; opened here and closed.
-        ended: is called with each report as its model ends, from this thread.
 
     Raises:
         Whatever the work on a model raises: models that have not begun are given up, and the stations closed, which
-        ends those that have.
+        ends those that have. So it is when this generator is closed.
     """
-    reports: dict[int, ModelReport] = {}
     idle: SimpleQueue[Station] = SimpleQueue()
+    waiting = enumerate(paths)
     with ThreadPoolExecutor(max(1, len(stations))) as pool, ExitStack() as opened:
         for station in stations:
             idle.put(opened.enter_context(station))
-        numbers = {pool.submit(_serve, idle, path): number for number, path in enumerate(paths)}
+        running: dict[Future[ModelReport], int] = {}
         try:
-            for future in as_completed(numbers):
-                reports[numbers[future]] = future.result()
-                ended(reports[numbers[future]])
+            while True:
+                for number, path in islice(waiting, AHEAD * len(stations) - len(running)):
+                    running[pool.submit(_serve, idle, path)] = number
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-    return tuple(reports[number] for number in range(len(paths)))
 
 
 def _serve(idle: SimpleQueue[Station], path: str) -> ModelReport:

@@ -102,11 +102,60 @@ def broken(path: str, error: BninspectError) -> ModelReport:
     return ModelReport(path, None, 0, "", "", status, error=problem(error))
 
 
+class Tally:
+    """The counts of a report, model by model."""
+
+    def __init__(self) -> None:
+        self._models = self._layers = 0
+        self.readable = 0
+        """Models that could be read."""
+        self._codes: set[int] = set()
+        self._statuses: Counter[LayerStatus | None] = Counter()
+        self._severities: Counter[Severity] = Counter()
+
+    def add(self, model: ModelReport) -> None:
+        """Count a model."""
+        self._models += 1
+        self._layers += len(model.layers)
+        self.readable += model.error is None
+        self._codes.add(model.error.exit_code if model.error else _CODES[model.status])
+        self._statuses.update(layer.status for layer in model.layers)
+        findings = [*(finding for layer in model.layers for finding in layer.findings), *model.findings]
+        self._severities.update(finding.severity for finding in findings if finding.ignored is None)
+
+    def exit_code(self, *, allow_empty: bool = False) -> int:
+        """Return the exit code, by the table of the manual."""
+        codes = self._codes or {5}
+        code = next(code for code in _PRECEDENCE if code in codes)
+        return 0 if code == _CODES[Status.EMPTY] and allow_empty else code
+
+    def summary(self, *, allow_empty: bool, shard: Shard | None = None) -> Summary:
+        """Return the counts, the status and the exit code. Arguments as for `report`."""
+        spared = shard is not None and shard.models > 0 and not self._models
+        code = self.exit_code(allow_empty=allow_empty or spared)
+        status = next((status for status, number in _CODES.items() if number == code), Status.ERROR)
+        return Summary(
+            models=self._models,
+            layers=self._layers,
+            verified=self._statuses[LayerStatus.VERIFIED],
+            mismatch=self._statuses[LayerStatus.MISMATCH],
+            unverified=self._statuses[LayerStatus.UNVERIFIED],
+            findings={severity.value: self._severities[severity] for severity in Severity},
+            status=status,
+            exit_code=code,
+        )
+
+
 def exit_code(models: Iterable[ModelReport], *, allow_empty: bool = False) -> int:
     """Return the exit code of a report, by the table of the manual."""
-    codes = {model.error.exit_code if model.error else _CODES[model.status] for model in models} or {5}
-    code = next(code for code in _PRECEDENCE if code in codes)
-    return 0 if code == _CODES[Status.EMPTY] and allow_empty else code
+    return _tally(models).exit_code(allow_empty=allow_empty)
+
+
+def _tally(models: Iterable[ModelReport]) -> Tally:
+    tally = Tally()
+    for model in models:
+        tally.add(model)
+    return tally
 
 
 def report(
@@ -140,25 +189,6 @@ def report(
     )
 
 
-def count(models: tuple[ModelReport, ...], *, allow_empty: bool, shard: Shard | None = None) -> Summary:
+def count(models: Iterable[ModelReport], *, allow_empty: bool, shard: Shard | None = None) -> Summary:
     """Return the counts of a report, its status and exit code. Arguments as for `report`."""
-    layers = [layer for model in models for layer in model.layers]
-    spared = shard is not None and shard.models > 0 and not models
-    code = exit_code(models, allow_empty=allow_empty or spared)
-    statuses = Counter(layer.status for layer in layers)
-    findings = [
-        *(f for layer in layers for f in layer.findings),
-        *(f for model in models for f in model.findings),
-    ]
-    severities = Counter(finding.severity for finding in findings if finding.ignored is None)
-    status = next((status for status, number in _CODES.items() if number == code), Status.ERROR)
-    return Summary(
-        models=len(models),
-        layers=len(layers),
-        verified=statuses[LayerStatus.VERIFIED],
-        mismatch=statuses[LayerStatus.MISMATCH],
-        unverified=statuses[LayerStatus.UNVERIFIED],
-        findings={severity.value: severities[severity] for severity in Severity},
-        status=status,
-        exit_code=code,
-    )
+    return _tally(models).summary(allow_empty=allow_empty, shard=shard)

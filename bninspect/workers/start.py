@@ -69,9 +69,12 @@ def make_request(task: Task[Any], arguments: Mapping[str, Any], limits: WorkerLi
     return {"task": tasks.address(task), "arguments": dict(arguments), "seconds": limits.seconds, "verbose": verbose}
 
 
-def take(limits: WorkerLimits, task: Task[Any] | None) -> tuple[subprocess.Popen[bytes], Request | None]:
+def take(
+    limits: WorkerLimits, task: Task[Any] | None, folder: str | None = None
+) -> tuple[subprocess.Popen[bytes], Request | None]:
     """Return a child for these limits and this task, and what it has been sent already: a waiting one, or a new one."""
-    return _spare.pop((limits, task), None) or (_spawn(limits, task), None)
+    waiting = None if folder else _spare.pop((limits, task), None)
+    return waiting or (_spawn(limits, task, folder), None)
 
 
 def dismiss() -> None:
@@ -82,7 +85,7 @@ def dismiss() -> None:
         process.communicate()
 
 
-def _spawn(limits: WorkerLimits, task: Task[Any] | None) -> subprocess.Popen[bytes]:
+def _spawn(limits: WorkerLimits, task: Task[Any] | None, folder: str | None = None) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
         # -P: a `json.py` in the working directory must never be imported. Not `-m`, which would import runpy.
         [
@@ -97,5 +100,6 @@ def _spawn(limits: WorkerLimits, task: Task[Any] | None) -> subprocess.Popen[byt
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, **_ENVIRONMENT},
+        cwd=folder,
         start_new_session=True,
     )

@@ -39,10 +39,14 @@ class Worker:
         limits: for each call.
         verbose: pass the child's whole standard error on, framework noise included.
         show: receives the lines of the child's standard error that are for the user.
+        folder: where the child works; where this process does if none is named.
     """
 
-    def __init__(self, limits: WorkerLimits, *, verbose: bool = False, show: Progress = silent) -> None:
+    def __init__(
+        self, limits: WorkerLimits, *, verbose: bool = False, show: Progress = silent, folder: str | None = None
+    ) -> None:
         self.limits = limits
+        self._folder = folder
         self._verbose = verbose
         self._show = show
         self._process: subprocess.Popen[bytes] | None = None
@@ -79,7 +83,7 @@ class Worker:
             return
         self.close()
         self._ready = self._gone = False
-        self._process, self._sent = starting.take(self.limits, self._task)
+        self._process, self._sent = starting.take(self.limits, self._task, self._folder)
         assert self._process.stderr is not None  # noqa: S101 - narrows the type: PIPE was asked for
         self._stderr = Stderr(self._process.stderr, self._show, verbose=self._verbose)
 

@@ -16,10 +16,6 @@ from bninspect.settings import Settings
 PATHS = [f"m{number}" for number in range(40)]
 
 
-def ignore(_: ModelReport) -> None:
-    """Tell nobody."""
-
-
 class Place(Station):
     """A station that notes what it did; two models at a time would be an error."""
 
@@ -48,8 +44,9 @@ class Place(Station):
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_every_model_once_and_in_order(jobs: int) -> None:
     places, ended = [Place() for _ in range(jobs)], list[str]()
-    reports = attend(PATHS, places, lambda model: ended.append(model.path))
-    assert [model.path for model in reports] == PATHS
+    for number, model in attend(PATHS, places):
+        assert model.path == PATHS[number]
+        ended.append(model.path)
     assert sorted(ended) == sorted(PATHS)
     assert {(place.opened, place.closed) for place in places} == {(1, 1)}
     assert sorted(path for place in places for path in place.served) == sorted(PATHS)
@@ -58,7 +55,7 @@ def test_every_model_once_and_in_order(jobs: int) -> None:
 def test_wrong_usage_ends_the_command_and_closes_the_stations() -> None:
     place = Place()
     with pytest.raises(UsageError, match="wrong"):
-        attend(["bad", *PATHS], [place], ignore)
+        list(attend(["bad", *PATHS], [place]))
     assert place.served[0] == "bad"
     assert len(place.served) < len(PATHS)
     assert (place.opened, place.closed) == (1, 1)
@@ -81,5 +78,5 @@ def test_a_station_that_waits_is_left_by_closing_it() -> None:
             return super().note(station, path)
 
     with pytest.raises(UsageError):
-        attend(["m0", "m1", "m2"], [Waiting(), Waiting()], ignore)
+        list(attend(["m0", "m1", "m2"], [Waiting(), Waiting()]))
     assert given_up.is_set()

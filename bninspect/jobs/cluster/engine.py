@@ -1,0 +1,244 @@
+"""The client of a Dask cluster: a task for each model, so many of them at a time, and their reports as they end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from bninspect import errors
+from bninspect.jobs import baseline
+from bninspect.jobs.cluster import likeness, post
+from bninspect.jobs.context import Surroundings
+from bninspect.jobs.stations import Work
+from bninspect.records import ModelReport, codec, verdict
+from bninspect.safe_text import printable
+from bninspect.settings import Settings
+from bninspect.workers import tasks
+
+CONNECT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
+"""How long a cluster may be without any worker."""
+AHEAD = 3
+"""Models that are handed out for each thread of the workers: the next one is there when one ends."""
+_LOOK_SECONDS = 1.0
+_LOCAL = re.compile(r"local:([1-9]\d{0,3})")
+
+
+class Cluster:
+    """A connection to a Dask cluster on which models are worked on.
+
+    Args:
+        work: makes the report of one model.
+        settings: what was asked for; `dask` says where the cluster is.
+        around: who is told of what is going on, and what is known from before.
+        ahead: a task for whose sake each worker imports a framework at once.
+        runs: whether the work runs frameworks.
+        environment: takes what the frameworks' processes say of theirs.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        settings: Settings,
+        around: Surroundings,
+        ahead: tasks.Task[Any] | None,
+        environment: dict[str, Any],
+        *,
+        runs: bool,
+    ) -> None:
+        self._around, self._settings, self._environment, self._runs = around, settings, environment, runs
+        self._order = post.Order(
+            name=uuid.uuid4().hex,
+            work=work,
+            settings=settings,
+            ahead=ahead,
+            expected={},
+            options=around.options,
+            brief=around.brief,
+            verbose=around.verbose,
+            folder=os.getcwd(),  # noqa: PTH109
+        )
+        self._ended: SimpleQueue[Any] = SimpleQueue()
+        self._pending: dict[Any, tuple[int, str]] = {}
+
+    def attend(self, paths: Sequence[str]) -> Iterator[tuple[int, ModelReport]]:
+        """Yield the place of each model in `paths` and its report, as they end.
+
+        Raises:
+            MissingPackage: there is no Dask here.
+            Unreachable: no scheduler or no worker answers.
+            UnlikeWorker: the workers have other versions.
+            UsageError: the work on a model raises it. Models that have not begun are then given up, as when this
+                generator is closed.
+        """
+        with ExitStack() as opened:
+            client = opened.enter_context(connect(str(self._settings.dask), verbose=self._around.verbose))
+            workers = _describe(client)
+            hosts = _threads_by_host(client)
+            self._order = replace(
+                self._order,
+                expected=likeness.require(workers, runs=self._runs),
+                settings=replace(self._settings, jobs=max(hosts.values(), default=1), dask=None),
+            )
+            opened.callback(self._give_up, client)
+            waiting = iter(enumerate(paths))
+            while self._fill(client, waiting) and (ended := self._next(client)):
+                for future in ended:
+                    number, path = self._pending.pop(future)
+                    yield number, self._report(future, path)
+                    future.release()
+            for number, path in [*self._pending.values(), *waiting]:
+                yield number, verdict.broken(path, _no_worker())
+
+    def _fill(self, client: Any, waiting: Iterator[tuple[int, str]]) -> bool:
+        """Hand out models until enough are on their way; return whether any is."""
+        places = max(1, sum(_threads_by_host(client).values()))
+        while len(self._pending) < AHEAD * places and (following := next(waiting, None)) is not None:
+            number, path = following
+            earlier = self._around.earlier.get(path)
+            known = json.dumps(codec.encode(earlier)) if earlier else ""
+            future = client.submit(
+                post.serve, self._order, path, known, pure=False, key=f"bninspect-{uuid.uuid4().hex}"
+            )
+            self._pending[future] = (number, path)
+            future.add_done_callback(self._ended.put)
+        return bool(self._pending)
+
+    def _next(self, client: Any) -> list[Any]:
+        """Return the tasks that have ended, at least one; none if no worker is there any more."""
+        alone_since: float | None = None
+        while True:
+            try:
+                ended = [self._ended.get(timeout=_LOOK_SECONDS)]
+            except Empty:
+                if client.status == "running" and _threads_by_host(client):
+                    alone_since = None
+                    continue
+                alone_since = alone_since or time.monotonic()
+                if time.monotonic() - alone_since < WAIT_SECONDS:
+                    continue
+                return []
+            while not self._ended.empty():
+                ended.append(self._ended.get())
+            return ended
+
+    def _report(self, future: Any, path: str) -> ModelReport:
+        """Return the report of a model whose task has ended, however it did."""
+        try:
+            answer = json.loads(future.result(timeout=CONNECT_SECONDS))
+        except Exception as error:  # noqa: BLE001 - whatever becomes of a worker is an error of one model
+            return verdict.broken(path, _lost(future, error))
+        if "error" in answer:
+            problem = answer["error"]
+            raise errors.by_name(problem["kind"])(problem["what"], why=problem["why"], hint=problem["hint"])
+        model = codec.decode(ModelReport, answer["model"])
+        self._environment.update(answer["environment"])
+        for line in answer["complaints"]:
+            self._around.complain(str(line))
+        known = self._around.baseline
+        return baseline.judged(model, known, self._settings) if known else model
+
+    def _give_up(self, client: Any) -> None:
+        """Cancel what has not begun, and end the processes of this run on all workers."""
+        with contextlib.suppress(Exception):
+            client.cancel(list(self._pending), force=True)
+        _everywhere(client, post.release, self._order.name)
+
+
+@contextlib.contextmanager
+def connect(address: str, *, verbose: bool = False) -> Iterator[Any]:
+    """Yield a Dask client of a scheduler, or of a cluster of our own for `local:N`, which ends with it.
+
+    Raises as `Cluster.attend`.
+    """
+    try:
+        import dask
+        import distributed
+    except ImportError as error:
+        raise errors.MissingPackage(
+            "--dask needs Dask, which is not installed", why=str(error), hint="pip install 'bninspect[dask]'"
+        ) from error
+    settings: dict[str, Any] = {"distributed.admin.tick.interval": "1s"}
+    if not verbose:
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        settings["logging"] = {"distributed": "critical"}
+    with dask.config.set(settings), ExitStack() as opened:
+        found = _LOCAL.fullmatch(address)
+        try:
+            where: Any = opened.enter_context(_local(int(found[1]), verbose=verbose)) if found else address
+            file = {"scheduler_file": address} if os.path.isfile(address) else {"address": where}  # noqa: PTH113
+            client = opened.enter_context(distributed.Client(**file, timeout=CONNECT_SECONDS, set_as_default=False))
+            client.wait_for_workers(1, timeout=WAIT_SECONDS)
+        except (OSError, ValueError, TimeoutError, RuntimeError) as error:
+            raise errors.Unreachable(
+                f"the Dask cluster at {printable(address)} does not answer",
+                why=printable(f"{type(error).__name__}: {error}", 300),
+                hint="start `dask scheduler` and `dask worker ADDRESS`, and name the address that the scheduler prints",
+            ) from error
+        yield client
+
+
+def _local(workers: int, *, verbose: bool) -> Any:
+    """Return a cluster on this machine. By certificates of its own: other users of the machine have no access."""
+    from distributed import LocalCluster
+
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        memory_limit=0,  # what needs memory are processes of ours, which have their own limits
+        dashboard_address=None,
+        security=True,
+        preload="bninspect.jobs.cluster.local_worker",
+        silence_logs=logging.INFO if verbose else logging.CRITICAL,
+    )
+
+
+def _describe(client: Any) -> Mapping[str, Any]:
+    found: dict[str, Any] = client.run(likeness.describe, on_error="return")
+    return found
+
+
+def _everywhere(client: Any, function: Callable[..., None], *arguments: Any) -> None:
+    """Call a function on all workers that answer."""
+    with contextlib.suppress(Exception):
+        call = partial(client._run, function, *arguments, on_error="ignore")  # noqa: SLF001 - `run` knows no time limit
+        client.sync(call, callback_timeout=CONNECT_SECONDS)
+
+
+def _threads_by_host(client: Any) -> Mapping[str, int]:
+    hosts: dict[str, int] = {}
+    for worker in client.scheduler_info(n_workers=-1)["workers"].values():
+        hosts[worker["host"]] = hosts.get(worker["host"], 0) + int(worker["nthreads"])
+    return hosts
+
+
+def _lost(future: Any, error: BaseException) -> errors.WorkerDied:
+    """Return what became of a model whose task gave no report."""
+    if type(error).__name__ == "KilledWorker":
+        return errors.WorkerDied(
+            "the Dask worker died each time that it worked on this model",
+            why="it was tried on several workers (distributed.scheduler.allowed-failures)",
+            hint="look at the workers' logs: memory limits of the cluster end a worker like that",
+        )
+    if future.cancelled():
+        return _no_worker()
+    return errors.WorkerDied("the Dask worker gave no report", why=printable(f"{type(error).__name__}: {error}", 300))
+
+
+def _no_worker() -> errors.WorkerDied:
+    return errors.WorkerDied(
+        "no worker of the Dask cluster is left",
+        why="the cluster ended, or lost all of its workers, before this model was done",
+        hint="start workers again; with --resume FILE the same command goes on where this one ended",
+    )

@@ -1,0 +1,180 @@
+"""The inside of a Dask worker: stations that stay there, so that a framework's process serves many models.
+
+Dask runs these functions by their names. What they return is JSON text, which the client decodes as every other report.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bninspect.errors import BninspectError, UnlikeWorker, UnreadableFile, UsageError, WorkerDied
+from bninspect.jobs.cluster import likeness
+from bninspect.jobs.context import Surroundings
+from bninspect.jobs.stations import Station, Work
+from bninspect.records import ModelReport, Option, codec, verdict
+from bninspect.settings import Settings
+from bninspect.workers import tasks
+
+IDLE_SECONDS = 120.0
+"""A station that nobody has needed for so long is closed: the command that it served may have been killed."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a cluster is to do with each model."""
+
+    name: str
+    """Of the run, unlike that of any other."""
+    work: Work
+    settings: Settings
+    ahead: tasks.Task[Any] | None
+    expected: Mapping[str, str | None]
+    """What a worker must say of itself."""
+    options: Mapping[str, Option] = field(default_factory=dict)
+    brief: bool = False
+    verbose: bool = False
+    folder: str = ""
+    """Where the command runs: paths are relative to it."""
+
+
+@dataclass(frozen=True)
+class _Seat:
+    """A station, with what it is told of each model and what it has to say."""
+
+    station: Station
+    complaints: list[str]
+    earlier: dict[str, ModelReport]
+
+
+class Post:
+    """The stations of one run in this worker, as many as it works on models at a time."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._lock = threading.Lock()
+        self._idle: list[_Seat] = []
+        self._all: list[Station] = []
+        self._calls = 0
+        self._closed = False
+
+    def serve(self, path: str, earlier: str) -> str:
+        """Return the report of a model and what else the client is to know, as JSON text."""
+        seat = self._take()
+        try:
+            if earlier:
+                seat.earlier[path] = codec.decode(ModelReport, json.loads(earlier))
+            model = seat.station.run(path)
+            answer = {"model": codec.encode(model), "environment": codec.encode(seat.station.environment)}
+            return json.dumps({**answer, "complaints": seat.complaints})
+        except UsageError as error:
+            return _error(error)
+        finally:
+            self._put(seat)
+
+    def close(self) -> None:
+        """End all processes of the run. A model that is being worked on is given up."""
+        with self._lock:
+            self._closed = True
+            stations, self._all = self._all, []
+        for station in stations:
+            station.__exit__(None, None, None)
+
+    def _take(self) -> _Seat:
+        with self._lock:
+            self._calls += 1
+            if self._idle:
+                return self._idle.pop()
+            seat = self._seat()
+            self._all.append(seat.station)
+        seat.station.__enter__()
+        return seat
+
+    def _seat(self) -> _Seat:
+        order, complaints, earlier = self._order, list[str](), dict[str, ModelReport]()
+        around = Surroundings(
+            complain=complaints.append,
+            verbose=order.verbose,
+            brief=order.brief,
+            options=order.options,
+            earlier=earlier,
+        )
+        folder = order.folder if _is_folder(order.folder) else os.sep
+        return _Seat(Station(order.work, order.settings, around, order.ahead, folder=folder), complaints, earlier)
+
+    def _put(self, seat: _Seat) -> None:
+        seat.complaints.clear()
+        seat.earlier.clear()
+        with self._lock:
+            if self._closed:
+                return
+            self._idle.append(seat)
+            timer = threading.Timer(IDLE_SECONDS, self._rest, [self._calls])
+            timer.daemon = True
+            timer.start()
+
+    def _rest(self, calls: int) -> None:
+        """Close what is idle, if nobody has called since."""
+        with self._lock:
+            if calls != self._calls:
+                return
+            resting, self._idle = self._idle, []
+        for seat in resting:
+            seat.station.__exit__(None, None, None)
+
+
+_posts: dict[str, Post] = {}
+_ended: set[str] = set()
+_lock = threading.Lock()
+
+
+def serve(order: Order, path: str, earlier: str = "") -> str:
+    """Work on one model in this worker. Return JSON text: its report, or the error that ends the whole command."""
+    try:
+        likeness.check(order.expected, likeness.describe(), _address())
+    except UnlikeWorker as error:  # it has joined after the others were compared
+        return _error(error)
+    if not (os.path.isabs(path) or "://" in path or _is_folder(order.folder)):  # noqa: PTH117
+        model = verdict.broken(path, _elsewhere(order.folder))
+        return json.dumps({"model": codec.encode(model), "environment": {}, "complaints": []})
+    with _lock:
+        if order.name in _ended:
+            return _error(WorkerDied("the work was given up"))
+        post = _posts.setdefault(order.name, Post(order))
+    return post.serve(path, earlier)
+
+
+def release(name: str) -> None:
+    """End the processes of a run in this worker; nothing more of it is worked on."""
+    with _lock:
+        _ended.add(name)
+        post = _posts.pop(name, None)
+    if post is not None:
+        post.close()
+
+
+def _error(error: BninspectError) -> str:
+    return json.dumps({"error": codec.encode(verdict.problem(error))})
+
+
+def _elsewhere(folder: str) -> UnreadableFile:
+    return UnreadableFile(
+        "the worker does not have this file",
+        why=f"there is no folder {folder} on {platform.node()}",
+        hint="name models by paths on a file system that all workers share, or by URLs",
+    )
+
+
+def _is_folder(path: str) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def _address() -> str:
+    from distributed import get_worker
+
+    return str(get_worker().address)

@@ -1,0 +1,96 @@
+"""What comes out of a run, model by model: kept in their order, or only counted where nobody asks for all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from bninspect import errors, safe_text
+from bninspect.records import ModelReport, Shard, Summary, verdict
+from bninspect.settings import Settings
+
+
+class Results:
+    """The reports of a run, or what a summary needs of them.
+
+    Args:
+        settings: what was asked for.
+        kept: whether the reports themselves are kept. If not, only their paths take memory.
+    """
+
+    def __init__(self, settings: Settings, *, kept: bool) -> None:
+        self._settings = settings
+        self._kept: dict[int, ModelReport] | None = {} if kept else None
+        self._numbers: list[int] = []
+        """The place of each model in the list of all, in the order in which they ended."""
+        self._tally = verdict.Tally()
+        self._fitting: set[str] = set()
+        self._any_layer = False
+        self._complete = True
+        self.paths: list[str] = []
+
+    def add(self, number: int, model: ModelReport) -> None:
+        """Take the report of a model, which is in that place of the list."""
+        if self._kept is not None:
+            self._kept[number] = model
+        self._numbers.append(number)
+        self.paths.append(model.path)
+        self._tally.add(model)
+        if model.error is not None:
+            self._complete = False
+            return
+        names = [*(layer.name for layer in model.layers), *(calls.where for calls in model.unread)]
+        self._any_layer = self._any_layer or bool(names)
+        for pattern in self._settings.layers:
+            if pattern not in self._fitting and any(safe_text.matches(name, (pattern,)) for name in names):
+                self._fitting.add(pattern)
+
+    @property
+    def models(self) -> tuple[ModelReport, ...]:
+        """The reports in the order of the list, if they are kept."""
+        kept = self._kept or {}
+        return tuple(kept[number] for number in sorted(kept))
+
+    def placed(self, shard: Shard | None) -> Shard | None:
+        """Return a part of the models with their places in the order in which a report has them."""
+        if shard is None or self._kept is not None:
+            return shard
+        own = [number for number in self._numbers if number < len(shard.places)]
+        return replace(shard, places=tuple(shard.places[number] for number in own))
+
+    def summary(self, shard: Shard | None) -> Summary:
+        """Return the counts."""
+        return self._tally.summary(allow_empty=self._settings.allow_empty, shard=shard)
+
+    def require_layers(self) -> None:
+        """Raise UsageError if the patterns of layers do not fit what was read."""
+        if self._tally.readable:
+            missing = [pattern for pattern in self._settings.layers if pattern not in self._fitting]
+            require_layers(missing if self._complete else (), self._settings, found=self._any_layer)
+
+
+def require_layers(missing: Iterable[str], settings: Settings, *, found: bool) -> None:
+    """Raise UsageError if the patterns leave no layer in, or if one of them fits none.
+
+    Args:
+        missing: patterns that fit none; none if not all models could be read, where they may have fitted.
+        settings: with all of the patterns.
+        found: whether there is a layer at all.
+    """
+    for pattern in missing if found else ():
+        raise errors.UsageError(
+            f"no layer fits --layer {safe_text.printable(pattern)}",
+            why="the other patterns fit, and a mistyped one would leave its layers unchecked",
+            hint="bninspect inspect MODEL lists the names",
+        )
+    if not found and (settings.layers or settings.exclude_layers):
+        raise errors.UsageError(
+            "no layer fits the given patterns",
+            why=" ".join(
+                [
+                    *(f"--layer {pattern}" for pattern in settings.layers),
+                    *(f"--exclude-layer {pattern}" for pattern in settings.exclude_layers),
+                ]
+            ),
+            hint="bninspect inspect MODEL lists the names",
+        )
