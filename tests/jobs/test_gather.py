@@ -57,6 +57,7 @@ def test_other_files_are_no_models(models: Path) -> None:
 
 def test_endings_are_compared_without_case_and_what_is_passed_over_is_counted(models: Path) -> None:
     shutil.copy(models / "b.h5", models / "BAD.H5")
+    shutil.copy(models / "b.h5", models / "old.hd5")
     for name in ("README.md", "NOTES.MD", "labels", "m.ckpt.data-00000-of-00001", "checkpoint"):
         (models / name).write_text("text")
     found = search.search({"path": str(models)}, [], lambda _: None)
@@ -64,6 +65,7 @@ def test_endings_are_compared_without_case_and_what_is_passed_over_is_counted(mo
         "BAD.H5",
         "a.keras",
         "b.h5",
+        "old.hd5",
         "old/older/c.hdf5",
     ]
     assert found.passed == {".md": 2, "": 1}

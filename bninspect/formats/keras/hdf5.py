@@ -62,7 +62,7 @@ def _read(path: Path) -> Checkpoint:
     return Checkpoint(label, NAME, writer, layers, tuple(notes), architecture=text, code=code)
 
 
-FORMAT = Format(NAME, "Keras HDF5, whole models and weights", (".h5", ".hdf5"), _matches, _read)
+FORMAT = Format(NAME, "Keras HDF5, whole models and weights", (".h5", ".hdf5", ".hd5"), _matches, _read)
 
 
 def _weights(root: Group, *, whole: bool) -> Group:
