@@ -37,6 +37,7 @@ _HOMES = (
     "tensorflow.checkpoint",
     "tflite.format",
     "onnx.format",
+    "openvino.format",
     "torch.format",
     "flax",
 )

@@ -1,0 +1,134 @@
+"""OpenVINO: IR files, on the processor, with float32 arithmetic for the proof and as it computes by default besides.
+
+The CPU plug-in computes in bfloat16 on processors that have it, even for a file of float32, unless
+INFERENCE_PRECISION_HINT says f32 (docs.openvino.ai, "CPU Device", Floating Point Data Types Specifics).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bninspect.errors import MissingPackage, RuntimeFailure
+from bninspect.formats.openvino import format as container
+from bninspect.formats.openvino import graph as operations
+from bninspect.formats.openvino import norms
+from bninspect.formats.openvino.model import IrGraph
+from bninspect.formats.tensorflow import files
+from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistics
+from bninspect.runtimes import loading
+from bninspect.runtimes import session as graph_run
+from bninspect.runtimes.runtime import Begin, RunSettings, Session
+from bninspect.runtimes.session import CallSite
+from bninspect.safe_text import printable
+
+INSTALL = "pip install 'bninspect[openvino]'"
+_HINT = "INFERENCE_PRECISION_HINT"
+
+
+def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
+    """Have OpenVINO load the file itself and run it; observe every batch norm in the model and alone.
+
+    Raises:
+        UnreadableFile: the file is no longer what was read.
+        UsageError: the settings do not fit the model's inputs.
+        RuntimeFailure: OpenVINO cannot load or run the model.
+    """
+    session = opened(checkpoint, settings)
+    graph = container.parsed(Path(checkpoint.path))[1]
+    calls = [CallSite(one.layer, one.x, one.y, one.constants, one.subtracts) for one in norms.find(graph)]
+    return graph_run.observe(session, calls, {}, checkpoint, settings, begin)
+
+
+def observe_layers(checkpoint: Checkpoint, _settings: RunSettings, begin: Begin) -> Run:
+    """Run OpenVINO's BatchNormInference on the parameters that we read."""
+    session = Session(_title(), (), (), _nothing, lambda _: {}, Form.AFFINE, _alone)
+    return graph_run.observe_alone(session, checkpoint, begin)
+
+
+def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
+    """Load a file. Raises as `observe`."""
+    ov = _runtime()
+    path = Path(checkpoint.path)
+    weights = container.beside(path)
+    loading.require_digest(checkpoint, files.digest([path, weights]))
+    graph = container.parsed(path)[1]
+    network = operations.read(graph)
+    outputs = tuple(dict.fromkeys(one.name for one in network.outputs))
+
+    def run(data: Mapping[str, Array], names: Sequence[str], hint: Mapping[str, str]) -> Mapping[str, Array]:
+        with loading.failing_as(f"{_title()} cannot run the model"):
+            model = ov.Core().read_model(str(path), str(weights))
+            return _values(model, graph, data, names, hint)
+
+    return Session(
+        title=_title(),
+        inputs=tuple(graph_run.described(one.name, one.shape, one.dtype) for one in network.inputs),
+        outputs=outputs,
+        compute=lambda data, names: run(data, names, {_HINT: "f32"}),
+        optimised=lambda data: run(data, outputs, {}),
+        form=Form.AFFINE,
+        alone=_alone,
+        environment={"openvino": str(ov.__version__).partition("-")[0], "device": "CPU"},
+    )
+
+
+def _runtime() -> Any:
+    try:
+        with loading.quiet():
+            import openvino
+    except Exception as error:
+        raise MissingPackage("openvino does not start", why=loading.reason(error), hint=INSTALL) from error
+    return openvino
+
+
+def _title() -> str:
+    return f"OpenVINO {str(_runtime().__version__).partition('-')[0]}"
+
+
+def _values(
+    model: Any, graph: IrGraph, data: Mapping[str, Array], names: Sequence[str], hint: Mapping[str, str]
+) -> Mapping[str, Array]:
+    """Run a loaded model and return the named values, of which it is made to return those that it does not."""
+    places = {value: (one.name, place) for one in graph.operations for place, value in enumerate(one.outputs)}
+    loaded: dict[str, Any] = {}
+    for operation in model.get_ops():
+        if loaded.setdefault(operation.get_friendly_name(), operation) is not operation:
+            why = f"two of its operations are called {printable(operation.get_friendly_name())}"
+            raise RuntimeFailure("its values cannot be told apart", why=why)
+    given = {name: data[name] for name in names if name in data}
+    wanted = [name for name in dict.fromkeys(names) if name not in given]
+    ports = [loaded[places[name][0]].output(places[name][1]) for name in wanted]
+    results = [one.get_node().get_friendly_name() for one in model.add_outputs(ports)] if ports else []
+    order = [one.get_node().get_friendly_name() for one in model.outputs]
+    compiled = _runtime().Core().compile_model(model, "CPU", dict(hint))
+    fed = {one.get_node().get_friendly_name(): one for one in compiled.inputs}
+    found = compiled({fed[places[name][0]]: values for name, values in data.items()})
+    returned = {name: np.array(found[order.index(result)]) for name, result in zip(wanted, results, strict=True)}
+    return {**given, **returned}
+
+
+def _nothing(_data: Mapping[str, Array], _names: Sequence[str]) -> Mapping[str, Array]:
+    raise RuntimeFailure("no model is loaded")
+
+
+def _alone(layer: BatchNorm, x: Array) -> Array:
+    """Run one BatchNormInference on x, whose channels are along axis 1."""
+    ov = _runtime()
+    from openvino import opset15
+
+    dtype = x.dtype.name
+    missing = {"gamma": 1.0, "beta": 0.0, "moving_mean": 0.0, "moving_variance": 1.0}
+    arrays = [
+        np.full(layer.channels, missing[name], dtype) if array is None else array.astype(dtype)
+        for name, array in ((name, getattr(layer, name)) for name in missing)
+    ]
+    with loading.failing_as(f"{_title()} cannot run a batch norm"):
+        inner = opset15.parameter(x.shape, ov.Type(np.dtype(dtype)), "x")
+        norm = opset15.batch_norm_inference(inner, *map(opset15.constant, arrays), layer.epsilon)
+        model = ov.Model([norm], [inner], "one")
+        compiled = ov.Core().compile_model(model, "CPU", {_HINT: "f64" if dtype == "float64" else "f32"})
+        return np.array(compiled([x])[0])
