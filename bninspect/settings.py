@@ -76,6 +76,8 @@ class Settings:
     ignore: tuple[str, ...] = ()
     allow_empty: bool = False
     runtime: str | None = None
+    precision: str | None = None
+    """Coarsest type in which the model may be computed: float64, float32, float16 or bfloat16; any without it."""
     rtol: float | None = None
     """With atol: judge by |difference| <= atol + rtol * |expected| instead of the derived bound."""
     atol: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bninspect.arithmetic.bounds import PRECISIONS
 from bninspect.arithmetic.formula import Parameters
 from bninspect.errors import BninspectError
 from bninspect.records import BatchNorm, Statistics
@@ -20,4 +21,8 @@ def norm_kernel(layer: BatchNorm) -> Kernel | None:
     except BninspectError:
         return None
     scale, shift = parameters.slope.reshape(1, 1, -1), parameters.intercept.reshape(-1)
-    return Kernel(scale, shift, scale.size)
+    # A scale and a shift stand in the file as they are, so that they were rounded to its type.
+    stored = layer.dtype.split("+") if layer.statistics is Statistics.FOLDED else []
+    known = [name for name in stored if name in PRECISIONS]
+    coarsest = max(known, key=lambda name: PRECISIONS[name].unit, default="float32")
+    return Kernel(scale, shift, scale.size, coarsest)

@@ -53,6 +53,11 @@ running = group(
         metavar="[NAME=]DIMS",
         help="Shape of an input, batch first: 1,224,224,3; repeatable.",
     ),
+    click.option(
+        "--precision",
+        type=click.Choice(("float64", "float32", "float16", "bfloat16")),
+        help="Fail if the runtime computes with less precision than this by default.",
+    ),
     click.option("--rtol", type=_TOLERANCE, help="With --atol: judge by these instead of the derived bound."),
     click.option("--atol", type=_TOLERANCE, help="With --rtol: judge by these instead of the derived bound."),
     click.option(

@@ -115,6 +115,8 @@ def as_stored(folded: FoldedKernel, export: Kernel) -> FoldedKernel:
     weight, bias = folded.weight_bound, folded.bias_bound
     if export.dtype != "float32":
         kind = precision(export.dtype)
+        if export.apart is not None:
+            weight = weight + (1 + kind.unit) * (kind.unit * np.abs(folded.weights) + kind.tiny * np.abs(export.apart))
         weight = weight + kind.unit * np.abs(folded.weights) + kind.tiny
         bias = bias + kind.unit * np.abs(folded.bias) + kind.tiny
     if export.weight_step is not None:

@@ -29,6 +29,7 @@ from bninspect.records import (
     verdict,
 )
 from bninspect.records.graph import Network
+from bninspect.runtimes import session as graph_run
 from bninspect.runtimes.keras.tracing import TracedCall
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
@@ -124,7 +125,13 @@ def _held(found: SourceRun, network: Network, ran: running.Ran, checkpoint: Chec
     ends = _Ends()
     if values is not None and not quantised:
         fast = {one.name: fast[one.name] for one in network.outputs if one.name in fast}
-        ends = _ends(found, values, fast, len(norms), dtype, loud=ran.loud)
+        deployed = ran.session.deployed if ran.session else None
+        fast_type = max((dtype, *([deployed.dtype] if deployed else [])), key=lambda one: precision(one).unit)
+        ends = _ends(found, values, fast, len(norms), (dtype, fast_type), loud=ran.loud)
+        if deployed is not None:
+            part = 100 * outputs.allowed(len(norms), fast_type)
+            hides = f"its outputs may then be off by {part:.2g} % of their largest, and what is smaller does not show"
+            notes = (*notes, f"by default it computes in {graph_run.said(deployed)}: {hides}")
     called = {norm: call for norm, call in calls.items() if call is not None}
     seen = Seen(called, values, quantised, dtype, ran.loud, ends.compared, ran.reason)
     judged, same = verdicts.judge(norms, paired, found.network, network, seen)
@@ -153,14 +160,20 @@ def _calls(norms: Sequence[pairing.SourceNorm], found: SourceRun) -> list[Traced
 
 
 def _ends(
-    found: SourceRun, values: Mapping[str, Array], fast: Mapping[str, Array], depth: int, dtype: str, *, loud: bool
+    found: SourceRun,
+    values: Mapping[str, Array],
+    fast: Mapping[str, Array],
+    depth: int,
+    types: tuple[str, str],
+    *,
+    loud: bool,
 ) -> _Ends:
-    """Compare the outputs of the two models, as the runtime computes them for us and for everybody."""
+    """Compare the outputs of the two models, as the runtime computes them for us and for everybody, in two types."""
     own = [one for one in found.outputs if one.dtype.kind == "f" and one.size]
-    belong = outputs.paired(own, {name: values[name] for name in fast}, depth, dtype, loud=loud)
+    belong = outputs.paired(own, {name: values[name] for name in fast}, depth, types[0], loud=loud)
     compared: list[Comparison] = []
     for place, name in sorted(belong.items()):
-        for observed, every in (("model output", values), ("optimised output", fast)):
+        for observed, every, dtype in zip(("model output", "optimised output"), (values, fast), types, strict=True):
             expected = own[place].astype(np.float64)
             one = outputs.ends(expected, every[name], depth, observed=observed, dtype=dtype, loud=loud)
             if one is not None:

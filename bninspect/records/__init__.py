@@ -21,7 +21,7 @@ from bninspect.records.compared import (
     Worst,
 )
 from bninspect.records.fitted import DataFit, DataReport, Departure, InputChange
-from bninspect.records.observed import Arrival, Observation, Replay, Run
+from bninspect.records.observed import Arrival, DeclaredPrecision, Observation, Replay, Run
 from bninspect.records.reported import (
     Distribution,
     LayerReport,
@@ -60,6 +60,7 @@ __all__ = [
     "Counterpart",
     "DataFit",
     "DataReport",
+    "DeclaredPrecision",
     "Departure",
     "Distribution",
     "Estimator",

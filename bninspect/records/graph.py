@@ -34,6 +34,8 @@ class Kernel:
     weight_step: Array | None = None
     """Quantisation step of the weights of each output channel, which are whole multiples of it; None for floats."""
     bias_step: Array | None = None
+    apart: Array | None = None
+    """A scale of each output that is in the weights and that the file keeps apart: it was rounded by itself."""
 
     @property
     def outputs(self) -> int:

@@ -78,6 +78,16 @@ class Arrival:
 
 
 @dataclass(frozen=True)
+class DeclaredPrecision:
+    """The type in which a model is computed as it is deployed, coarser than which nothing is."""
+
+    dtype: str
+    """float16, bfloat16, float32 or float64."""
+    why: str = ""
+    """Why it is another one than the file's, and what changes that; empty if it is the file's."""
+
+
+@dataclass(frozen=True)
 class Run:
     """How a runtime dealt with one model."""
 
@@ -95,3 +105,5 @@ class Run:
     notes: tuple[str, ...] = ()
     """What the user should know: shapes chosen for unknown dimensions, a cleaned configuration ..."""
     environment: Mapping[str, Any] = field(default_factory=dict)
+    precision: DeclaredPrecision | None = None
+    """In which the runtime computes by default, where that is less than the file has."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from bninspect.records.compared import Comparison, Counterpart, Explanation, Export, Finding, Tolerance
 from bninspect.records.fitted import DataFit, DataReport
+from bninspect.records.observed import DeclaredPrecision
 from bninspect.records.stored import Unread
 from bninspect.records.vocabulary import Estimator, Evidence, LayerStatus, Statistics, Status
 
@@ -139,6 +140,8 @@ class ModelReport:
     """None if all layers were looked at."""
     unread: tuple[Unread, ...] = ()
     """Calls of batch norm in the file that are none of the layers: nothing is known of them."""
+    precision: DeclaredPrecision | None = None
+    """In which the model is computed; None if none of its calls was seen."""
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows of it."""

@@ -1,11 +1,14 @@
 """OpenVINO: IR files, on the processor, with float32 arithmetic for the proof and as it computes by default besides.
 
 The CPU plug-in computes in bfloat16 on processors that have it, even for a file of float32, unless
-INFERENCE_PRECISION_HINT says f32 (docs.openvino.ai, "CPU Device", Floating Point Data Types Specifics).
+INFERENCE_PRECISION_HINT says f32 (docs.openvino.ai, "CPU Device", Floating Point Data Types Specifics). How it does is
+seen in the outputs of the model alone: it keeps what leads to an output in float32 behind the last heavy operation, so
+that whoever makes a batch norm's result an output changes its precision.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from bninspect.formats.openvino import graph as operations
 from bninspect.formats.openvino import norms
 from bninspect.formats.openvino.model import IrGraph
 from bninspect.formats.tensorflow import files
-from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistics
+from bninspect.records import Array, BatchNorm, Checkpoint, DeclaredPrecision, Form, Run
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
 from bninspect.runtimes.runtime import Begin, RunSettings, Session
@@ -69,11 +72,33 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
         inputs=tuple(graph_run.described(one.name, one.shape, one.dtype) for one in network.inputs),
         outputs=outputs,
         compute=lambda data, names: run(data, names, {_HINT: "f32"}),
-        optimised=lambda data: run(data, outputs, {}),
+        optimised=lambda data: run(data, outputs, _asked()),
         form=Form.AFFINE,
         alone=_alone,
+        deployed=_deployed(path, weights),
         environment={"openvino": str(ov.__version__).partition("-")[0], "device": "CPU"},
     )
+
+
+def _asked() -> dict[str, str]:
+    """Return the precision that the user's environment asks for, as the program that deploys the model would."""
+    return {_HINT: os.environ[_HINT]} if os.environ.get(_HINT) else {}
+
+
+def _deployed(path: Path, weights: Path) -> DeclaredPrecision | None:
+    """Return how the plug-in computes the file by default; None if that is in float32."""
+    with loading.failing_as(f"{_title()} cannot load the file"):
+        core = _runtime().Core()
+        compiled = core.compile_model(core.read_model(str(path), str(weights)), "CPU", _asked())
+        dtype = _NARROW.get(compiled.get_property(_HINT).get_type_name())
+    if dtype is None:
+        return None
+    if _asked():
+        return DeclaredPrecision(dtype, f"{_HINT}={printable(_asked()[_HINT])} asks for it")
+    return DeclaredPrecision(dtype, f"this processor has it; {_HINT}=f32 turns it off")
+
+
+_NARROW = {"bf16": "bfloat16", "f16": "float16"}
 
 
 def _runtime() -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bninspect.records import Array, Arrival, BatchNorm, Checkpoint, Form, Observation, Run
+from bninspect.records import Array, Arrival, BatchNorm, Checkpoint, DeclaredPrecision, Form, Observation, Run
 from bninspect.records.graph import Network
 
 Sink: TypeAlias = Callable[[Observation], None]
@@ -90,6 +90,8 @@ class Session:
     alone: Callable[[BatchNorm, Array], Array] | None = None
     """Run the runtime's own operation on stored parameters; the axis of the channels is 1. None if it has none."""
     environment: Mapping[str, Any] = field(default_factory=dict)
+    deployed: DeclaredPrecision | None = None
+    """How `optimised` computes, where that is with less precision than the file has."""
     network: Network | None = None
     """What the file computes, where only the runtime can tell; None where our reader can."""
 

@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bninspect.errors import RuntimeFailure
-from bninspect.records import Array, BatchNorm, Checkpoint, Evidence, Form, Observation, Run, Statistics
+from bninspect.records import (
+    Array,
+    BatchNorm,
+    Checkpoint,
+    DeclaredPrecision,
+    Evidence,
+    Form,
+    Observation,
+    Run,
+    Statistics,
+)
 from bninspect.runtimes import inputs, probe
 from bninspect.runtimes.runtime import Begin, Input, RunSettings, Session, Sink
 from bninspect.safe_text import printable
@@ -65,7 +75,14 @@ def observe(
                 missing[call.layer.name] = "its input and output are not floats that NumPy knows"
     failed = _probe(session, [call.layer for call in asked], sink)
     notes += tuple(_optimisation(session, data))
-    return Run(session.title, Evidence.MODEL, unobserved=missing, notes=notes + failed, environment=session.environment)
+    return Run(
+        session.title,
+        Evidence.MODEL,
+        unobserved=missing,
+        notes=notes + failed,
+        environment=session.environment,
+        precision=session.deployed,
+    )
 
 
 def observe_alone(session: Session, checkpoint: Checkpoint, begin: Begin) -> Run:
@@ -187,6 +204,11 @@ def _probe(session: Session, layers: Sequence[BatchNorm], sink: Sink) -> tuple[s
     return tuple(failed)
 
 
+def said(precision: DeclaredPrecision) -> str:
+    """Return in words in which type a model is computed, and why."""
+    return f"{precision.dtype} ({precision.why})" if precision.why else precision.dtype
+
+
 def _optimisation(session: Session, data: Mapping[str, Array]) -> Iterator[str]:
     """Say by how much the runtime's default optimisation changes the outputs of the model."""
     plain, fast = session.compute(data, session.outputs), session.optimised(data)
@@ -203,6 +225,9 @@ def _optimisation(session: Session, data: Mapping[str, Array]) -> Iterator[str]:
         relative = change / largest if largest > 0 else change
         if not relative <= worst:
             worst, where = relative, name
-    if not worst <= SAME:
+    if session.deployed is not None:
+        changes = f"its outputs then change by {worst:.2g} of their largest, and what is smaller does not show in them"
+        yield f"by default it computes in {said(session.deployed)}: what is compared was computed in float32; {changes}"
+    elif not worst <= SAME:
         changed = f"output {printable(where)!r} changes by {worst:.2g} of its largest"
         yield f"with the runtime's default optimisation {changed}"

@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from bninspect.records import PARAMETERS, Array, BatchNorm, Comparison, Finding, Observation, Severity
+from bninspect.arithmetic.bounds import precision
+from bninspect.records import (
+    PARAMETERS,
+    Array,
+    BatchNorm,
+    Comparison,
+    DeclaredPrecision,
+    Finding,
+    Observation,
+    Severity,
+)
 
 _FINITE = "look for NaN and infinity in the parameters and in the input"
 _RELOAD = "the runtime did not load what the file holds: look for renamed layers and by-name or by-position loading"
@@ -187,12 +197,35 @@ def moved(comparison: Comparison, said: str) -> Finding:
     return _error("BN313", message, {**_evidence(comparison), "array": name}, hint)
 
 
+def less_precise(found: DeclaredPrecision | None, wanted: str) -> Finding | None:
+    """BN306: the runtime computes with less precision than `--precision` asks for.
+
+    Some runtimes compute a file of float32 in bfloat16 or float16 where the processor can, which is right within the
+    bound of that type, and hides what is smaller. A gate that relies on float32 says `--precision float32`. A model of
+    which no call was seen may be computed in any type, so it does not pass either.
+
+    What to do: set what the message names, in the program that deploys the model and for this gate alike.
+
+    Source: OpenVINO 2026.4, CPU plug-in, INFERENCE_PRECISION_HINT.
+
+    Severity: error.
+    """
+    if found is None:
+        return _error("BN306", f"nobody saw whether it is computed in {wanted}", {"wanted": wanted})
+    if precision(found.dtype).unit <= precision(wanted).unit:
+        return None
+    why = f": {found.why}" if found.why else ", as the file says"
+    evidence = {"wanted": wanted, "found": found.dtype}
+    return _error("BN306", f"it is computed in {found.dtype}, --precision asks for {wanted}{why}", evidence)
+
+
 FINDINGS: Mapping[str, Callable[..., Finding | None]] = MappingProxyType(
     {
         "BN202": not_finite,
         "BN301": beyond_bound,
         "BN304": loaded_differently,
         "BN305": configured_differently,
+        "BN306": less_precise,
         "BN311": normalised_differently,
         "BN312": updated_differently,
         "BN313": moved,

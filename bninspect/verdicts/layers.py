@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 
 from bninspect import causes
 from bninspect.arithmetic import compare
+from bninspect.arithmetic.bounds import precision
 from bninspect.inspection import rules
 from bninspect.inspection.description import describe
 from bninspect.records import (
     BatchNorm,
     Comparison,
+    DeclaredPrecision,
     Evidence,
     Explanation,
     Finding,
@@ -53,12 +55,15 @@ class Judge:
         self._layers = {layer.name: layer for layer in layers if wanted(layer.name, settings)}
         self._tolerances = {name: tolerance(name, settings) for name in self._layers}
         self._seen = {name: _LayerEvidence() for name in self._layers}
+        self.precision: DeclaredPrecision | None = None
+        """The coarsest type in which a call in the model was computed; None before there was one."""
 
     def see(self, observation: Observation) -> None:
         """Compare one call of a layer with the formula; calls of layers that were not asked for are passed over."""
         layer = self._layers.get(observation.layer)
         if layer is None:
             return
+        self._declare(observation)
         seen = self._seen[layer.name]
         chosen = self._tolerances[layer.name]
         allowed = (chosen.rtol, chosen.atol) if chosen else None
@@ -83,6 +88,12 @@ class Judge:
             seen.samples.append(causes.sample(layer, observation))
         before = seen.comparisons.get(observation.observed)
         seen.comparisons[observation.observed] = compare.merge(before, comparison) if before else comparison
+
+    def _declare(self, observation: Observation) -> None:
+        known = [self.precision.dtype] if self.precision is not None else []
+        if observation.observed == "in-model":
+            coarsest = max((*known, observation.arithmetic, observation.output), key=lambda one: precision(one).unit)
+            self.precision = DeclaredPrecision(coarsest)
 
     def reports(self, run: Run) -> tuple[LayerReport, ...]:
         """Return the verdict on every layer, in the model's order."""

@@ -10,11 +10,11 @@ from typing import Any
 
 from bninspect import runtimes
 from bninspect.errors import MissingPackage, UsageError
-from bninspect.inspection import description
-from bninspect.records import Checkpoint, Run, Verified, codec, verdict
+from bninspect.inspection import description, rules
+from bninspect.records import Checkpoint, Finding, Run, Verified, codec, verdict
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
-from bninspect.verdicts import selection
+from bninspect.verdicts import findings, selection
 from bninspect.verdicts.layers import Judge
 
 
@@ -80,9 +80,16 @@ class Trial:
     def verdict(self, run: Run) -> Verified:
         """Return the verdict on the model, by what the last attempt showed."""
         layers = self._judge.reports(run)
+        precision = run.precision or self._judge.precision
+        found: tuple[Finding, ...] = ()
+        if self._settings.precision is not None:
+            less = findings.less_precise(precision, self._settings.precision)
+            found = rules.judged(() if less is None else (less,), "", self._settings)
         model = replace(
             description.model(self._checkpoint),
-            status=verdict.model_status(layers, (), self._settings.fail_on, self._checkpoint.unread),
+            status=verdict.model_status(layers, found, self._settings.fail_on, self._checkpoint.unread),
+            findings=found,
+            precision=precision,
             runtime=run.runtime,
             evidence=run.evidence,
             notes=(*self._checkpoint.notes, *run.notes),

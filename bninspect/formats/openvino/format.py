@@ -22,7 +22,9 @@ from bninspect.safe_text import printable
 NAME = "openvino"
 MOST_XML = 256 << 20
 _EMPTY = "no BatchNormInference, nor Multiply and Add per channel: verify MODEL --against finds those that are folded"
-_BEGINNING = re.compile(rb"(?:\xef\xbb\xbf)?(?:<\?xml[^>]{0,200}\?>)?\s*<net\s[^>]{0,2000}?version=[\"']", re.DOTALL)
+_BEGINNING = re.compile(
+    rb"(?:\xef\xbb\xbf)?(?:<\?xml[^>]{0,200}\?>)?\s*(?:<!DOCTYPE\s+net\b|<net\s[^>]{0,2000}?version=[\"'])", re.DOTALL
+)
 
 
 def _matches(_path: Path, head: bytes) -> bool:

@@ -115,7 +115,7 @@ def _joined(node: Node, after: IrOperation, constants: IrConstants) -> Node | No
         step = None if kernel.weight_step is None else kernel.weight_step * np.abs(numbers)
         with np.errstate(all="ignore"):
             weights = kernel.weights.astype(np.float64) * numbers
-        kernel = replace(kernel, weights=weights, weight_step=step)
+        kernel = replace(kernel, weights=weights, weight_step=step, apart=numbers)
     return replace(node, outputs=after.outputs, kernel=kernel)
 
 
