@@ -37,6 +37,12 @@ def test_numbers_and_positions_undo_each_other(q: int, zero: int, step: float) -
     assert grid.positions(number)[0] == pytest.approx(q)
 
 
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "uint16", "int32", "int64"])
+def test_the_range_of_a_type_is_that_of_numpy(kind: str) -> None:
+    grid, info = Grid.of(kind, 0.5), np.iinfo(kind)
+    assert (grid.low, grid.high) == (info.min, info.max)
+
+
 def test_limits_are_those_of_the_type_and_of_the_activation() -> None:
     grid = Grid.of("uint8", 0.1, 100)
     assert [float(end) for end in grid.limits()] == [0, 255]
