@@ -21,6 +21,7 @@ from bninspect.version import __version__
 if TYPE_CHECKING:
     from bninspect.errors import BninspectError as BninspectError
     from bninspect.jobs.data import drift as drift
+    from bninspect.jobs.data import recalibrate as recalibrate
     from bninspect.jobs.pipeline import inspect as inspect
     from bninspect.jobs.pipeline import load as load
     from bninspect.jobs.pipeline import verify as verify
@@ -42,6 +43,7 @@ _HOMES = {
     "drift": "jobs.data",
     "inspect": "jobs.pipeline",
     "load": "jobs.pipeline",
+    "recalibrate": "jobs.data",
     "verify": "jobs.pipeline",
 }
 

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import NoReturn
 
-READING = ("inspect", "verify", "drift", "lint", "diff", "export", "vectors")
+READING = ("inspect", "verify", "drift", "recalibrate", "lint", "diff", "export", "vectors")
 """The commands that read files, in a process that can import what it needs while this one imports click."""
 
 

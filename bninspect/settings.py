@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 READ_SECONDS = 20.0
 RUN_SECONDS = 600.0
+DATA_SECONDS = 86400.0
+"""For a run over data, which takes as long as there is data."""
 START_SECONDS = 120.0
 READ_BYTES = 1_500_000_000
 TRAINED_BATCH = 32

@@ -27,6 +27,7 @@ COMMANDS = (
     "inspect",
     "verify",
     "drift",
+    "recalibrate",
     "lint",
     "diff",
     "explain",

@@ -1,4 +1,4 @@
-"""Models and data in the library: `bninspect.drift`."""
+"""Models and data in the library: `bninspect.drift` and `bninspect.recalibrate`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bninspect import atomic_files
 from bninspect.errors import UsageError
-from bninspect.jobs import live, pipeline
+from bninspect.jobs import live, pipeline, processes
 from bninspect.jobs.context import Surroundings
 from bninspect.jobs.spool import spool
-from bninspect.records import Report
+from bninspect.records import Checkpoint, Report
+from bninspect.records.recalibrated import Recalibrated
 from bninspect.settings import Settings
+from bninspect.verdicts import selection
+from bninspect.workers import tasks
 
 DEFAULTS = Settings()
 SILENT = Surroundings()
@@ -44,3 +48,62 @@ def drift(model: Any, data: Any, settings: Settings = DEFAULTS, around: Surround
         if isinstance(model, (str, os.PathLike)):
             return pipeline.drift(Path(model), chosen, around)
         return pipeline.drift(model, chosen, around) if isinstance(model, (list, tuple)) else live.drift(model, chosen)
+
+
+def recalibrate(
+    model: str | os.PathLike[str],
+    data: Any,
+    output: str | os.PathLike[str],
+    settings: Settings = DEFAULTS,
+    around: Surroundings = SILENT,
+    *,
+    into: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    resume: bool = False,
+) -> Recalibrated:
+    """Write a copy of a model with the exact statistics of data: mean and variance of what arrives at each batch norm.
+
+    Layer after layer, in inference mode, with sums that no order changes. Nothing else in the file changes.
+
+    Args:
+        model: the path of a model that runs.
+        data: as for `drift`.
+        output: the copy, which is written whole or not at all; never the model itself.
+        settings: `limit`, `layers` and others; forward passes are in batches of a fixed size, whatever `batch_size` is.
+        around: who is told of what is going on.
+        into: a file of weights of the same model, to copy instead of it.
+        force: whether the output may be replaced.
+        resume: whether to go on where an interrupted run to the same output has ended.
+
+    Returns:
+        What became of each layer.
+
+    Raises:
+        UsageError: the data, the output or the settings do not fit the model.
+        BninspectError: a layer is not reached, would not be finite or cannot be replaced in the file, or the model
+            cannot be read or run.
+    """
+    target, inputs = Path(output), [Path(one) for one in (model, into) if one is not None]
+    atomic_files.check_target(target, force=force, inputs=inputs)
+    with tempfile.TemporaryDirectory(prefix="bninspect-") as folder:
+        path = spool(data, Path(folder), settings.limit)
+        if not path.exists():
+            raise UsageError(f"there is no data at '{path}'")
+        chosen = replace(settings, data=str(path))
+        with processes.reader(chosen, around) as reader, processes.runner(chosen, around) as runner:
+            reader.start(tasks.read_file)
+            runner.start(tasks.recalibrate_model)
+            checkpoint, other = (
+                reader.call(tasks.read_file, Checkpoint, {"path": str(one), "digest": True})
+                for one in (model, into or model)
+            )
+            arguments = {
+                "checkpoint": selection.complete(checkpoint, chosen),
+                "into": other,
+                "output": str(target.absolute()),
+                "settings": chosen,
+                "resume": resume,
+                "force": force,
+            }
+            found = runner.call(tasks.recalibrate_model, Recalibrated, arguments, around.progress)
+    return replace(found, output=str(output))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from bninspect.errors import MissingPackage, RuntimeFailure
+from bninspect.exporters.copies import onnx_places
 from bninspect.exporters.onnx import encode_layers
 from bninspect.formats.onnx import format as container
 from bninspect.formats.onnx import inlining, norms, write
@@ -116,9 +118,37 @@ def stream(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[Stream]:
     session = opened(checkpoint, settings)
     calls, unobserved = _calls(Path(checkpoint.path))
     sites = fetched_stream.wanted(calls, checkpoint)
-    yield fetched_stream.of_sites(
-        session.title, session.inputs, sites, unobserved, session.compute, session.environment
+    changing = _Changing(checkpoint, session.outputs, sites)
+    found = fetched_stream.of_sites(
+        session.title, session.inputs, sites, unobserved, changing.fetch, session.environment
     )
+    yield replace(found, assign=changing.assign)
+
+
+class _Changing:
+    """A model whose statistics may change: a session is built anew when values are fetched after a change."""
+
+    def __init__(self, checkpoint: Checkpoint, outputs: Sequence[str], sites: Sequence[CallSite]) -> None:
+        self._path = Path(checkpoint.path)
+        self._content = bytearray(loading.content(checkpoint))
+        self._outputs = outputs
+        self._sites = {site.layer.name: site for site in sites}
+        self._fetchers: dict[tuple[str, ...], Fetcher] = {}
+
+    def fetch(self, data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+        """Run the model. Raises RuntimeFailure."""
+        key = tuple(names)
+        if key not in self._fetchers:
+            self._fetchers = {key: _fetcher(bytes(self._content), self._path, self._outputs, names)}
+        return self._fetchers[key](data)
+
+    def assign(self, layer: str, values: Mapping[str, Array]) -> None:
+        """Put other statistics into the model. Raises RuntimeFailure if they are not numbers of the file itself."""
+        site = self._sites[layer]
+        names = {name: site.loaded.get(name, "") for name in values}
+        for name, place in onnx_places.places(bytes(self._content), {layer: names})[layer].items():
+            place.write(self._content, values[name])
+        self._fetchers.clear()
 
 
 def _runtime() -> Any:

@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bninspect.records import Array, Arrival, BatchNorm, Checkpoint, DeclaredPrecision, Form, Observation, Run
+from bninspect.records import (
+    Array,
+    Arrival,
+    BatchNorm,
+    Checkpoint,
+    DeclaredPrecision,
+    Estimator,
+    Form,
+    Observation,
+    Run,
+)
 from bninspect.records.graph import Network
 
 Sink: TypeAlias = Callable[[Observation], None]
@@ -112,6 +122,10 @@ class Stream:
     """As `forward`, with the noise that the model adds in training and not in inference; None if it has none."""
     noise: tuple[str, ...] = ()
     """Names of the layers that add it: dropout, augmentation."""
+    assign: Callable[[str, Mapping[str, Array]], None] | None = None
+    """Give a layer, by its name, another moving_mean and moving_variance; None where the runtime cannot do that."""
+    estimators: Mapping[str, Estimator] = field(default_factory=dict)
+    """The variance that training keeps in a layer, where it is not the biased one."""
     held: Callable[[Mapping[str, Array]], int] | None = None
     """Return the bytes that a forward pass on data holds at a time; None where that is one array after the other."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from bninspect.formats.search import FolderModels
     from bninspect.records import Checkpoint, Verified
+    from bninspect.records.recalibrated import Recalibrated
     from bninspect.verdicts.own_runtime.explain_task import AnswerText
 
 T = TypeVar("T")
@@ -69,6 +70,14 @@ def judge_outputs() -> LoadedTask[Verified]:
     from bninspect.verdicts.own_runtime import outputs
 
     return LoadedTask(outputs.judge)
+
+
+def recalibrate_model() -> LoadedTask[Recalibrated]:
+    """A model and data to a copy of it with the statistics of the data."""
+    from bninspect.statistics import recalibrate_task
+    from bninspect.verdicts import verify_task
+
+    return LoadedTask(recalibrate_task.recalibrate, verify_task.prepare)
 
 
 def hold_against_data() -> LoadedTask[Verified]:

@@ -41,7 +41,9 @@ def streaming(framework: Framework, checkpoint: Checkpoint, settings: RunSetting
 
 def of_model(framework: Framework, model: Any, checkpoint: Checkpoint, notes: tuple[str, ...] = ()) -> Stream:
     """Return the stream of a model that is in this process already. Running it leaves it as it was."""
-    names = matching.match(checkpoint.layers, matching.batch_norms(model, framework.batch_norm))
+    found = matching.batch_norms(model, framework.batch_norm)
+    names = matching.match(checkpoint.layers, found)
+    by_name = {names[id(one.layer)]: one.layer for one in found if id(one.layer) in names}
     taken = symbolic_input.taken_by(model, framework.keras.layers.Embedding, checkpoint.architecture)
     unobserved = {layer.name: _UNMATCHED for layer in checkpoint.layers if layer.name not in names.values()}
 
@@ -57,6 +59,11 @@ def of_model(framework: Framework, model: Any, checkpoint: Checkpoint, notes: tu
         with noises.active(noise):
             forward(data, receive, until)
 
+    def assign(name: str, values: Mapping[str, Array]) -> None:
+        for parameter, numbers in values.items():
+            variable = getattr(by_name[name], parameter)
+            variable.assign(np.reshape(numbers, tuple(variable.shape)))
+
     return Stream(
         framework.title,
         taken,
@@ -65,6 +72,8 @@ def of_model(framework: Framework, model: Any, checkpoint: Checkpoint, notes: tu
         notes,
         surroundings(),
         noisy=noisy if noise else None,
+        assign=assign,
+        estimators={name: framework.training(layer, False).estimator for name, layer in by_name.items()},  # noqa: FBT003
         noise=tuple(str(layer.name) for layer in noise),
     )
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
+from bninspect.errors import RuntimeFailure
 from bninspect.formats.torch import script
-from bninspect.records import Array, Arrival, Checkpoint
+from bninspect.records import Array, Arrival, Checkpoint, Estimator
 from bninspect.runtimes import fetched_stream, loading
 from bninspect.runtimes.runtime import Receive, RunSettings, Stream
 from bninspect.runtimes.session import CallSite
@@ -25,7 +28,34 @@ def stream(checkpoint: Checkpoint, _settings: RunSettings) -> Iterator[Stream]:
     program = run.loaded(checkpoint)
     session = run.session_of(program, checkpoint)
     calls, unobserved = run.calls_of(checkpoint)
-    yield Stream(session.title, session.inputs, _forward(program, calls), dict(unobserved), (), session.environment)
+    yield Stream(
+        session.title,
+        session.inputs,
+        _forward(program, calls),
+        dict(unobserved),
+        (),
+        session.environment,
+        assign=_assign(program, calls),
+        estimators={call.layer.name: Estimator.UNBIASED for call in calls},
+    )
+
+
+def _assign(program: Any, calls: Sequence[CallSite]) -> Callable[[str, Mapping[str, Array]], None]:
+    """Return a function that gives a layer of a program other statistics."""
+    import torch
+
+    targets = {spec.arg.name: spec.target for spec in program.graph_signature.input_specs}
+    stored = {call.layer.name: {name: targets.get(value) for name, value in call.loaded.items()} for call in calls}
+
+    def assign(name: str, values: Mapping[str, Array]) -> None:
+        for parameter, numbers in values.items():
+            target = stored[name].get(parameter)
+            if target is None:
+                raise RuntimeFailure(f"{parameter} of {name} is no buffer of the program")
+            with torch.no_grad():
+                program.state_dict[target].copy_(torch.from_numpy(np.array(numbers)))
+
+    return assign
 
 
 def _of_script(checkpoint: Checkpoint) -> Stream:

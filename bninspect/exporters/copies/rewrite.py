@@ -1,0 +1,132 @@
+"""A copy of a model file in which only the moving statistics are others, and checksums that depend on them."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bninspect.errors import RuntimeFailure
+from bninspect.exporters.copies import hdf5_places, onnx_places, zip_patch
+from bninspect.exporters.copies.place import Place, refusal
+from bninspect.records import Array, BatchNorm, Checkpoint
+from bninspect.safe_text import printable
+
+New = Mapping[str, Mapping[str, Array]]
+"""By layer and parameter, numbers of the type that the file keeps them in."""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedFile:
+    """A file whose statistics can be replaced."""
+
+    content: bytes
+    places: Mapping[str, Mapping[str, Place]]
+    """By layer and parameter."""
+    members: Mapping[str, str]
+    """By layer and parameter joined by a slash, the member of the zip that holds it; empty for no zip."""
+    path: Path
+
+    def rewritten(self, new: New) -> bytes:
+        """Return the bytes of the copy."""
+        content = bytearray(self.content)
+        changed: dict[str, None] = {}
+        for layer, parameters in new.items():
+            for parameter, values in parameters.items():
+                self.places[layer][parameter].write(content, values)
+                changed[self.members.get(f"{layer}/{parameter}", "")] = None
+        if any(changed):
+            zip_patch.correct_checksums(content, self.path, list(changed))
+        return bytes(content)
+
+
+def opened(checkpoint: Checkpoint, layers: tuple[BatchNorm, ...]) -> OpenedFile:
+    """Find the statistics of layers in a file, and make sure that what is there is what our reader read.
+
+    Raises:
+        RuntimeFailure: the file is of a format whose statistics are not replaced, or they are not where they should be.
+    """
+    path = Path(checkpoint.path)
+    find = _FINDERS.get(checkpoint.format)
+    if find is None or not path.is_file():
+        raise RuntimeFailure(
+            f"statistics are not replaced in files of the format {checkpoint.format}",
+            why=f"known are {', '.join(_FINDERS)}",
+            hint="--into names a file of weights of the same model",
+        )
+    file = find(path, layers)
+    for layer in layers:
+        for name in hdf5_places.WANTED:
+            there, read = file.places[layer.name][name].read(file.content), getattr(layer, name)
+            if there.tobytes() != np.asarray(read).astype(there.dtype).tobytes():
+                raise refusal(layer.name, f"what is where {name} should be is not what was read")
+    return file
+
+
+def _hdf5(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
+    content = path.read_bytes()
+    return OpenedFile(content, hdf5_places.places(io.BytesIO(content), layers), {}, path)
+
+
+def _keras_zip(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
+    member = "model.weights.h5"
+    content, found = path.read_bytes(), zip_patch.members(path)
+    if member not in found:
+        raise RuntimeFailure("its weights are compressed or in several files", why=f"no member {member} as it is")
+    start, size = found[member]
+    places = hdf5_places.places(io.BytesIO(content[start : start + size]), layers, start)
+    names = {f"{layer.name}/{name}": member for layer in layers for name in hdf5_places.WANTED}
+    return OpenedFile(content, places, names, path)
+
+
+def _onnx(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
+    from bninspect.formats.onnx import format as container
+    from bninspect.formats.onnx import norms
+
+    found = {one.layer.name: one.constants for one in norms.find(container.parsed(path), path).found}
+    names = {}
+    for layer in layers:
+        constants = found.get(layer.name, {})
+        if any(name not in constants for name in hdf5_places.WANTED):
+            raise refusal(layer.name, "its mean and variance are no constants of the graph")
+        names[layer.name] = {name: constants[name] for name in hdf5_places.WANTED}
+    content = path.read_bytes()
+    return OpenedFile(content, onnx_places.places(content, names), {}, path)
+
+
+_TORCH_NAMES = {"moving_mean": "running_mean", "moving_variance": "running_var"}
+
+
+def _exported_program(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
+    content, found = path.read_bytes(), zip_patch.members(path)
+    (listed,) = [name for name in found if name.endswith("weights_config.json")] or [""]
+    if not listed:
+        raise RuntimeFailure("the file does not list its weights", why="it was written before torch 2.9")
+    start, size = found[listed]
+    configuration = json.loads(content[start : start + size])["config"]
+    places: dict[str, dict[str, Place]] = {}
+    members = {}
+    for layer in layers:
+        places[layer.name] = {}
+        for name, theirs in _TORCH_NAMES.items():
+            entry = configuration.get(f"{layer.name}.{theirs}")
+            member = f"{listed.rpartition('/')[0]}/{entry['path_name']}" if entry else ""
+            if entry is None or member not in found or entry["tensor_meta"]["storage_offset"]["as_int"]:
+                raise refusal(layer.name, f"{printable(theirs)} is not a member of its own")
+            dtype = np.dtype({6: "<f2", 7: "<f4", 8: "<f8"}.get(entry["tensor_meta"]["dtype"], "<f4"))
+            places[layer.name][name] = Place(found[member][0], dtype, layer.channels)
+            members[f"{layer.name}/{name}"] = member
+    return OpenedFile(content, places, members, path)
+
+
+_FINDERS = {
+    "keras-h5": _hdf5,
+    "keras-zip": _keras_zip,
+    "keras-weights": _hdf5,
+    "onnx": _onnx,
+    "torch-export": _exported_program,
+}

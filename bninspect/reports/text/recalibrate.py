@@ -1,0 +1,43 @@
+"""The screen of `recalibrate`: what became of each layer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from bninspect.records import codec
+from bninspect.records.recalibrated import Recalibrated
+from bninspect.reports import Looks
+from bninspect.reports.drift_words import number
+from bninspect.reports.text.lines import Line, line, shown
+from bninspect.reports.words import plural
+from bninspect.safe_text import printable
+from bninspect.version import __version__
+
+_INDENT = " " * 6
+
+
+def render(done: Recalibrated) -> str:
+    """Return what became of a model as text."""
+    return shown(_lines(done), Looks())
+
+
+def as_json(done: Recalibrated) -> str:
+    """Return the same as JSON, like the reports: no NaN and no Infinity."""
+    document = {"tool": {"name": "bninspect", "version": __version__}, **codec.encode(done)}
+    return json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def _lines(done: Recalibrated) -> Iterator[Line]:
+    layers = plural(len(done.layers), "layer")
+    yield line(("WROTE ", "bold green"), f"{printable(done.output)}: the statistics of {layers} are those of the data")
+    passes = f"{plural(done.passes, 'pass')} in batches of {done.batch}".replace("passs", "passes")
+    yield line(f"{_INDENT}{plural(done.samples, 'sample')} of {printable(done.data)}, {passes}, {done.seconds:.1f} s")
+    width = max(len(printable(layer.name)) for layer in done.layers)
+    for layer in done.layers:
+        moved = f"mean moved by {number(layer.mean_moved)} deviations at most, log variance by "
+        moved += number(layer.variance_moved)
+        off = f"a last pass is off by {number(layer.mean_off)} and {number(layer.variance_off)}"
+        yield line(f"{_INDENT}{printable(layer.name):<{width}}  {moved}; {layer.estimator} variance; {off}")
+    for note in done.notes:
+        yield line((f"{_INDENT}notes: ", "cyan"), printable(note, 500))

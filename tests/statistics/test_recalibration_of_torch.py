@@ -1,0 +1,98 @@
+"""torch.export and ONNX: statistics of data by torch's own convention, and by ONNX's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bninspect
+from bninspect.records import Array, Estimator
+from bninspect.settings import Settings
+
+torch = pytest.importorskip("torch")
+
+
+def module() -> torch.nn.Module:  # type: ignore[name-defined]
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(2, 4, 3),
+        torch.nn.BatchNorm2d(4),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(4, 3, 3),
+        torch.nn.BatchNorm2d(3),
+    ).eval()
+
+
+def data() -> Array:
+    return (np.random.default_rng(0).standard_normal((70, 2, 9, 9)) * 3 + 1).astype(np.float32)
+
+
+def export(path: Path) -> Path:
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    example = (torch.zeros(4, 2, 9, 9),)
+    torch.export.save(torch.export.export(module(), example, dynamic_shapes=({0: batch},)), path)
+    return path
+
+
+def test_an_exported_program_gets_the_unbiased_variance_of_what_arrives(tmp_path: Path) -> None:
+    model, x = export(tmp_path / "net.pt2"), data()
+    done = bninspect.recalibrate(model, x, tmp_path / "out.pt2")
+    net = module()
+    with torch.no_grad():
+        first = net[0](torch.from_numpy(x)).double()
+    after = bninspect.load(tmp_path / "out.pt2").layers
+    np.testing.assert_allclose(np.asarray(after[0].moving_mean), first.mean(dim=(0, 2, 3)).numpy(), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.asarray(after[0].moving_variance), first.var(dim=(0, 2, 3), unbiased=True).numpy(), rtol=1e-5
+    )
+    assert {layer.estimator for layer in done.layers} == {Estimator.UNBIASED}
+    assert all(max(layer.mean_off, layer.variance_off) <= 1e-6 for layer in done.layers)
+    # torch itself loads it, its zip whole, and computes with them.
+    program = torch.export.load(tmp_path / "out.pt2")
+    assert np.array_equal(program.state_dict["1.running_mean"].numpy(), np.asarray(after[0].moving_mean))
+    assert bninspect.drift(tmp_path / "out.pt2", x, Settings(trained_batch=70)).summary.exit_code == 0
+
+
+def test_the_order_changes_no_byte_of_an_exported_program(tmp_path: Path) -> None:
+    model, x = export(tmp_path / "net.pt2"), data()
+    bninspect.recalibrate(model, x, tmp_path / "one.pt2")
+    bninspect.recalibrate(model, x[::-1], tmp_path / "two.pt2")
+    assert (tmp_path / "one.pt2").read_bytes() == (tmp_path / "two.pt2").read_bytes()
+
+
+def test_an_onnx_model_gets_the_biased_variance(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from onnx import TensorProto, helper, numpy_helper
+
+    generator = np.random.default_rng(1)
+    kernel = generator.standard_normal((4, 2, 3, 3)).astype(np.float32)
+    arrays = {"k": kernel, "s": np.ones(4, np.float32), "b": np.zeros(4, np.float32)}
+    arrays |= {"m": np.full(4, 0.5, np.float32), "v": np.full(4, 2.0, np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["x", "k"], ["c"]),
+        helper.make_node("BatchNormalization", ["c", "s", "b", "m", "v"], ["y"], epsilon=1e-3),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2, 9, 9])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4, 7, 7])],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    model = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), model)
+    x = data()
+    bninspect.recalibrate(model, x, tmp_path / "out.onnx")
+    (layer,) = bninspect.load(tmp_path / "out.onnx").layers
+    with torch.no_grad():
+        arrived = torch.nn.functional.conv2d(torch.from_numpy(x).double(), torch.from_numpy(kernel).double())
+    np.testing.assert_allclose(np.asarray(layer.moving_mean), arrived.mean(dim=(0, 2, 3)).numpy(), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.asarray(layer.moving_variance), arrived.var(dim=(0, 2, 3), unbiased=False).numpy(), rtol=1e-5
+    )
+    assert len((tmp_path / "out.onnx").read_bytes()) == len(model.read_bytes())
+    after = {one.name: numpy_helper.to_array(one) for one in onnx.load(tmp_path / "out.onnx").graph.initializer}
+    assert all(np.array_equal(after[name], arrays[name]) for name in "ksb")
