@@ -38,6 +38,7 @@ _HOMES = (
     "tflite.format",
     "onnx.format",
     "openvino.format",
+    "darknet.format",
     "torch.format",
     "flax",
 )

@@ -1,0 +1,1 @@
+"""Darknet, read without it: sections of text, and numbers without names in the order of the sections."""
