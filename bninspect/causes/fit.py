@@ -57,7 +57,7 @@ class LayerViews:
         """Judge the formula itself on all elements, and choose the few."""
         marks = [mark((), view) for view in views]
         chosen = [_chosen(view, one.ratio) for view, one in zip(views, marks, strict=True)]
-        # NaN that was to be expected is no contradiction, but nothing was compared either.
+        # NaN that was to be expected is not a contradiction, but nothing was compared either.
         unexplained = tuple(~((one.ratio <= 1.0) & one.measured) for one in marks)
         few = tuple(view.take(places) for view, places in zip(views, chosen, strict=True))
         return cls(
@@ -83,7 +83,7 @@ class LayerViews:
 def mark(hypothesis: Hypothesis, view: View) -> Marks:
     """Return how far each element is from what the hypothesis says.
 
-    Infinity is no contradiction where the hypothesis overflows, nor NaN where it is not a number, but they explain
+    Infinity is not a contradiction where the hypothesis overflows, nor NaN where it is not a number, but they explain
     nothing either; a number where it has none is one.
     """
     said = predicted(hypothesis, view)

@@ -62,10 +62,10 @@ def _decimal(token: str) -> Decimal:
     try:
         value = Decimal(token)
     except InvalidOperation:
-        raise UsageError(f"{printable(token)!r} is no number", hint="write 0.5, -1e-3 or 0.1,0.2,0.3") from None
+        raise UsageError(f"{printable(token)!r} is not a number", hint="write 0.5, -1e-3 or 0.1,0.2,0.3") from None
     # An exponent of a million digits would be expanded by what follows.
     if not value.is_finite() or abs(value.adjusted()) > 400:
-        raise UsageError(f"{printable(token)!r} is no finite number")
+        raise UsageError(f"{printable(token)!r} is not a finite number")
     return value
 
 

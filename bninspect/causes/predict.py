@@ -104,7 +104,7 @@ class Reading:
     def using(self, columns: Mapping[Any, Float64], *, recomputed: bool = False) -> Reading:
         """Return the reading with other columns, by name; with `recomputed` they are no longer as stored.
 
-        What happens to be as before is no change: it must not widen the bound.
+        What happens to be as before is not a change: it must not widen the bound.
         """
         changed: dict[str, Any] = {name: c for name, c in columns.items() if not np.array_equal(c, getattr(self, name))}
         also = frozenset(changed) if recomputed else frozenset()

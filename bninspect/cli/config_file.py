@@ -59,7 +59,7 @@ def find(start: Path) -> Configuration:
 
 
 def read(path: Path, *, required: bool = True) -> Configuration:
-    """Return what one file says: its table `[tool.bninspect]`, or the whole file if it is no `pyproject.toml`.
+    """Return what one file says: its table `[tool.bninspect]`, or the whole file if it is not a `pyproject.toml`.
 
     Args:
         path: the file.
@@ -73,12 +73,12 @@ def read(path: Path, *, required: bool = True) -> Configuration:
         with path.open("rb") as file:
             text = file.read(LARGEST + 1)
         if len(text) > LARGEST:
-            raise UsageError(f"{name} is no configuration", why=f"it is larger than {LARGEST} bytes")
+            raise UsageError(f"{name} is not a configuration", why=f"too large: over {LARGEST:,} bytes")
         content = tomllib.loads(text.decode())
     except OSError as error:
         raise UsageError(f"cannot read {name}", why=error.strerror or str(error)) from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{name} is no TOML", why=printable(str(error)), hint="https://toml.io") from error
+        raise UsageError(f"{name} is not TOML", why=printable(str(error)), hint="https://toml.io") from error
     tool = content.get("tool")
     table = tool.get("bninspect") if isinstance(tool, dict) else None
     if table is None:
@@ -181,7 +181,7 @@ def _pattern(entry: Mapping[str, Any], where: str) -> str:
     try:
         PurePath("model").match(pattern)
     except ValueError:
-        raise UsageError(f"'model' in {where} is no pattern", why=f"it is '{printable(pattern)}'") from None
+        raise UsageError(f"'model' in {where} is not a pattern", why=f"it is '{printable(pattern)}'") from None
     return pattern
 
 

@@ -40,7 +40,7 @@ class ShardType(click.ParamType):  # type: ignore[type-arg]  # older click has n
         found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", str(value))
         part = Part(int(found[1]), int(found[2])) if found else None
         if part is None or not 1 <= part.index <= part.count:
-            self.fail(f"{value!r} is no part of the models: write 2/5 for the second of five", param, ctx)
+            self.fail(f"{value!r} is not part of the models: write 2/5 for the second of five", param, ctx)
         return part
 
 
@@ -124,7 +124,7 @@ def _listed(path: str, *, null: bool) -> list[str]:
     if null:
         names = data.split(b"\0")
     elif b"\0" in data:
-        raise UsageError(f"{printable(path)} is no list of lines", why="it holds NUL characters", hint="add -0")
+        raise UsageError(f"{printable(path)} is not a list of lines", why="it holds NUL characters", hint="add -0")
     else:
         names = [name.removesuffix(b"\r") for name in data.split(b"\n")]
     return [os.fsdecode(name) for name in names if name]

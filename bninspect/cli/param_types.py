@@ -24,7 +24,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # older click has none
         """Return the number of bytes."""
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?I?B)?", str(value).strip().upper())
         if not found:
-            self.fail(f"{value!r} is no size: write 1500MB, 2GB or 1.5GiB", param, ctx)
+            self.fail(f"{value!r} is not a size: write 1500MB, 2GB or 1.5GiB", param, ctx)
         return int(float(found[1]) * _UNITS[found[2] or ""])
 
 
@@ -63,9 +63,9 @@ class Epsilon(click.ParamType):  # type: ignore[type-arg]  # older click has non
         try:
             epsilon = float(number)
         except ValueError:
-            self.fail(f"{number!r} is no number: write 0.001, or 'block*/bn=0.001'", param, ctx)
+            self.fail(f"{number!r} is not a number: write 0.001, or 'block*/bn=0.001'", param, ctx)
         if not (math.isfinite(epsilon) and epsilon >= 0):
-            self.fail(f"{number} is no epsilon: it is finite and not negative", param, ctx)
+            self.fail(f"{number} is not an epsilon: an epsilon is finite and not negative", param, ctx)
         return EpsilonRule(layers or "*", epsilon)
 
 
@@ -86,7 +86,7 @@ class Shape(click.ParamType):  # type: ignore[type-arg]  # older click has none
         except ValueError:
             dims = ()
         if not dims or min(dims) < 1:
-            self.fail(f"{text!r} is no shape: write 1,224,224,3, the batch first", param, ctx)
+            self.fail(f"{text!r} is not a shape: write 1,224,224,3, the batch first", param, ctx)
         return name, dims
 
 

@@ -108,7 +108,7 @@ def _baseline(options: dict[str, Any], command: str) -> Report | None:
     found = json_document.read(Path(options["baseline"]))
     if found.command != command:
         raise UsageError(
-            f"{printable(options['baseline'])} is no baseline for this command",
+            f"{printable(options['baseline'])} is not a baseline for this command",
             why=f"`bninspect {printable(found.command)}` wrote it",
             hint=f"bninspect {command} ... --write-baseline FILE",
         )

@@ -114,7 +114,7 @@ class Pairing:
     kernels: tuple[Node, ...]
     """Linear operations of the export that hold no operation of the source, with or without batch norms."""
     pairs: tuple[Node, ...]
-    """Batch norms, and scale-and-shift pairs, of the export that are no batch norm of the source."""
+    """Batch norms, and scale-and-shift pairs, of the export that are not a batch norm of the source."""
     plain: Mapping[Node, Node] = field(default_factory=dict)
     """For a linear operation of the source the one of the export that is a copy of it."""
 

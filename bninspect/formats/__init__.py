@@ -85,7 +85,9 @@ def read(path: Path) -> Checkpoint:
         for name in ("epsilon", "momentum"):
             value = getattr(layer, name)
             if value is not None and not math.isfinite(value):
-                raise DamagedFile(f"{path} states a setting that is no number", why=f"{layer.name}: {name} is {value}")
+                raise DamagedFile(
+                    f"{path} states a setting that is not a number", why=f"{layer.name}: {name} is {value}"
+                )
     return checkpoint
 
 

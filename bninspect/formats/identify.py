@@ -121,7 +121,7 @@ def hint(head: bytes) -> str:
 
 
 def is_zip_behind(path: Path, head: bytes) -> bool:
-    """Return whether a file that begins with `head`, which is no zip's, can be opened as a zip all the same.
+    """Return whether a file that begins with `head`, which is not a zip's, can be opened as a zip all the same.
 
     A zip is read from its end, so that it may follow anything: there is its end record, and before that the directory.
     Raises OSError.

@@ -133,8 +133,8 @@ def _header(data: bytes, path: Path) -> tuple[dict[str, Any], int]:
     start = LENGTH.size + length
     if length > HEADER_BYTES:
         raise UnsafeFile(
-            f"{path} is beyond what a model needs",
-            why=f"a header of {length} bytes, at most {HEADER_BYTES} are read",
+            f"{path} is too large",
+            why=f"a header of {length:,} bytes, at most {HEADER_BYTES:,} are read",
         )
     if start > len(data):
         raise DamagedFile(

@@ -73,7 +73,7 @@ def _inside(top: str, progress: Callable[[str], None], passed: Counter[str]) -> 
     for folder, inner, names in os.walk(top, onerror=lambda error: unlisted.append(str(error.filename))):
         progress(f"searching {folder}")
         if foreign_folder((*inner, *names)) is not None:
-            yield folder  # reading it says what it is: a model that nobody looked at is no empty folder
+            yield folder  # reading it says what it is: a model that nobody looked at is not an empty folder
             inner.clear()
             continue
         own: tuple[str, ...] = ()

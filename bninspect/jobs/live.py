@@ -46,7 +46,7 @@ def verify(model: Any, settings: Settings) -> Report:
         settings: as for a file.
 
     Raises:
-        UsageError: it is no model of either framework, or it is not built.
+        UsageError: it is not a model of either framework, or it is not built.
     """
     return _judged(model, settings, "verify", pipeline.verify, _observed)
 
@@ -179,7 +179,7 @@ def _built_for(model: Any) -> str | None:
     """Return what a subclassed model says of its input, in the words of a `.keras` file."""
     try:
         return json.dumps({"build_config": model.get_build_config()})
-    except Exception:  # noqa: BLE001 - an answer of another kind is no answer; then the input must be given
+    except Exception:  # noqa: BLE001 - an answer of another kind is not an answer; then the input must be given
         return None
 
 

@@ -90,7 +90,7 @@ def inspect(
     """Report what the files say of their batch-norm layers, without any framework.
 
     Args:
-        paths: model files and folders; a folder that is no model is searched for models, and a pattern filled in.
+        paths: model files and folders; a folder that is not a model is searched for models, and a pattern filled in.
         settings: as for `load`, and what counts as a failure.
         around: who is told of what is going on, and what is known from before.
 

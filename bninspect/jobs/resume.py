@@ -74,7 +74,7 @@ def _head(text: str, label: str) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
     raise UsageError(
-        f"{label} is no report to resume from",
+        f"{label} is not a report to resume from",
         why="its first line is not that of JSON Lines as bninspect writes them",
         hint="name a new file, or one that -o jsonl=FILE or --resume FILE wrote",
     )

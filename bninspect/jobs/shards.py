@@ -114,7 +114,7 @@ def _in_order(reports: Sequence[Named]) -> list[Named]:
     for path, report in reports:
         if report.shard is None or first.shard is None:
             raise UsageError(
-                f"{printable(path if report.shard is None else reports[0][0])} is no part of the others' models",
+                f"{printable(path if report.shard is None else reports[0][0])} is not a part of the run of the others",
                 why="it was written without --shard",
             )
         part = report.shard

@@ -61,7 +61,8 @@ def _batches(data: Any) -> Iterator[Mapping[str, Array]]:
         return
     if not isinstance(data, Iterable):
         raise UsageError(
-            f"{type(data).__name__} is no data", why="an array, arrays by name, or an iterable of batches is"
+            f"{type(data).__name__} cannot be used as data",
+            why="data is an array, arrays by name, or an iterable of batches",
         )
     for batch in data:
         yield _named(batch[0] if isinstance(batch, (tuple, list)) and len(batch) in {2, 3} else batch)
@@ -80,7 +81,7 @@ class _Growing:
 
     def __init__(self, path: Path, like: Array) -> None:
         if like.ndim == 0 or like.dtype.kind not in "biufSU":
-            raise UsageError(f"a batch of type {like.dtype} and shape {like.shape} is no array of samples")
+            raise UsageError(f"a batch of type {like.dtype} and shape {like.shape} is not an array of samples")
         self.path, self.count = path, 0
         self._shape, self._dtype = like.shape[1:], like.dtype
         self._file: BinaryIO | None = None

@@ -41,7 +41,7 @@ class DataFit:
     mean: Departure
     variance: Departure
     critical: float
-    """Standard errors beyond which a difference is no accident, all channels of the model considered."""
+    """Standard errors beyond which a difference is not chance, all channels of the model considered."""
     tolerance: float
     """Effect up to which a difference does not count."""
     resolution: float | None

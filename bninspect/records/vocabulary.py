@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-"""Not NDArray: from NumPy 2.5 and Python 3.12 on that is no class at run time, which wire.py needs."""
+"""Not NDArray: from NumPy 2.5 and Python 3.12 on that is not a class at run time, which wire.py needs."""
 
 PARAMETERS = ("gamma", "beta", "moving_mean", "moving_variance")
 

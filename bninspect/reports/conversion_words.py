@@ -115,7 +115,7 @@ def ratio(comparison: Comparison) -> str:
 
 
 def reasons(counterpart: Counterpart) -> list[str]:
-    """Return what explains a mismatch: the likeliest cause and those that fit as well. Empty if it is no mismatch."""
+    """Return what explains a mismatch: the likeliest cause and those that fit as well. Empty if there is none."""
     if counterpart.status is not LayerStatus.MISMATCH or counterpart.inherited:
         return []
     explanation = counterpart.explanation

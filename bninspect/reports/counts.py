@@ -57,7 +57,7 @@ def worst_output(layer: LayerReport) -> Comparison | None:
 
 
 def distance(comparison: Comparison) -> float:
-    """Return how far a comparison is from the formula, in units of the bound; infinite if that is no number."""
+    """Return how far a comparison is from the formula, in units of the bound; infinite if that is not a number."""
     if comparison.ratio is not None:
         return comparison.ratio
     return float("inf") if comparison.violations else -1.0

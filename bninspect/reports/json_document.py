@@ -63,7 +63,7 @@ def parse_lines(text: str) -> Report:
     for line in filter(None, text.split("\n")):
         members = json.loads(line)
         if not isinstance(members, dict):
-            raise ValueError("a line that is not an object")  # noqa: TRY004 - as for every other text that is no report
+            raise ValueError("a line that is not an object")  # noqa: TRY004 - as for every other text that is not a report
         if "model" in members:
             document["models"].append(members["model"])
         else:
@@ -101,7 +101,7 @@ def read(path: Path) -> Report:
     except (ValueError, RecursionError) as error:
         why = "its last line is missing: the run was cut short" if lines and _is_cut(text) else str(error)
         raise UsageError(
-            f"{label} is no report of bninspect",
+            f"{label} is not a report of bninspect",
             why=printable(why, 500),
             hint="-o json=FILE writes one" if not lines else "--resume FILE finishes it",
         ) from error

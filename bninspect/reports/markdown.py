@@ -1,7 +1,7 @@
 """Markdown for the summary of a job: the verdict, failures first, then all models, then details to unfold.
 
 GitHub takes 1 MiB of it, so it ends with whole parts before 900 KiB and says what is left out. Names from files can
-neither begin Markdown nor HTML: what is no plain word is written as character references.
+neither begin Markdown nor HTML: what is not a plain word is written as character references.
 """
 
 from __future__ import annotations

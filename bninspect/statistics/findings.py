@@ -68,7 +68,7 @@ def as_in_training(fit: DataFit, about: DataReport) -> Finding:
     The model holds layers that do something in training alone. With these as in training, what arrives at the batch
     norm has the stored statistics; in inference it has not. Dropout before a batch norm does that: it multiplies the
     variance there (Li, Chen, Hu and Yang, Understanding the disharmony between dropout and batch normalization by
-    variance shift, CVPR 2019). The data is no cause of it.
+    variance shift, CVPR 2019). The data is not its cause.
 
     What to do: nothing about the data. `bninspect recalibrate` stores the statistics of inference; put dropout behind
     the last batch norm in the next training.

@@ -79,7 +79,7 @@ class _Channels:
 
 
 def critical(channels: int, samples: int) -> float:
-    """Return the standard errors beyond which a difference is no accident.
+    """Return the standard errors beyond which a difference is not chance.
 
     Args:
         channels: of all layers that are tested, mean and variance each.

@@ -73,7 +73,7 @@ def shaped_differently(_layer: BatchNorm, observation: Observation) -> Finding |
     if x == y:
         return None
     message = f"the output {observation.observed} has shape {y} for an input of shape {x}"
-    return _error("BN301", message, {"observed": observation.observed}, "this is no batch norm")
+    return _error("BN301", message, {"observed": observation.observed}, "this is not a batch norm")
 
 
 def loaded_differently(layer: BatchNorm, observation: Observation) -> Finding | None:

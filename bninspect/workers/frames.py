@@ -41,7 +41,7 @@ def write_frame(stream: BinaryIO, message: Mapping[str, Any]) -> None:
 def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], codec.Arrays] | None:
     """Read one message and its arrays (read-only); None at the end of the stream.
 
-    Raises ValueError for what is no frame, so that a broken worker cannot break its supervisor.
+    Raises ValueError for what is not a frame, so that a broken worker cannot break its supervisor.
     """
     head = stream.read(_HEADER.size)
     if len(head) < _HEADER.size:

@@ -125,7 +125,7 @@ def test_config_and_isolated_may_come_from_the_environment(
         ("timeout = 1e999", "not in the range"),
         ("jobs = 1.5", "it must be a whole number"),
         ('layer = ["a", 3]', "it must be a text, or a list of them"),
-        ('max-memory = "much"', "is no size"),
+        ('max-memory = "much"', "is not a size"),
         ('fail-on = "never"\nfail_on = "error"', "is twice"),
         ('ignore = [{rule = "BN101"}]', "'reason' is missing"),
         ('ignore = ["BN9"]', "no rule begins with 'BN9'"),

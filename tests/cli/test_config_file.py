@@ -70,10 +70,10 @@ def test_a_file_that_is_named_may_have_either_form(project: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"x = [", "is no TOML"),
-        (b"\xff\xfe", "is no TOML"),
-        (b"x = " + b"[" * 100_000, "is no TOML"),
-        (b"#" * (config_file.LARGEST + 1), "is no configuration"),
+        (b"x = [", "is not TOML"),
+        (b"\xff\xfe", "is not TOML"),
+        (b"x = " + b"[" * 100_000, "is not TOML"),
+        (b"#" * (config_file.LARGEST + 1), "is not a configuration"),
         (b"[tool]\nbninspect = 3\n", "a whole number"),
     ],
 )
@@ -118,7 +118,7 @@ def test_tolerances() -> None:
         ({"layer": "h", "rtol": True, "atol": 1.0}, "true or false"),
         ({"layer": "h", "rtol": "1e-3", "atol": 1.0}, "a text"),
         ({"layer": ["h"], "rtol": 1.0, "atol": 1.0}, "a list"),
-        ({"layer": "h", "rtol": 1.0, "atol": 1.0, "model": ""}, "no pattern"),
+        ({"layer": "h", "rtol": 1.0, "atol": 1.0, "model": ""}, "not a pattern"),
         ({"layers": "h", "rtol": 1.0, "atol": 1.0}, "unknown key 'layers'"),
         ("head*", "is a list"),
     ],

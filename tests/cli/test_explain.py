@@ -79,7 +79,7 @@ def test_a_training_step(sample_models: Path, tmp_path: Path) -> None:
     [
         ((), "give a MODEL, or --mean and --variance"),
         (("--mean", "0"), "give a MODEL, or --mean and --variance"),
-        (("--mean", "0", "--variance", "x"), "'x' is no number"),
+        (("--mean", "0", "--variance", "x"), "'x' is not a number"),
         (("--mean", "0", "--variance", "1", "--channel", "1"), "--channel needs a MODEL"),
         ((MODEL, "--gamma", "1"), "--gamma stands in the MODEL"),
         ((MODEL, "--input", MODEL), "--input and --output go together"),

@@ -253,7 +253,7 @@ def test_what_has_no_form_is_refused() -> None:
     for encode in (state_dict.encode, state_dict.encode_npz):
         with pytest.raises(UsageError, match=r"two layers would be called 'a\.b'"):
             encode(twins, folded=False)
-    # A state_dict holds no epsilon, so that an unknown one is no hindrance.
+    # A state_dict holds no epsilon, so that an unknown one is not a hindrance.
     tensors = safetensors.numpy.load(state_dict.encode(unknown, folded=False))
     assert set(tensors) == {
         f"bn.{name}" for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")

@@ -133,7 +133,7 @@ def bombs() -> Iterator[tuple[str, bytes]]:
     yield "16 EB of text announced", b"\x8d\xff\xff\xff\xff\xff\xff\xff\xffabc"
     yield "a frame of 16 EB", b"\x95\xff\xff\xff\xff\xff\xff\xff\xff" + GOOD
     yield "frames that overlap", b"\x95\x01\x00\x00\x00\x00\x00\x00\x00" * 3 + GOOD
-    yield "a text that is no text", b"X\x02\x00\x00\x00\xff\xfe"
+    yield "a text that is not text", b"X\x02\x00\x00\x00\xff\xfe"
     yield "half a surrogate", mapping({"\ud800".encode("utf-8", "surrogatepass").decode("latin-1"): b"N"})
     yield "a line without end", b"V" + b"a" * 500_000
     yield "protocol 200", b"\x80\xc8" + GOOD
@@ -175,13 +175,13 @@ def tensors() -> Iterator[tuple[str, bytes]]:
     yield "a storage of 2^80 numbers", _changed(count, _long(2**80) + b"tQ")
     yield "a view of a storage", _changed(count, b"K\x02(" + text("v") + b"K\x01K\x02ttQ")
     yield "a view beyond the storage", _changed(count, b"K\x02(" + text("v") + b"K\x09K\x02ttQ")
-    yield "a view that is no view", _changed(count, b"K\x02N\x85tQ")
+    yield "a view that is not a view", _changed(count, b"K\x02N\x85tQ")
     yield "a storage that is missing", _changed(text("0"), text("99"))
     yield "a storage that leads elsewhere", _changed(text("0"), text("../../../etc/passwd"))
     yield "a storage of another type", _changed(b"ctorch\nFloatStorage\n", b"ctorch\nDoubleStorage\n")
     yield "a storage of an unknown type", _changed(b"ctorch\nFloatStorage\n", b"cevil\nStorage\n")
     yield "a storage of complex numbers", _changed(b"ctorch\nFloatStorage\n", b"ctorch\nComplexFloatStorage\n")
-    yield "a storage that is no reference", _changed(count, b"tQ")
+    yield "a storage that is not a reference", _changed(count, b"tQ")
     yield "keys twice", GOOD + GOOD[1:]
     yield "the state_dict within itself", b"}q\x00" + text("a") + b"h\x00s"
     many = {f"l{place}.{name}": array for place in range(300) for name, array in STATISTICS.items()}

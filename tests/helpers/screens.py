@@ -112,7 +112,7 @@ def pages() -> list[Path]:
         text=True,
         check=False,
     ).stdout.split()
-    # An unpacked source distribution is no Git repository.
+    # An unpacked source distribution is not a Git repository.
     names = found or [str(path.relative_to(REPOSITORY)) for path in REPOSITORY.rglob("*.md") if "/." not in str(path)]
     return [REPOSITORY / name for name in sorted(names)]
 

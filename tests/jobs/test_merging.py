@@ -98,7 +98,7 @@ def test_parts_of_different_lists_are_refused() -> None:
 def test_a_part_and_a_whole_do_not_go_together() -> None:
     one = parts(2, GOOD, BAD)
     for some in ([("w", report(GOOD)), *one], [*one, ("w", report(GOOD))]):
-        with pytest.raises(UsageError, match="w is no part"):
+        with pytest.raises(UsageError, match="w is not a part"):
             shards.merge(some)
 
 

@@ -129,7 +129,7 @@ def on_grid(steps: Float64, error: Float64, output: Grid, activation: Activation
     """Return positions from real outputs in steps, the zero point not yet added, and a kernel's error in steps."""
     low, high = output.limits(activation)
     first, last = (end / output.step + output.zero for end in activation.limits)
-    position = np.clip(steps + output.zero, first, last)  # what an activation takes away is no saturation
+    position = np.clip(steps + output.zero, first, last)  # what an activation takes away is not saturation
     outside = np.maximum(output.low - position, position - output.high)
     return Steps(np.clip(position, low, high), _HALF + error, np.asarray(np.maximum(outside, 0.0)))
 

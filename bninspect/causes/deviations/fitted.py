@@ -97,7 +97,7 @@ def fitted(base: Hypothesis, views: Sequence[View], measured: Sequence[Lines]) -
 def free_epsilon(views: Sequence[View], measured: Sequence[Lines]) -> tuple[float, float] | None:
     """Return the epsilons that explain every element where none is stated; None if there are none, or if one is.
 
-    A single channel is enough here: what it leaves open is no cause, but it keeps the formula from being refuted.
+    A single channel is enough here: what it leaves open is not a cause, but it keeps the formula from being refuted.
     """
     (fit,) = (one for one in free_numbers(views[0].epsilon) if one.axis == "epsilon")
     if not np.isnan(fit.neutral):

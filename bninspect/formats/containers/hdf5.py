@@ -164,7 +164,7 @@ class Group:
             why = f"{path} is a soft, external or user-defined link, which may lead to another file"
             raise UnsafeFile(f"{self.label} holds a link where a group or an array should be", why=why)
         if self._depth >= DEPTH:
-            raise UnsafeFile(f"{self.label} is nested too deep", why=f"more than {DEPTH} levels at {path}")
+            raise UnsafeFile(f"{self.label} is nested too deeply", why=f"more than {DEPTH} levels at {path}")
         handle = h5py.h5o.open(self._handle, key)
         if not isinstance(handle, h5py.h5g.GroupID):
             return handle

@@ -28,8 +28,10 @@ class AttributeBudget:
         """Take `amount` from what is left of `kind`; raise UnsafeFile if there is not as much."""
         left = getattr(self, kind) - amount
         if left < 0:
-            why = f"at {where} the budget of {kind.replace('_', ' ')} is used up"
-            raise UnsafeFile(f"{self.label} is beyond what a model needs", why=why)
+            why = (
+                f"{where} has {amount:,} {kind.replace('_', ' ')}, {left + amount:,} are left of what is read of a file"
+            )
+            raise UnsafeFile(f"{self.label} is too large", why=why)
         setattr(self, kind, left)
 
 
@@ -55,7 +57,10 @@ def texts(handle: Any, name: str, budget: AttributeBudget, where: str) -> list[s
         raise DamagedFile(f"{budget.label} is damaged", why=f"{where} is not text")
     budget.spend("attribute_elements", elements, where)
     if not kind.is_variable_str() and elements * kind.get_size() > TEXT_BYTES:
-        raise UnsafeFile(f"{budget.label} is beyond what a model needs", why=f"{where} is too long")
+        raise UnsafeFile(
+            f"{budget.label} is too large",
+            why=f"{where} has {elements * kind.get_size():,} bytes, at most {TEXT_BYTES:,} are read",
+        )
     values = np.empty(attribute.shape, attribute.dtype)
     attribute.read(values)
     return [decoded(value) for value in values.reshape(-1).tolist()]
@@ -67,4 +72,4 @@ def decoded(text: object) -> str:
         return text.decode("utf-8", "surrogateescape")
     if isinstance(text, str):
         return text
-    raise DamagedFile("a name or text in the file is no text", why=repr(text)[:80])
+    raise DamagedFile("a name or text in the file is not text", why=repr(text)[:80])

@@ -83,8 +83,8 @@ class Archive:
         info = self._info(name)
         if info.file_size > limit:
             raise UnsafeFile(
-                f"{self.label} is beyond what a model needs",
-                why=f"member {name} has {info.file_size} bytes, at most {limit} are read",
+                f"{self.label} is too large",
+                why=f"member {name} has {info.file_size:,} bytes, at most {limit:,} are read",
             )
         if info.file_size > max(CHUNK, EXPANSION * info.compress_size):
             raise UnsafeFile(
@@ -176,7 +176,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
     """Open the zip at `path`, having checked all of its structure; its data is checked as it is read.
 
     Raises:
-        UnreadableFile: the file is no zip, cannot be opened, or uses a compression other than deflate.
+        UnreadableFile: the file is not a zip, cannot be opened, or uses a compression other than deflate.
         DamagedFile: it is cut off or not well-formed.
         UnsafeFile: members that share a name or bytes, are encrypted or links; headers that contradict each
             other; something before or after the zip; a second file within it.

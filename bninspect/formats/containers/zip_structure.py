@@ -50,14 +50,15 @@ def check_ends(file: BinaryIO, size: int, label: str) -> int:
     record = _END.unpack_from(tail, found)
     count, directory, comment = record[4], record[5], record[7]
     if found + _END.size + comment != len(tail):
-        raise UnsafeFile(f"{label} is no plain zip", why="there is something after its end")
+        raise UnsafeFile(f"{label} is not a plain zip", why="bytes follow its end")
     before = found - _LOCATOR64_SIZE - _END64.size
     if before >= 0 and tail.startswith(b"PK\x06\x07", found - _LOCATOR64_SIZE):
         count, directory = _END64.unpack_from(tail, before)[7:9]
     if directory > DIRECTORY_BYTES or count > MEMBERS:
         raise UnsafeFile(
-            f"{label} is beyond what a model needs",
-            why=f"it announces {count} members, its directory has {directory} bytes",
+            f"{label} is too large",
+            why=f"{count:,} of at most {MEMBERS:,} members, "
+            f"{directory:,} of at most {DIRECTORY_BYTES:,} bytes in its directory",
         )
     return int(count)
 
@@ -75,14 +76,14 @@ def check_members(file: BinaryIO, directory: zipfile.ZipFile, count: int, label:
     end = 0
     for info in sorted(members, key=lambda member: member.header_offset):
         if info.header_offset < end or (not starts and info.header_offset):
-            raise UnsafeFile(f"{label} is no plain zip", why=f"{info.filename} overlaps or follows other data")
+            raise UnsafeFile(f"{label} is not a plain zip", why=f"{info.filename} overlaps or follows other data")
         if info.filename in starts or "\0" in info.orig_filename:
             raise UnsafeFile(f"{label} has two members of one name", why=info.filename)
         _check_kind(info, label)
         starts[info.filename] = _data_start(file, info, label)
         end = starts[info.filename] + info.compress_size
     if end > directory.start_dir:
-        raise UnsafeFile(f"{label} is no plain zip", why="a member runs into the directory")
+        raise UnsafeFile(f"{label} is not a plain zip", why="a member runs into the directory")
     return starts
 
 

@@ -41,7 +41,9 @@ class FlatTable:
         """Return a vector of tables."""
         start, count = self._vector(field, 4)
         if count > MOST_TABLES:
-            raise UnsafeFile("this model is beyond what a model needs", why=f"a vector of {count} tables")
+            raise UnsafeFile(
+                "this model is too large", why=f"{count:,} tables in a vector, at most {MOST_TABLES:,} are read"
+            )
         places = [start + 4 * one for one in range(count)]
         return [FlatTable(self.data, place + _unpack(self.data, place, "I")) for place in places]
 
@@ -92,5 +94,7 @@ def _unpack(data: Buffer, place: int, form: str) -> Any:
 
 def _damaged(what: str) -> DamagedFile:
     return DamagedFile(
-        "this is no well-formed flatbuffer", why=f"{what} leads out of the file", hint="copy or download the file again"
+        "this is not a well-formed flatbuffer",
+        why=f"{what} leads out of the file",
+        hint="copy or download the file again",
     )

@@ -25,11 +25,12 @@ def load(text: str, subject: str, *, characters: int, containers: int, finite: b
         UnsafeFile: it is larger or nested deeper than a model needs.
     """
     if len(text) > characters or text.count("{") + text.count("[") > containers:
-        raise UnsafeFile(f"{subject} beyond what a model needs", why=f"{len(text)} characters")
+        why = f"{len(text):,} of at most {characters:,} characters, or over {containers:,} containers"
+        raise UnsafeFile(f"{subject} that is too large", why=why)
     try:
         return json.loads(text, object_pairs_hook=_each_once, parse_constant=_refuse if finite else None)
     except RecursionError as error:
-        raise UnsafeFile(f"{subject} that is nested too deep") from error
+        raise UnsafeFile(f"{subject} that is nested too deeply") from error
     # Also raised for an integer of more than 4300 digits.
     except ValueError as error:
         raise DamagedFile(f"{subject} that is not JSON", why=printable(str(error))) from error

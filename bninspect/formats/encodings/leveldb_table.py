@@ -104,8 +104,8 @@ class SortedTable:
     def _contents(self, block: Block) -> memoryview:
         if block.size > MOST_BYTES:
             raise UnsafeFile(
-                f"{self._label} is beyond what a checkpoint needs",
-                why=f"a block has {block.size} bytes, at most {MOST_BYTES} are read",
+                f"{self._label} is too large",
+                why=f"a block has {block.size:,} bytes, at most {MOST_BYTES:,} are read",
             )
         self._file.seek(block.offset)
         data = memoryview(self._file.read(block.size + _TRAILER))

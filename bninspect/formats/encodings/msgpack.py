@@ -36,7 +36,7 @@ def unpack(data: bytes | memoryview) -> Any:
     """Return the one value that `data` holds: mappings with text keys, lists, texts, bytes, numbers, extensions.
 
     Raises:
-        DamagedFile: it is cut off, goes on after its end, or a mapping has a key twice or one that is no text.
+        DamagedFile: it is cut off, goes on after its end, or a mapping has a key twice or one that is not text.
         UnsafeFile: it is deeper or has more values than a model needs.
     """
     reader = _Reader(memoryview(data))
@@ -55,7 +55,7 @@ class _Reader:
     def value(self, depth: int) -> Any:
         self._left -= 1
         if depth > DEPTH or self._left < 0:
-            raise UnsafeFile("this file is beyond what a model needs", why=f"over {DEPTH} deep or {MOST_VALUES} values")
+            raise UnsafeFile("this file is too large", why=f"over {MOST_VALUES:,} values, or over {DEPTH} levels deep")
         kind = self._take(1)[0]
         if kind < 0x80 or kind >= 0xE0:
             return kind - 0x100 if kind >= 0xE0 else kind
@@ -82,7 +82,7 @@ class _Reader:
         for _ in range(self._plausible(count)):
             key = self.value(depth + 1)
             if not isinstance(key, str) or key in found:
-                raise _damaged("a mapping has a key twice, or one that is no text")
+                raise _damaged("a mapping has a key twice, or one that is not text")
             found[key] = self.value(depth + 1)
         return found
 
@@ -103,4 +103,4 @@ class _Reader:
 
 
 def _damaged(why: str) -> DamagedFile:
-    return DamagedFile("this is no well-formed MessagePack", why=why, hint="copy or download the file again")
+    return DamagedFile("this is not a well-formed MessagePack", why=why, hint="copy or download the file again")

@@ -75,7 +75,7 @@ def _members(path: Path, label: str) -> dict[str, Array]:
         for name in archive.names():
             if not name.endswith(".npy"):
                 raise UnreadableFile(
-                    f"{label} is no .npz file", why=f"member '{printable(name)}' is not an array (.npy)"
+                    f"{label} is not an .npz file", why=f"member '{printable(name)}' is not an array (.npy)"
                 )
             data = archive.read(name, left)
             left -= len(data)
@@ -120,7 +120,7 @@ def parse(data: bytes, label: str = "the array") -> Array:
     try:
         array = np.frombuffer(data, dtype, math.prod(shape), found.start)
         array = array.reshape(shape, order="F" if found.fortran_order else "C")
-    except ValueError as error:  # a length of 0 beside one beyond what an array can have
+    except ValueError as error:  # a length of 0 beside one that is larger than an array can be
         raise DamagedFile(f"{label} is damaged", why=f"shape {shape}: {error}") from error
     require_valid(array, label)
     if not (dtype.isnative and array.flags.aligned):

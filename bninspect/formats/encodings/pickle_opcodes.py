@@ -23,7 +23,7 @@ MOST_OPCODES = 4_000_000
 """Python makes some 100 bytes of each at most, and reads about 400,000 in a second."""
 HIGHEST_PROTOCOL = 5
 LONGEST_NUMBER = 256
-"""Bytes; beyond what a counter, a seed or the state of a generator of random numbers has."""
+"""Bytes; a counter, a seed and the state of a generator of random numbers have fewer."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Instance:
     """What a pickle would have had made: of what, from what, with what in it. Never made."""
 
     class_name: str
-    """The dotted name that was to be called; empty where that is no name itself."""
+    """The dotted name that was to be called; empty where what was called has no name."""
     arguments: tuple[Any, ...] = ()
     state: dict[Any, Any] = field(default_factory=dict)
     """Attributes that it was to be given."""
@@ -104,7 +104,7 @@ class _PickleMachine:
     def run(self, source: Source) -> Any:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], source))):
             if count == MOST_OPCODES:
-                raise UnsafeFile(f"{self._label} is beyond what a model needs", why=f"over {count} opcodes in a pickle")
+                raise UnsafeFile(f"{self._label} is too large", why=f"a pickle of over {count:,} opcodes")
             if opcode.name == "STOP":
                 break
             step = _STEPS.get(opcode.name)

@@ -209,7 +209,7 @@ def _split(data: Buffer) -> dict[int, list[int | memoryview]]:
         fields.setdefault(tag, []).append(value)
         count += 1
         if count > MOST_FIELDS:
-            raise UnsafeFile("this graph is beyond what a model needs", why=f"a message has over {MOST_FIELDS} fields")
+            raise UnsafeFile("this graph is too large", why=f"a message has over {MOST_FIELDS:,} fields")
     return fields
 
 
@@ -223,4 +223,4 @@ def _view(value: int | memoryview) -> memoryview:
 
 
 def _damaged(why: str) -> DamagedFile:
-    return DamagedFile("this is no well-formed protocol buffer", why=why, hint="copy or download the file again")
+    return DamagedFile("this is not a well-formed protocol buffer", why=why, hint="copy or download the file again")

@@ -96,7 +96,7 @@ def _opened(path: Path) -> Iterator[_Members]:
         with sibling(path, name, label).open("rb") as file:
             content = file.read(limit + 1)
         if len(content) > limit:
-            raise UnsafeFile(f"{label} is beyond what a model needs", why=f"{name} has more than {limit} bytes")
+            raise UnsafeFile(f"{label} is too large", why=f"{name} has over {limit:,} bytes")
         return content
 
     names = frozenset(member.name for member in path.iterdir())
@@ -107,7 +107,7 @@ def _text(members: _Members, name: str, limit: int, label: str) -> str:
     try:
         return members.read(name, limit).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DamagedFile(f"{label} is damaged", why=f"{name} is no UTF-8 text: {error}") from error
+        raise DamagedFile(f"{label} is damaged", why=f"{name} is not UTF-8 text: {error}") from error
 
 
 def _version(members: _Members, label: str) -> str:

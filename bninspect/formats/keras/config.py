@@ -67,19 +67,19 @@ def parse(text: str, label: str) -> Architecture:
         label: what error messages call the file.
 
     Raises:
-        DamagedFile: it is no JSON, no model, or a batch norm's settings are no numbers.
+        DamagedFile: it is not JSON, not a model, or a batch norm's settings are not numbers.
         UnsafeFile: it is larger or nested deeper than a model needs.
     """
     try:
         content = load(text, label)
         if not isinstance(content, dict) or not _is_object(content):
-            raise DamagedFile(f"{label} has a configuration that is no model", why=text[:80])
+            raise DamagedFile(f"{label} has a configuration that is not a model", why=text[:80])
         root = _node(content, (), "", frozenset({None}), label)
         repeats = _repeats(root)
         norms = [replace(node.norm, repeats=repeats.get(node.path)) for node in root.walk() if node.norm]
         return Architecture(root, tuple(_with_all_calls(norms)), code_in(content), repeats)
     except RecursionError as error:
-        raise UnsafeFile(f"{label} has a configuration that is nested too deep") from error
+        raise UnsafeFile(f"{label} has a configuration that is nested too deeply") from error
 
 
 def load(text: str, label: str) -> Any:
@@ -124,7 +124,7 @@ def _node(entry: dict[str, Any], path: tuple[str, ...], attribute: str, outer: C
 def _objects_in(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the nearest named objects within `config`, however deep in lists and unnamed objects, with their key."""
     for key, value in config.items():
-        if key != "dtype" and isinstance(value, (list, dict)):  # a policy has a name, and is no layer
+        if key != "dtype" and isinstance(value, (list, dict)):  # a policy has a name, and is not a layer
             yield from ((key, inner) for inner in _objects_at(value))
 
 

@@ -79,7 +79,7 @@ def norm_config(
     `BatchNorm` without a momentum is the operation keras.ops.batch_normalization, which has no weights.
 
     Raises:
-        DamagedFile: a setting is not what it has to be, for instance an epsilon that is no finite number.
+        DamagedFile: a setting is not what it has to be, for instance an epsilon that is not a finite number.
     """
     if not config.keys() >= _KEYS and (class_name == "BatchNorm" or not _CLASS.search(class_name)):
         return None
@@ -137,7 +137,7 @@ def _number(stored: object) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no finite number")
+        raise ValueError(f"{value!r} is not a finite number")
     return float(value)
 
 
@@ -150,7 +150,7 @@ def _axes(stored: object) -> tuple[int, ...] | None:
         raise ValueError("its list of axes is empty")
     for axis in axes:
         if isinstance(axis, bool) or not isinstance(axis, int) or not -64 <= axis < 64:
-            raise ValueError(f"{axis!r} is no axis")
+            raise ValueError(f"{axis!r} is not an axis")
     return tuple(axis for axis in axes if isinstance(axis, int))
 
 

@@ -71,7 +71,7 @@ class Saved:
         array = self.homes[str(number)].array(str(number))
         if array is None:
             label = self.homes[str(number)].label
-            raise DamagedFile(f"{label} is damaged", why=f"{self.location}/{number} is no array")
+            raise DamagedFile(f"{label} is damaged", why=f"{self.location}/{number} is not an array")
         return array
 
     def parameters(self, roles: Sequence[str]) -> dict[str, Any]:

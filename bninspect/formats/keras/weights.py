@@ -72,7 +72,7 @@ def _read_shards(index: Path, stack: ExitStack) -> dict[str, Saved]:
     listed, announced = _index(index)
     names = sorted(set().union(*listed.values()))
     if len(names) > SHARDS:
-        raise UnsafeFile(f"{label} is beyond what a model needs", why=f"it names {len(names)} shards")
+        raise UnsafeFile(f"{label} is too large", why=f"{len(names):,} shards, at most {SHARDS:,} are read")
     shards: dict[str, dict[str, Saved]] = {}
     for name in names:
         shard = sibling(index.parent, name, label)
@@ -107,17 +107,18 @@ def _index(index: Path) -> tuple[dict[str, set[str]], object]:
     """Return for each object's path the names of the shards that hold its arrays, and the size of all arrays."""
     label = str(index)
     if index.stat().st_size > INDEX_BYTES:
-        raise UnsafeFile(f"{label} is beyond what a model needs", why=f"{index.stat().st_size} bytes")
+        why = f"{index.stat().st_size:,} bytes, at most {INDEX_BYTES:,} are read"
+        raise UnsafeFile(f"{label} is too large", why=why)
     content = load(index.read_text("utf-8", "replace"), label)
     content = content if isinstance(content, dict) else {}
     listed, metadata = content.get("weight_map"), content.get("metadata")
     if not isinstance(listed, dict) or not listed:
-        raise DamagedFile(f"{label} is no index of shards", why="its weight_map is missing or empty")
+        raise DamagedFile(f"{label} is not an index of shards", why="its weight_map is missing or empty")
     found: dict[str, set[str]] = {}
     for path, named in listed.items():
         names = named if isinstance(named, list) else [named]
         if path.rpartition("/")[2] != VARS or not names or not all(isinstance(name, str) for name in names):
-            raise DamagedFile(f"{label} is no index of shards", why=f"what it says of {path} makes no sense")
+            raise DamagedFile(f"{label} is not an index of shards", why=f"its entry for {path} does not list shards")
         found[path.strip("/").removesuffix(VARS).rstrip("/")] = set(names)
     return found, metadata.get("total_size") if isinstance(metadata, dict) else None
 

@@ -65,7 +65,7 @@ def parsed(path: Path) -> model.ModelProto:
     except (DamagedFile, UnsafeFile) as error:
         raise type(error)(f"{path} is damaged", why=f"{error.what}: {error.why}", hint=error.hint) from error
     if not found.graphs[0].nodes:
-        raise UnreadableFile(f"{path} is no ONNX model", why="its graph has no nodes")
+        raise UnreadableFile(f"{path} is not an ONNX model", why="its graph has no nodes")
     return found
 
 

@@ -106,11 +106,15 @@ class _Inliner:
 
     def _nodes(self, nodes: Iterable[Message], scope: _Scope, depth: int) -> Iterator[bytes]:
         if depth > DEPTH:
-            raise UnsafeFile("this model is beyond what a model needs", why=f"functions over {DEPTH} deep")
+            raise UnsafeFile(
+                "this model is nested too deeply", why=f"functions over {DEPTH} levels deep, at most {DEPTH} are read"
+            )
         for node in nodes:
             self.nodes += 1
             if self.nodes > MOST_NODES:
-                raise UnsafeFile("this model is beyond what a model needs", why=f"functions of over {MOST_NODES} nodes")
+                raise UnsafeFile(
+                    "this model is too large", why=f"over {MOST_NODES:,} nodes with its functions written out"
+                )
             function = self.functions.get(key_of(node))
             if function is None:
                 yield self._copied(node, scope, depth)

@@ -141,7 +141,9 @@ def parse(data: Buffer) -> ModelProto:
 
 def _graphs(message: Message, path: str, depth: int) -> Iterator[GraphProto]:
     if depth > DEPTH:
-        raise UnsafeFile("this model is beyond what a model needs", why=f"graphs over {DEPTH} deep")
+        raise UnsafeFile(
+            "this model is nested too deeply", why=f"graphs over {DEPTH} levels deep, at most {DEPTH} are read"
+        )
     nodes = tuple(NodeProto(node) for node in message.messages(1))
     initializers = {one.text(8): one for one in message.messages(5)}
     inputs = tuple(_value(one) for one in message.messages(11))

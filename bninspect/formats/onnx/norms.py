@@ -53,7 +53,7 @@ class FoundNorms:
     loose: Mapping[str, int]
     """Roots of a variance and epsilon that no batch norm was made out of, by the path of their graph."""
     disguised: int = 0
-    """BatchNormalization nodes that are no batch norm."""
+    """BatchNormalization nodes that are not a batch norm."""
 
 
 def find(model: ModelProto, path: Path) -> FoundNorms:

@@ -44,7 +44,8 @@ def array(tensor: Message, model: Path) -> tuple[Array, str]:
     shape = tuple(tensor.integers(1))
     kind = np.dtype(_BITS.get(dtype, dtype)).newbyteorder("<")
     if min(shape, default=0) < 0 or math.prod(shape) * kind.itemsize > MOST_BYTES:
-        raise UnsafeFile(f"{model} is beyond what a model needs", why=f"constant {printable(name)} of shape {shape}")
+        why = f"constant {printable(name)} has shape {shape}, at most {MOST_BYTES:,} bytes are read"
+        raise UnsafeFile(f"{model} is too large", why=why)
     size = math.prod(shape) * kind.itemsize
     data = _external(tensor, model, size) if tensor.integer(14) == _EXTERNAL else _inside(tensor, dtype, kind)
     if len(data) != size:
@@ -104,7 +105,7 @@ def reference(tensor: Message, model: Path) -> tuple[Path, int, int | None]:
         raise UnsafeFile(f"{label} leads to something else", why=f"{path.name} has a second name somewhere (hard link)")
     numbers = {key: entries[key] for key in ("offset", "length") if key in entries}
     if not all(text.isascii() and text.isdigit() and len(text) < 19 for text in numbers.values()):
-        raise DamagedFile(f"{label} is damaged", why=f"the place of {name} in {path.name} is no number")
+        raise DamagedFile(f"{label} is damaged", why=f"the place of {name} in {path.name} is not a number")
     offset = int(numbers.get("offset", "0"))
     length = int(numbers["length"]) if "length" in numbers else None
     if offset + (length or 0) > path.stat().st_size:

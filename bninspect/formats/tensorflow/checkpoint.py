@@ -168,7 +168,7 @@ def _matches(path: Path, head: bytes) -> bool:
             return not (path / "saved_model.pb").is_file() and ((path / STATE).is_file() or indexes == 1)
         if head.startswith(b"model_checkpoint_path:") or _is_table(path):
             return True
-        # A prefix is no file; a shard or a .meta file has no sign of its own and is known by the index beside it.
+        # A prefix is not a file; a shard or a .meta file has no sign of its own and is known by the index beside it.
         name = _PART.sub("", path.name)
         return (path.parent / f"{name}.index").is_file() and (name != path.name or not path.exists())
     except OSError:

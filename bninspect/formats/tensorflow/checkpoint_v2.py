@@ -150,7 +150,7 @@ class Bundle:
     def _open(self, path: Path) -> BinaryIO:
         try:
             if path.exists() and not path.is_file():  # Opening a pipe would wait for its other end.
-                raise UnreadableFile(f"{printable(path.name)} is no file", why="it is a folder or a device")
+                raise UnreadableFile(f"{printable(path.name)} is not a file", why="it is a folder or a device")
             return self._stack.enter_context(path.open("rb"))
         except OSError as error:
             raise UnreadableFile(
@@ -209,8 +209,10 @@ class Bundle:
         return tensor.array(entry.dtype, entry.shape, data)
 
     def _data(self, entry: BundleEntry, name: str) -> bytes:
-        if entry.size > max(tensor.MOST_BYTES, MOST_STRING_BYTES):
-            raise UnsafeFile(f"{printable(name)} is beyond what a model needs", why=f"{entry.size} bytes")
+        most = max(tensor.MOST_BYTES, MOST_STRING_BYTES)
+        if entry.size > most:
+            why = f"{entry.size:,} bytes, at most {most:,} are read"
+            raise UnsafeFile(f"{printable(name)} is too large", why=why)
         file, _ = self._shards[entry.shard]
         file.seek(entry.offset)
         data = file.read(entry.size)

@@ -65,7 +65,7 @@ def norm_keys(graph: Sequence[Object], node: Object) -> Mapping[str, str]:
     named: dict[str, str] = {}
     for attribute, child in node.children.items():
         key, name = checkpoint_key(graph[child]) if 0 <= child < len(graph) else ("", "")
-        if key and not attribute.isdecimal():  # A list of variables is no layer.
+        if key and not attribute.isdecimal():  # A list of variables is not a layer.
             keys[attribute] = key
             named.setdefault(name.removesuffix(":0").rpartition("/")[2], key)
     for known in (keys, named):

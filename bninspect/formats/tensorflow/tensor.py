@@ -86,9 +86,7 @@ def bytes_of(dtype: int, shape: tuple[int, ...], label: str) -> int:
         raise DamagedFile(f"{label} holds no numbers", why=f"its type is number {dtype}")
     size = math.prod(shape) * np.dtype(_TYPES[dtype][0]).itemsize
     if size > MOST_BYTES:
-        raise UnsafeFile(
-            f"{label} is beyond what a model needs", why=f"it has {size} bytes, at most {MOST_BYTES} are read"
-        )
+        raise UnsafeFile(f"{label} is too large", why=f"{size:,} bytes, at most {MOST_BYTES:,} are read")
     return size
 
 

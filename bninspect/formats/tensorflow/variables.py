@@ -175,4 +175,4 @@ def _part(text: str) -> tuple[slice, ...] | None:
         pairs = [None if part == "-" else tuple(int(number) for number in part.split(",")) for part in parts]
         return tuple(slice(None) if pair is None else slice(pair[0], pair[0] + pair[1]) for pair in pairs)
     except (ValueError, IndexError) as error:
-        raise DamagedFile("the graph is damaged", why=f"{printable(text)!r} is no part of a variable") from error
+        raise DamagedFile("the graph is damaged", why=f"{printable(text)!r} is not part of a variable") from error

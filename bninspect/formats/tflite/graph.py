@@ -45,7 +45,7 @@ class TfliteAffine:
     def shifts(self) -> Array:
         """What is added."""
         values = self.shift.values.reshape(-1)
-        # A change of sign is no arithmetic, and warns of no NaN.
+        # A change of sign is not arithmetic, and warns of no NaN.
         return np.negative(values) if self.sign < 0 else values
 
     def layer(self, name: str) -> BatchNorm:

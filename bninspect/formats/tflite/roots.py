@@ -1,7 +1,7 @@
 """Roots of a variance in a TFLite graph. Converters compute those of stored statistics ahead, so that none are left.
 
 What is left is of a batch norm in training mode, whose moments are taken over the batch, or of a norm within each
-sample (LayerNorm, GroupNorm, InstanceNorm), which is no batch norm; or the statistics are variables.
+sample (LayerNorm, GroupNorm, InstanceNorm), which is not a batch norm; or the statistics are variables.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def _computes(operation: str) -> bool:
 
 
 def _evaluated(module: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the texts in the file that torch would evaluate as Python and that are no plain lengths."""
+    """Return the texts in the file that torch would evaluate as Python and that are not plain lengths."""
     texts = [str(text) for text in module.get("guards_code") or ()]
     texts += [str(key) for key in module.get("range_constraints") or ()]
     waiting: list[Any] = [module]

@@ -34,7 +34,7 @@ def every_call(
 ) -> Iterator[ExportedCall]:
     """Yield the nodes of a graph and of every graph within it; `outer` are the names of what it was given."""
     if len(inside) > DEPTH:
-        raise UnsafeFile("this graph is beyond what a model needs", why=f"graphs over {DEPTH} deep in one another")
+        raise UnsafeFile("this graph is nested too deeply", why=f"graphs over {DEPTH} levels deep in one another")
     prefix = "".join(f"{name}/" for name in inside)
     for node in graph["nodes"]:
         # Higher-order operators have no names for their arguments.

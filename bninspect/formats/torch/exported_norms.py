@@ -82,7 +82,7 @@ def _computed(program: ExportedProgram, call: ExportedCall) -> list[str]:
 
 
 def _is_of_samples(program: ExportedProgram, call: ExportedCall) -> bool:
-    """Return whether a call normalises each sample by itself, and so is no batch norm.
+    """Return whether a call normalises each sample by itself, and so is not a batch norm.
 
     InstanceNorm without running statistics is an operator of its own, or, decomposed, a batch norm of
     `view(1, samples * channels, ...)` (torch/_decomp/decompositions.py: instance_norm).

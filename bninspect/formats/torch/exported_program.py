@@ -53,7 +53,7 @@ class ExportedProgram:
     def parameter(self, name: str | None) -> tuple[str, bool]:
         """Return what the file calls the parameter whose numbers `name` holds, and whether it holds them as they are.
 
-        Empty if it is no parameter. InstanceNorm becomes a batch norm of parameters that are repeated once per sample.
+        Empty if it is not a parameter. InstanceNorm becomes a batch norm of parameters repeated once per sample.
         """
         plain = True
         for _ in range(DEPTH):
@@ -112,7 +112,7 @@ def open_program(archive: Archive, folder: str) -> ExportedProgram:
 
     Raises:
         UnreadableFile: the file is of another version.
-        UnsafeFile: its graphs are nested beyond what is read.
+        UnsafeFile: its graphs are nested too deeply.
     """
     if folder + MODEL not in archive.names() or folder + _CONFIGURATION not in archive.names():
         raise UnreadableFile(

@@ -67,7 +67,7 @@ def _kind(archive: Archive) -> tuple[str, str]:
     if f"{folder}archive_format" in names or f"{folder}models/model.json" in names:
         return "export", folder
     if f"{folder}data.pkl" not in names:
-        raise UnreadableFile(f"{archive.label} is no PyTorch file", why=f"it has no member {folder}data.pkl")
+        raise UnreadableFile(f"{archive.label} is not a PyTorch file", why=f"it has no member {folder}data.pkl")
     return ("script" if any(name.startswith(f"{folder}code/") for name in names) else "pickle"), folder
 
 

@@ -56,8 +56,8 @@ class _LegacyFile:
         """Return the next bytes of a pickle."""
         if self._data.tell() + min(size, len(self._data)) > state_dict.PICKLE_BYTES:
             raise UnsafeFile(
-                f"{self._label} is beyond what a model needs",
-                why=f"its pickles are of over {state_dict.PICKLE_BYTES} bytes",
+                f"{self._label} is too large",
+                why=f"its pickles have over {state_dict.PICKLE_BYTES:,} bytes",
             )
         return self._data.read(size)
 
@@ -111,7 +111,7 @@ class _LegacyFile:
         size = int.from_bytes(self._data[place : place + 8], "little") * self._storages[key].width
         if size > LARGEST:
             raise UnsafeFile(
-                f"{self._label} is beyond what a model needs",
-                why=f"storage {printable(key)} has {size} bytes, at most {LARGEST} are read",
+                f"{self._label} is too large",
+                why=f"storage {printable(key)} has {size:,} bytes, at most {LARGEST:,} are read",
             )
         return self._data[place + 8 : place + 8 + size]

@@ -95,4 +95,4 @@ PARTS = frozenset(
         *("batch_norm_update_stats", "quantized::instance_norm"),
     )
 )
-"""Operators that are no batch norm: those that gather what `batch_norm_elemt` normalises by, and one of samples."""
+"""Operators that are not a batch norm: those that gather what `batch_norm_elemt` normalises by, and one of samples."""

@@ -21,7 +21,7 @@ AXIS = (1,)
 
 
 def number(value: object) -> float | None:
-    """Return a setting; None for what is no number, and infinity for what no float holds."""
+    """Return a setting; None for what is not a number, and infinity for what no float holds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:

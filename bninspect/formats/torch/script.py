@@ -43,7 +43,7 @@ def read(archive: Archive, folder: str) -> Checkpoint:
     """Return the batch norms that the methods of a TorchScript file call, and those among its modules.
 
     Raises:
-        UnsafeFile: something is beyond what a model needs.
+        UnsafeFile: something is too large.
         DamagedFile, UnreadableFile: as `pickle_opcodes.interpret`, `read_sources` and `Storages.array`.
     """
     content = _pickle(archive, f"{folder}data.pkl")

@@ -83,15 +83,15 @@ class ScriptFollower:
                 try:
                     self._run(methods[name], [root], {}, name)
                 except RecursionError as error:
-                    raise self._endless("an expression is nested without end") from error
+                    raise self._endless("an expression is nested too deeply") from error
 
     def _endless(self, why: str) -> UnsafeFile:
-        return UnsafeFile(f"{self.label} is beyond what a model needs", why=why)
+        return UnsafeFile(f"{self.label} is too large", why=why)
 
     def _run(self, function: ast.FunctionDef, given: Sequence[Any], named: Mapping[str, Any], where: str) -> Any:
         self._count += 1
         if self._count > MOST_CALLS or self._depth > DEEPEST:
-            raise self._endless(f"over {MOST_CALLS} calls, or {DEEPEST} within each other")
+            raise self._endless(f"over {MOST_CALLS:,} calls, or {DEEPEST} within each other")
         self._entered.add(id(function))
         names = [argument.arg for argument in function.args.args]
         values = dict.fromkeys(names, UNKNOWN)

@@ -48,7 +48,7 @@ def read_sources(archive: Archive, folder: str) -> ScriptSources:
 
     Raises:
         DamagedFile: it is not what TorchScript is written in.
-        UnsafeFile: it is beyond what a model needs.
+        UnsafeFile: it is too large.
     """
     classes: dict[str, ScriptClass] = {}
     functions: dict[str, ast.FunctionDef] = {}
@@ -78,7 +78,7 @@ def _parsed(label: str, name: str, text: bytes) -> ast.Module:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         why = f"{printable(name)} is not TorchScript: {printable(str(error), 80)}"
         if isinstance(error, (RecursionError, MemoryError)):
-            raise UnsafeFile(f"{label} is beyond what a model needs", why=why) from error
+            raise UnsafeFile(f"{label} is too large", why=why) from error
         raise DamagedFile(f"{label} is damaged", why=why) from error
 
 
@@ -114,7 +114,7 @@ _NAMESPACES = ("torch", "ops")
 _FOREIGN, _KNOWN = "__torch__.torch.classes.", "__torch__.torch.classes.quantized."
 """Classes that are written in C++, and those that hold no more than parameters."""
 _ACTING = frozenset(("from_file", "save", "print", "wait", "to_here", "local_value"))
-"""Operators that do more than compute, and so are no names of attributes either: `x.save(path)` calls one."""
+"""Operators that do more than compute, and so are not names of attributes either: `x.save(path)` calls one."""
 
 
 def foreign_classes(modules: Mapping[str, Instance]) -> tuple[str, ...]:

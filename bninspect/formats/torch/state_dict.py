@@ -41,7 +41,7 @@ def read(archive: Archive, folder: str) -> Checkpoint:
     """Return the batch norms of everything in the zip's pickle.
 
     Raises:
-        UnsafeFile: the pickle is beyond what a model needs.
+        UnsafeFile: the pickle is too large.
         DamagedFile, UnreadableFile: as `pickle_opcodes.interpret` and `Storages.array`.
     """
     data = archive.read(f"{folder}data.pkl", PICKLE_BYTES)
@@ -125,12 +125,13 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _joined(path: str, key: Any) -> str:
-    """Return a path; of a key that is no text or number only its type, since it may be nested without end."""
+    """Return a path; of a key that is not text or number only its type, since it may be nested without end."""
     text = str(key) if isinstance(key, (str, int, float)) else type(key).__name__
     return f"{path}.{text}" if path else text
 
 
 def _require_small(path: str, depth: int, label: str) -> None:
     if depth > DEPTH or len(path) > LONGEST_PATH:
-        why = f"containers over {DEPTH} deep" if depth > DEPTH else f"a path of {len(path)} characters"
-        raise UnsafeFile(f"{label} is beyond what a model needs", why=why)
+        deep = f"containers over {DEPTH} levels deep"
+        why = deep if depth > DEPTH else f"a path of {len(path):,} characters, at most {LONGEST_PATH:,} are read"
+        raise UnsafeFile(f"{label} is too large", why=why)

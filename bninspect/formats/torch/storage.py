@@ -48,7 +48,7 @@ class Storages:
 
         Raises:
             DamagedFile: the storage is smaller than the tensor needs, or missing.
-            UnsafeFile: the tensor is beyond what is read.
+            UnsafeFile: the tensor is too large.
             UnreadableFile: it is of a type that is not read.
         """
         held = tensor.storage
@@ -75,8 +75,8 @@ class Storages:
         count = math.prod(shape)
         if math.prod(length or 1 for length in shape) * kind.itemsize > LARGEST:
             raise UnsafeFile(
-                f"{self._label} is beyond what a model needs",
-                why=f"{printable(name)} has shape {shape}, at most {LARGEST} bytes are read",
+                f"{self._label} is too large",
+                why=f"{printable(name)} has shape {shape}, at most {LARGEST:,} bytes are read",
             )
         data = np.frombuffer(self._stored(key), np.uint8)
         last = _last(offset, shape, strides)
@@ -87,8 +87,8 @@ class Storages:
             )
         if count * kind.itemsize > max(1 << 20, EXPANSION * data.size):
             raise UnsafeFile(
-                f"{self._label} is beyond what a model needs",
-                why=f"{printable(name)} makes {count} numbers of {data.size} stored bytes",
+                f"{self._label} is too large",
+                why=f"{printable(name)} makes {count:,} numbers of {data.size:,} bytes, at most {EXPANSION} times",
             )
         self._count(count * kind.itemsize, name)
         numbers = data[: data.size // kind.itemsize * kind.itemsize].view(kind)
@@ -114,8 +114,8 @@ class Storages:
         self._given += size
         if self._given > LARGEST + sum(self._sizes.values()):
             raise UnsafeFile(
-                f"{self._label} is beyond what a model needs",
-                why=f"with {printable(name)} its tensors are {self._given} bytes, from {sum(self._sizes.values())}",
+                f"{self._label} is too large",
+                why=f"up to {printable(name)} they have {self._given:,} bytes, stored in {sum(self._sizes.values()):,}",
             )
 
 

@@ -110,7 +110,7 @@ class Recorder:
         return outputs
 
     def _replay(self, name: str, layer: Any, inputs: Any, mask: Any) -> Replay | None:
-        """Return what the call did to the moving statistics; None if it is no step that we can recompute."""
+        """Return what the call did to the moving statistics; None if it is not a step that we can recompute."""
         how = self._framework.training(layer, mask is not None)
         counting = None if mask is None or not how.honours_mask else np.asarray(mask, np.bool_)[..., np.newaxis]
         refusal = how.refusal

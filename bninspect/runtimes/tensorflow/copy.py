@@ -2,7 +2,7 @@
 
 The loaded graph calls functions, whose insides nobody can fetch, and chooses between branches. The flat graph of our
 reader does neither. Its nodes that come from inside functions, and those behind them, are added as a copy. Variables,
-tables, constants and inputs are no copies: they are those that TensorFlow's loader has restored and will be fed.
+tables, constants and inputs are not copies: they are those that TensorFlow's loader has restored and will be fed.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def _input(name: str, info: TensorInfo, below: int | None, flat: FlatGraph, sett
     if not info.dtype or shape is None:
         why = f"its shape is wholly open: --input-shape {printable(name)}=1,224,224,3"
         raise RuntimeFailure(
-            f"nobody says what input {printable(name)!r} is like", why=why if info.dtype else "it is no single tensor"
+            f"the shape of input {printable(name)!r} is unknown", why=why if info.dtype else "it is not a single tensor"
         )
     kind = str(tf.as_dtype(info.dtype).name)
     if below is None and kind.startswith(("int", "uint")):

@@ -61,7 +61,7 @@ def report(checkpoint: Checkpoint, path: Path, settings: Settings) -> ModelRepor
 
     Raises:
         UsageError: the file holds outputs for other vectors, those that were expected, or none at all.
-        UnreadableFile: it is no NumPy file.
+        UnreadableFile: it is not a NumPy file.
     """
     settings = selection.for_model(settings, checkpoint.path)
     arrays = npy.read(path)

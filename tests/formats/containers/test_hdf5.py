@@ -237,7 +237,7 @@ def test_attributes_of_too_many_elements_are_refused(file: Path) -> None:
 def test_attributes_of_too_long_texts_are_refused(file: Path) -> None:
     long = np.array([b"x" * (65 << 20)])
     build(file, lambda made: made.attrs.create("model_config", long), libver="latest")
-    with open_file(file, "m") as root, pytest.raises(UnsafeFile, match="too long"):
+    with open_file(file, "m") as root, pytest.raises(UnsafeFile, match="bytes, at most 67,108,864 are read"):
         root.text("model_config")
 
 
@@ -373,7 +373,7 @@ def test_all_arrays_together_have_a_budget(file: Path) -> None:
     with open_file(file, "m") as root:
         for _ in range(128):
             root.array("a")
-        with pytest.raises(UnsafeFile, match="budget of array bytes"):
+        with pytest.raises(UnsafeFile, match=r"array bytes, .* are left"):
             root.array("a")
 
 
@@ -386,7 +386,7 @@ def test_all_members_together_have_a_budget(file: Path) -> None:
     with open_file(file, "m") as root:
         for _ in range(100):
             assert len(root.names()) == 1000
-        with pytest.raises(UnsafeFile, match="budget of members"):
+        with pytest.raises(UnsafeFile, match=r"members, .* are left"):
             root.names()
 
 

@@ -129,7 +129,7 @@ def _nested(levels: int, inner: bytes = b")") -> bytes:
         b"}" + _nested(200_000) + b"Ns.",  # a key: Python hashes tuples in C, without looking at the depth
         b"\x8f(" + _nested(200_000) + b"\x90.",  # an element of a set
         b"(" + _nested(200_000) + b"\x91.",
-        _nested(200_000) + b")R.",  # something that is no function
+        _nested(200_000) + b")R.",  # something that is not a function
         b"]" + b"q\x00h\x00h\x00\x86q\x00" * 60 + b")R.",  # 2^60 elements, were they shown
         b"}]" + b"q\x00h\x00h\x00\x86q\x00" * 60 + b"Ns.",  # or hashed
         b"ctorch\ndevice\n]" + b"q\x00h\x00h\x00\x86q\x00" * 60 + b"\x85R)R.",
@@ -144,7 +144,7 @@ def test_what_is_nested_without_end_is_neither_hashed_nor_shown(program: bytes) 
 def test_more_opcodes_than_a_model_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pickle_opcodes, "MOST_OPCODES", 1000)
     assert _interpret(b"N0" * 499 + b"N.") is None
-    with pytest.raises(UnsafeFile, match="over 1000 opcodes"):
+    with pytest.raises(UnsafeFile, match="over 1,000 opcodes"):
         _interpret(b"N0" * 500 + b"N.")
 
 

@@ -94,7 +94,7 @@ def test_text_that_is_not_utf8_is_refused_as_tensorflow_refuses_it() -> None:
 def test_millions_of_fields_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protobuf, "MOST_FIELDS", 1000)
     data = message(*((1, 0) for _ in range(1001)))
-    with pytest.raises(UnsafeFile, match="over 1000 fields"):
+    with pytest.raises(UnsafeFile, match="over 1,000 fields"):
         Message(data).integers(1)
 
 

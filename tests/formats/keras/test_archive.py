@@ -531,7 +531,7 @@ def test_members_beyond_what_a_model_needs(tmp_path: Path, monkeypatch: pytest.M
     folder = tmp_path / "folder"
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
         archive.extractall(folder)
-    with pytest.raises(UnsafeFile, match=r"config\.json has more than 100 bytes"):
+    with pytest.raises(UnsafeFile, match=r"config\.json has over 100 bytes"):
         formats.read(folder)
 
 

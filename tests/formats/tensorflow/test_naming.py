@@ -87,4 +87,4 @@ def test_equal_names_are_counted() -> None:
 def test_numbers_in_names_count_as_numbers() -> None:
     paths = ["layer-10/a", "layer-9/b", "layer-9/a", "m"]
     assert sorted(paths, key=scopes.natural) == ["layer-9/a", "layer-9/b", "layer-10/a", "m"]
-    assert sorted(["²", "1", "٣"], key=scopes.natural)  # digits of other scripts are no numbers
+    assert sorted(["²", "1", "٣"], key=scopes.natural)  # digits of other scripts are not numbers

@@ -85,7 +85,7 @@ def test_a_tensor_that_repeats_a_number_without_end(tmp_path: Path) -> None:
     before = torch_files.integers((2,)) + torch_files.integers((1,))
     changed = program.replace(before, torch_files.integers((2**20,)) + torch_files.integers((0,)), 1)
     assert changed != program
-    with pytest.raises(UnsafeFile, match="1048576 numbers of 8 stored bytes"):
+    with pytest.raises(UnsafeFile, match="1,048,576 numbers of 8 bytes"):
         _read(tmp_path, torch_files.zipped(changed, ARRAYS))
 
 

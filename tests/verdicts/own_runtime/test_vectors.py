@@ -137,7 +137,7 @@ def test_what_has_no_vectors_is_unverified(tmp_path: Path, changes: dict[str, An
     assert report.layers[1].status is LayerStatus.UNVERIFIED
     assert reason in report.layers[1].reason
     assert report.status is Status.ERROR
-    # Nothing that could be tested is left: that is no wrong usage.
+    # Nothing that could be tested is left: that is not a wrong usage.
     alone = returned.report(replace(checkpoint, layers=checkpoint.layers[1:2]), path, Settings())
     assert alone.status is Status.ERROR
 

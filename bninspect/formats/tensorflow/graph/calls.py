@@ -68,8 +68,8 @@ class Calls:
             self._count += 1
             if frame.depth >= MOST_DEPTH or self._count > MOST_CALLS:
                 raise UnsafeFile(
-                    "this graph is beyond what a model needs",
-                    why=f"it has over {MOST_CALLS} calls of functions, or over {MOST_DEPTH} within each other",
+                    "this graph is too large",
+                    why=f"over {MOST_CALLS:,} calls of functions, or over {MOST_DEPTH} within each other",
                 )
             called = self.graph.function(function)
             if len(given) != len(called.inputs):
@@ -89,7 +89,7 @@ class Calls:
 
 
 def data_inputs(node: NodeDef, at_least: int = 0) -> list[str]:
-    """Return the inputs that are no control inputs. Raises DamagedFile if there are fewer than `at_least`."""
+    """Return the inputs that are not control inputs. Raises DamagedFile if there are fewer than `at_least`."""
     inputs = [one for one in node.inputs if not one.startswith("^")]
     if len(inputs) < at_least:
         raise DamagedFile("the graph is damaged", why=f"{printable(node.name)} has {len(inputs)} inputs")
@@ -98,5 +98,5 @@ def data_inputs(node: NodeDef, at_least: int = 0) -> list[str]:
 
 def _number(text: str) -> int:
     if text and not (text.isascii() and text.isdigit() and len(text) < 9):
-        raise DamagedFile("the graph is damaged", why=f"{printable(text)!r} is no number of an output")
+        raise DamagedFile("the graph is damaged", why=f"{printable(text)!r} is not the number of an output")
     return int(text or 0)

@@ -61,7 +61,7 @@ class Expressions:
         return None if polynomial is None else algebra.single(polynomial)
 
     def step(self, name: str) -> AffineStep | None:
-        """Return what a node does to data, `None` if it is no affine map of it."""
+        """Return what a node does to data, `None` if it is not an affine map of it."""
         return self._steps.get(name)
 
     def uses(self, name: str) -> int:
@@ -162,7 +162,7 @@ class Expressions:
             return polynomial
         shape, at = leaf.shape, leaf.tensor
         if node.op == "ReadVariableOp" or (node.op == "Identity" and at == node.inputs[0] == (leaf.sources[0], 0)):
-            at = (node.name, 0)  # A handle or reference is no value yet.
+            at = (node.name, 0)  # A handle or reference is not a value yet.
         if node.op == "Reshape" and len(node.inputs) > 1:
             lengths = self._integers(node.inputs[1])
             shape = tuple(lengths) if lengths and min(lengths) >= 0 else shape
@@ -239,7 +239,7 @@ class Expressions:
 
     @staticmethod
     def constant(node: FlatNode) -> Array | None:
-        """Return the value of a constant, `None` if it is no parameter's size."""
+        """Return the value of a constant, `None` if it is not a parameter's size."""
         proto = node.node.attribute("value").message(8)
         shape = tensor.shape_of(proto.message(2))
         if shape is None or None in shape or np.prod([float(n or 0) for n in shape]) > _MOST_CONSTANT:

@@ -91,7 +91,7 @@ def flatten(graph: GraphDef, outputs: Iterable[str], *, control: bool = False) -
 
     Raises:
         DamagedFile: something that is named does not exist, or leads back to itself.
-        UnsafeFile: the graph is too large once it is flat.
+        UnsafeFile: the graph is too large with its functions written out.
     """
     flattener = _Flattener(graph, control=control)
     if control:
@@ -158,7 +158,7 @@ class _Flattener:
             name = self._flat_name(frame, node)
             if len(self._nodes) >= MOST_NODES:
                 raise UnsafeFile(
-                    "this graph is beyond what a model needs", why=f"it has over {MOST_NODES} nodes once it is flat"
+                    "this graph is too large", why=f"over {MOST_NODES:,} nodes with its functions written out"
                 )
             inputs, rewired = [], node.name in self._calls.graph.added
             for source in data_inputs(node):

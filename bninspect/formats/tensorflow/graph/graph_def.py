@@ -122,9 +122,7 @@ class GraphDef:
         encoded, functions = graph.chunks(1), graph.message(2).chunks(1)
         for count, most, what in ((len(encoded), MOST_NODES, "nodes"), (len(functions), MOST_FUNCTIONS, "functions")):
             if count > most:
-                raise UnsafeFile(
-                    "this graph is beyond what a model needs", why=f"it has {count} {what}, at most {most} are read"
-                )
+                raise UnsafeFile("this graph is too large", why=f"it has {count:,} {what}, at most {most:,} are read")
         nodes = by_name(NodeDef(data) for data in encoded)
         library = {Message(data).message(1).text(1): data for data in functions}
         if len(library) != len(functions):

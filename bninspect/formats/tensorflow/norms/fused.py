@@ -23,7 +23,7 @@ _MERGED = re.compile(r"_Fused(Conv|Depthwise|BatchNormEx|MatMul)|_Mkl.*BatchNorm
 
 
 def fused(node: FlatNode, expressions: Expressions) -> NormSite | None:
-    """Return the call that one operation is by itself; None if it is no batch norm, or not known to be one."""
+    """Return the call that one operation is by itself; None if it is not a batch norm, or not known to be one."""
     if _MERGED.match(node.op):
         return _merged(node, expressions)
     if node.op not in _FUSED or len(node.inputs) < 5:

@@ -1,7 +1,7 @@
 """Where in a flat graph are batch norms: fused operations, and those that are spelt out in single operations.
 
 Nothing here runs or knows TensorFlow: the reader finds layers with it, the runtime the tensors to fetch. LayerNorm,
-GroupNorm and RMSNorm are not mistaken for batch norms: their statistics are no parameters, or they have no mean.
+GroupNorm and RMSNorm are not mistaken for batch norms: their statistics are not parameters, or they have no mean.
 """
 
 from __future__ import annotations

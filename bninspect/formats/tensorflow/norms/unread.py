@@ -1,4 +1,4 @@
-"""Calls of batch norm that the graph makes and that are no layer: what this reader cannot take apart must be seen.
+"""Calls of batch norm that the graph makes and that are not layers: what this reader cannot take apart must be seen.
 
 TensorFlow's operations for it are FusedBatchNorm, V2 and V3, BatchNormWithGlobalNormalization of TF 0.x, and
 QuantizedBatchNormWithGlobalNormalization of the quantised graphs of TF 1; Grappler makes _FusedBatchNormEx,
@@ -44,7 +44,7 @@ def unread(graph: FlatGraph, expressions: Expressions, known: frozenset[str]) ->
 
 
 def _why(node: FlatNode) -> str:
-    """Return why an operation is no layer; empty if it is no batch norm."""
+    """Return why an operation is not a layer; empty if it is not a batch norm."""
     if not _FUSED.match(node.op):
         return f"operation {node.op} is not taken apart"
     # By this operation with constants for gamma and beta, Keras computes layer and group normalisation.

@@ -206,8 +206,8 @@ def test_control_inputs_are_followed_only_on_request() -> None:
         ([node("y", "Relu", "gone")], [], "no node 'gone'"),
         ([X, call("y", "gone", "x")], [], "no function 'gone'"),
         ([X, call("y", "f", "x", "x")], [function("f", ["a"], {"r": "a"}, [])], "2 inputs"),
-        ([X, node("y", "Relu", "x:y:z")], [], "no number of an output"),
-        ([X, node("y", "Relu", "x:99999999999")], [], "no number of an output"),
+        ([X, node("y", "Relu", "x:y:z")], [], "not the number of an output"),
+        ([X, node("y", "Relu", "x:99999999999")], [], "not the number of an output"),
         ([X, call("c", "f", "x"), node("y", "Relu", "c:3")], [function("f", ["a"], {"r": "a"}, [])], "no output 3"),
         ([node("y", "Switch", "y", "p"), const("p", np.array(True))], [], "leads back to itself"),
         ([node("y", "If", then_branch=("func", "f"))], [], "0 inputs"),
@@ -247,7 +247,7 @@ def test_functions_that_double_at_every_level_are_refused(monkeypatch: pytest.Mo
 
 def test_more_functions_than_any_model_has_are_refused() -> None:
     functions = [function(f"f{number}", [], {}, []) for number in range(graphs.MOST_FUNCTIONS + 1)]
-    with pytest.raises(UnsafeFile, match="100001 functions, at most 100000"):
+    with pytest.raises(UnsafeFile, match="100,001 functions, at most 100,000"):
         read(X, functions=functions)
 
 
