@@ -117,7 +117,7 @@ def test_nothing_is_taken_over_from_other_versions(change: dict[str, object], sa
     ["not json\n", "[]\n", "{}\n", '{"command":"verify"}\n', json_document.render(report(GOOD)), "[" * 100_000],
 )
 def test_what_is_no_report_of_lines_is_refused(text: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no report to resume from"):
+    with pytest.raises(UsageError, match="not a report to resume from"):
         resume.earlier(written(tmp_path, text), report())
 
 

@@ -21,7 +21,7 @@ def test_both_forms_are_read(text: str, tmp_path: Path) -> None:
 
 def test_a_run_that_was_cut_short_is_named(tmp_path: Path) -> None:
     (tmp_path / "r").write_text(json_document.first_line(REPORT) + json_document.model_line(REPORT.models[0]))
-    with pytest.raises(UsageError, match="no report") as caught:
+    with pytest.raises(UsageError, match="not a report") as caught:
         json_document.read(tmp_path / "r")
     assert "cut short" in caught.value.why
     assert "--resume" in caught.value.hint

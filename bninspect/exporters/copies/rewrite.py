@@ -92,7 +92,7 @@ def _onnx(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
     for layer in layers:
         constants = found.get(layer.name, {})
         if any(name not in constants for name in hdf5_places.WANTED):
-            raise refusal(layer.name, "its mean and variance are no constants of the graph")
+            raise refusal(layer.name, "its mean and variance are not constants of the graph")
         names[layer.name] = {name: constants[name] for name in hdf5_places.WANTED}
     content = path.read_bytes()
     return OpenedFile(content, onnx_places.places(content, names), {}, path)

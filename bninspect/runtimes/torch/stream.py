@@ -51,7 +51,7 @@ def _assign(program: Any, calls: Sequence[CallSite]) -> Callable[[str, Mapping[s
         for parameter, numbers in values.items():
             target = stored[name].get(parameter)
             if target is None:
-                raise RuntimeFailure(f"{parameter} of {name} is no buffer of the program")
+                raise RuntimeFailure(f"{parameter} of {name} is not a buffer of the program")
             with torch.no_grad():
                 program.state_dict[target].copy_(torch.from_numpy(np.array(numbers)))
 
