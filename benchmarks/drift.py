@@ -1,6 +1,6 @@
 """What `drift` and `recalibrate` say of ten nets that are really trained here, and what they cost.
 
-    python benchmarks/drift.py null|power|recalibrate|cost [FOLDER]
+    python benchmarks/drift.py null|power|recalibrate [FOLDER]
 
 prints the tables of docs/explanation/statistics.md. The nets are kept in FOLDER, by default one in the temporary files.
 """
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from trained_nets import CAFFE, DEVIATION, MEAN, RECIPES, Array, TrainedNet, trained
+from trained_nets import CAFFE, DEVIATION, MEAN, RECIPES, Array, TrainedNet, build_torch, trained
 
 from bninspect import formats, runtimes
 from bninspect.records import Checkpoint, ModelReport
 from bninspect.settings import Settings
 from bninspect.statistics.drift import drift_stream
+from bninspect.statistics.recalibrate_task import recalibrate_checkpoint
 from bninspect.verdicts.verify_task import run_settings
 
 Run = Callable[..., ModelReport]
@@ -138,7 +139,84 @@ def power(nets: Iterator[TrainedNet]) -> None:
                 print(f"{what:24} {verdicts(model):5} {word:6} {found}  {figures(model)[:40]}", flush=True)
 
 
-PARTS: Mapping[str, Callable[[Iterator[TrainedNet]], None]] = {"null": null, "power": power}
+def recalibrate(nets: Iterator[TrainedNet]) -> None:
+    """Recalibrate nets with averaged weights: how consistent the result is, and what other ways make of them."""
+    for net in nets:
+        path = net.paths["averaged"]
+        checkpoint: Checkpoint = formats.read(path)
+        x = net.given(net.seen)
+        with tempfile.TemporaryDirectory() as folder:
+            outputs = []
+            for number, part in enumerate((x, x[np.random.default_rng(0).permutation(len(x))])):
+                np.save(Path(folder) / "data.npy", part)
+                outputs.append(Path(folder) / f"{number}{path.suffix}")
+                settings = Settings(data=str(Path(folder) / "data.npy"))
+                done = recalibrate_checkpoint(checkpoint, checkpoint, outputs[-1], settings)
+            same = outputs[0].read_bytes() == outputs[1].read_bytes()
+            off = max(max(layer.mean_off, layer.variance_off) for layer in done.layers)
+            moved = max(layer.mean_moved or 0 for layer in done.layers)
+            with opened(outputs[0]) as run:
+                after = verdicts(run(x))
+            print(
+                f"{net.recipe.name:44} off {off:.1e}, same bytes {same}, moved {moved:.2f}, drift {after}", flush=True
+            )
+            if net.recipe.framework == "torch":
+                _other_ways(net, x, formats.read(outputs[0]))
+
+
+def _other_ways(net: TrainedNet, x: Array, exact: Checkpoint) -> None:
+    """Print the worst error of two common ways, in deviations and in logarithm of variance."""
+    import torch
+
+    program = torch.export.load(net.paths["averaged"])
+    for size in (4, 16, 64):
+        batches = [torch.from_numpy(x[start : start + size]) for start in range(0, len(x) - 1, size)]
+        model = build_torch(net.recipe, x)
+        model.load_state_dict({**program.state_dict}, strict=False)
+        torch.optim.swa_utils.update_bn(batches, model)
+        print(f"  update_bn, batch {size}: {_errors(model, exact)}", flush=True)
+        model.load_state_dict({**program.state_dict}, strict=False)
+        _total_variance(model, batches)
+        print(f"  total variance in training mode, batch {size}: {_errors(model, exact)}", flush=True)
+
+
+def _total_variance(model: Any, batches: list[Any]) -> None:
+    """Pool means and mean squares of training batches, as fvcore's precise_bn does."""
+    import torch
+
+    norms = [one for one in model.modules() if isinstance(one, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d))]
+    sums: dict[int, list[Any]] = {id(one): [0.0, 0.0, 0] for one in norms}
+
+    def see(norm: Any, taken: Any) -> None:
+        x = taken[0].double().transpose(0, 1).flatten(1)
+        total = sums[id(norm)]
+        total[0], total[1], total[2] = total[0] + x.sum(1), total[1] + x.square().sum(1), total[2] + x.shape[1]
+
+    handles = [one.register_forward_pre_hook(see) for one in norms]
+    model.train()
+    with torch.no_grad():
+        for batch in batches:
+            model(batch)
+    for norm, handle in zip(norms, handles, strict=True):
+        first, second, count = sums[id(norm)]
+        handle.remove()
+        norm.running_mean.copy_(first / count)
+        norm.running_var.copy_((second / count - (first / count).square()) * (count / (count - 1)))
+    model.eval()
+
+
+def _errors(model: Any, exact: Checkpoint) -> str:
+    named = dict(model.named_modules())
+    worst_mean = worst_variance = 0.0
+    for layer in exact.layers:
+        variance = np.asarray(layer.moving_variance, np.float64)
+        mean, other = (getattr(named[layer.name], one).double().numpy() for one in ("running_mean", "running_var"))
+        worst_mean = max(worst_mean, float((np.abs(mean - layer.moving_mean) / np.sqrt(variance)).max()))
+        worst_variance = max(worst_variance, float(np.abs(np.log(other / variance)).max()))
+    return f"mean {worst_mean:.4f}, log variance {worst_variance:.3f}"
+
+
+PARTS: Mapping[str, Callable[[Iterator[TrainedNet]], None]] = {"null": null, "power": power, "recalibrate": recalibrate}
 
 
 def main(arguments: list[str]) -> int:

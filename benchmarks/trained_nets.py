@@ -148,6 +148,7 @@ def _as_it_is(x: Array, _generator: np.random.Generator) -> Array:
 
 AUGMENT: Mapping[str, Augment] = {"": _as_it_is, "shift": _shifted, "mirror": _mirrored}
 BATCH = 32
+_CLASSES = {"digits": 10, "tiles": 5, "textures": 3, "cancer": 2}
 
 
 def trained(recipe: Recipe, folder: Path) -> TrainedNet:
@@ -220,11 +221,11 @@ def _train_keras(recipe: Recipe, x: Array, y: Array, paths: Mapping[str, Path]) 
     net.save(paths["settled"])
 
 
-def _train_torch(recipe: Recipe, x: Array, y: Array, paths: Mapping[str, Path]) -> None:
+def build_torch(recipe: Recipe, x: Array) -> Any:
+    """Return a net of torch with its first weights."""
     import torch
 
     torch.manual_seed(1)
-    torch.set_num_threads(1)
     parts: list[Any] = []
     channels = x.shape[1]
     for width in recipe.convolutions:
@@ -232,8 +233,15 @@ def _train_torch(recipe: Recipe, x: Array, y: Array, paths: Mapping[str, Path]) 
         channels = width
     places = np.prod([side - 2 * len(recipe.convolutions) for side in x.shape[2:]])
     parts += [torch.nn.Flatten(), torch.nn.Dropout(recipe.dropout), torch.nn.Linear(int(channels * places), 24)]
-    parts += [torch.nn.BatchNorm1d(24), torch.nn.ReLU(), torch.nn.Linear(24, int(y.max()) + 1)]
-    net = torch.nn.Sequential(*parts)
+    parts += [torch.nn.BatchNorm1d(24), torch.nn.ReLU(), torch.nn.Linear(24, _CLASSES[recipe.data])]
+    return torch.nn.Sequential(*parts)
+
+
+def _train_torch(recipe: Recipe, x: Array, y: Array, paths: Mapping[str, Path]) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    net = build_torch(recipe, x)
     steps = torch.optim.SGD(net.parameters(), RATE, momentum=0.9, weight_decay=recipe.decay)
 
     def run(epochs: int, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""For people's own tests: one assertion, with the verdict and the words of `bninspect verify`.
+"""For people's own tests: assertions with the verdicts and the words of `bninspect verify` and `bninspect drift`.
 
 from bninspect.testing import assert_batchnorm_close
 
@@ -7,6 +7,9 @@ def test_the_released_model() -> None:
 
 def test_what_we_build() -> None:
     assert_batchnorm_close(build_model())
+
+def test_that_we_prepare_images_as_in_training() -> None:
+    assert_statistics_fit("release/model.h5", prepared_images())
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from bninspect.settings import EpsilonRule, Settings
 if TYPE_CHECKING:
     from bninspect.records import Report
 
-__all__ = ["assert_batchnorm_close"]
+__all__ = ["assert_batchnorm_close", "assert_statistics_fit"]
 
 
 def assert_batchnorm_close(model: Any, settings: Settings | None = None, /, **options: Any) -> Report:
@@ -58,6 +61,39 @@ def assert_batchnorm_close(model: Any, settings: Settings | None = None, /, **op
     with _settings(settings or Settings(), options) as chosen:
         is_path = isinstance(model, (str, os.PathLike))
         report = pipeline.verify(Path(model), chosen) if is_path else live.verify(model, chosen)
+    if report.summary.exit_code != 0:
+        raise AssertionError("\n" + verify.render(report, Looks()).rstrip())
+    return report
+
+
+def assert_statistics_fit(model: Any, data: Any, settings: Settings | None = None, /, **options: Any) -> Report:
+    """Assert that the statistics that a model stores are those of data: that the data is prepared as in training.
+
+    What `bninspect drift` would say with exit code 0 passes; everything else fails, also too little data.
+
+    Args:
+        model: as for `assert_batchnorm_close`.
+        data: an array, arrays by the names of the inputs, an iterable of batches such as a dataset for training, or the
+            path of a file or folder of these: as for `bninspect.drift`.
+        settings: what to ask for; the defaults of `bninspect drift` without it.
+        **options: fields of `Settings` that go before it: `limit=512`, `trained_batch=64`, `max_effect=0.5` ...
+
+    Returns:
+        The report, for further assertions.
+
+    Raises:
+        AssertionError: the statistics differ, or that could not be told. The message is the text report, with the
+            preparation that is missing where one explains it.
+        UsageError: the data or the options do not fit the model.
+        TypeError: there is no option of that name.
+    """
+    __tracebackhide__ = True
+    from bninspect.jobs.data import drift
+    from bninspect.reports import Looks
+    from bninspect.reports.text import verify
+
+    with _settings(settings or Settings(), options) as chosen:
+        report = drift(model, data, chosen)
     if report.summary.exit_code != 0:
         raise AssertionError("\n" + verify.render(report, Looks()).rstrip())
     return report

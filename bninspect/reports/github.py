@@ -63,7 +63,7 @@ def _layer_reasons(layer: LayerReport, model: ModelReport, threshold: str) -> li
         said += [f"cause: {line}" for line in words.causes(layer.explanation)[:1]]
     said += [f"{printable(finding.rule)} {words.message(finding.message)}" for finding in findings]
     if not said and counts.loaded_differently(layer, model, threshold):
-        said = [words.LOADED_DIFFERENTLY]
+        said = [words.unspoken(layer)]
     return [f"{printable(layer.name)}: {reason}" for reason in said]
 
 

@@ -134,7 +134,7 @@ def _layer_cases(layer: LayerReport, model: ModelReport, threshold: str) -> Iter
         known = Case(f"{name}: verified", "skipped", message=f"{words.message(layer.known)}: {said}")
         cases.append(known if layer.known else Case(f"{name}: verified", "error", "unverified", said))
     elif fails and all(case.outcome != "failure" for case in cases):
-        cases.append(Case(f"{name}: verified", "failure", "mismatch", words.LOADED_DIFFERENTLY))
+        cases.append(Case(f"{name}: verified", "failure", "mismatch", words.unspoken(layer)))
     if all(case.outcome == "skipped" for case in cases):
         yield Case(f"{name}: read")
     yield from cases

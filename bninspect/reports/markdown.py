@@ -98,7 +98,7 @@ def _layer_reasons(layer: LayerReport, model: ModelReport, threshold: str) -> li
     said = ["\n  - ".join(_mismatch(layer, comparison))] if comparison else []
     said += map(_said, findings)
     if not said and counts.loaded_differently(layer, model, threshold):
-        said = [words.LOADED_DIFFERENTLY]
+        said = [words.unspoken(layer)]
     return said
 
 

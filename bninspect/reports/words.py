@@ -31,6 +31,13 @@ FORMULA = "gamma*(x-mean)/sqrt(variance+epsilon)+beta"
 _FOLDED_FORMULA = "gamma*x+beta"
 
 
+def unspoken(layer: LayerReport) -> str:
+    """Return why a layer is a mismatch of which no comparison and no finding that counts tells."""
+    if layer.fit is not None:
+        return f"its statistics differ from those of the data, behind {printable(layer.fit.inherited)}"
+    return LOADED_DIFFERENTLY
+
+
 def plural(count: int, noun: str) -> str:
     """Return `3 layers`, `1 layer`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -8,7 +8,7 @@ from bninspect.records import Finding, LayerReport, LayerStatus, ModelReport, St
 from bninspect.reports import conversion_words
 from bninspect.reports import counts as counting
 from bninspect.reports import words as wording
-from bninspect.reports.html import charts, conversion, layer
+from bninspect.reports.html import charts, conversion, data, layer
 from bninspect.reports.html.element import Child, Markup, code, element, facts, joined, table
 from bninspect.safe_text import printable
 
@@ -40,6 +40,7 @@ def section(model: ModelReport, anchor: str, threshold: str, allowed: Allowed) -
         [element("p", wording.message(note), class_="note") for note in model.notes],
         _findings(model),
         _layers(conversion_words.alone(model, threshold), anchor, set(detailed)) if model.layers else None,
+        data.section(model),
         conversion.section(model),
         [
             layer.details(model.layers[index], f"{anchor}-{index}", unfolded=id(model.layers[index]) in unfolded)
