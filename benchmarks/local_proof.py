@@ -2,7 +2,7 @@
 
     python benchmarks/local_proof.py
 
-ResNet50, MobileNetV2, EfficientNetB0, a U-Net and five trained samples, as float32, float16, dynamic range, int8 and
+ResNet50, MobileNetV2, EfficientNetB0, a U-Net and four trained samples, as float32, float16, dynamic range, int8 and
 int16x8 TFLite on LiteRT's built-in kernels, and as float32 and int8 ONNX (QLinearConv) on ONNX Runtime. Per file: how
 many operations were matched with a kernel of the model, their errors as parts of the derived bound (worst, median), for
 whole numbers the error of the runtime in output steps (worst, median, and as part of its bound), how far the stored

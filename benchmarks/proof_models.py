@@ -22,13 +22,7 @@ import numpy as np
 from bninspect.arithmetic.bounds import RSQRT
 
 SEED = 20240229
-SAMPLES = (
-    "keras2_digits.h5",
-    "keras3_recurrent.keras",
-    "keras3_digits.keras",
-    "keras3_nested.keras",
-    "keras3_partial.keras",
-)
+SAMPLES = ("keras2_digits.h5", "keras3_digits.keras", "keras3_nested.keras", "keras3_partial.keras")
 NETWORKS = ("ResNet50", "MobileNetV2", "EfficientNetB0", "U-Net", *SAMPLES)
 KINDS = ("float32", "float16", "dynamic", "int8", "int16x8")
 ONNX_KINDS = ("float32", "int8")
@@ -66,6 +60,8 @@ def build(network: str) -> Any:
             gamma, beta = generator.uniform(0.2, 0.8, shape), generator.normal(0, 0.1, shape)
             mean, variance = generator.normal(0, 0.2, shape), generator.uniform(0.2, 2, shape)
             layer.set_weights([gamma, beta, mean, variance])
+        if isinstance(layer, keras.layers.Normalization):  # whose tensors tf2onnx takes for inputs
+            layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
     return model
 
 
@@ -110,7 +106,7 @@ def kernels(model: Any) -> Iterator[dict[str, Any]]:
     layers = list(_layers(model))
     norms = {}
     for layer in layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
+        if isinstance(layer, keras.layers.BatchNormalization) and layer._inbound_nodes:  # noqa: SLF001 - not wrapped
             norms[layer.input._keras_history.operation] = layer  # noqa: SLF001
     linear = tuple(getattr(keras.layers, name) for name in ("Dense", "Conv2D", "DepthwiseConv2D", "Conv2DTranspose"))
     for layer in layers:
