@@ -30,6 +30,7 @@ _HOMES = (
     "keras.hdf5",
     "keras.archive",
     "keras.weights",
+    "keras.tensorflowjs",
     "bninspect_npz",
     "safetensors",
     "tensorflow.saved_model",

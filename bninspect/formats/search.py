@@ -18,7 +18,7 @@ from bninspect.formats import FORMATS
 from bninspect.formats.identify import LFS_POINTER, foreign_folder
 from bninspect.safe_text import matches
 
-_SHARED_SUFFIXES = frozenset({".pb", ".npz", ".msgpack", ".xml", ".weights"})
+_SHARED_SUFFIXES = frozenset({".pb", ".npz", ".msgpack", ".xml", ".weights", ".json"})
 """Endings that other files have too: there the content decides. A file with any other ending of a model is one, so
 that a damaged one is an error and never passed over."""
 
@@ -100,7 +100,7 @@ def _is_model(path: Path, beside: list[str]) -> bool:
         return any(name.startswith(f"{path.name.removesuffix('.index')}.data-") for name in beside)
     if not path.is_file():
         return path.is_symlink()  # to nothing: an error, and no pipe that would have to be waited for
-    if _SHARED_SUFFIXES.isdisjoint(endings):
+    if not _SHARED_SUFFIXES.issuperset(endings):
         return True
     try:
         with path.open("rb") as file:

@@ -89,6 +89,14 @@ def pair(
     for candidates in (configs, once):
         if len(candidates) == len(found):
             return list(zip(found, _in_order(candidates, found), strict=True)), []
+    return pair_by_name(once, found)
+
+
+def pair_by_name(
+    configs: Sequence[NormConfig], found: Sequence[NamedWeights]
+) -> tuple[list[tuple[NamedWeights, NormConfig | None]], list[NormConfig]]:
+    """Return the same as `pair`, by names alone: where weights stand in an order that is not the model's."""
+    once = _without_places(configs)
     by_site = _by_name(once, found)
     whole = [site for site in found if site in by_site or site.weights.keys() >= STATISTICS]
     unmatched = [config for config in once if config not in by_site.values()]
