@@ -21,6 +21,8 @@ from bninspect.arithmetic.kernels import (
     convolve,
     expect_steps,
     expect_sum,
+    on_grid,
+    own_step,
     quantise,
     quantised_bound,
     steps_off,
@@ -146,6 +148,20 @@ def test_saturation_is_a_share_and_not_an_error() -> None:
     assert cut.saturated_share == pytest.approx(np.mean(position > 127.51), abs=0.01)
     assert cut.saturated_share < np.mean((position > 127.51) | (position < -128.51)) - 0.1
     assert cut.worst(np.clip(np.rint(position), -128, 127)) <= 1.0
+
+
+def test_what_rounding_takes_away_is_no_saturation() -> None:
+    grid = Grid.of("int8", 1.0)
+    steps = on_grid(np.array([127.4, 127.6, -128.4, -129.0, 3.0]), np.zeros(5), grid)
+    assert steps.saturated_share == pytest.approx(2 / 5)
+
+
+def test_the_own_range_of_an_input_includes_zero_unless_it_is_symmetric() -> None:
+    x = np.array([[4.0, 6.0], [-1.0, 3.0], [-5.0, -2.0]])
+    each = own_step(x, (1,), symmetric=False).ravel()
+    np.testing.assert_allclose(each, np.array([6.0, 4.0, 5.0]) / 255, rtol=1e-4)
+    assert (each >= np.array([6.0, 4.0, 5.0]) / 255).all()
+    np.testing.assert_allclose(own_step(x, (0, 1), symmetric=True), 6 / 127, rtol=1e-4)
 
 
 def test_what_quantisation_costs_holds_for_a_right_file_and_is_not_much_more() -> None:
