@@ -40,6 +40,7 @@ _HOMES = (
     "onnx.format",
     "openvino.format",
     "darknet.format",
+    "gguf",
     "torch.format",
     "flax",
 )
