@@ -23,7 +23,7 @@ class Results:
         self._kept: dict[int, ModelReport] | None = {} if kept else None
         self._numbers: list[int] = []
         """The place of each model in the list of all, in the order in which they ended."""
-        self._tally = verdict.Tally()
+        self._tally = verdict.ReportTally()
         self._fitting: set[str] = set()
         self._any_layer = False
         self._complete = True

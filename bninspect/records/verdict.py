@@ -102,7 +102,7 @@ def broken(path: str, error: BninspectError) -> ModelReport:
     return ModelReport(path, None, 0, "", "", status, error=problem(error))
 
 
-class Tally:
+class ReportTally:
     """The counts of a report, model by model."""
 
     def __init__(self) -> None:
@@ -151,8 +151,8 @@ def exit_code(models: Iterable[ModelReport], *, allow_empty: bool = False) -> in
     return _tally(models).exit_code(allow_empty=allow_empty)
 
 
-def _tally(models: Iterable[ModelReport]) -> Tally:
-    tally = Tally()
+def _tally(models: Iterable[ModelReport]) -> ReportTally:
+    tally = ReportTally()
     for model in models:
         tally.add(model)
     return tally

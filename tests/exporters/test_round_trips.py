@@ -348,9 +348,10 @@ def test_csv_as_a_spreadsheet_sees_it() -> None:
     assert end == ""
     assert header == (
         '"layer","channel","gamma","beta","moving_mean","moving_variance","undecided","epsilon","momentum","axis",'
-        '"scale","center","dtype","location","class_name","statistics","epsilon_source","notes","shape","writer"'
+        '"scale","center","dtype","location","class_name","statistics","wired",'
+        '"epsilon_source","notes","shape","writer"'
     )
-    rest = '0.001,"","1 3","false","","float32","","\'@BN","moving","","one; two","1 2","Keras 2.4.0"'
+    rest = '0.001,"","1 3","false","","float32","","\'@BN","moving","false","","one; two","1 2","Keras 2.4.0"'
     assert first == f'"\'=cmd;""x""",0,"","",-1.5,"","",{rest}'
     assert second == f'"\'=cmd;""x""",1,"","","NaN","","",{rest}'
 

@@ -380,11 +380,18 @@ def test_arrays_that_another_layer_held_are_named() -> None:
 
 
 def test_the_same_model_in_other_formats(sample_models: Path, shared_models: Path) -> None:
-    one = formats.read(sample_models / "keras2_digits.h5")
-    for name in ("keras2_digits.keras", "keras2_digits_weights.h5"):
-        assert {layer.verdict for layer in diff(one, formats.read(sample_models / name)).layers} == {Verdict.EQUAL}
+    whole = formats.read(sample_models / "keras2_digits.h5")
+    archive = diff(whole, formats.read(sample_models / "keras2_digits.keras"))
+    assert {layer.verdict for layer in archive.layers} == {Verdict.EQUAL}
+    # A file of weights does not state its epsilon: that it is the same is not known.
     writers = shared_models / "writers" / "tf115"
-    assert diff(formats.read(writers / "nested.h5"), formats.read(writers / "nested_w.h5")).exit_code == 0
+    for model_file, weights in (
+        (whole, sample_models / "keras2_digits_weights.h5"),
+        (formats.read(writers / "nested.h5"), writers / "nested_w.h5"),
+    ):
+        compared_with_weights = diff(model_file, formats.read(weights))
+        assert {layer.verdict for layer in compared_with_weights.layers} == {Verdict.UNSTATED}
+        assert compared_with_weights.exit_code == 3
     broken = diff(formats.read(sample_models / "keras3_digits.h5"), formats.read(sample_models / "broken_nan.h5"))
     assert broken.exit_code == 1
     assert broken.counts == {Verdict.EQUAL: 3, Verdict.CHANGED: 1}

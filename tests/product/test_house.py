@@ -94,4 +94,4 @@ def test_absolute_links_of_the_readme_lead_to_files_of_this_repository() -> None
 def test_the_old_name_of_the_monitor_warns() -> None:
     script = "import warnings; warnings.simplefilter('error', DeprecationWarning); import bninspect.drift"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert "DeprecationWarning: bninspect.drift is now called bninspect.training_drift" in done.stderr
+    assert "DeprecationWarning: the module bninspect.drift is now called bninspect.training_drift" in done.stderr

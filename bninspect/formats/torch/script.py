@@ -17,7 +17,7 @@ from bninspect.formats.torch import objects, running_statistics
 from bninspect.formats.torch.distinct_layers import distinct
 from bninspect.formats.torch.norm_operators import ARRAYS, OPERATORS
 from bninspect.formats.torch.objects import PickledTensor
-from bninspect.formats.torch.script_calls import Constant, ScriptCall, ScriptFollower
+from bninspect.formats.torch.script_calls import ScriptCall, ScriptConstant, ScriptFollower
 from bninspect.formats.torch.script_sources import ScriptSources, foreign_classes, read_sources
 from bninspect.formats.torch.state_dict import PICKLE_BYTES
 from bninspect.formats.torch.storage import Storages, in_zip
@@ -31,7 +31,7 @@ NAME = "torchscript"
 
 
 @dataclass(frozen=True, eq=False)
-class _Place:
+class _ScriptPlace:
     """A tensor, what the file calls it, and where its numbers are."""
 
     name: str
@@ -102,30 +102,32 @@ def _modules(root: object) -> Iterator[tuple[str, Instance]]:
         stack.extend(reversed(children))
 
 
-def _tensors(archive: Archive, folder: str, modules: Mapping[str, Instance]) -> Iterator[_Place]:
+def _tensors(archive: Archive, folder: str, modules: Mapping[str, Instance]) -> Iterator[_ScriptPlace]:
     storages = in_zip(archive, folder, "data/")
     seen: set[int] = set()
     for path, module in modules.items():
         for name, value in module.state.items():
             if isinstance(value, PickledTensor) and id(value) not in seen:
                 seen.add(id(value))
-                yield _Place(f"{path}.{name}" if path else str(name), value, storages)
+                yield _ScriptPlace(f"{path}.{name}" if path else str(name), value, storages)
 
 
-def _constants(archive: Archive, folder: str) -> Mapping[str, _Place]:
+def _constants(archive: Archive, folder: str) -> Mapping[str, _ScriptPlace]:
     """Return the constants of modules that were frozen, by the names that the source has for them."""
     if f"{folder}constants.pkl" not in archive.names():
         return {}
     found = _pickle(archive, f"{folder}constants.pkl")
     storages = in_zip(archive, folder, "constants/")
     return {
-        f"c{place}": _Place(f"CONSTANTS.c{place}", value, storages)
+        f"c{place}": _ScriptPlace(f"CONSTANTS.c{place}", value, storages)
         for place, value in enumerate(found if isinstance(found, (list, tuple)) else ())
         if isinstance(value, PickledTensor)
     }
 
 
-def _norm(call: ScriptCall, places: Mapping[int, _Place], constants: Mapping[str, _Place]) -> BatchNorm | str:
+def _norm(
+    call: ScriptCall, places: Mapping[int, _ScriptPlace], constants: Mapping[str, _ScriptPlace]
+) -> BatchNorm | str:
     """Return the layer that a call is, why it is not read, or "" if it is none."""
     operator = OPERATORS[call.operator]
     given = {field: call.arguments.get(name) for field, name in ARRAYS.items()}
@@ -163,15 +165,19 @@ def _norm(call: ScriptCall, places: Mapping[int, _Place], constants: Mapping[str
     )
 
 
-def _place(value: Any, places: Mapping[int, _Place], constants: Mapping[str, _Place]) -> _Place | None:
-    return constants.get(value.name) if isinstance(value, Constant) else places.get(id(value))
+def _place(
+    value: Any, places: Mapping[int, _ScriptPlace], constants: Mapping[str, _ScriptPlace]
+) -> _ScriptPlace | None:
+    return constants.get(value.name) if isinstance(value, ScriptConstant) else places.get(id(value))
 
 
 def _owner(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _uncalled(path: str, module: Instance, sources: ScriptSources, places: Mapping[int, _Place]) -> Iterator[BatchNorm]:
+def _uncalled(
+    path: str, module: Instance, sources: ScriptSources, places: Mapping[int, _ScriptPlace]
+) -> Iterator[BatchNorm]:
     """Yield the batch norm that a module is by its names, with what its class says of it."""
     tensors = {name: value for name, value in module.state.items() if isinstance(value, PickledTensor)}
 

@@ -30,7 +30,7 @@ UNKNOWN = _Unknown()
 
 
 @dataclass(frozen=True)
-class Constant:
+class ScriptConstant:
     """One of the constants of a module that was frozen."""
 
     name: str
@@ -168,7 +168,7 @@ class ScriptFollower:
 
     def _attribute(self, base: Any, name: str) -> Any:
         if isinstance(base, _Dotted):
-            return Constant(name) if base.name == "CONSTANTS" else _Dotted(f"{base.name}.{name}")
+            return ScriptConstant(name) if base.name == "CONSTANTS" else _Dotted(f"{base.name}.{name}")
         if isinstance(base, Instance):
             if name in base.state:
                 return base.state[name]

@@ -22,6 +22,8 @@ CHECKPOINTS = [
     *(f"saved-model/{name}/variables/variables" for name in ("tfk_nested", "tfk_noscale")),
     *(f"tf1/ckpt_{name}/model.ckpt" for name in ("manual", "layers_infer")),
     *(f"tf1/{name}/variables/variables" for name in ("manual", "layers_infer")),
+    "wild/phasenet/model_95.ckpt",
+    "wild/ferapi/emotion_savedmodel/variables/variables",
 ]
 
 
