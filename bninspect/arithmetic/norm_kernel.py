@@ -21,8 +21,9 @@ def norm_kernel(layer: BatchNorm) -> Kernel | None:
     except BninspectError:
         return None
     scale, shift = parameters.slope.reshape(1, 1, -1), parameters.intercept.reshape(-1)
-    # A scale and a shift stand in the file as they are, so that they were rounded to its type.
-    stored = layer.dtype.split("+") if layer.statistics is Statistics.FOLDED else []
-    known = [name for name in stored if name in PRECISIONS]
+    # What stands in the file was rounded to its type; of several types the coarsest counts.
+    known = [name for name in layer.dtype.split("+") if name in PRECISIONS]
     coarsest = max(known, key=lambda name: PRECISIONS[name].unit, default="float32")
-    return Kernel(scale, shift, scale.size, coarsest)
+    return Kernel(
+        scale, shift, scale.size, coarsest if PRECISIONS[coarsest].unit > PRECISIONS["float32"].unit else "float32"
+    )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bninspect import causes
 from bninspect.arithmetic.formula import Float64, Parameters
-from bninspect.conversion import folding, measuring
-from bninspect.conversion.pairing import Match, Pairing, SourceNorm, as_map, fed, is_map, same_shape
-from bninspect.conversion.wrong_folds import hypotheses
+from bninspect.conversion import folding, measuring, standing
+from bninspect.conversion.pairing import ACTIVATIONS, Match, Pairing, SourceNorm, as_map, fed, is_map, same_shape
+from bninspect.conversion.wrong_folds import hypotheses, with_siblings
 from bninspect.errors import BninspectError
-from bninspect.records import BatchNorm, Cause, Comparison, Form, Observation, graph
+from bninspect.records import Array, BatchNorm, Cause, Comparison, Form, Observation, graph
 from bninspect.records.graph import Kernel, Network, Node
 
 LEFT_OUT = "left-out"
@@ -21,6 +21,8 @@ ALIKE = 0.9
 """Correlation of weights from which on two operations are taken for the same one, however wrong its numbers."""
 
 
+_SIBLINGS = 64
+"""Other batch norms of the same width of which one may have been folded in its place."""
 _TRIED = 3
 """Places that are tried for one batch norm: of another model there may be fifty of its shape."""
 
@@ -58,6 +60,18 @@ def broken(match: Match, pairing: Pairing, export: Network) -> Cause | None:
     return None
 
 
+def other_axis(norm: SourceNorm, node: Node) -> Cause | None:
+    """Return that a batch norm whose output is wrong runs along another axis in the export; None if it does not."""
+    call = norm.call.geometry
+    kernel = norm.kernel.geometry if norm.kernel is not None and not node.layer else node.geometry
+    if call is None or kernel is None or call.channel_axis == kernel.channel_axis:
+        return None
+    if call.channel_axis >= 0 or kernel.channel_axis >= 0:  # counted from the front, of ranks that are not known here
+        return None
+    sentence = f"it runs along axis {kernel.channel_axis} in the export and along axis {call.channel_axis} in the model"
+    return Cause("wrong-axis", sentence, 0.0)
+
+
 def _shifts_border(norm: SourceNorm) -> bool:
     follower = norm.follower
     wide = follower is not None and follower.kernel is not None and follower.kernel.weights.shape[0] > 1
@@ -74,14 +88,25 @@ def _again(match: Match, pairing: Pairing, export: Network) -> Node | None:
     return None
 
 
-def diagnose(norm: SourceNorm, pairing: Pairing, others: Sequence[BatchNorm]) -> Diagnosis:
-    """Look for the place of a batch norm that no operation of the export holds, and for what was done to it."""
+def diagnose(norm: SourceNorm, pairing: Pairing, others: Sequence[SourceNorm], export: Network) -> Diagnosis:
+    """Look for the place of a batch norm that no operation of the export holds, and for what was done to it.
+
+    Args:
+        norm: the batch norm.
+        pairing: of the two files.
+        others: the other batch norms of the model.
+        export: what the export computes.
+    """
+    stands = standing.find(norm, pairing, export)
+    if stands is not None:
+        return _standing(norm, stands, [one.layer for one in others])
     found: list[Diagnosis] = []
     if norm.kernel is not None and norm.kernel not in pairing.plain:
         found += [_folded(norm, node, others) for node in _nearest(norm, pairing.kernels)]
     channels = norm.affine.scale.size
     pairs = [node for node in pairing.pairs if node.kernel is not None and node.kernel.outputs == channels]
-    found += [_paired(norm, node, others) for node in pairs[:_TRIED]]
+    layers = [one.layer for one in others]
+    found += [_paired(norm, node, layers) for node in pairs[:_TRIED]]
     explained = [one for one in found if one.found]
     if explained:
         return explained[0]
@@ -91,6 +116,56 @@ def diagnose(norm: SourceNorm, pairing: Pairing, others: Sequence[BatchNorm]) ->
     sentence = "it is missing: no operation is left that could hold it"
     nowhere = Diagnosis(None, found=(Cause(LEFT_OUT, sentence, 0.0),))
     return max(found, key=lambda one: one.likeness, default=nowhere)
+
+
+KNOWN_ACTIVATIONS = ACTIVATIONS
+"""Operations of the source that are known to be activations."""
+
+
+def of_kernels(pairing: Pairing, taken: Collection[int]) -> dict[Node, Diagnosis]:
+    """Return where each kernel of the source that no operation of the export holds should be.
+
+    Args:
+        pairing: of the two.
+        taken: identities of operations of the export that are diagnosed already.
+    """
+    left = [node for node in pairing.kernels if id(node) not in taken]
+    found: dict[Node, Diagnosis] = {}
+    for operation in pairing.lost:
+        assert operation.kernel is not None  # noqa: S101 - only such operations are paired
+        right = folding.plain(operation.kernel)
+        near = [node for node in left if same_shape(operation, node)]
+        node = max(near, key=lambda one: _likeness(right.weights, _weights(one)), default=None)
+        if node is None or node.kernel is None:
+            found[operation] = Diagnosis(None)
+            continue
+        left.remove(node)
+        likeness = _likeness(right.weights, node.kernel.weights)
+        causes_found = tuple(_of_plain(operation.kernel, right, node.kernel))
+        found[operation] = Diagnosis(node, measuring.of_kernel(right, node.kernel), causes_found, likeness, 3)
+    return found
+
+
+def _weights(node: Node) -> Array:
+    assert node.kernel is not None  # noqa: S101 - only such operations are paired
+    return node.kernel.weights
+
+
+def _of_plain(kernel: Kernel, right: folding.FoldedKernel, stored: Kernel) -> Iterator[Cause]:
+    """Yield what would explain the numbers of a kernel that no batch norm is in."""
+    should = folding.as_stored(right, stored)
+    weights = _ratio(stored.weights, should.weights, should.weight_bound)
+    bias = _ratio(folding.zero_bias(stored), should.bias, should.bias_bound)
+    if weights <= 1 and not folding.zero_bias(stored).any() and folding.zero_bias(kernel).any():
+        yield Cause("bias-dropped", "its bias was dropped", weights)
+        return
+    with np.errstate(all="ignore"):
+        factor = float((right.weights * stored.weights).sum() / np.square(right.weights).sum())
+    scaled = _ratio(stored.weights, right.weights * factor, should.weight_bound * max(abs(factor), 1.0) * 4)
+    if np.isfinite(factor) and scaled <= 1 and weights > 1:
+        whole = _ratio(folding.zero_bias(stored), right.bias * factor, should.bias_bound * max(abs(factor), 1.0) * 4)
+        what = "its weights and bias were" if whole <= 1 < bias else "its weights were"
+        yield Cause("scaled", f"{what} multiplied by {factor:.6g}", scaled, details={"factor": factor})
 
 
 def _nearest(norm: SourceNorm, kernels: Sequence[Node]) -> list[Node]:
@@ -107,14 +182,15 @@ def _nearest(norm: SourceNorm, kernels: Sequence[Node]) -> list[Node]:
     return sorted((node for node in kernels if same_shape(operation, node)), key=likeness, reverse=True)[:_TRIED]
 
 
-def _folded(norm: SourceNorm, node: Node, others: Sequence[BatchNorm]) -> Diagnosis:
+def _folded(norm: SourceNorm, node: Node, others: Sequence[SourceNorm]) -> Diagnosis:
     """Diagnose a batch norm that should be in the weights and bias of `node`."""
     assert node.kernel is not None  # noqa: S101 - narrows the type
     kernel, stored = fed(norm), node.kernel
     right = folding.behind(folding.plain(kernel), norm.affine)
     comparisons = measuring.of_kernel(right, stored)
     tried, found = 0, list[Cause]()
-    for hypothesis in hypotheses(kernel, norm.affine):
+    siblings = [(one.layer.name, one.affine) for one in others if one.affine.scale.size == norm.affine.scale.size]
+    for hypothesis in (*hypotheses(kernel, norm.affine), *with_siblings(kernel, norm.affine, siblings[:_SIBLINGS])):
         tried += 1
         should = folding.as_stored(hypothesis.folded, stored)
         weights = _ratio(stored.weights, should.weights, should.weight_bound)
@@ -124,9 +200,19 @@ def _folded(norm: SourceNorm, node: Node, others: Sequence[BatchNorm]) -> Diagno
     simple = [one for one in found if " + " not in one.name]
     found = simple or found
     if not found:
-        found, more = _by_detective(norm, _undone(kernel, stored), others)
+        found, more = _by_detective(norm, _undone(kernel, stored), [one.layer for one in others])
         tried += more
     return Diagnosis(node, comparisons, tuple(found), _likeness(right.weights, stored.weights), tried)
+
+
+def _standing(norm: SourceNorm, node: Node, others: Sequence[BatchNorm]) -> Diagnosis:
+    """Diagnose a batch norm that stands where it belongs."""
+    told = tuple(standing.differences(norm, node))
+    comparisons = standing.compared(norm, node)
+    if not comparisons or any(one.name in {"training-mode", "epsilon-left"} for one in told):
+        return Diagnosis(node, comparisons, told, 1.0)
+    found = _paired(norm, node, others)
+    return replace(found, found=found.found or told, likeness=1.0)
 
 
 def _paired(norm: SourceNorm, node: Node, others: Sequence[BatchNorm]) -> Diagnosis:

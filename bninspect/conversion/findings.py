@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from bninspect.conversion import measuring
-from bninspect.records import Comparison, Counterpart, Finding, LayerStatus, Severity
+from bninspect.conversion.verdicts import WrongKernel
+from bninspect.records import Counterpart, Finding, LayerStatus, Severity
 from bninspect.safe_text import printable
 
 _CONVERT = "convert the model again with a converter that folds right, and verify the result"
@@ -19,7 +20,8 @@ def of_layer(counterpart: Counterpart) -> tuple[Finding, ...]:
         return ()
     if counterpart.inherited:
         return (inherited(counterpart),)
-    wrong = [one for one in counterpart.comparisons if not one.agrees and one.observed != measuring.OUTPUT]
+    numbers = (measuring.WEIGHTS, measuring.BIAS)
+    wrong = [one for one in counterpart.comparisons if not one.agrees and one.observed in numbers]
     if wrong or not counterpart.how:
         return (other_numbers(counterpart),)
     return (other_input(counterpart) if counterpart.explanation is None else wrong_place(counterpart),)
@@ -82,6 +84,22 @@ def wrong_place(counterpart: Counterpart) -> Finding:
     return _error("BN404", f"{counterpart.sentence}{_where(counterpart)}", _evidence(counterpart), _CONVERT)
 
 
+def other_kernel(wrong: WrongKernel) -> Finding:
+    """BN405: a kernel of the model is another one in the export, or is not computed as in the model.
+
+    Of layers without a batch norm: weights and bias must be a copy, to a rounding of the type, quantised ones to half a
+    step; the operation is recomputed from them on the export's own input; stride, padding, activation and what comes
+    before it are compared by running the model on the values that the export had there.
+
+    What to do: convert the model again, and look at what was done to this layer.
+
+    Severity: error.
+    """
+    where = f" in {printable(wrong.place)}" if wrong.place else ""
+    evidence = {"place": wrong.place, **{one.observed: one.ratio for one in wrong.comparisons}}
+    return _error("BN405", f"{printable(wrong.name)}{where}: {wrong.sentence}", evidence, _CONVERT)
+
+
 def other_model(export: str, layers: int) -> Finding:
     """BN410: the export is not of this model.
 
@@ -99,13 +117,7 @@ def other_model(export: str, layers: int) -> Finding:
     return _error("BN410", message, {}, "hold the model against an export of its own")
 
 
-def missing_output(names: Sequence[str]) -> Finding:
-    """Return BN411 for outputs of the model that no output of the export could be."""
-    message = f"the export has no output that could be the model's output {' and '.join(names)}"
-    return _error("BN411", message, {"outputs": list(names)}, "see the layers, and what comes behind the last one")
-
-
-def other_output(output: Comparison, *, layers_right: bool) -> Finding:
+def other_output(message: str, *, layers_right: bool) -> Finding:
     """BN411: an output of the export is not that of the model.
 
     Both got the same input. If every batch norm is right the difference arises behind the last one, or only with the
@@ -115,10 +127,8 @@ def other_output(output: Comparison, *, layers_right: bool) -> Finding:
 
     Severity: error.
     """
-    message = f"the {output.observed} of the export is not that of the model"
-    message += "" if output.ratio is None else f", {output.ratio:.3g} times what rounding allows"
     right = "every batch norm is right: look at what comes behind the last one"
-    return _error("BN411", message, {"ratio": output.ratio}, right if layers_right else "see the layers")
+    return _error("BN411", message, {}, right if layers_right else "see the layers")
 
 
 FINDINGS: Mapping[str, Callable[..., Finding]] = MappingProxyType(
@@ -127,6 +137,7 @@ FINDINGS: Mapping[str, Callable[..., Finding]] = MappingProxyType(
         "BN402": other_input,
         "BN403": inherited,
         "BN404": wrong_place,
+        "BN405": other_kernel,
         "BN410": other_model,
         "BN411": other_output,
     }

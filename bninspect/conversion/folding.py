@@ -126,6 +126,23 @@ def as_stored(folded: FoldedKernel, export: Kernel) -> FoldedKernel:
     return FoldedKernel(folded.weights, folded.bias, weight, bias)
 
 
+def rounded(norm: ChannelMap, folded: FoldedKernel, dtype: str) -> FoldedKernel:
+    """Return a batch norm that survives with parameters rounded to a coarse type: each of the four is off by its unit.
+
+    The slope by that of gamma and half that of the variance, the shift by that of beta, of the mean, and of the slope.
+    """
+    if precision(dtype).unit <= U:
+        return folded
+    unit, tiny = precision(dtype).unit, precision(dtype).tiny
+    with np.errstate(all="ignore"):
+        terms = np.abs(norm.beta) + 3 * np.abs(norm.mean * norm.scale)
+        return replace(
+            folded,
+            weight_bound=folded.weight_bound + 2 * unit * np.abs(folded.weights) + tiny,
+            bias_bound=folded.bias_bound + unit * _SECOND * terms + tiny,
+        )
+
+
 def zero_bias(kernel: Kernel) -> Float64:
     """Return the bias of an operation in float64, zeros if it has none."""
     return np.zeros(kernel.outputs) if kernel.bias is None else kernel.bias.astype(np.float64)

@@ -14,7 +14,7 @@ from bninspect.records import Array, Comparison, Worst
 from bninspect.records.graph import Kernel
 
 WEIGHTS, BIAS, OUTPUT = "weights", "bias", "output"
-FOLDED, SOURCE = "folded", "source"
+FOLDED, SOURCE, RECOMPUTED = "folded", "source", "recomputed"
 
 
 def measured(

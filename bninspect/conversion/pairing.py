@@ -7,7 +7,7 @@ hypotheses to say what was done to it; a match that is merely close counts as no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -106,6 +106,41 @@ class Match:
 
 
 @dataclass(frozen=True, eq=False)
+class Place:
+    """An operation of the export whose numbers are those of one of the source, with the batch norms next to it.
+
+    Or of a batch norm of the source alone, which no linear operation holds.
+    """
+
+    node: Node
+    expected: FoldedKernel
+    operation: Node | None = None
+    norms: tuple[SourceNorm, ...] = ()
+    """The batch norms that are in it."""
+    front: SourceNorm | None = None
+    """The one of them that comes before the operation."""
+    own_x: bool = True
+    """Whether what goes in is a value of the source: not if a bias that was added before is added here."""
+    own_y: bool = True
+    """Whether what comes out is a value of the source: not if its bias is added by an operation behind it."""
+    again: bool = False
+    """Whether another place holds the same numbers, so that the source does not say which is which."""
+
+    @property
+    def x(self) -> str:
+        """The value of the source that goes in."""
+        first = self.front.call if self.front is not None else self.operation or self.norms[0].call
+        return first.inputs[0]
+
+    @property
+    def y(self) -> str:
+        """The value of the source that comes out, before an activation."""
+        behind = [norm for norm in self.norms if norm is not self.front]
+        last = behind[-1].call if behind else self.operation
+        return last.outputs[0] if last is not None else ""
+
+
+@dataclass(frozen=True, eq=False)
 class Pairing:
     """What was found of every batch norm, and what is left over."""
 
@@ -117,41 +152,112 @@ class Pairing:
     """Batch norms, and scale-and-shift pairs, of the export that are not a batch norm of the source."""
     plain: Mapping[Node, Node] = field(default_factory=dict)
     """For a linear operation of the source the one of the export that is a copy of it."""
+    places: tuple[Place, ...] = ()
+    """Where the operations and batch norms of the source are."""
+    lost: tuple[Node, ...] = ()
+    """Linear operations of the source whose numbers no operation of the export holds."""
 
 
 def pair(found: Sequence[SourceNorm], source: Network, export: Network) -> Pairing:
-    """Pair the batch norms of a source with the operations of an export, by exact arithmetic alone."""
+    """Pair the kernels and batch norms of a source with the operations of an export, by exact arithmetic alone.
+
+    Args:
+        found: the batch norms of the source.
+        source: what the source computes.
+        export: what the export computes, and somebody reads.
+    """
     operations = [node for node in source.nodes if node.kernel is not None and not node.layer]
     left = [node for node in export.nodes if node.kernel is not None and not node.layer]
-    matches: dict[SourceNorm, Match] = {}
-    plain: dict[Node, Node] = {}
+    places: list[Place] = []
     moved: set[Node] = set()
+    bare: set[Node] = set()
+    held: set[Node] = set()
     # A second time for what is left: a result with two readers may be computed twice, a bias may have been moved on.
-    for operation in (*operations, *operations):
-        fitting = _fitting(operation, found, left, without_bias=operation in moved)
-        if fitting is None:
-            continue
-        node, variant = fitting
-        left.remove(node)
-        if not variant.inside:
-            plain.setdefault(operation, node)
-        for norm in variant.inside:
-            hidden = any(other.through is norm for other in variant.inside)
-            matches.setdefault(norm, Match(norm, node, variant.folded, norm is variant.front, hidden))
-        if variant.moved is not None:
-            moved.add(variant.moved)
+    for again in (False, True):
+        for operation in operations:
+            while (fitting := _fitting(operation, found, left, without_bias=operation in moved)) is not None:
+                node, variant = fitting
+                left.remove(node)
+                held.add(operation)
+                bare |= {operation} if variant.bare else set()
+                own_x, own_y = variant.moved is None, not variant.bare
+                places.append(Place(node, variant.folded, operation, variant.inside, variant.front, own_x, own_y))
+                if variant.moved is not None:
+                    moved.add(variant.moved)
+                if not again:
+                    break
+    places, gone = _without_split_biases(places, moved)
+    inside = {norm for place in places for norm in place.norms}
     rest = [node for node in export.nodes if node.operation == graph.BATCH_NORM]
-    for norm in found:
-        same = None if norm in matches else next((one for one in rest if is_map(one, norm)), None)
-        if same is not None:
-            rest.remove(same)
-            matches[norm] = Match(norm, same, as_map(norm))
-    for operation in moved - plain.keys():
-        # The bias is in the operation behind, and is nowhere gone from the one in front.
-        for norm in [norm for norm in matches if norm.kernel is operation]:
-            del matches[norm]
-    missing = tuple(norm for norm in found if norm not in matches)
-    return Pairing(matches, missing, tuple(left), tuple(rest), plain)
+    for again in (False, True):
+        for norm in found:
+            # Of steps that were written out one by one each holds the same numbers.
+            alone = norm not in inside or (again and any(norm in one.norms and one.operation is None for one in places))
+            for place in _survived(norm, rest, bare) if alone else ():
+                rest.remove(place.node)
+                places.append(place)
+                inside.add(norm)
+                if not place.own_x and norm.kernel is not None:
+                    moved.add(norm.kernel)
+                if not again:
+                    break
+    dropped = [one for one in places if not one.own_y and one.operation not in moved]
+    places = [one for one in places if one not in dropped]
+    held -= {one.operation for one in dropped if one.operation is not None}
+    left += [one.node for one in dropped]
+    return Pairing(
+        _matches(places),
+        tuple(norm for norm in found if norm not in inside),
+        (*left, *gone),
+        tuple(rest),
+        {one.operation: one.node for one in places if one.operation is not None and not one.norms},
+        tuple(_in_order(_unsure(places), export)),
+        tuple(one for one in operations if one not in held),
+    )
+
+
+def _survived(norm: SourceNorm, rest: Sequence[Node], bare: Collection[Node]) -> Iterator[Place]:
+    """Yield the batch norms of the export that do what one of the source does, with the bias in front of it or not."""
+    for biased in (norm, with_bias(norm)) if norm.kernel in bare and not norm.through else (norm,):
+        for node in [one for one in rest if is_map(one, biased)]:
+            yield Place(node, as_map(biased, node), None, (norm,), own_x=biased is norm)
+
+
+def with_bias(norm: SourceNorm) -> SourceNorm:
+    """Return a batch norm of what comes in before the bias of the kernel in front of it was added."""
+    assert norm.kernel is not None  # noqa: S101 - only such batch norms are asked for
+    return replace(norm, affine=norm.affine.behind(folding.zero_bias(_kernel(norm.kernel))))
+
+
+def _without_split_biases(places: list[Place], moved: set[Node]) -> tuple[list[Place], list[Node]]:
+    """Return the places without those of a kernel whose bias is in the operation behind, and is not gone from it."""
+    plain = {one.operation for one in places if not one.norms}
+    wrong = [one for one in places if one.operation in moved - plain and one.norms]
+    return [one for one in places if one not in wrong], [one.node for one in wrong]
+
+
+def _matches(places: Sequence[Place]) -> dict[SourceNorm, Match]:
+    found: dict[SourceNorm, Match] = {}
+    for one in places:
+        for norm in one.norms:
+            hidden = any(other.through is norm for other in one.norms)
+            found.setdefault(norm, Match(norm, one.node, one.expected, norm is one.front, hidden))
+    return found
+
+
+def _unsure(places: Sequence[Place]) -> Iterator[Place]:
+    """Yield the places; those whose numbers stand at several places of the export or of the source are unsure."""
+    counted: dict[tuple[int, str], int] = {}
+    for one in places:
+        key = (id(one.operation), one.y)
+        counted[key] = counted.get(key, 0) + 1
+    for one in places:
+        yield replace(one, again=counted[id(one.operation), one.y] > 1)
+
+
+def _in_order(places: Iterable[Place], export: Network) -> list[Place]:
+    order = {id(node): place for place, node in enumerate(export.nodes)}
+    return sorted(places, key=lambda one: order[id(one.node)])
 
 
 def _fitting(
@@ -160,9 +266,10 @@ def _fitting(
     """Return the first operation of the export that holds one of the source, with batch norms next to it or without."""
     candidates = [node for node in left if same_shape(operation, node)]
     every = list(variants(operation, found)) if candidates else []
-    if without_bias and candidates:
-        bare = folding.plain(replace(_kernel(operation), bias=None))
-        every.append(Variant(bare))
+    biased = folding.zero_bias(_kernel(operation)).any()
+    if candidates and biased and (without_bias or any(_kernel(node).bias is None for node in candidates)):
+        plain = folding.plain(replace(_kernel(operation), bias=None))
+        every.append(Variant(plain, bare=True))
     return next(((node, one) for node in candidates for one in every if holds(node, one.folded)), None)
 
 
@@ -193,6 +300,8 @@ class Variant:
     """The one of them that comes before the operation."""
     moved: Node | None = None
     """The operation before that one, if its bias is in here as well."""
+    bare: bool = False
+    """Whether it is without its bias, which an operation behind it adds."""
 
 
 def variants(operation: Node, found: Sequence[SourceNorm]) -> Iterator[Variant]:
@@ -209,7 +318,7 @@ def _with_behind(
     for norm in found:
         if norm.kernel is operation and norm.through is last and norm.affine.scale.size == base.folded.bias.size:
             folded = folding.behind(base.folded, norm.affine)
-            one = replace(base, folded=folded, inside=(norm, *base.inside))
+            one = replace(base, folded=folded, inside=(*base.inside, norm))
             yield from _with_behind(one, operation, norm, found)
             yield one
 
@@ -244,12 +353,19 @@ def _shape(kernel: Kernel) -> tuple[int, ...]:
     return (*kernel.weights.shape, kernel.groups)
 
 
-def as_map(norm: SourceNorm) -> FoldedKernel:
-    """Return scale and shift as the weights and bias of an operation of one tap and one input per channel."""
+def as_map(norm: SourceNorm, node: Node | None = None) -> FoldedKernel:
+    """Return scale and shift as the weights and bias of an operation of one tap and one input per channel.
+
+    Args:
+        norm: a batch norm.
+        node: an operation of the export that may hold it: one that survived has parameters of its own type.
+    """
     one = Kernel(np.ones((1, 1, norm.affine.scale.size)))
-    return folding.behind(folding.plain(one), norm.affine)
+    folded = folding.behind(folding.plain(one), norm.affine)
+    survived = node is not None and node.kernel is not None and not node.folded
+    return folding.rounded(norm.affine, folded, node.kernel.dtype) if survived and node and node.kernel else folded
 
 
 def is_map(node: Node, norm: SourceNorm) -> bool:
     """Return whether a batch norm of the export does what one of the source does."""
-    return holds(node, as_map(norm))
+    return holds(node, as_map(norm, node))

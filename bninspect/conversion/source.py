@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bninspect import runtimes
+from bninspect.conversion.wiring import Replay
 from bninspect.errors import BninspectError, UsageError
 from bninspect.records import Array, Checkpoint, Observation, Run
 from bninspect.records.graph import Network
@@ -35,6 +35,12 @@ class SourceRun:
     """What its batch norms returned in the model, in the order of the calls."""
     outputs: tuple[Array, ...] = ()
     """What the model returned; empty if nobody could see it."""
+    replay: Replay | None = None
+    """Runs it again, on other input or with values on the way given; None where nothing can."""
+    forces: bool = True
+    """Whether values on the way can be given."""
+    data: tuple[Array, ...] = ()
+    """What it was given, in the order of its inputs."""
 
 
 def observed(checkpoint: Checkpoint, settings: RunSettings, data: Mapping[str, Array], begin: Begin) -> SourceRun:
@@ -83,24 +89,82 @@ def _observed(checkpoint: Checkpoint, settings: RunSettings, arrays: Sequence[Ar
         return _traced(packages, checkpoint, settings, begin)
     kept: list[TracedCall] = []
     run = runtimes.run(checkpoint, settings, lambda: _keeping(kept, begin()))
-    found = SourceRun(run, None, calls=tuple(kept))
+    found = SourceRun(run, None, calls=tuple(kept), data=tuple(arrays))
     try:
-        network = _read_network(chosen[0], checkpoint, settings)
-        return replace(found, network=network, outputs=_outputs(chosen[0], checkpoint, settings, arrays))
+        return _opened(found, chosen[0], checkpoint, settings)
     except BninspectError as error:
         return replace(found, reason=f"what feeds its batch norms cannot be read: {error}")
 
 
+def _opened(found: SourceRun, runtime: Runtime, checkpoint: Checkpoint, settings: RunSettings) -> SourceRun:
+    """Return a source with what it computes, ready to be run again."""
+    from bninspect import formats
+
+    path = Path(checkpoint.path)
+    if runtime is runtimes.GRAPHS:
+        return _of_graph(found, checkpoint, settings)
+    session = runtime.open(checkpoint, settings) if runtime.open is not None else None
+    if session is None:
+        return replace(found, network=formats.read_network(path))
+    network = session.network or formats.read_network(path)
+    names = [one.name for one in session.inputs] or [""]
+    compute, again = session.compute, session.replay
+
+    def replay(data: Sequence[Array] | None, forced: Mapping[str, Array], wanted: Iterable[str]) -> Mapping[str, Array]:
+        given = dict(zip(names, found.data if data is None else data, strict=True))
+        asked = list(dict.fromkeys(wanted))
+        # TorchScript calls its input by a name of its own.
+        own = dict(zip((one.name for one in network.inputs), given.values(), strict=False))
+        given = {name: forced.get(one.name, given[name]) for name, one in zip(names, network.inputs, strict=False)}
+        forced = {name: array for name, array in forced.items() if name not in own}
+        values = (
+            compute(given, [n for n in asked if n not in own])
+            if again is None
+            else again(given, forced, [n for n in asked if n not in own])
+        )
+        return {**{name: own[name] for name in asked if name in own}, **values}
+
+    outputs = replay(None, {}, [one.name for one in network.outputs])
+    return replace(
+        found,
+        network=network,
+        outputs=tuple(outputs[one.name] for one in network.outputs if one.name in outputs),
+        replay=replay,
+        forces=again is not None,
+    )
+
+
 def _traced(packages: Sequence[str], checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> SourceRun:
-    with ExitStack() as stack:
-        trace = stack.enter_context(tracing.traced(*(loading.framework(package) for package in packages)))
+    trace = Trace()
+    with tracing.traced(trace, *(loading.framework(package) for package in packages)):
 
         def start() -> Callable[[Observation], None]:
             trace.begin()
             return _both(trace, begin())
 
         run = runtimes.run(checkpoint, settings, start)
-        return SourceRun(run, trace.network(), calls=tuple(trace.calls), outputs=trace.outputs)
+    if not trace.outputs:
+        return SourceRun(run, trace.network())
+    return SourceRun(
+        run,
+        trace.network(),
+        calls=tuple(trace.calls),
+        outputs=trace.outputs,
+        replay=partial(_replayed, trace, packages),
+        data=trace.inputs,
+    )
+
+
+def _replayed(
+    trace: Trace,
+    packages: Sequence[str],
+    data: Sequence[Array] | None,
+    forced: Mapping[str, Array],
+    wanted: Iterable[str],
+) -> Mapping[str, Array]:
+    modules = [loading.framework(package) for package in packages]
+    with loading.failing_as("the model cannot be run again"), loading.quiet(), tracing.traced(trace, *modules):
+        return trace.replay(data, forced, wanted)
 
 
 def _both(trace: Trace, sink: Callable[[Observation], None]) -> Callable[[Observation], None]:
@@ -122,43 +186,16 @@ def _keeping(kept: list[TracedCall], sink: Callable[[Observation], None]) -> Cal
     return see
 
 
-def _read_network(runtime: Runtime, checkpoint: Checkpoint, settings: RunSettings) -> Network:
-    from bninspect import formats
+def _of_graph(found: SourceRun, checkpoint: Checkpoint, settings: RunSettings) -> SourceRun:
+    """Return a graph of TensorFlow with what it computes, ready to be run again."""
+    from bninspect.formats.tensorflow import kernels
+    from bninspect.runtimes.tensorflow.again import GraphAgain
 
-    path = Path(checkpoint.path)
-    if runtime is runtimes.GRAPHS:
-        from bninspect.formats.tensorflow import kernels
+    network = kernels.read_network(Path(checkpoint.path), settings.signature, settings.tag)
+    graph = GraphAgain(checkpoint, settings)
 
-        return kernels.read_network(path, settings.signature, settings.tag)
-    session = runtime.open(checkpoint, settings) if runtime.open is not None else None
-    return session.network if session is not None and session.network is not None else formats.read_network(path)
+    def replay(data: Sequence[Array] | None, forced: Mapping[str, Array], wanted: Iterable[str]) -> Mapping[str, Array]:
+        return graph.values(found.data if data is None else data, forced, wanted)
 
-
-def _outputs(
-    runtime: Runtime, checkpoint: Checkpoint, settings: RunSettings, arrays: Sequence[Array]
-) -> tuple[Array, ...]:
-    """Return what the source returns, if its runtime can be asked; nothing if not."""
-    if runtime.open is not None:
-        session = runtime.open(checkpoint, settings)
-        names = [one.name for one in session.inputs] or [""]
-        data = dict(zip(names, arrays, strict=True))
-        values = session.compute(data, session.outputs)
-        return tuple(values[name] for name in session.outputs)
-    return _of_saved_model(checkpoint, settings, arrays) if len(arrays) == 1 else ()
-
-
-def _of_saved_model(checkpoint: Checkpoint, settings: RunSettings, arrays: Sequence[Array]) -> tuple[Array, ...]:
-    import tensorflow as tf
-
-    try:
-        with loading.quiet():
-            loaded: Any = tf.saved_model.load(checkpoint.path)
-            signatures: Mapping[str, Any] = loaded.signatures
-            call = signatures[settings.signature or next(iter(signatures))]
-            (name,) = call.structured_input_signature[1]
-            values = call(**{name: tf.constant(arrays[0])})
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - frameworks raise anything; the outputs are then not compared, which is said
-        return ()
-    return tuple(np.asarray(values[key]) for key in sorted(values))
+    outputs = replay(None, {}, graph.outputs)
+    return replace(found, network=network, outputs=tuple(outputs.values()), replay=replay)

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from bninspect.arithmetic.bounds import precision
-from bninspect.conversion import export as running
-from bninspect.conversion import findings, folding, outputs, pairing, source, verdicts
+from bninspect.conversion import (
+    diagnosis,
+    evidence,
+    findings,
+    folding,
+    pairing,
+    running,
+    samples,
+    source,
+    verdicts,
+    wiring,
+)
+from bninspect.conversion.evidence import Round, Subject
+from bninspect.conversion.pairing import Pairing
+from bninspect.conversion.running import Ran
 from bninspect.conversion.source import SourceRun
-from bninspect.conversion.verdicts import Seen
-from bninspect.errors import BninspectError
+from bninspect.conversion.verdicts import Case, Sentence
+from bninspect.errors import BninspectError, RuntimeFailure
 from bninspect.inspection import rules
 from bninspect.records import (
-    Array,
+    BatchNorm,
     Checkpoint,
-    Comparison,
     Counterpart,
     Export,
     Finding,
@@ -30,7 +40,6 @@ from bninspect.records import (
 )
 from bninspect.records.graph import Network
 from bninspect.runtimes import session as graph_run
-from bninspect.runtimes.keras.tracing import TracedCall
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
 from bninspect.verdicts import selection, verify_task
@@ -47,7 +56,7 @@ def against(arguments: Mapping[str, Any], arrays: list[Any], progress: Callable[
 def compare(
     checkpoint: Checkpoint, export: Checkpoint, settings: Settings, progress: Callable[[str], None] = lambda _: None
 ) -> Verified:
-    """Run a model and an export of it on the same input, and account for every batch norm of the model.
+    """Run a model and an export of it on the same input, and account for every kernel and batch norm of the model.
 
     Raises:
         UsageError: the export is of a format that holds no graph, or the two do not take the same input.
@@ -56,15 +65,15 @@ def compare(
     """
     settings = selection.for_model(settings, checkpoint.path)
     ran = running.exported(export, settings)
-    network = ran.network
     trial = verify_task.Trial(checkpoint, settings)
     progress(f"{checkpoint.path}: running the model")
-    found = source.observed(checkpoint, trial.how, ran.data, trial.begin)
+    ran, found = running.together(ran, lambda data: source.observed(checkpoint, trial.how, data, trial.begin))
     verified = trial.verdict(found.run)
     progress(f"{export.path}: looking for the batch norms of {checkpoint.path}")
-    held = _held(found, network, ran, checkpoint)
+    sentence, seen = _held(found, ran, checkpoint, settings)
+    counterparts = verdicts.by_layer(sentence.judged)
     own = verified.model.layers
-    layers = tuple(_joined(layer, held.counterparts.get(layer.name), found, settings) for layer in own)
+    layers = tuple(_joined(layer, counterparts.get(layer.name), found, settings) for layer in own)
     title, environment = (ran.session.title, ran.session.environment) if ran.session else (None, {})
     one = Export(
         path=export.path,
@@ -73,142 +82,143 @@ def compare(
         format=export.format,
         writer=export.writer,
         runtime=title,
-        same=held.same,
-        outputs=held.ends.compared,
-        notes=(*export.notes, *ran.notes, *held.notes),
+        same=sentence.same,
+        outputs=(*seen.outputs, *seen.deployed) if seen is not None else (),
+        notes=(*export.notes, *ran.notes, *sentence.notes),
+        open=sentence.open,
     )
     # The outputs have no status but this finding: to choose some rules, --select, is not to do without them.
     counted = replace(settings, select=())
-    every = (*verified.model.findings, *rules.judged(_findings(one, layers, held.ends.lost), "", counted))
-    status = verdict.model_status(layers, every, settings.fail_on, checkpoint.unread)
+    every = (*verified.model.findings, *rules.judged(tuple(_findings(sentence, export.path, layers)), "", counted))
+    status = verdict.model_status(layers, every, settings.fail_on, checkpoint.unread, one.open)
     model = replace(verified.model, layers=layers, findings=every, against=one, status=status)
     return Verified(model, {**verified.environment, **environment})
 
 
-@dataclass(frozen=True, eq=False)
-class _Ends:
-    """What the outputs of the export say."""
-
-    compared: tuple[Comparison, ...] = ()
-    lost: tuple[str, ...] = ()
-    """Outputs of the model that no output of the export can be, by their shape."""
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class _Held:
-    """What the export holds of the model."""
-
-    counterparts: Mapping[str, Counterpart]
-    same: bool = True
-    ends: _Ends = _Ends()
-    notes: tuple[str, ...] = ()
-
-
-def _held(found: SourceRun, network: Network, ran: running.Ran, checkpoint: Checkpoint) -> _Held:
+def _held(found: SourceRun, ran: Ran, checkpoint: Checkpoint, settings: Settings) -> tuple[Sentence, Round | None]:
+    """Return the verdict on the export, and what was seen of it."""
     if found.network is None:
-        reason = found.reason or "its source shows only layers that run alone, and not what feeds them"
-        return _Held({layer.name: _unknown(reason) for layer in checkpoint.layers})
-    layers = {}
+        return Sentence((), same=True), None
+    export = _live(ran.network)
+    norms = pairing.norms(found.network, _known(checkpoint))
+    paired = pairing.pair(norms, found.network, export)
+    diagnoses = {
+        norm: diagnosis.diagnose(norm, paired, [one for one in norms if one.layer is not norm.layer], export)
+        for norm in paired.missing
+    }
+    taken = {id(one.node) for one in diagnoses.values() if one.node is not None}
+    lost = diagnosis.of_kernels(paired, taken)
+    seen, reason = None, f"the export was not run: {ran.reason}"
+    if ran.session is not None:
+        subject = Subject(found.network, export, ran.session, found.replay, found.forces, paired.places, settings.seed)
+        try:
+            seen = _seen(subject, ran, found)
+        except RuntimeFailure as failure:
+            reason = f"it could not be recomputed: {failure}"
+    case = Case(norms, found.network, export, paired, diagnoses, lost, seen, reason, replayed=found.replay is not None)
+    sentence = verdicts.judge(case)
+    return replace(sentence, notes=(*sentence.notes, *_notes(paired, seen), *_declared(ran))), seen
+
+
+def _declared(ran: Ran) -> Iterator[str]:
+    """Yield that the runtime computes in a coarser type by default, and what that hides."""
+    declared = ran.session.deployed if ran.session is not None else None
+    if declared is not None:
+        part = 100 * wiring.FLOOR * precision(declared.dtype).unit
+        hides = f"its outputs may then be off by {part:.2g} % of their largest, and what is smaller does not show"
+        yield f"by default it computes in {graph_run.said(declared)}: {hides}"
+
+
+def _known(checkpoint: Checkpoint) -> dict[str, BatchNorm]:
+    """Return the layers whose scale and shift the file states, by name."""
+    known = {}
     for layer in checkpoint.layers:
         try:
             folding.affine(layer)
         except BninspectError:
             continue
-        layers[layer.name] = layer
-    norms = pairing.norms(found.network, layers)
-    paired = pairing.pair(norms, found.network, network)
-    quantised = any(node.kernel is not None and node.kernel.weight_step is not None for node in network.nodes)
-    values, fast, notes = running.values(ran, network, [match.node.outputs[0] for match in paired.matches.values()])
-    calls = dict(zip(norms, _calls(norms, found), strict=True))
-    dtype = _coarsest(network, found.calls)
-    ends = _Ends()
-    if values is not None and not quantised:
-        fast = {one.name: fast[one.name] for one in network.outputs if one.name in fast}
-        deployed = ran.session.deployed if ran.session else None
-        fast_type = max((dtype, *([deployed.dtype] if deployed else [])), key=lambda one: precision(one).unit)
-        ends = _ends(found, values, fast, len(norms), (dtype, fast_type), loud=ran.loud)
-        if deployed is not None:
-            part = 100 * outputs.allowed(len(norms), fast_type)
-            hides = f"its outputs may then be off by {part:.2g} % of their largest, and what is smaller does not show"
-            notes = (*notes, f"by default it computes in {graph_run.said(deployed)}: {hides}")
-    called = {norm: call for norm, call in calls.items() if call is not None}
-    seen = Seen(called, values, quantised, dtype, ran.loud, ends.compared, ran.reason)
-    judged, same = verdicts.judge(norms, paired, found.network, network, seen)
-    if quantised:
-        notes = (*notes, "its weights are quantised: they are held against half a step, its outputs are not compared")
+        known[layer.name] = layer
+    return known
+
+
+def _live(network: Network) -> Network:
+    """Return a graph without the operations whose results nobody reads."""
+    producers = network.producers()
+    needed: set[int] = set()
+    waiting = [one.name for one in network.outputs]
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is not None and id(node) not in needed:
+            needed.add(id(node))
+            waiting += node.inputs
+    return replace(network, nodes=tuple(node for node in network.nodes if id(node) in needed))
+
+
+def _seen(subject: Subject, ran: Ran, found: SourceRun) -> Round:
+    """Run both on the input at hand, and on other input while that might still show something."""
+    seen = evidence.see(subject, ran.data, found.data)
+    if seen.wrong or ran.given or not seen.is_open or found.replay is None:
+        return seen
+    for given, data in samples.further(ran.data, found.data, subject):
+        seen = evidence.join(seen, evidence.see(subject, given, data))
+        if seen.wrong or not seen.is_open:
+            break
+    return seen
+
+
+def _notes(paired: Pairing, seen: Round | None) -> Iterator[str]:
     # One number to multiply with and one to add are what models do to their input, for instance.
     extra = [node.name for node in paired.pairs if node.kernel is not None and node.kernel.outputs > 1]
     if extra:
         others = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
-        notes = (*notes, f"it also holds {printable(extra[0])}{others}, which no batch norm of the model explains")
-    return _Held(verdicts.by_layer(judged), same, ends if same else _Ends(), (*notes, *(ends.notes if same else ())))
+        yield f"it also holds {printable(extra[0])}{others}, which no batch norm of the model explains"
+    if seen is None:
+        return
+    if seen.off is not None:
+        yield f"run each on its own, the outputs differ by {seen.off:.2g} of the largest"
+    if seen.agreement is not None:
+        same, of = seen.agreement
+        yield f"the largest output is the same for {same} of {of} samples"
+    if list(seen.order) != sorted(seen.order):
+        yield f"it returns the outputs of the model in another order: {', '.join(map(str, seen.order))}"
+    yield from _costs(seen)
 
 
-def _coarsest(network: Network, calls: Sequence[TracedCall]) -> str:
-    """Return the coarsest type that the export's numbers, or what the source's layers return, are rounded to."""
-    kernels = {node.kernel.dtype for node in network.nodes if node.kernel is not None}
-    return max((*kernels, *(call.dtype for call in calls), "float32"), key=lambda one: precision(one).unit)
+def _costs(seen: Round) -> Iterator[str]:
+    """Yield what quantisation costs, and where numbers are cut off at the ends of their range."""
+    costs = [(proof.cost, place) for place in seen.places if (proof := seen.proofs[id(place.node)]).cost is not None]
+    if costs:
+        most, place = max(costs, key=lambda one: one[0] or 0.0)
+        where = printable(place.node.name)
+        yield f"it is quantised, which costs at most {most:.3g} steps of an operation's output, at {where}"
+    for place in seen.places:
+        proof = seen.proofs[id(place.node)]
+        if proof.cut > 0:
+            share = f"{100 * proof.cut:.2g} % of the outputs of {printable(place.node.name)}"
+            yield f"{share} are beyond what their type can hold, and are cut off"
 
 
-def _calls(norms: Sequence[pairing.SourceNorm], found: SourceRun) -> list[TracedCall | None]:
-    """Return what each call of a batch norm returned, in the order in which both were seen."""
-    waiting: dict[str, list[TracedCall]] = {}
-    for call in found.calls:
-        waiting.setdefault(call.layer, []).append(call)
-    return [waiting[norm.layer.name].pop(0) if waiting.get(norm.layer.name) else None for norm in norms]
-
-
-def _ends(
-    found: SourceRun,
-    values: Mapping[str, Array],
-    fast: Mapping[str, Array],
-    depth: int,
-    types: tuple[str, str],
-    *,
-    loud: bool,
-) -> _Ends:
-    """Compare the outputs of the two models, as the runtime computes them for us and for everybody, in two types."""
-    own = [one for one in found.outputs if one.dtype.kind == "f" and one.size]
-    belong = outputs.paired(own, {name: values[name] for name in fast}, depth, types[0], loud=loud)
-    compared: list[Comparison] = []
-    for place, name in sorted(belong.items()):
-        for observed, every, dtype in zip(("model output", "optimised output"), (values, fast), types, strict=True):
-            expected = own[place].astype(np.float64)
-            one = outputs.ends(expected, every[name], depth, observed=observed, dtype=dtype, loud=loud)
-            if one is not None:
-                compared.append(one)
-    lost = tuple(f"{place} of shape {one.shape}" for place, one in enumerate(own) if place not in belong)
-    notes: tuple[str, ...] = ()
-    if not own:
-        notes = ("the outputs of the model were not compared: they cannot be seen as floats",)
-    elif len(own) < len(found.outputs):
-        counted = f"{len(found.outputs) - len(own)} of {len(found.outputs)}"
-        notes = (f"{counted} outputs of the model were not compared: they hold no floats",)
-    order = [list(fast).index(belong[place]) for place in sorted(belong)]
-    if order != sorted(order):
-        notes = (*notes, f"it returns the outputs of the model in another order: {', '.join(map(str, order))}")
-    return _Ends(tuple(compared), lost, notes)
-
-
-def _unknown(reason: str) -> Counterpart:
-    return Counterpart(LayerStatus.UNVERIFIED, None, "", sentence=reason)
+def _findings(sentence: Sentence, path: str, layers: Sequence[LayerReport]) -> Iterator[Finding]:
+    """Yield what is to be said of the export as a whole."""
+    if not sentence.same:
+        yield findings.other_model(path, len(layers))
+        return
+    yield from map(findings.other_kernel, sentence.kernels)
+    right = all(one.counterpart is not None and one.counterpart.status is LayerStatus.VERIFIED for one in layers)
+    yield from (findings.other_output(message, layers_right=right) for message in sentence.outputs)
 
 
 def _joined(layer: LayerReport, counterpart: Counterpart | None, found: SourceRun, settings: Settings) -> LayerReport:
     """Return a layer's own report with what became of it in the export."""
     if counterpart is None:
-        counterpart = _unknown(f"it was not seen in its source: {layer.reason or found.reason or 'it never ran'}")
+        counterpart = _unknown(layer, found)
     every = (*layer.findings, *rules.judged(findings.of_layer(counterpart), layer.name, settings))
     return verdict.joined(replace(layer, findings=every), counterpart)
 
 
-def _findings(export: Export, layers: Sequence[LayerReport], lost: Sequence[str]) -> tuple[Finding, ...]:
-    """Return what is to be said of the export as a whole: BN410 and BN411."""
-    if not export.same:
-        return (findings.other_model(export.path, len(layers)),)
-    if lost:
-        return (findings.missing_output(lost),)
-    wrong = [one for one in export.outputs if not one.agrees]
-    right = all(one.counterpart is not None and one.counterpart.status is LayerStatus.VERIFIED for one in layers)
-    return tuple(findings.other_output(output, layers_right=right) for output in wrong[:1])
+def _unknown(layer: LayerReport, found: SourceRun) -> Counterpart:
+    if found.network is None:
+        reason = found.reason or "its source shows only layers that run alone, and not what feeds them"
+        return Counterpart(LayerStatus.UNVERIFIED, None, "", sentence=reason)
+    reason = f"it was not seen in its source: {layer.reason or found.reason or 'it never ran'}"
+    return Counterpart(LayerStatus.UNVERIFIED, None, "", sentence=reason)

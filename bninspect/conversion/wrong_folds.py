@@ -6,7 +6,7 @@ in a published converter or export; the sources are beside them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,6 +57,29 @@ def hypotheses(kernel: Kernel, norm: ChannelMap) -> Iterator[Hypothesis]:
             both = f"{name.partition(' ')[0]} + {other}"
             sentence = f"{_WEIGHTS[name.partition(' ')[0]]}; {_BIASES[other]}"
             yield Hypothesis(both, sentence, replace(folded, bias=bias, bias_bound=right.bias_bound))
+
+
+def with_siblings(kernel: Kernel, norm: ChannelMap, siblings: Sequence[tuple[str, ChannelMap]]) -> Iterator[Hypothesis]:
+    """Yield the folds of another batch norm in the place of this one, or of both: seen where one kernel is used twice.
+
+    Args:
+        kernel: of the operation.
+        norm: the batch norm that belongs to it.
+        siblings: name and map of others with as many channels.
+    """
+    plain, right = folding.plain(kernel), folding.behind(folding.plain(kernel), norm)
+    for name, other in siblings:
+        swapped = folding.behind(plain, other)
+        both = folding.behind(swapped, norm)
+        weights = replace(right, weights=swapped.weights, weight_bound=swapped.weight_bound)
+        twice = replace(right, weights=both.weights, weight_bound=both.weight_bound)
+        own = "the bias is its own"
+        yield Hypothesis("sibling-scale", f"the weights were scaled by another batch norm, {name}; {own}", weights)
+        yield Hypothesis("sibling-fold", f"another batch norm, {name}, was folded in its place", swapped)
+        yield Hypothesis("both-scales", f"the weights were scaled by another batch norm, {name}, as well; {own}", twice)
+        yield Hypothesis("both-folds", f"another batch norm, {name}, was folded in as well", both)
+        turned = folding.behind(right, other)
+        yield Hypothesis("both-folds", f"another batch norm, {name}, was folded in behind it as well", turned)
 
 
 def _biases(kernel: Kernel, norm: ChannelMap, right: FoldedKernel) -> Iterator[tuple[str, Float64]]:

@@ -50,7 +50,7 @@ def judged(model: ModelReport, earlier: Report, settings: Settings) -> ModelRepo
     worse = _any_worse(_outputs(model), _outputs(before))
     findings = model.findings if worse else _known(model.findings, before.findings)
     unread = tuple(_unread(calls, before.unread) for calls in model.unread)
-    status = verdict.model_status(layers, findings, settings.fail_on, unread)
+    status = verdict.model_status(layers, findings, settings.fail_on, unread, _unproved(model))
     return replace(model, layers=tuple(layers), findings=findings, unread=unread, status=status)
 
 
@@ -198,3 +198,7 @@ def _gone(layer: LayerReport) -> LayerReport:
         status=LayerStatus.UNVERIFIED,
         reason=reason,
     )
+
+
+def _unproved(model: ModelReport) -> tuple[str, ...]:
+    return model.against.open if model.against is not None else ()

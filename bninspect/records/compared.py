@@ -190,3 +190,5 @@ class Export:
     outputs: tuple[Comparison, ...] = ()
     """Of the outputs of the two models, also with the runtime's default optimisation."""
     notes: tuple[str, ...] = ()
+    open: tuple[str, ...] = ()
+    """What could not be compared, and closes the gate."""

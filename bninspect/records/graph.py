@@ -8,12 +8,12 @@ a batch norm multiplies is always the last axis.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from bninspect.errors import DamagedFile
-from bninspect.records import Array
+from bninspect.records import Array, BatchNorm
 
 CONVOLUTION, DEPTHWISE, TRANSPOSED, DENSE = "convolution", "depthwise convolution", "transposed convolution", "dense"
 BATCH_NORM = "batch norm"
@@ -43,6 +43,41 @@ class Kernel:
         return int(self.weights.shape[2])
 
 
+@dataclass(frozen=True)
+class Geometry:
+    """How a kernel moves over its input: one number of each kind for every axis that is no batch and no channel."""
+
+    size: tuple[int, ...] = ()
+    """Places of the kernel; none for a dense layer."""
+    stride: tuple[int, ...] = ()
+    padding: tuple[tuple[int, int], ...] | str = ()
+    """Zeros before and behind each axis, or `same` or `same lower`, which depend on the length of the input."""
+    dilation: tuple[int, ...] = ()
+    output_padding: tuple[int, ...] = ()
+    """Of a transposed convolution, how much longer its output is."""
+    channel_axis: int = -1
+    """Where the channels of input and output are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Quantisation:
+    """What the stored integers of a value stand for: `scale * (stored - zero)`."""
+
+    scale: Array
+    zero: Array
+    dtype: str
+    axis: int = 0
+    """Axis along which scale and zero run, if there are several."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """An operation that cuts its input off and does nothing else, as relu and relu6 do."""
+
+    low: float
+    high: float
+
+
 @dataclass(frozen=True, eq=False)
 class Node:
     """One operation. Values that flow have names; constants are in `kernel`."""
@@ -61,6 +96,24 @@ class Node:
     """Whether a convolution sees zeros beyond the border of its input."""
     folded: bool = False
     """Whether a batch norm is no more than the scale and shift that a converter made of it."""
+    norm: BatchNorm | None = None
+    """Of a batch norm that survived as one, what the file says of it."""
+    geometry: Geometry | None = None
+    """Of an operation with a kernel, where the file states it."""
+    limits: Limits | None = None
+    """Where the operation, or its activation, is one that cuts off."""
+    setting: str = ""
+    """Of an operation that saturates, along which axis it works, such as `axis -1`; empty where nobody says."""
+    quantises_input: bool = False
+    """Whether the operation quantises what it takes on the way, by a step of its own range, to 8 bits."""
+    factor: str = ""
+    """Of a scale and shift, the value that its input is multiplied by on the way; one of its inputs."""
+    rounds: Mapping[str, Array] = field(default_factory=dict)
+    """Values between the pieces that were joined to this one, and how much of their rounding reaches each channel."""
+    order: tuple[int, ...] = ()
+    """Of a transposition, and of an operation with one behind it: axis of the operation's own result, by its axis."""
+    magnitude: Array | None = None
+    """Sum of the sizes of all that the pieces add to each channel, where that is more than the size of the bias."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +133,8 @@ class Network:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     nodes: tuple[Node, ...]
+    quantised: Mapping[str, Quantisation] = field(default_factory=dict)
+    """The values that are integers standing for real numbers."""
 
     def producers(self) -> Mapping[str, Node]:
         """Return the node that makes each value."""

@@ -52,11 +52,23 @@ def joined(layer: LayerReport, counterpart: Counterpart) -> LayerReport:
 
 
 def model_status(
-    layers: Iterable[LayerReport], findings: Iterable[Finding], fail_on: str, unread: Iterable[Unread] = ()
+    layers: Iterable[LayerReport],
+    findings: Iterable[Finding],
+    fail_on: str,
+    unread: Iterable[Unread] = (),
+    unproved: Iterable[str] = (),
 ) -> Status:
-    """Return the verdict on a model: unread calls and unverified layers first, then mismatches and findings."""
+    """Return the verdict on a model: unread calls and what is unverified first, then mismatches and findings.
+
+    Args:
+        layers: of the model.
+        findings: about the model as a whole.
+        fail_on: that of the command.
+        unread: calls of batch norm that are none of the layers.
+        unproved: what could not be compared of an export.
+    """
     layers = tuple(layers)
-    if any(not calls.known for calls in unread):
+    if any(not calls.known for calls in unread) or tuple(unproved):
         return Status.ERROR
     if not layers:
         return Status.EMPTY
@@ -73,7 +85,9 @@ def recount(model: ModelReport, fail_on: str) -> ModelReport:
     if model.error:
         return model
     layers = tuple(map(_contradicted, model.layers))
-    own = model_status(layers, model.findings, fail_on, model.unread)
+    own = model_status(
+        layers, model.findings, fail_on, model.unread, model.against.open if model.against is not None else ()
+    )
     worse = max(own, model.status, key=(Status.PASS, Status.EMPTY, Status.FAIL, Status.ERROR).index)
     return replace(model, layers=layers, status=worse)
 

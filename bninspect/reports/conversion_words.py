@@ -9,7 +9,7 @@ from bninspect.records import Comparison, Counterpart, Finding, LayerReport, Lay
 from bninspect.records import verdict as summary
 from bninspect.safe_text import printable
 
-RULES = ("BN401", "BN402", "BN403", "BN404", "BN410", "BN411")
+RULES = ("BN401", "BN402", "BN403", "BN404", "BN405", "BN410", "BN411")
 _MOST_TIES = 4
 
 
@@ -34,7 +34,24 @@ def status(model: ModelReport, fail_on: str) -> Status:
         )
         for layer in model.layers
     ]
-    return summary.model_status(layers, filter(about_export, model.findings), fail_on)
+    unproved = model.against.open if model.against is not None else ()
+    return summary.model_status(layers, filter(about_export, model.findings), fail_on, unproved=unproved)
+
+
+def shippable(model: ModelReport, fail_on: str) -> str:
+    """Return the answer to the question that people have: can this be shipped?"""
+    match status(model, fail_on):
+        case Status.PASS:
+            return "can this ship?  yes: every kernel and batch norm is proved, and what lies between them"
+        case Status.FAIL:
+            return "can this ship?  no: the export does not compute what the model does"
+    unknown = [
+        f"{printable(layer.name)}: {printable(layer.counterpart.sentence, 200)}"
+        for layer in model.layers
+        if layer.counterpart is not None and layer.counterpart.status is LayerStatus.UNVERIFIED
+    ]
+    reasons = [*(printable(one, 500) for one in (model.against.open if model.against else ())), *unknown]
+    return f"can this ship?  cannot say, because {reasons[0] if reasons else 'nothing was compared'}"
 
 
 def layer_alone(layer: LayerReport) -> LayerReport:
@@ -84,11 +101,20 @@ def worst(model: ModelReport) -> str:
     if numbers:
         ratio, name = max(numbers)
         parts.append(f"weights and biases within {ratio:.2f} of the folded bound, worst at {printable(name)}")
-    ends = [one.ratio for one in model.against.outputs if one.ratio is not None] if model.against else []
-    if ends:
-        most = max(ends)
+    proved = [
+        one.ratio
+        for counterpart in counterparts.values()
+        for one in counterpart.comparisons
+        if one.observed == "output" and one.ratio is not None and counterpart.status is LayerStatus.VERIFIED
+    ]
+    if proved:
+        parts.append(f"each recomputed on the export's own input, within {max(proved):.2g} of its bound")
+    fast = [one.ratio for one in model.against.outputs if one.observed == "optimised output"] if model.against else []
+    known = [one for one in fast if one is not None]
+    if known:
+        most = max(known)
         how = f"within {most:.2g} of" if most <= 1 else f"off by {most:.2g} times"
-        parts.append(f"the model's output {how} what rounding allows")
+        parts.append(f"the optimised output {how} what rounding allows")
     return "; ".join(parts)
 
 

@@ -62,6 +62,9 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
             return _run(plain, data, names)
         return fetcher(tuple(names))(data)
 
+    def replay(data: Mapping[str, Array], given: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+        return _replayed(stored, path, data, given, names)
+
     return Session(
         title=_title(),
         inputs=tuple(_input(one) for one in plain.get_inputs()),
@@ -71,6 +74,7 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
         form=Form.AFFINE,
         alone=_alone,
         environment={"onnxruntime": ort.__version__, "device": "CPU"},
+        replay=replay,
     )
 
 
@@ -149,6 +153,19 @@ class _Changing:
         for name, place in onnx_places.places(bytes(self._content), {layer: names})[layer].items():
             place.write(self._content, values[name])
         self._fetchers.clear()
+
+
+def _replayed(
+    stored: bytes, path: Path, data: Mapping[str, Array], given: Mapping[str, Array], names: Sequence[str]
+) -> Mapping[str, Array]:
+    """Run a model with some values on the way given; of these return what the model itself computed."""
+    own = {name: write.COMPUTED + name if name in given else name for name in names}
+    model = write.with_inputs(stored, {name: (one.dtype.name, one.shape) for name, one in given.items()})
+    there = {one.name for one in _session(model, path, optimise=False).get_outputs()}
+    further = [name for name in dict.fromkeys(own.values()) if name not in there]
+    session = _session(write.with_outputs(model, further), path, optimise=False)
+    values = _run(session, {**data, **given}, list(dict.fromkeys(own.values())))
+    return {name: values[output] for name, output in own.items()}
 
 
 def _runtime() -> Any:

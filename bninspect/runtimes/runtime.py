@@ -102,6 +102,8 @@ class Session:
     environment: Mapping[str, Any] = field(default_factory=dict)
     deployed: DeclaredPrecision | None = None
     """How `optimised` computes, where that is with less precision than the file has."""
+    replay: Callable[[Mapping[str, Array], Mapping[str, Array], Sequence[str]], Mapping[str, Array]] | None = None
+    """Run the file with some values on the way given, and return the named ones as computed; None if it cannot."""
     network: Network | None = None
     """What the file computes, where only the runtime can tell; None where our reader can."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,3 +90,30 @@ def with_outputs(stored: bytes, names: Iterable[str]) -> bytes:
     A parser joins the two graphs of such a file to one: that is what a repeated message means in a protocol buffer.
     """
     return stored + data(7, b"".join(data(12, data(1, name)) for name in names))
+
+
+COMPUTED = "bninspect/computed/"
+"""Before the name of a value that is given: what the model itself computed."""
+
+
+def with_inputs(stored: bytes, given: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
+    """Return the model `stored` with some of its values as inputs: what made them is called `COMPUTED` and the name.
+
+    Args:
+        stored: the model.
+        given: type and shape of each value.
+    """
+    message = Message(stored)
+    graphs = [_with_renamed(Message(part), given) for part in message.chunks(7)]
+    taken = b"".join(data(11, value(name, dtype, shape)) for name, (dtype, shape) in given.items())
+    return message.without(7) + b"".join(data(7, one) for one in (*graphs, taken))
+
+
+def _with_renamed(message: Message, given: Container[str]) -> bytes:
+    nodes = (data(1, _renamed(Message(part), given)) for part in message.chunks(1))
+    return message.without(1) + b"".join(nodes)
+
+
+def _renamed(node: Message, given: Container[str]) -> bytes:
+    names = (data(2, COMPUTED + name if name in given else name) for name in node.texts(2))
+    return node.without(2) + b"".join(names)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from bninspect.errors import UnreadableFile
-from bninspect.formats.tensorflow import frozen, model, saved_model
+from bninspect.formats.channel_chains import RELUS
+from bninspect.formats.tensorflow import constants, frozen, model, saved_model
 from bninspect.formats.tensorflow.checkpoint_v2 import Bundle
 from bninspect.formats.tensorflow.graph.expressions import Expressions
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode, Tensor
@@ -20,7 +21,7 @@ from bninspect.formats.tensorflow.norms.site import NormSite
 from bninspect.formats.tensorflow.variables import Variables, restored_by
 from bninspect.records import Array
 from bninspect.records import graph as network
-from bninspect.records.graph import Kernel, Network, Node, Value
+from bninspect.records.graph import Geometry, Kernel, Network, Node, Value
 
 _WEIGHTS = {
     "Conv1D": 1,
@@ -75,7 +76,10 @@ class _Reading:
     variables: Variables
 
     def constant(self, one: Tensor) -> Array | None:
-        """Return the values of a parameter; None for what is computed from data, or not stored."""
+        """Return the values of a parameter, or of what is computed from parameters alone; None for all others."""
+        return constants.computed(one, self.graph, self._stored)
+
+    def _stored(self, one: Tensor) -> Array | None:
         leaf = self.expressions.leaf(one)
         if leaf is None:
             return None
@@ -94,7 +98,10 @@ def _network(found: GraphModel, variables: Variables, signature: str | None) -> 
     for flat in searched.graph.nodes.values():
         if flat.name in sites:
             layer, site = sites[flat.name]
-            nodes.append(Node(layer, network.BATCH_NORM, (_name(site.x),), (_name(site.y),), layer=layer))
+            geometry = Geometry(channel_axis=_axis(searched.graph.nodes[flat.name]))
+            nodes.append(
+                Node(layer, network.BATCH_NORM, (_name(site.x),), (_name(site.y),), layer=layer, geometry=geometry)
+            )
         elif flat.name not in inside and flat.inputs:
             nodes.append(_node(flat, reading))
     outputs = tuple(Value(_name(one), (), "float32") for one in searched.graph.outputs)
@@ -118,7 +125,23 @@ def _node(flat: FlatNode, reading: _Reading) -> Node:
     outputs = tuple(f"{flat.name}:{place}" for place in range(3))
     operation = kind or _PASSING.get(flat.op, flat.op.lower())
     padded = flat.node.text("padding") in {"SAME", "EXPLICIT"}
-    return Node(flat.name, operation, tuple(map(_name, taken)), outputs, kernel, padded=padded)
+    return Node(
+        flat.name,
+        operation,
+        tuple(map(_name, taken)),
+        outputs,
+        kernel,
+        padded=padded,
+        geometry=Geometry(channel_axis=_axis(flat)) if kernel is not None else None,
+        limits=RELUS.get(operation),
+        setting={"softmax": "axis -1", "sigmoid": "elementwise"}.get(operation, ""),
+    )
+
+
+def _axis(flat: FlatNode) -> int:
+    """Return where an operation has its channels."""
+    layout = flat.node.text("data_format")
+    return 1 if layout.startswith("NC") and layout != "NC" else -1
 
 
 def _kernel(flat: FlatNode, reading: _Reading) -> tuple[Kernel | None, str]:

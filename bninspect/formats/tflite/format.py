@@ -7,8 +7,8 @@ from pathlib import Path
 from bninspect.errors import DamagedFile, UnsafeFile
 from bninspect.formats import whole_file
 from bninspect.formats.format import Format
-from bninspect.formats.tflite import graph as operations
-from bninspect.formats.tflite import roots
+from bninspect.formats.tflite import graph as norms
+from bninspect.formats.tflite import operations, roots
 from bninspect.formats.tflite.model import IDENTIFIER, Subgraph, parse
 from bninspect.records import Checkpoint
 from bninspect.records.graph import Network
@@ -26,7 +26,7 @@ def _matches(_path: Path, head: bytes) -> bool:
 
 def _read(path: Path) -> Checkpoint:
     graph = parsed(path)
-    pairs = dict(operations.affine_maps(graph))
+    pairs = dict(norms.affine_maps(graph))
     # What a converter left as MUL and ADD may be anything; what we wrote so is a batch norm.
     ours = graph.description.startswith("bninspect ")
     layers = tuple(affine.layer(name) for name, affine in pairs.items()) if ours else ()

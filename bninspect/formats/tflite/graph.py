@@ -10,8 +10,6 @@ import numpy as np
 
 from bninspect.formats.tflite.model import Operator, Subgraph, TfliteTensor
 from bninspect.records import BatchNorm, Statistics
-from bninspect.records import graph as network
-from bninspect.records.graph import Kernel, Network, Node, Value
 
 if TYPE_CHECKING:
     from bninspect.records import Array
@@ -121,98 +119,3 @@ def _variable_and_constant(operator: Operator) -> tuple[TfliteTensor, TfliteTens
 def _per_channel(tensor: TfliteTensor, channels: int) -> bool:
     shape = tensor.shape
     return bool(shape) and shape[-1] == channels == max(int(np.prod(shape)), 1) and tensor.dtype != "unknown"
-
-
-def read(graph: Subgraph) -> Network:
-    """Return what a graph computes."""
-    pairs = dict(affine_maps(graph))
-    starts = {affine.first.index: name for name, affine in pairs.items()}
-    inside = {affine.last.index for affine in pairs.values()}
-    nodes = []
-    for operator in graph.operators:
-        if operator.index in starts:
-            name = starts[operator.index]
-            nodes.append(_pair(name, pairs[name]))
-        elif operator.index not in inside:
-            nodes.append(_node(operator))
-    return Network(
-        tuple(Value(one.label, one.signature, one.dtype) for one in graph.inputs),
-        tuple(Value(one.label, one.signature, one.dtype) for one in graph.outputs),
-        tuple(nodes),
-    )
-
-
-def _pair(name: str, affine: TfliteAffine) -> Node:
-    steps = [
-        None if one.stored.dtype.kind == "f" else np.broadcast_to(one.scales, one.values.size)
-        for one in (affine.scale, affine.shift)
-    ]
-    scale = affine.scale.values.reshape(1, 1, -1)
-    return Node(
-        name,
-        network.BATCH_NORM,
-        (affine.x.label,),
-        (affine.last.outputs[0].label,),
-        Kernel(scale, affine.shifts, scale.size, _float_type(affine.scale), *steps),
-        layer=name,
-        activation=affine.last.activation,
-        folded=True,
-    )
-
-
-def _node(operator: Operator) -> Node:
-    kernel, kind, x = _kernel(operator)
-    taken = [x] if kernel is not None else [one for one in operator.inputs if one is not None and not one.is_constant]
-    return Node(
-        f"operator {operator.index}",
-        kind or _PASSING.get(operator.operation, operator.operation),
-        tuple(one.label for one in taken if one is not None),
-        tuple(one.label for one in operator.outputs),
-        kernel,
-        activation=operator.activation,
-    )
-
-
-_LINEAR = {"conv": (0, 1, 2), "depthwise conv": (0, 1, 2), "fully connected": (0, 1, 2), "transpose conv": (2, 1, 3)}
-"""Where input, weights and bias are among an operator's inputs."""
-
-
-def _kernel(operator: Operator) -> tuple[Kernel | None, str, TfliteTensor | None]:
-    """Return the constants of a linear operation, its kind and its input; no kernel and kind for everything else."""
-    places = _LINEAR.get(operator.operation)
-    if places is None:
-        return None, "", None
-    x, weights, bias = (operator.takes(place) for place in places)
-    if x is None or weights is None or not weights.is_constant or (bias is not None and not bias.is_constant):
-        return None, "", None
-    numbers, kind, groups = weights.values, network.CONVOLUTION, 1
-    if operator.operation == "depthwise conv":  # (1, height, width, outputs)
-        kind, groups = network.DEPTHWISE, x.shape[-1] if x.shape else 1
-        numbers = numbers.reshape(-1, 1, numbers.shape[-1])
-    elif operator.operation == "fully connected":  # (outputs, inputs)
-        kind, numbers = network.DENSE, network.dense(numbers.T)
-    else:  # (outputs, height, width, inputs per group)
-        kind = network.CONVOLUTION if operator.operation == "conv" else network.TRANSPOSED
-        groups = x.shape[-1] // numbers.shape[-1] if x.shape and numbers.ndim == 4 and numbers.shape[-1] else 1
-        numbers = network.convolution(np.moveaxis(numbers, -1, 1))
-    return _assembled(numbers, groups, weights, bias), kind, x
-
-
-def _assembled(numbers: Array, groups: int, weights: TfliteTensor, bias: TfliteTensor | None) -> Kernel:
-    outputs = numbers.shape[2]
-    step = np.broadcast_to(weights.scales, (outputs,)) if weights.scales.size in {1, outputs} else None
-    quantised = weights.stored.dtype.kind != "f"
-    units = bias is not None and bias.scales.size in {1, outputs} and bias.stored.dtype.kind != "f"
-    return Kernel(
-        numbers,
-        None if bias is None else bias.values.reshape(-1),
-        max(groups, 1),
-        _float_type(weights),
-        step if quantised else None,
-        np.broadcast_to(bias.scales, (outputs,)) if bias is not None and units else None,
-    )
-
-
-def _float_type(tensor: TfliteTensor) -> str:
-    """Return the type to which the numbers of a constant were rounded; that of quantised ones says their step."""
-    return tensor.dtype if tensor.stored.dtype.kind == "f" else "float32"

@@ -53,6 +53,37 @@ OPERATIONS: Mapping[int, str] = {
     114: "quantize",
     132: "conv 3d",
     143: "read variable",
+    5: "depth to space",
+    26: "space to depth",
+    36: "gather",
+    37: "batch to space",
+    38: "space to batch",
+    45: "strided slice",
+    47: "exp",
+    49: "split",
+    50: "log softmax",
+    54: "prelu",
+    55: "maximum",
+    56: "arg max",
+    57: "minimum",
+    59: "neg",
+    60: "pad v2",
+    65: "slice",
+    73: "log",
+    74: "sum",
+    77: "shape",
+    82: "reduce max",
+    83: "pack",
+    88: "unpack",
+    97: "resize nearest",
+    98: "leaky relu",
+    100: "mirror pad",
+    111: "elu",
+    117: "hard swish",
+    126: "batch matmul",
+    130: "broadcast to",
+    150: "gelu",
+    23: "resize bilinear",
 }
 _TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8"}
 _TYPES |= {10: "float64", 12: "uint64", 15: "uint32", 16: "uint16"}
@@ -129,6 +160,8 @@ class Operator:
     inputs: tuple[TfliteTensor | None, ...]
     outputs: tuple[TfliteTensor, ...]
     activation: str
+    options: FlatTable | None = None
+    """What the schema says of this kind of operator: padding, strides ..."""
 
     def takes(self, place: int) -> TfliteTensor | None:
         """Return an input; None if it is left out."""
@@ -185,10 +218,37 @@ def _taking_constants(operators: list[Operator]) -> Iterator[Operator]:
     constants: dict[int, TfliteTensor] = {}
     for one in operators:
         taken = one.takes(0)
+        if taken is not None and taken.index in constants:
+            taken = constants[taken.index]
+        if one.operation == "quantize" and taken is not None and taken.is_constant and one.outputs:
+            rounded = _quantised(taken, one.outputs[0])
+            if rounded is not None:
+                constants[one.outputs[0].index] = rounded
         if one.operation == "dequantize" and taken is not None and taken.is_constant and one.outputs:
             constants[one.outputs[0].index] = taken
     for one in operators:
         yield replace(one, inputs=tuple(each and constants.get(each.index, each) for each in one.inputs))
+
+
+def _quantised(taken: TfliteTensor, given: TfliteTensor) -> TfliteTensor | None:
+    """Return a constant of floats as the integers that a QUANTIZE makes of it; None for what is no such thing."""
+    if taken.stored.dtype.kind != "f" or given.dtype not in {"int8", "uint8", "int16"} or not given.scales.size:
+        return None
+    shape = [1] * len(given.shape)
+    if given.scales.size > 1:
+        if not 0 <= given.axis < len(shape) or given.shape[given.axis] != given.scales.size:
+            return None
+        shape[given.axis] = -1
+    zeros = given.zeros if given.zeros.size == given.scales.size else np.zeros(given.scales.size)
+    kind = np.iinfo(given.dtype)
+    with np.errstate(all="ignore"):
+        whole = np.round(taken.stored / given.scales.reshape(shape)) + zeros.reshape(shape)
+        stored = np.clip(whole, kind.min, kind.max)
+    if not np.isfinite(stored).all() or stored.shape != given.shape:
+        return None
+    return replace(
+        given, data=np.frombuffer(stored.astype(np.dtype(given.dtype).newbyteorder("<")).tobytes(), np.uint8)
+    )
 
 
 def _at(tensors: list[TfliteTensor], index: int) -> TfliteTensor:
@@ -247,4 +307,6 @@ def _operator(index: int, table: FlatTable, codes: list[FlatTable], tensors: lis
     activation = int(options.number(field, "b")) if options is not None and field is not None else 0
     inputs = tuple(None if one < 0 else _at(tensors, int(one)) for one in table.numbers(1, "i4"))
     outputs = tuple(_at(tensors, int(one)) for one in table.numbers(2, "i4") if one >= 0)
-    return Operator(index, operation, inputs, outputs, _ACTIVATIONS.get(activation, f"activation {activation}"))
+    return Operator(
+        index, operation, inputs, outputs, _ACTIVATIONS.get(activation, f"activation {activation}"), options
+    )

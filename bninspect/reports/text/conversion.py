@@ -45,9 +45,12 @@ def lines(model: ModelReport, looks: Looks, fail_on: str) -> Iterator[Line]:
         if conversion_words.about_export(finding) and finding.ignored is None and finding.severity is Severity.ERROR:
             yield line(("error   ", "red"), f"{finding.rule}: {printable(finding.message, 500)}")
             yield line(f"{_INDENT}  hint: {printable(finding.hint, 500)}")
+    for reason in export.open:
+        yield line(("ERROR ", "bold magenta"), f"not proved: {printable(reason, 500)}")
     if looks.verbosity >= 0:
         for note in export.notes:
             yield line((f"{_INDENT}notes: ", "cyan"), printable(note, 500))
+    yield line((_INDENT, ""), (conversion_words.shippable(model, fail_on), "bold"))
 
 
 def _each(layers: tuple[LayerReport, ...], looks: Looks) -> Iterator[Line]:

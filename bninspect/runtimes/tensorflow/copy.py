@@ -7,7 +7,7 @@ tables, constants and inputs are not copies: they are those that TensorFlow's lo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode, Tensor, reached
@@ -34,7 +34,7 @@ class Copy:
         changed = flat.changed()
         needed = [node for node in reached(flat, {name for name, _ in wanted}) if node.name in changed]
         self._copied = {node.name for node in needed}
-        _add([(node.name, node, node.inputs) for node in needed], self._copied, _SCOPE, self.tensor)
+        add([(node.name, node, node.inputs) for node in needed], self._copied, _SCOPE, self.tensor)
 
     @property
     def is_empty(self) -> bool:
@@ -61,17 +61,23 @@ class Copy:
             def outside(one: Tensor, x: Any = x, site: NormSite = site) -> Any:
                 return x if one == site.x else self.tensor(one)
 
-            _add(nodes, own, scope, outside)
+            add(nodes, own, scope, outside)
             pairs[name] = (x, self._graph.get_tensor_by_name(f"{scope}/{site.y[0]}:{site.y[1]}"))
         return pairs
 
 
-def _add(nodes: Iterable[tuple[str, FlatNode, tuple[Tensor, ...]]], own: set[str], scope: str, outside: Any) -> None:
-    """Add nodes to the current graph; what they take from others comes from `outside`."""
+def add(
+    nodes: Iterable[tuple[str, FlatNode, tuple[Tensor, ...]]],
+    own: set[str],
+    scope: str,
+    outside: Any,
+    given: Collection[Tensor] = (),
+) -> None:
+    """Add nodes to the current graph; what they take from others comes from `outside`, and what is `given` as well."""
     import tensorflow as tf
 
     graph = tf.compat.v1.GraphDef()
-    given = {}
+    mapped = {}
     for name, node, inputs in nodes:
         added = graph.node.add()
         added.MergeFromString(bytes(node.node.data))
@@ -81,8 +87,11 @@ def _add(nodes: Iterable[tuple[str, FlatNode, tuple[Tensor, ...]]], own: set[str
         del added.input[:]
         for one in inputs:
             reference = f"{one[0]}:{one[1]}"
-            if one[0] not in own:
-                given[reference] = outside(one)
+            if one in given:
+                # A name that no node has: the node itself is there too, for what it computes.
+                reference = f"given/{one[0]}:{one[1]}"
+            if one in given or one[0] not in own:
+                mapped[reference] = outside(one)
             added.input.append(reference)
     if graph.node:
-        tf.import_graph_def(graph, input_map=given, name=scope)
+        tf.import_graph_def(graph, input_map=mapped, name=scope)

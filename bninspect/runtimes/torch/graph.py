@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bninspect.arithmetic.norm_kernel import norm_kernel
-from bninspect.records import Array, BatchNorm
+from bninspect.formats import channel_chains
+from bninspect.formats.torch import operators
+from bninspect.formats.torch.operators import OperatorCall
+from bninspect.records import BatchNorm
 from bninspect.records import graph as network
-from bninspect.records.graph import Kernel, Network, Node, Value
-
-_SAME = {
-    **dict.fromkeys(("aten::view", "aten::reshape", "aten::flatten", "aten::squeeze", "aten::unsqueeze"), "reshape"),
-    **dict.fromkeys(("aten::dropout", "aten::contiguous", "aten::clone", "aten::alias", "aten::detach"), "identity"),
-    **dict.fromkeys(("aten::permute", "aten::transpose"), "transpose"),
-}
+from bninspect.records.graph import Geometry, Network, Node, Value
 
 
 def of_graph(graph: Any, names: dict[str, BatchNorm]) -> Network:
@@ -25,50 +23,50 @@ def of_graph(graph: Any, names: dict[str, BatchNorm]) -> Network:
         graph: of a frozen module.
         names: the stored layer by the name of the value that each batch norm returns.
     """
-    nodes = tuple(_node(node, names) for node in graph.nodes() if not node.kind().startswith("prim::Constant"))
     taken = [one.debugName() for one in list(graph.inputs())[1:]]
     given = [one.debugName() for one in graph.outputs()]
+    nodes = (_node(node, names) for node in graph.nodes() if not node.kind().startswith("prim::Constant"))
     return Network(
         tuple(Value(name, (), "float32") for name in taken),
         tuple(Value(name, (), "float32") for name in given),
-        nodes,
+        tuple(channel_chains.join(nodes, given)),
     )
 
 
 def _node(node: Any, names: dict[str, BatchNorm]) -> Node:
     inputs, outputs = list(node.inputs()), [one.debugName() for one in node.outputs()]
-    moving = tuple(one.debugName() for one in inputs if one.node().kind() != "prim::Constant")
+    moving = tuple(one.debugName() for one in inputs if one.node().kind() not in _NO_VALUES)
     kind, name = node.kind(), outputs[0] if outputs else node.kind()
     if name in names:
         layer = names[name]
-        return Node(name, network.BATCH_NORM, moving[:1], (name,), norm_kernel(layer), layer.name)
-    kernel, operation, padded = _kernel(kind, inputs)
-    if kernel is not None:
-        return Node(name, operation, (inputs[0].debugName(),), (name,), kernel, padded=padded)
-    return Node(name, _SAME.get(kind, kind.removeprefix("aten::")), moving, tuple(outputs))
+        geometry = Geometry(channel_axis=1)
+        norm = Node(name, network.BATCH_NORM, moving[:1], (name,), norm_kernel(layer), layer.name)
+        return replace(norm, norm=layer, geometry=geometry)
+    if not kind.startswith("aten::"):
+        return Node(name, kind, moving, tuple(outputs))
+    arguments, dtypes = _arguments(node, inputs)
+    return operators.node(OperatorCall(name, kind.removeprefix("aten::"), arguments, moving, tuple(outputs), dtypes))
 
 
-def _kernel(kind: str, inputs: list[Any]) -> tuple[Kernel | None, str, bool]:
-    """Return the constants of a linear operation, what kind it is, and whether it is padded."""
-    if kind not in {"aten::_convolution", "aten::conv1d", "aten::conv2d", "aten::conv3d", "aten::linear"}:
-        return None, "", False
-    weight, bias = _constant(inputs[1]), _constant(inputs[2])
-    if weight is None:
-        return None, "", False
-    if kind == "aten::linear":
-        return Kernel(network.dense(weight.T), bias), network.DENSE, False
-    whole = kind == "aten::_convolution"  # (..., stride, padding, dilation, transposed, output_padding, groups ...)
-    groups = int(inputs[8 if whole else 6].toIValue())
-    padding = inputs[4].toIValue()
-    padded = any(padding) if isinstance(padding, (list, tuple)) else padding not in {0, "valid", None}
-    if whole and inputs[6].toIValue():
-        return Kernel(network.transposed(weight, groups), bias, groups), network.TRANSPOSED, padded
-    kind = network.DEPTHWISE if groups > 1 and weight.shape[1] == 1 else network.CONVOLUTION
-    return Kernel(network.convolution(weight, groups), bias, groups), kind, padded
+_NO_VALUES = ("prim::Constant",)
 
 
-def _constant(value: Any) -> Array | None:
-    if value.node().kind() != "prim::Constant" or value.type().kind() == "NoneType":
-        return None
-    found: Array = np.asarray(value.toIValue().detach().float().numpy())
-    return found
+def _arguments(node: Any, inputs: list[Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the arguments of a node by their names, constants as arrays of floats, and the types of these."""
+    import torch
+
+    names = [one.name for one in torch._C.parse_schema(node.schema()).arguments]  # noqa: SLF001 - no public way
+    arguments: dict[str, Any] = {}
+    dtypes: dict[str, str] = {}
+    for name, value in zip(names, inputs, strict=False):
+        if value.node().kind() == "prim::ListConstruct":
+            arguments[name] = [one.toIValue() for one in value.node().inputs()]
+        elif value.node().kind() != "prim::Constant":
+            arguments[name] = value.debugName()
+        elif isinstance(constant := value.toIValue(), torch.Tensor):
+            if constant.dtype.is_floating_point:
+                dtypes[name] = str(constant.dtype).removeprefix("torch.")
+                arguments[name] = np.asarray(constant.detach().float().numpy())
+        elif constant is not None:
+            arguments[name] = constant
+    return arguments, dtypes

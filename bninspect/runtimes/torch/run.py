@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,11 @@ def session_of(program: Any, checkpoint: Checkpoint) -> Session:
         interpret(program, data, names, lambda name, value: kept.update({name: value}))
         return kept
 
+    def replay(data: Mapping[str, Array], given: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+        kept: dict[str, Array] = {}
+        interpret(program, data, names, lambda name, value: kept.update({name: value}), given)
+        return kept
+
     return Session(
         title=title(),
         inputs=tuple(graph_run.described(one.name, one.shape, one.dtype) for one in network.inputs),
@@ -79,6 +85,7 @@ def session_of(program: Any, checkpoint: Checkpoint) -> Session:
         form=Form.UNKNOWN,  # contiguous input is computed as x * scale + shift, other input centred
         alone=alone,
         environment={"torch": str(torch.__version__), "device": "CPU"},
+        replay=replay,
     )
 
 
@@ -97,11 +104,16 @@ def title() -> str:
 
 
 def interpret(
-    program: Any, data: Mapping[str, Array], names: Container[str], see: Callable[[str, Array], None]
+    program: Any,
+    data: Mapping[str, Array],
+    names: Container[str],
+    see: Callable[[str, Array], None],
+    given: Mapping[str, Array] = MappingProxyType({}),
 ) -> None:
     """Run the graph node by node; it takes its parameters as inputs, in the order of its signature.
 
-    `see` is handed each value of `names` as it is computed; what it raises comes out as it is.
+    `see` is handed each value of `names` as it is computed; what it raises comes out as it is. Values that are `given`
+    go on in the place of what was computed.
     """
     torch = _torch()
     kinds = torch.export.graph_signature.InputKind
@@ -129,6 +141,8 @@ def interpret(
                 show(_before(node.name), self.env[node.args[0]])
             value = super().run_node(node)
             show(node.name, value)
+            if node.name in given:
+                return torch.from_numpy(np.array(given[node.name])).to(value.dtype)
             return value
 
     try:

@@ -62,7 +62,11 @@ def load(title: str, alone: Callable[[BatchNorm, Array], Array], checkpoint: Che
 
     def compute(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
         with loading.failing_as(f"{title} cannot run the model"), torch.no_grad(), loading.quiet():
-            return _run(torch, frozen, graph, data, names)
+            return _run(torch, frozen, graph, data, {}, names)
+
+    def replay(data: Mapping[str, Array], given: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+        with loading.failing_as(f"{title} cannot run the model"), torch.no_grad(), loading.quiet():
+            return _run(torch, frozen, graph, data, given, names)
 
     session = Session(
         title=title,
@@ -73,6 +77,7 @@ def load(title: str, alone: Callable[[BatchNorm, Array], Array], checkpoint: Che
         form=Form.UNKNOWN,
         alone=alone,
         environment={"torch": str(torch.__version__), "device": "CPU"},
+        replay=replay,
         network=torch_network.of_graph(plain, {norm.result: layer for norm, layer in matched}),
     )
     return LoadedScript(session, calls, unobserved)
@@ -194,8 +199,18 @@ def _is_equal(norm: _Tapped, layer: BatchNorm) -> bool:
     return True
 
 
-def _run(torch: Any, frozen: Any, graph: Any, data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
-    """Return the named values: constants as they are, others made outputs of a copy of the graph."""
+def _run(
+    torch: Any,
+    frozen: Any,
+    graph: Any,
+    data: Mapping[str, Array],
+    given: Mapping[str, Array],
+    names: Sequence[str],
+) -> Mapping[str, Array]:
+    """Return the named values: constants as they are, others made outputs of a copy of the graph.
+
+    Values that are `given` become inputs of it; what the graph computes of them is what is returned.
+    """
     copy = graph.copy()
     known = {value.debugName(): value for node in copy.nodes() for value in node.outputs()}
     known |= {value.debugName(): value for value in copy.inputs()}
@@ -204,14 +219,19 @@ def _run(torch: Any, frozen: Any, graph: Any, data: Mapping[str, Array], names: 
         raise RuntimeFailure("a value is inside a branch or a loop", why=printable(missing[0]))
     constants = {name: known[name].toIValue() for name in names if known[name].node().kind() == "prim::Constant"}
     moving = [name for name in dict.fromkeys(names) if name not in constants]
+    replaced = [name for name in given if name in known]
+    for name in replaced:
+        # Before any copy is taken: of the value that the graph computes, which nothing else reads any more.
+        known[name].replaceAllUsesAfterNodeWith(known[name].node(), copy.addInput())
     for name in moving:
         value = known[name]
         # An operation in place may overwrite a value before the graph returns it.
         own = value.node().kind() in {"prim::Param", "aten::clone"} or value.type().kind() != "TensorType"
         copy.registerOutput(value if own else _copy(copy, value, value.node(), behind=True))
     copy.makeMultiOutputIntoTuple()
-    x = torch.from_numpy(np.array(next(iter(data.values()))))
-    results = torch._C._create_function_from_graph("forward", copy)(frozen, x)  # noqa: SLF001 - there is no public way
+    taken = [torch.from_numpy(np.array(next(iter(data.values()))))]
+    taken += [torch.from_numpy(np.array(given[name])) for name in replaced]
+    results = torch._C._create_function_from_graph("forward", copy)(frozen, *taken)  # noqa: SLF001 - no public way
     # What the module returns itself comes first.
     found = dict(zip(moving, list(results)[-len(moving) :] if moving else (), strict=True))
     return {name: value.detach().numpy() for name, value in {**constants, **found}.items()}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from bninspect import formats, runtimes
-from bninspect.conversion import outputs
+from bninspect.conversion import tensors
+from bninspect.conversion.source import SourceRun
 from bninspect.errors import BninspectError, MissingPackage, RuntimeFailure, UnreadableFile, UsageError
 from bninspect.records import Array, Checkpoint
-from bninspect.records.graph import Network
+from bninspect.records.graph import Network, Quantisation
 from bninspect.runtimes import inputs
 from bninspect.runtimes import session as graph_run
 from bninspect.runtimes.runtime import Session
@@ -30,8 +33,8 @@ class Ran:
     notes: tuple[str, ...] = ()
     reason: str = ""
     """Why it cannot be run."""
-    loud: bool = False
-    """Whether the input is two samples, the second one loud."""
+    given: bool = False
+    """Whether the input is the user's own."""
 
 
 def exported(export: Checkpoint, settings: Settings) -> Ran:
@@ -48,34 +51,68 @@ def exported(export: Checkpoint, settings: Settings) -> Ran:
         if export.code and not settings.trust:
             raise RuntimeFailure("it is not run", why=f"{printable(export.code[0])} is code (run it with --trust)")
         session = runtime.open(export, mine)
-        data, notes, loud = _fed(session, mine)
+        network = session.network or formats.read_network(Path(export.path))
+        data, notes = _fed(session, network, mine)
     except (MissingPackage, RuntimeFailure) as error:
         # Its numbers can be held against the model all the same, if they can be read without it.
         with contextlib.suppress(UnreadableFile):
             return _unrun(export, mine, error)
         raise
-    return Ran(session, session.network or formats.read_network(Path(export.path)), data, notes, loud=loud)
+    return Ran(session, network, data, notes, given=mine.input is not None)
 
 
-def _fed(session: Session, settings: runtimes.RunSettings) -> tuple[Mapping[str, Array], tuple[str, ...], bool]:
-    """Return input that the export accepts, notes, and whether it is two samples, the second one loud.
+def together(ran: Ran, observe: Callable[[Mapping[str, Array]], SourceRun]) -> tuple[Ran, SourceRun]:
+    """Run the source on the input of the export, on one sample of it if it takes no more; return both.
 
-    For numbers around 1 relu6 is relu: an export that has one for the other would be right.
+    Raises:
+        UsageError: the source takes no such input.
     """
+    try:
+        return ran, observe(stood_for(ran))
+    except UsageError:
+        single = {name: values[:1] for name, values in ran.data.items()}
+        if ran.given or all(values.shape[:1] in {(), (1,)} for values in ran.data.values()):
+            raise
+        ran = replace(ran, data=single)
+        return ran, observe(stood_for(ran))
+
+
+def _fed(
+    session: Session, network: Network, settings: runtimes.RunSettings
+) -> tuple[Mapping[str, Array], tuple[str, ...]]:
+    """Return input that the export accepts, two samples if it takes any number, and notes."""
+    if settings.input is None and any(one.name in network.quantised for one in session.inputs):
+        data, notes = _fed_reals(session, settings)
+        return {
+            name: _whole_range(one, network.quantised.get(name), settings.seed) for name, one in data.items()
+        }, notes
+    return _fed_reals(session, settings)
+
+
+def _fed_reals(session: Session, settings: runtimes.RunSettings) -> tuple[Mapping[str, Array], tuple[str, ...]]:
     many = bool(session.inputs) and all(one.shape[:1] == (None,) for one in session.inputs)
     if many and settings.input is None and not settings.input_shapes:
         with contextlib.suppress(RuntimeFailure):  # some graphs say that they take any number, and take one
-            data, notes = graph_run.ready(session, replace(settings, batch=2))
-            return {name: _with_loud_sample(values) for name, values in data.items()}, notes, True
-    return *graph_run.ready(session, settings), False
+            return graph_run.ready(session, replace(settings, batch=2))
+    return graph_run.ready(session, settings)
 
 
-def _with_loud_sample(values: Array) -> Array:
-    if values.dtype.kind != "f":
+def _whole_range(values: Array, quantisation: Quantisation | None, seed: int) -> Array:
+    """Return integers from the whole range of a quantised input's type, others as they are."""
+    if quantisation is None or values.dtype.kind not in "iu":
         return values
-    louder = values.copy()
-    louder[1:] *= outputs.LOUD
-    return louder
+    kind = np.iinfo(values.dtype)
+    generator = np.random.default_rng(seed)
+    return np.asarray(generator.integers(kind.min, kind.max, values.shape, np.int64, endpoint=True), values.dtype)
+
+
+def stood_for(ran: Ran) -> Mapping[str, Array]:
+    """Return the input as what the integers of a quantised one stand for, in float32."""
+    given = {name: tensors.real(one, ran.network.quantised.get(name)) for name, one in ran.data.items()}
+    return {
+        name: one.astype(np.float32) if one.dtype == np.float64 != ran.data[name].dtype else one
+        for name, one in given.items()
+    }
 
 
 def _unrun(export: Checkpoint, settings: runtimes.RunSettings, error: BninspectError) -> Ran:
@@ -84,14 +121,3 @@ def _unrun(export: Checkpoint, settings: runtimes.RunSettings, error: BninspectE
     taken = tuple(graph_run.described(one.name, one.shape, one.dtype) for one in network.inputs)
     data, _ = inputs.prepared(taken, settings, 0)
     return Ran(None, network, data, reason=f"{error}; {error.hint}" if error.hint else str(error))
-
-
-def values(
-    ran: Ran, network: Network, names: Sequence[str]
-) -> tuple[Mapping[str, Array] | None, Mapping[str, Array], tuple[str, ...]]:
-    """Return the named values of the export, its outputs with the runtime's own optimisation, and notes."""
-    if ran.session is None:
-        return None, {}, (f"it was not run: {ran.reason}",)
-    ends = [one.name for one in network.outputs]
-    values = ran.session.compute(ran.data, list(dict.fromkeys((*names, *ends))))
-    return values, ran.session.optimised(ran.data), ()

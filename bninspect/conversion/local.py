@@ -1,0 +1,254 @@
+"""Each operation of an export, recomputed in float64 from the model's numbers on the input that the export gave it.
+
+Of floats what came out must be within the bound of a sum of that many products, in any order, plus what folding may
+have cost (folding.py). Of integers everything is exact but a few roundings: the numbers of the file are held against
+the model's by half a step elsewhere (measuring.py), and here what the runtime made of the file's numbers against half a
+step of the output. Operations that quantise their input on the way have a step of its range to spare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bninspect.arithmetic import kernels
+from bninspect.arithmetic.bounds import RSQRT, precision
+from bninspect.arithmetic.formula import Float64
+from bninspect.arithmetic.kernels import Activation, Arithmetic, Convolution, Dense, Exact, Weights, Window
+from bninspect.conversion import folding, measuring, tensors
+from bninspect.conversion.folding import FoldedKernel
+from bninspect.conversion.pairing import Place
+from bninspect.errors import BninspectError
+from bninspect.records import Array, Comparison, graph
+from bninspect.records.graph import Geometry, Kernel, Network, Node
+
+OPERATION = "operation"
+REQUANTISED = 0.01
+"""Steps that a value between two joined operations may be off beyond half a one."""
+_WIDE = 1.0
+"""The same where the multiplier has 15 bits (int16 activations): 2^-15 of 2^15 steps."""
+_HYBRID = 127.0
+"""Steps between zero and the largest input of an operation that quantises its input."""
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """What the recomputation of an operation says."""
+
+    compared: Comparison | None
+    """What the runtime returned with what the operation makes of its input; None if it could not be recomputed."""
+    why: str = ""
+    """Why not."""
+    value: Array | None = None
+    """What the model's own numbers make of the export's input, in the layout of the export; NaN where not computed."""
+    bound: float = 0.0
+    """By how much a runtime that computes in float32 may be off of `value`, at most."""
+    share: float = 1.0
+    """How much of the output was recomputed."""
+    cost: float | None = None
+    """Of a quantised operation, how far its output is from `value` at most, in steps of the output."""
+    cut: float = 0.0
+    """Part of the outputs that are cut off at the ends of the range of their type."""
+
+
+def prove(place: Place, network: Network, values: Mapping[str, Array], unit: float) -> Proof:
+    """Return what the recomputation of one operation of the export says.
+
+    Args:
+        place: the operation, and the numbers that the model says it holds.
+        network: what the export computes.
+        values: what its runtime had at each value, integers as they are.
+        unit: of the coarsest type in which the source computes.
+    """
+    node = place.node
+    try:
+        activation = _activation(node)
+        x, y = values[node.inputs[0]], values[node.outputs[0]]
+        stored, quantised = node.kernel, network.quantised.get(node.outputs[0])
+        assert stored is not None  # noqa: S101 - only such operations are matched
+        if x.dtype.kind not in "fiu" or (y.dtype.kind != "f" and quantised is None):
+            return Proof(None, "its input and output are not numbers that stand for reals")
+        taken = tensors.real(x, network.quantised.get(node.inputs[0]))
+        if node.factor:
+            taken = taken.astype(np.float64) * tensors.real(values[node.factor], network.quantised.get(node.factor))
+        given = tensors.turned_back(tensors.real(y, quantised), node)
+        should = folding.as_stored(place.expected, stored)
+        exact = _computed(node, taken, should, given)
+        expected = kernels.expect_sum(exact, activation, _arithmetic(y, taken))
+        rows = exact.places.pick(given)
+    except KeyError:
+        return Proof(None, "its input or output cannot be seen")
+    except BninspectError as error:
+        return Proof(None, f"{error.what}{': ' + error.why if error.why else ''}")
+    source = kernels.expect_sum(replace(exact, inexact=np.zeros_like(exact.inexact)), activation)
+    found = Proof(
+        None,
+        value=_spread(source.value, exact, given),
+        bound=float(np.nan_to_num(source.bound, nan=np.inf).max(initial=0.0))
+        + (4 * unit * float(exact.magnitude.max(initial=0.0)) if unit > folding.U else 0.0),
+        share=exact.places.share,
+    )
+    if quantised is None and not node.quantises_input and stored.weight_step is None:
+        bound = expected.bound + _between(node, network, values)
+        return replace(found, compared=_compared(rows, expected.value, bound))
+    own = FoldedKernel(
+        stored.weights.astype(np.float64),
+        folding.zero_bias(stored),
+        np.zeros(stored.weights.shape),
+        np.zeros(stored.outputs),
+    )
+    file = _computed(node, taken, own, given)
+    if quantised is None:
+        expected = kernels.expect_sum(file, activation, _arithmetic(y, taken))
+        spare = _on_the_way(node, taken, file) if node.quantises_input else 0.0
+        return replace(
+            found, compared=_compared(rows, expected.value, expected.bound + spare + _between(node, network, values))
+        )
+    step = tensors.step(node.outputs[0], network)
+    low, high = tensors.reach(quantised)
+    plain = kernels.activate(activation, file.value)
+    twice = _rounded_twice(node, network, step)
+    bound = (
+        step * (0.5 + (_WIDE if quantised.dtype == "int16" else twice))
+        + 4 * folding.U * (file.magnitude + np.abs(plain))
+        + _between(node, network, values)
+    )
+    clipped = np.clip(plain, low, high)
+    gone = float(np.mean((plain < low - step) | (plain > high + step))) if plain.size else 0.0
+    cost = float(np.abs(rows - np.clip(source.value, low, high)).max(initial=0.0)) / step if step else None
+    return replace(found, compared=_compared(rows, clipped, np.broadcast_to(bound, plain.shape)), cost=cost, cut=gone)
+
+
+def _rounded_twice(node: Node, network: Network, step: float) -> Float64:
+    """Return how many steps a fixed-point kernel may be off beyond half a one, of each channel.
+
+    It multiplies a sum by s_x * s_w / s_y = m * 2^-shift, 1/2 <= m < 1, first by m, rounded, and shifts then, rounded
+    again: half a unit before the shift is 2^-(shift+1) steps behind it. Without a shift there is nothing to round.
+    """
+    assert node.kernel is not None  # noqa: S101 - narrows the type
+    steps = node.kernel.weight_step
+    entering = tensors.step(node.inputs[0], network)
+    if steps is None or not entering or not step:
+        return np.full(node.kernel.outputs, 0.5)
+    with np.errstate(all="ignore"):
+        shift = -np.frexp(entering * np.asarray(steps, np.float64) / step)[1]
+        return np.where(shift >= 1, 2.0 ** -(shift + 1.0), 2.0**-8)
+
+
+def _compared(rows: Array, value: Float64, bound: Float64) -> Comparison:
+    return measuring.measured(
+        np.ascontiguousarray(rows, np.float64), value, bound, observed=OPERATION, reference=measuring.RECOMPUTED
+    )
+
+
+def _spread(rows: Float64, exact: Exact, like: Array) -> Array:
+    """Return rows of places as a tensor in the layout of the export, NaN where nothing was computed."""
+    channels = exact.places.channel_axis
+    last = np.moveaxis(like, channels, -1).shape
+    whole = np.full((exact.places.total, rows.shape[1]), np.nan, np.float64)
+    whole[exact.places.rows] = rows
+    return np.asarray(np.moveaxis(whole.reshape(*last[:-1], rows.shape[1]), -1, channels), np.float64)
+
+
+def _activation(node: Node) -> Activation:
+    if node.limits is not None:
+        return Activation("clip", node.limits.low, node.limits.high)
+    if not node.activation:
+        return kernels.NONE
+    if node.activation == "tanh":
+        return Activation("tanh")
+    raise BninspectError(f"its activation {node.activation} is not one that is recomputed")
+
+
+def _arithmetic(y: Array, x: Array) -> Arithmetic:
+    if np.float16 in {y.dtype.type, x.dtype.type}:
+        return kernels.FLOAT16
+    return (
+        kernels.FLOAT64 if y.dtype == np.float64 and x.dtype == np.float64 and y.dtype.kind == "f" else kernels.FLOAT32
+    )
+
+
+def _computed(node: Node, x: Array, folded: FoldedKernel, y: Array) -> Exact:
+    """Return the exact result of an operation. Raises BninspectError where shapes do not fit or nothing is known."""
+    assert node.kernel is not None  # noqa: S101 - narrows the type
+    if node.operation == graph.BATCH_NORM:
+        return _scaled(node, x, folded)
+    weights = Weights.of(folded.weights, folded.bias, bound=folded.weight_bound, bias_bound=folded.bias_bound)
+    geometry = node.geometry
+    if geometry is None:
+        raise BninspectError("the file does not say how it moves over its input")
+    if node.operation == graph.DENSE:
+        exact = kernels.multiply(Dense(), x, weights)
+        if y.shape[:-1] != exact.places.shape and y.size == exact.places.total * node.kernel.outputs:
+            # TFLite's FULLY_CONNECTED may keep the axes of its input or not; the rows are in the same order.
+            exact = replace(exact, places=replace(exact.places, shape=y.shape[:-1]))
+        return exact
+    axis = 1 if geometry.channel_axis % x.ndim == 1 and x.ndim > 2 else -1
+    return kernels.convolve(_convolution(node, node.kernel, geometry, axis, x, y), x, weights)
+
+
+def _convolution(node: Node, kernel: Kernel, geometry: Geometry, axis: int, x: Array, y: Array) -> Convolution:
+    rank = len(geometry.size)
+    transposed = node.operation == graph.TRANSPOSED
+    lengths, made = (
+        tuple(one for place, one in enumerate(a.shape[1:]) if place != (0 if axis == 1 else a.ndim - 2)) for a in (x, y)
+    )
+    ones = (1,) * rank
+    stride, dilation = geometry.stride or ones, geometry.dilation or ones
+    extra = geometry.output_padding or (0,) * rank
+    padding = geometry.padding or ((0, 0),) * rank
+    if isinstance(padding, str):
+        padding = kernels.same(
+            made if transposed else lengths, geometry.size, stride, dilation, lower=padding == "same lower"
+        )
+    if transposed and len(lengths) == rank == len(made):
+        plain = Window(geometry.size, stride, padding, dilation).transposed_outputs(lengths)
+        # TFLite and Keras state the length of the output; what is missing of it is behind.
+        extra = tuple(max(0, one - other) for one, other in zip(made, plain, strict=True))
+    return Convolution(
+        Window(geometry.size, stride, padding, dilation), kernel.groups, transposed, extra if transposed else None, axis
+    )
+
+
+def _scaled(node: Node, x: Array, folded: FoldedKernel) -> Exact:
+    """Return the exact result of a scale and shift per channel, as sums of one product."""
+    channels = folded.bias.size
+    axis = tensors.axis_of(node)
+    if not -x.ndim <= axis < x.ndim or channels not in {1, x.shape[axis]}:
+        raise BninspectError(f"an input of shape {x.shape} does not fit {channels} channels along axis {axis}")
+    last = np.moveaxis(x, axis, -1).astype(np.float64)
+    rows = last.reshape(-1, last.shape[-1])
+    scale, shift = folded.weights.reshape(-1), folded.bias
+    size = np.maximum(np.abs(shift), 0.0 if node.magnitude is None else node.magnitude)
+    with np.errstate(all="ignore"):
+        value = rows * scale + shift
+        magnitude = np.abs(rows) * np.abs(scale) + size
+        inexact = np.abs(rows) * folded.weight_bound.reshape(-1) + folded.bias_bound
+    places = kernels.Places(last.shape[:-1], np.arange(len(rows), dtype=np.int64), axis)
+    # As many roundings as a centred batch norm, a chain or a scale and shift may have between input and output.
+    terms = int(RSQRT) + 4 + len(node.rounds)
+    reach = float(np.abs(rows).max(initial=0.0))
+    return Exact(value, magnitude, inexact, terms, reach, np.abs(scale), places)
+
+
+def _between(node: Node, network: Network, values: Mapping[str, Array]) -> Float64 | float:
+    """Return what the rounding of values between the joined pieces of an operation may cost."""
+    total: Float64 | float = 0.0
+    for name, gain in node.rounds.items():
+        half = tensors.step(name, network) * (0.5 + REQUANTISED)
+        if not half and name in values and values[name].dtype == np.float16:
+            half = precision("float16").unit * float(np.abs(values[name]).max(initial=0.0))
+        total = total + half * gain
+    return total
+
+
+def _on_the_way(node: Node, x: Array, exact: Exact) -> Float64:
+    """Return what quantising the input of each sample to 8 bits may cost: half a step of its range, times sum |W|."""
+    dense = node.operation == graph.DENSE
+    rows = x.reshape(-1, x.shape[-1]) if dense else x.reshape(x.shape[0], -1)
+    largest = np.abs(rows.astype(np.float64)).max(axis=1, initial=0.0)
+    # A file may ask for one step for all samples; that of the largest is the coarsest.
+    half = float(largest.max(initial=0.0)) / _HYBRID / 2 if largest.size else 0.0
+    return np.broadcast_to(half * exact.weight, exact.value.shape)

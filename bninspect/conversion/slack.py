@@ -1,0 +1,148 @@
+"""By how much a value of an export may be off because the export rounds what lies between to integers or to float16.
+
+Every operation is proved on its own input. What remains is what comes between two proved tensors: each quantised value
+on the way is off by at most a step (half a one of rounding, and half a one that a kernel with tables or two roundings
+may add), and what follows passes that on, multiplied by how steep it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+
+import numpy as np
+
+from bninspect.arithmetic.bounds import precision
+from bninspect.conversion import tensors
+from bninspect.records import Array, graph
+from bninspect.records.graph import Network, Node
+
+_PASSED = """
+identity reshape transpose cast relu relu6 clip pool max minimum maximum min concatenation concat pad padv2 slice split
+gather flatten squeeze mean average globalaveragepool averagepool maxpool resize upsample crop tile expand select view
+index dropout unpack pack stack strided space depth batch broadcast reduce leaky elu tanh hardtanh flatten_ contiguous
+"""
+_SLOPES = {"logistic": 0.25, "sigmoid": 0.25, "softmax": 0.5, "hard swish": 1.5, "hardswish": 1.5, "hardsigmoid": 0.2}
+
+
+class Slack:
+    """What rounding may have done to each value of an export, 0 for those that are given.
+
+    Args:
+        network: what the export computes.
+        values: what its runtime had, integers as they are.
+        given: values that are exact: what comes behind is judged from them on.
+        proved: those of them that came out of an operation which is proved by itself.
+    """
+
+    def __init__(
+        self, network: Network, values: Mapping[str, Array], given: Container[str], proved: Container[str] = ()
+    ) -> None:
+        self._network = network
+        self._values = values
+        self._given = given
+        self._proved = proved
+        self._producers = network.producers()
+        self._found: dict[str, float] = {}
+
+    def arriving(self, name: str) -> float:
+        """Return by how much a value may be off as it is computed from what is given, whether it is itself given."""
+        node = self._producers.get(name)
+        if name in self._proved or node is None:
+            return 0.0
+        for one in node.inputs:
+            self.of(one)
+        return self._made(node, name)
+
+    def of(self, name: str) -> float:
+        """Return by how much a value may be off; infinite where an operation is not known."""
+        if name in self._given or name not in self._producers:
+            return 0.0
+        # Without recursion: a graph may be thousands of operations long.
+        waiting = [name]
+        while waiting:
+            value = waiting[-1]
+            if value in self._found:
+                waiting.pop()
+                continue
+            node = self._producers[value]
+            missing = [one for one in node.inputs if self._is_open(one)]
+            if missing and value not in missing:
+                waiting += missing
+                continue
+            self._found[value] = self._made(node, value)
+            waiting.pop()
+        return self._found[name]
+
+    def _is_open(self, name: str) -> bool:
+        return name not in self._given and name in self._producers and name not in self._found
+
+    def _made(self, node: Node, value: str) -> float:
+        taken = [0.0 if one in self._given else self._found.get(one, 0.0) for one in node.inputs]
+        return self._passed(node, taken) + self._rounding(value) + self._of_weights(node)
+
+    def _of_weights(self, node: Node) -> float:
+        """Return what quantised weights and an input that is quantised on the way do to a kernel that is not given."""
+        kernel = node.kernel
+        if kernel is None or kernel.weight_step is None or not node.inputs:
+            return 0.0
+        largest = self._largest(node.inputs[0])
+        taps, inputs, _ = kernel.weights.shape
+        off: float = taps * inputs * largest * float(np.abs(kernel.weight_step).max()) / 2
+        if node.quantises_input:
+            off += largest / 254 * float(np.abs(kernel.weights).sum(axis=(0, 1)).max())
+        return off
+
+    def _rounding(self, value: str) -> float:
+        half = tensors.step(value, self._network)
+        array = self._values.get(value)
+        if half or array is None or array.dtype.kind != "f" or not array.size:
+            return half
+        unit = precision(array.dtype.name).unit
+        # What float32 loses is allowed for elsewhere.
+        return 2 * unit * float(np.abs(array).max()) if unit > precision("float32").unit else 0.0
+
+    def _passed(self, node: Node, taken: list[float]) -> float:
+        most = max(taken, default=0.0)
+        if most == 0.0:
+            return 0.0
+        words = node.operation.replace("_", " ").split()
+        if node.operation in {"add", "sub", "sum"} and len(taken) > 1:
+            return sum(taken)
+        if node.operation == "mul" and len(taken) == 2:
+            sizes = [self._largest(one) for one in node.inputs]
+            return taken[0] * sizes[1] + taken[1] * sizes[0]
+        if node.operation in _SLOPES:
+            return _SLOPES[node.operation] * most
+        if node.kernel is not None:
+            return most * float(np.abs(node.kernel.weights).sum(axis=(0, 1)).max())
+        if any(word in _PASSED_WORDS for word in words) or node.limits is not None:
+            return most
+        return float("inf")
+
+    def _largest(self, name: str) -> float:
+        if name not in self._values:
+            return float("inf")
+        values = tensors.real(self._values[name], self._network.quantised.get(name))
+        return float(np.abs(values.astype(np.float64)).max(initial=0.0))
+
+
+_PASSED_WORDS = frozenset(_PASSED.split())
+
+
+def between(network: Network, ends: Container[str], start: str) -> list[Node]:
+    """Return the operations that lead from given values to one, the last first."""
+    producers = network.producers()
+    found: dict[int, Node] = {}
+    waiting = [start]
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is None or id(node) in found:
+            continue
+        found[id(node)] = node
+        waiting += [one for one in node.inputs if one not in ends]
+    return list(found.values())
+
+
+def is_linear(node: Node) -> bool:
+    """Return whether an operation has a kernel, or is a batch norm."""
+    return node.kernel is not None or node.operation == graph.BATCH_NORM

@@ -1,0 +1,95 @@
+"""Tensors of a source and of its export: what integers stand for, and one order of axes for both.
+
+Where the channels of an operation are, both files say: no order is guessed from numbers, so that an export which
+returns another layout is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bninspect.arithmetic.bounds import precision
+from bninspect.arithmetic.formula import Float64
+from bninspect.records import Array
+from bninspect.records.graph import Geometry, Network, Node, Quantisation
+
+
+def real(values: Array, quantisation: Quantisation | None) -> Array:
+    """Return what stored numbers stand for: `scale * (stored - zero)` of integers, floats as they are."""
+    if quantisation is None or values.dtype.kind == "f":
+        return values
+    scale, zero = (_along(one, values.ndim, quantisation) for one in (quantisation.scale, quantisation.zero))
+    with np.errstate(all="ignore"):
+        return np.asarray((values.astype(np.float64) - zero) * scale)
+
+
+def _along(numbers: Array, rank: int, quantisation: Quantisation) -> Float64:
+    wide = np.asarray(numbers, np.float64).reshape(-1)
+    if wide.size == 1:
+        return wide.reshape(())
+    return wide.reshape([-1 if one == quantisation.axis % rank else 1 for one in range(rank)])
+
+
+def step(name: str, network: Network) -> float:
+    """Return the step of a quantised value, the largest of several; 0 for floats."""
+    quantisation = network.quantised.get(name)
+    return 0.0 if quantisation is None else float(np.abs(np.asarray(quantisation.scale, np.float64)).max())
+
+
+def reach(quantisation: Quantisation) -> tuple[float, float]:
+    """Return the smallest and the largest number that a quantised value can stand for."""
+    kind = np.iinfo(np.dtype(quantisation.dtype))
+    scale = np.asarray(quantisation.scale, np.float64).reshape(-1)
+    zero = np.asarray(quantisation.zero, np.float64).reshape(-1)
+    return float(((kind.min - zero) * scale).max()), float(((kind.max - zero) * scale).min())
+
+
+def unit(values: Array) -> float:
+    """Return the unit roundoff of a tensor's type; 0 for integers, which are exact."""
+    return precision(values.dtype.name).unit if values.dtype.kind == "f" else 0.0
+
+
+def axis_of(node: Node | None) -> int:
+    """Return where the channels of an operation are; behind everything else where nothing says so."""
+    geometry = node.geometry if node is not None else None
+    return (geometry or Geometry()).channel_axis
+
+
+def turned_back(values: Array, node: Node) -> Array:
+    """Return the result of an operation with the transposition behind it undone."""
+    if not node.order or len(node.order) != values.ndim:
+        return values
+    return values.transpose(np.argsort(node.order))
+
+
+def arranged(values: Array, axis: int, shape: Sequence[int], target: int, together: int = 1) -> Array | None:
+    """Return a tensor of the export in the order and shape of the source's; None if it has another shape.
+
+    Args:
+        values: of the export.
+        axis: where its channels are.
+        shape: of the tensor of the source.
+        target: where the channels of that are.
+        together: last axes, the channels moved behind the others, that belong to the operation: what is before them
+            are samples, steps of time and the like, which one of the two may hold as one axis.
+    """
+    if not values.ndim or not shape:
+        return values.reshape(tuple(shape)) if values.size == int(np.prod(shape)) else None
+    last = np.moveaxis(values, axis % values.ndim, -1)
+    place = target % len(shape)
+    wanted = (*shape[:place], *shape[place + 1 :], shape[place])
+    if last.shape != wanted:
+        same = _long(last.shape) == _long(wanted)
+        # Of two that have as many axes another order of lengths is another order of axes.
+        joined = last.ndim != len(wanted) and last.shape[-together:] == wanted[-together:]
+        joined &= last.size == int(np.prod(wanted))
+        if not same and not joined:
+            return None
+        last = last.reshape(wanted)
+    return np.moveaxis(last, -1, place)
+
+
+def _long(shape: Sequence[int]) -> list[int]:
+    return [one for one in shape if one != 1]

@@ -1,0 +1,155 @@
+"""What an ONNX graph computes, operation by operation: kernels in our order, how they move, what is quantised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bninspect.arithmetic.norm_kernel import norm_kernel
+from bninspect.formats import channel_chains
+from bninspect.formats.channel_chains import Piece
+from bninspect.formats.onnx import norms, quantised
+from bninspect.formats.onnx.constants import Constant, Constants
+from bninspect.formats.onnx.linear import kernel_node
+from bninspect.records import graph as network
+from bninspect.records.graph import Geometry, Limits, Network, Node
+
+if TYPE_CHECKING:
+    from bninspect.formats.onnx.model import ModelProto, NodeProto
+
+_PASSING = {
+    **dict.fromkeys(("Identity", "Dropout", "QuantizeLinear", "DequantizeLinear"), "identity"),
+    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), "reshape"),
+    "Transpose": "transpose",
+    "Cast": "cast",
+}
+_PIECES = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}
+
+
+def read(model: ModelProto, path: Path) -> Network:
+    """Return what the main graph computes."""
+    graph = model.graphs[0]
+    constants = Constants((graph,), path, model.opset)
+    found = [one for one in norms.find(model, path).found if not one.graph and one.y and one.nodes]
+    ends = {one.nodes[-1]: one for one in found}
+    inside = {label for one in found for label in one.nodes}
+    reading = quantised.Reading(graph, constants)
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if node.label in ends:
+            nodes.append(_norm(ends[node.label]))
+        elif node.label not in inside and node.op != "Constant" and not _is_constant(node, constants):
+            nodes += _nodes(node, reading)
+    joined = channel_chains.join(nodes, (one.name for one in graph.outputs))
+    return Network(graph.inputs, graph.outputs, tuple(joined), quantised.values(graph, constants))
+
+
+def _is_constant(node: NodeProto, constants: Constants) -> bool:
+    """Return whether all that a node makes is a constant that its readers know."""
+    return bool(node.outputs) and all(one in constants for one in node.outputs if one)
+
+
+def _norm(found: norms.FoundNorm) -> Node:
+    kernel, name = norm_kernel(found.layer), found.layer.name
+    axis = found.layer.axis[0] if found.layer.axis is not None and len(found.layer.axis) == 1 else 1
+    geometry = Geometry(channel_axis=axis)
+    return Node(
+        name, network.BATCH_NORM, (found.x,), (found.y,), kernel, layer=name, norm=found.layer, geometry=geometry
+    )
+
+
+def _nodes(node: NodeProto, reading: quantised.Reading) -> Iterator[Node]:
+    constants = reading.constants
+    joined = reading.joined(node)
+    if joined is not None:
+        yield joined
+        return
+    if reading.is_inside(node):
+        return
+    kernel = kernel_node(node, constants)
+    if kernel is not None:
+        yield from _with_sum(kernel, node)
+        return
+    piece = _piece(node, constants) if node.op in _PIECES else None
+    yield piece if piece is not None else _other(node, constants)
+
+
+def _with_sum(kernel: Node, node: NodeProto) -> Iterator[Node]:
+    """Yield a fused convolution, which may add another value before its activation, as what it is."""
+    added = node.takes(3) if node.op.endswith("FusedConv") else ""
+    if not added:
+        yield kernel
+        return
+    # What is added is part of what comes out, and no constant: the operation is not one of ours.
+    yield replace(kernel, operation="fusedconv", kernel=None, inputs=(*kernel.inputs, added))
+
+
+def _piece(node: NodeProto, constants: Constants) -> Node | None:
+    first, second = node.takes(0), node.takes(1)
+    if (first in constants) == (second in constants) or not node.outputs:
+        return None
+    constant = constants.get(first if first in constants else second)
+    if constant is None or constant.values.dtype.kind != "f":
+        return None
+    return channel_chains.scale_and_shift(
+        Piece(
+            node.label,
+            _PIECES[node.op],
+            second if first in constants else first,
+            node.outputs[0],
+            constant.values,
+            first in constants,
+            constant.dtype if constant.step is None else "float32",
+            None if constant.step is None else np.full(1, constant.step.max()),
+        )
+    )
+
+
+def _other(node: NodeProto, constants: Constants) -> Node:
+    inputs = tuple(name for name in node.inputs if name and name not in constants)
+    if node.op in _PASSING:
+        inputs = inputs[:1]
+    return Node(
+        node.label,
+        _PASSING.get(node.op, node.op.lower()),
+        inputs,
+        tuple(name for name in node.outputs if name),
+        padded=any(node.integers("pads")) or node.is_same,
+        limits=_limits(node, constants),
+        setting=_setting(node),
+        order=tuple(node.integers("perm")) if node.op == "Transpose" else (),
+    )
+
+
+def _limits(node: NodeProto, constants: Constants) -> Limits | None:
+    if node.op == "Relu":
+        return Limits(0.0, float("inf"))
+    if node.op != "Clip":
+        return None
+    # Up to opset 10 attributes, later inputs.
+    low = _number(constants, node.takes(1), node.real("min", -float("inf")))
+    high = _number(constants, node.takes(2), node.real("max", float("inf")))
+    return None if low is None or high is None else Limits(low, high)
+
+
+def _number(constants: Constants, name: str, default: float) -> float | None:
+    if not name:
+        return default
+    found: Constant | None = constants.get(name) if name in constants else None
+    return float(found.values.reshape(-1)[0]) if found is not None and found.values.size == 1 else None
+
+
+_SETTINGS: Mapping[str, int] = {"Softmax": -1, "ArgMax": 0}
+"""Default axis; of Softmax that of opset 13, which for a matrix is that of earlier ones too."""
+
+
+def _setting(node: NodeProto) -> str:
+    if node.op == "Sigmoid":
+        return "elementwise"
+    if node.op not in _SETTINGS:
+        return ""
+    return f"axis {node.integer('axis', _SETTINGS[node.op])}"

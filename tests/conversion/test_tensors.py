@@ -1,0 +1,47 @@
+"""Tensors of two files in one order of axes: where the channels are both files say, nothing is guessed from numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bninspect.conversion import tensors
+from bninspect.records.graph import Quantisation
+
+GENERATOR = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 5, 3), (2, 4, 3), (1, 4, 5, 3), (2, 3, 4, 5, 6), (1, 1, 1, 3), (1, 3, 3, 3)])
+def test_channels_at_either_end(shape: tuple[int, ...]) -> None:
+    source = GENERATOR.normal(size=shape)
+    for axis in (-1, 1):
+        found = tensors.arranged(np.moveaxis(source, -1, axis), axis, source.shape, -1)
+        assert found is not None
+        np.testing.assert_array_equal(found, source)
+
+
+def test_two_other_axes_in_each_others_place_are_not_put_right() -> None:
+    """Height and width of a square map: the numbers would tell, and the export returns another layout all the same."""
+    source = GENERATOR.normal(size=(1, 4, 4, 3))
+    found = tensors.arranged(source.transpose(0, 2, 1, 3), -1, source.shape, -1)
+    assert found is not None
+    assert not np.array_equal(found, source)
+    assert tensors.arranged(GENERATOR.normal(size=(1, 5, 4, 3)), -1, (1, 4, 5, 3), -1) is None
+
+
+def test_axes_of_length_one_and_samples_in_one_axis() -> None:
+    source = GENERATOR.normal(size=(2, 7, 3))
+    for other in (source.reshape(2, 1, 7, 3), source.reshape(14, 3)):
+        found = tensors.arranged(other, -1, source.shape, -1)
+        assert found is not None
+        np.testing.assert_array_equal(found, source)
+    assert tensors.arranged(source.reshape(6, 7), -1, source.shape, -1) is None
+
+
+def test_integers_stand_for_numbers() -> None:
+    stored = np.array([[-128, 0], [3, 127]], np.int8)
+    whole = Quantisation(np.array([0.5], np.float32), np.array([-2]), "int8")
+    np.testing.assert_array_equal(tensors.real(stored, whole), [[-63.0, 1.0], [2.5, 64.5]])
+    assert tensors.reach(whole) == (-63.0, 64.5)
+    each = Quantisation(np.array([0.5, 2.0], np.float32), np.array([0, 1]), "int8", 1)
+    np.testing.assert_array_equal(tensors.real(stored, each), [[-64.0, -2.0], [1.5, 252.0]])
