@@ -123,6 +123,12 @@ class Settings:
     """Models that are worked on at a time, each in processes of its own."""
     dask: str | None = None
     """Where the scheduler of a Dask cluster is that works on the models, or `local:N`."""
+    allow_host: tuple[str, ...] = ()
+    """Hosts that models may be fetched from although they are another server's, loopback or link-local."""
+    cache: str | None = None
+    """A folder in which downloaded models stay; they are deleted without it."""
+    cache_size: int | None = None
+    """Bytes that downloaded models may take; 20 GB without it."""
     shard: Part | None = None
     """Which part of the models to work on; all of them without it."""
     timeout: float | None = None

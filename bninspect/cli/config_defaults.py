@@ -29,6 +29,8 @@ _CALL = "it belongs to one call, not to a project"
 _REFUSED = {
     **dict.fromkeys(("trust", "import"), _CODE),
     "dask": _CLUSTER,
+    "allow_host": "it lets servers lead to other hosts, and a configuration file may come with a stranger's models",
+    "cache": _WRITES,
     **dict.fromkeys(("output", "write_baseline", "resume"), _WRITES),
     **dict.fromkeys(("files_from", "null", "shard", "config", "isolated"), _CALL),
 }

@@ -16,6 +16,7 @@ from bninspect.cli.progress import Progress
 @click.argument("before", metavar="A", type=ModelPath())
 @click.argument("after", metavar="B", type=ModelPath())
 @shared.selecting
+@shared.fetching
 @shared.answering
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> int:

@@ -14,6 +14,7 @@ from bninspect.cli.messages import say
 from bninspect.cli.param_types import ModelPath
 from bninspect.cli.progress import Progress
 from bninspect.safe_text import printable
+from bninspect.stores import names
 
 if TYPE_CHECKING:
     from bninspect.records import Checkpoint
@@ -41,13 +42,13 @@ def command(context: click.Context, /, **options: Any) -> int:
     from bninspect.jobs import pipeline
 
     exporter = next(one for one in exporters.EXPORTERS if one.name == options["format"])
-    source = Path(options["model"])
+    source = Path(names.public(options["model"]) if names.is_url(options["model"]) else options["model"])
     target = options["output"] or f"{source.name.removesuffix(source.suffix)}{exporter.suffix}"
     if target != "-":
         atomic_files.check_target(Path(target), force=options["force"], inputs=(source,))
     with Progress(quiet=options["quiet"]) as progress:
         around = shared.surroundings(context, progress, options["verbose"])
-        checkpoint = pipeline.load(source, shared.settings(options), around)
+        checkpoint = pipeline.load(options["model"], shared.settings(options), around)
     data = exporter.encode(checkpoint, folded=options["folded"])
     if target == "-":
         sys.stdout.buffer.write(data)

@@ -35,6 +35,8 @@ class Journal:
         self._open = ExitStack()
         self._streams: list[IO[str]] = []
         self._aloud = aloud
+        self._lost = False
+        """Whether a line could not be written."""
         head = json_document.first_line(now)
         lines = head + "".join(map(json_document.model_line, kept))
         for path in paths:
@@ -56,10 +58,27 @@ class Journal:
         """Write the report of one model, so that it stays whatever happens next."""
         line = json_document.model_line(model)
         for stream in self._streams:
-            with contextlib.suppress(OSError):
+            try:
                 stream.write(line)
                 stream.flush()
+            except OSError:
+                self._lost = True
         self._say(line)
+
+    def covers(self, outputs: Sequence[tuple[str, str]]) -> bool:
+        """Return whether all that was asked for is written model by model, so that no report need be kept whole."""
+        return self._aloud and len(self._streams) == len(outputs)
+
+    def finish(self, report: Report) -> bool:
+        """Write the last line behind the models of each file, and return whether that could be done."""
+        line = json_document.last_line(report)
+        try:
+            for stream in self._streams:
+                stream.write(line)
+                stream.flush()
+        except OSError:
+            return False
+        return not self._lost
 
     def _say(self, line: str) -> None:
         if self._aloud:

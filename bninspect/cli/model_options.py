@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from bninspect.cli.options import group
+from bninspect.cli.options import fetching, group
 from bninspect.cli.param_types import ModelPath
-from bninspect.errors import UsageError
+from bninspect.errors import UnsafeFile, UsageError
 from bninspect.safe_text import printable
 from bninspect.settings import Part
+from bninspect.stores.names import is_url, public
 
-_READABLE = click.Path(exists=True, dir_okay=False, allow_dash=True)
 _FILE = click.Path(dir_okay=False)
 
 
@@ -26,6 +26,17 @@ class Models(ModelPath):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path or the pattern as it was given."""
         return value if re.search(r"[*?\[]", str(value)) else super().convert(value, param, ctx)
+
+
+class ModelList(click.Path):
+    """A file with names of models, or the URL of one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path or the URL as it was given."""
+        return value if is_url(str(value)) else super().convert(value, param, ctx)
+
+
+_READABLE = ModelList(exists=True, dir_okay=False, allow_dash=True)
 
 
 class ShardType(click.ParamType):  # type: ignore[type-arg]  # older click has none
@@ -67,6 +78,7 @@ models = group(
         metavar="ADDRESS",
         help="Work on the models on a Dask cluster: its scheduler's address or file, or local:N for N workers here.",
     ),
+    fetching,
     click.option(
         "--shard",
         type=ShardType(),
@@ -108,7 +120,7 @@ def named(options: dict[str, Any]) -> tuple[str, ...]:
     if options["dask"] and options.get("against"):
         raise click.UsageError("--dask is for many models, and --against takes one")
     if options["files_from"]:
-        listed = _listed(options["files_from"], null=options["null"])
+        listed = _listed(options["files_from"], null=options["null"], hosts=options["allow_host"])
     elif not options["models"]:
         raise click.UsageError("Missing argument 'MODEL...'.")
     if options["null"] and not options["files_from"]:
@@ -116,15 +128,31 @@ def named(options: dict[str, Any]) -> tuple[str, ...]:
     return (*options["models"], *listed)
 
 
-def _listed(path: str, *, null: bool) -> list[str]:
+def listed_urls(options: dict[str, Any], models: tuple[str, ...]) -> frozenset[str]:
+    """Return the URLs among the models that a list names, and nobody at the command line."""
+    return frozenset(filter(is_url, models)) - frozenset(options["given"])
+
+
+def _listed(path: str, *, null: bool, hosts: tuple[str, ...]) -> list[str]:
+    if is_url(path):
+        from bninspect.jobs import elsewhere
+
+        names = [os.fsdecode(name) for name in _split(elsewhere.list_of_models(path, hosts), public(path), null=null)]
+        if local := [name for name in names if not is_url(name)]:
+            raise UnsafeFile(
+                f"{public(path)} names what is not a URL",
+                why=f"{printable(local[0], 200)}: a list from elsewhere must not name files of this machine",
+            )
+        return names
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {printable(path)}", why=error.strerror or str(error)) from error
-    if null:
-        names = data.split(b"\0")
-    elif b"\0" in data:
+    return [os.fsdecode(name) for name in _split(data, path, null=null)]
+
+
+def _split(data: bytes, path: str, *, null: bool) -> list[bytes]:
+    if not null and b"\0" in data:
         raise UsageError(f"{printable(path)} is not a list of lines", why="it holds NUL characters", hint="add -0")
-    else:
-        names = [name.removesuffix(b"\r") for name in data.split(b"\n")]
-    return [os.fsdecode(name) for name in names if name]
+    names = data.split(b"\0") if null else [name.removesuffix(b"\r") for name in data.split(b"\n")]
+    return [name for name in names if name]

@@ -15,6 +15,7 @@ from bninspect.cli.config_defaults import where
 from bninspect.cli.param_types import Epsilon, Finite, Size, Target
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
+from bninspect.stores.names import is_url
 from bninspect.workers import start, tasks
 from bninspect.workers.limits import reading_limits
 
@@ -76,6 +77,23 @@ selecting = group(
     ),
 )
 """Options that choose and complete layers."""
+
+fetching = group(
+    click.option(
+        "--allow-host",
+        metavar="HOST",
+        multiple=True,
+        help="Fetch models from this host even if another server leads there, or it is this machine; repeatable.",
+    ),
+    click.option(
+        "--cache",
+        type=click.Path(file_okay=False),
+        metavar="FOLDER",
+        help="Keep models here that had to be downloaded; they are deleted otherwise.",
+    ),
+    click.option("--cache-size", type=Size(), metavar="SIZE", help="Limit for downloaded models (20GB)."),
+)
+"""Options of models that URLs name."""
 
 limiting = group(
     click.option(
@@ -143,6 +161,7 @@ judging = group(
 
 handing_on = group(
     click.option("--force", is_flag=True, help="Replace a file that exists."),
+    fetching,
     limiting,
     click.option("-q", "--quiet", is_flag=True, help="Errors only."),
     click.option("-v", "--verbose", count=True, help="-vv: the worker's whole standard error."),
@@ -200,6 +219,8 @@ def prestart(options: dict[str, Any], path: str | None = None, *, digest: bool =
     """
     if options.get("dask"):
         return
+    if path is not None and is_url(path):
+        path = None
     first = None if path is None else {"path": path, "digest": digest}
     limits = reading_limits(settings(options))
     start.prestart(limits, tasks.read_file, first, verbose=options["verbose"] > 1)

@@ -11,6 +11,7 @@ import click
 
 from bninspect.cli import complete_values
 from bninspect.settings import EpsilonRule
+from bninspect.stores.names import is_url
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -47,7 +48,9 @@ class ModelPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path as it was given."""
-        return value if os.path.isfile(f"{value}.index") else super().convert(value, param, ctx)  # noqa: PTH113
+        if is_url(str(value)) or os.path.isfile(f"{value}.index"):  # noqa: PTH113
+            return value
+        return super().convert(value, param, ctx)
 
 
 class Epsilon(click.ParamType):  # type: ignore[type-arg]  # older click has none

@@ -14,7 +14,7 @@ from bninspect.cli import model_options
 from bninspect.cli import options as shared
 from bninspect.cli.messages import say, show_error
 from bninspect.cli.progress import Progress
-from bninspect.cli.write_reports import UNWRITTEN, emit
+from bninspect.cli.write_reports import UNWRITTEN, emit, end_stream
 from bninspect.errors import UsageError
 from bninspect.safe_text import printable
 
@@ -46,7 +46,7 @@ def report(context: click.Context, options: dict[str, Any], run: Run, *, brief: 
 
     settings = shared.settings(options)
     named = model_options.named(options)
-    options = {**options, "models": named, "output": _outputs(options)}
+    options = {**options, "given": options["models"], "models": named, "output": _outputs(options)}
     # A baseline that is written changes the verdicts at the end: the lines then come all at once.
     streamed = not options["json"] and options["format"] == "jsonl" and not options["write_baseline"]
     with Progress(quiet=options["quiet"] or streamed) as progress:
@@ -62,7 +62,16 @@ def report(context: click.Context, options: dict[str, Any], run: Run, *, brief: 
                 progress.ended(model)
 
             around = replace(around, earlier=known.models, running=known.running, ended=ended, brief=brief)
+            around = replace(
+                around,
+                listed=model_options.listed_urls(options, named),
+                kept=bool(known.models) or not journal.covers(options["output"]),
+            )
             done = replace(run(named, settings, around), command=now.command)
+            if not around.kept:
+                whole = journal.finish(done)
+    if not around.kept:
+        return end_stream(done, whole=whole)
     written = True
     if options["write_baseline"]:
         done, written = _as_baseline(done, options, settings)

@@ -50,6 +50,20 @@ def emit(report: Report, options: dict[str, Any], *, streamed: bool = False) -> 
     return UNWRITTEN if any(failures) else report.summary.exit_code
 
 
+def end_stream(report: Report, *, whole: bool) -> int:
+    """Write the last line of JSON Lines to standard output, all others being there, and return the exit code.
+
+    `whole`: whether all files have been written.
+    """
+    from bninspect.reports import json_document
+
+    with to_whoever_reads():
+        click.echo(json_document.last_line(report), nl=False)
+    if not whole:
+        show_error("a file of JSON Lines is not complete", "it could not be written to", "standard output has it all")
+    return report.summary.exit_code if whole else UNWRITTEN
+
+
 def _attempt(report: Report, kind: str, path: Path, models: list[Path]) -> BninspectError | None:
     """Write one file; return why that failed."""
     from bninspect import atomic_files, errors, reports

@@ -38,6 +38,18 @@ def read(arguments: Mapping[str, Any], _arrays: list[Any], _progress: Callable[[
         )
 
 
+def read_parts(arguments: Mapping[str, Any], _arrays: list[Any], _progress: Callable[[str], None]) -> Checkpoint:
+    """Read the file elsewhere that `arguments["path"]` names and that has `arguments["size"]` bytes.
+
+    What is read of it comes from the supervisor. There is no digest of a file that is not read whole.
+    """
+    from bninspect.formats.containers import parts
+
+    with parts.path(str(arguments["path"]), int(arguments["size"])) as path:
+        checkpoint = formats.read(path)
+    return replace(checkpoint, bytes=int(arguments["size"]), sha256=None)
+
+
 def size(folder: Path) -> int:
     """Return the bytes of all files in a folder; one that is gone meanwhile, or leads nowhere, has none."""
     total = 0

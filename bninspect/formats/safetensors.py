@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import struct
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 
 from bninspect.arithmetic.rounding import from_bfloat16
-from bninspect.errors import DamagedFile, UnsafeFile
+from bninspect.errors import DamagedFile, LimitExceeded, UnsafeFile
 from bninspect.formats import whole_file
+from bninspect.formats.containers import parts
 from bninspect.formats.export_metadata import from_text, strict_json
 from bninspect.formats.format import Format
 from bninspect.formats.torch import running_statistics
@@ -56,6 +58,10 @@ Tensor: TypeAlias = tuple[str, tuple[int, ...], bytes | memoryview]
 """Type name, shape and bytes."""
 
 
+Place: TypeAlias = tuple[str, tuple[int, ...], int, int]
+"""Type name, shape, and where its bytes begin and end behind the header."""
+
+
 def digest(description: str, tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of a description and of the tensors (type, shape, data) by name, wherever they are placed.
 
@@ -76,16 +82,19 @@ def _matches(_path: Path, head: bytes) -> bool:
 
 
 def _read(path: Path) -> Checkpoint:
-    data = whole_file.read(path)
-    header, start = _header(data, path)
-    metadata = header.pop(METADATA, {})
-    tensors = _tensors(header, memoryview(data)[start:], path)
-    if not isinstance(metadata, dict) or not all(isinstance(one, str) for one in metadata.values()):
-        raise DamagedFile(f"{path} is damaged", why="its metadata are not texts")
-    if DESCRIPTION not in metadata:
-        return _foreign(tensors, metadata.get(running_statistics.EPSILON), path)
-    ours = all(kind in TYPES for kind, _, _ in tensors.values())
-    if not ours or metadata.get(DIGEST) != digest(metadata[DESCRIPTION], tensors):
+    with whole_file.opened(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        header, start = _header(file, size, path)
+        metadata = header.pop(METADATA, {})
+        places = _places(header, size - start, path)
+        if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+            raise DamagedFile(f"{path} is damaged", why="its metadata are not texts")
+        ours = DESCRIPTION in metadata
+        tensors = _tensors(file, start, places if ours else _norms_of(places), path)
+    if not ours:
+        return _foreign(list(places), tensors, metadata.get(running_statistics.EPSILON), path)
+    known = all(kind in TYPES for kind, _, _ in tensors.values())
+    if not known or metadata.get(DIGEST) != digest(metadata[DESCRIPTION], tensors):
         raise DamagedFile(
             f"{path} is not what was exported",
             why="its SHA-256 does not fit: it was damaged, or changed by another program",
@@ -95,7 +104,15 @@ def _read(path: Path) -> Checkpoint:
     return from_text(metadata[DESCRIPTION], arrays, path, NAME)
 
 
-def _foreign(tensors: dict[str, Tensor], epsilons: str | None, path: Path) -> Checkpoint:
+def _norms_of(places: Mapping[str, Place]) -> dict[str, Place]:
+    """Return the tensors of batch norms, by torch's names, of types that are read."""
+    known = {name: place for name, place in places.items() if place[0] in TYPES}
+    fields = running_statistics.FIELDS.values()
+    wanted = {prefix + field for prefix in running_statistics.prefixes(known) for field in fields}
+    return {name: place for name, place in known.items() if name in wanted}
+
+
+def _foreign(names: list[str], tensors: dict[str, Tensor], epsilons: str | None, path: Path) -> Checkpoint:
     """Return the batch norms of a file that another program wrote: what torch calls running_mean and running_var.
 
     An export of ours under torch's names keeps epsilon by layer in `epsilons`.
@@ -105,14 +122,13 @@ def _foreign(tensors: dict[str, Tensor], epsilons: str | None, path: Path) -> Ch
         kind = tensors[name][0]
         return _array(*tensors[name]), "bfloat16" if kind == "BF16" else np.dtype(TYPES[kind]).name
 
-    if any(name.endswith("/moving_mean") for name in tensors):
+    if any(name.endswith("/moving_mean") for name in names):
         raise DamagedFile(
             f"{path} is not what was exported",
             why=f"its metadata '{DESCRIPTION}', which would hold epsilon, are missing",
             hint="bninspect export --format safetensors, from the model",
         )
-    known = [name for name, (kind, _, _) in tensors.items() if kind in TYPES]
-    layers = running_statistics.layers(known, numbers)
+    layers = running_statistics.layers(tensors, numbers)
     if epsilons is not None:
         values = strict_json(epsilons, path)
         layers = tuple(_with_epsilon(layer, values.get(layer.name)) for layer in layers)
@@ -127,27 +143,46 @@ def _with_epsilon(layer: BatchNorm, epsilon: object) -> BatchNorm:
     return replace(layer, epsilon=epsilon, epsilon_source="file")
 
 
-def _header(data: bytes, path: Path) -> tuple[dict[str, Any], int]:
+def _header(file: BinaryIO, size: int, path: Path) -> tuple[dict[str, Any], int]:
     """Return the JSON header and where the tensors begin."""
-    length = LENGTH.unpack_from(data)[0] if len(data) >= LENGTH.size else 0
+    file.seek(0)
+    length = LENGTH.unpack(file.read(LENGTH.size))[0] if size >= LENGTH.size else 0
     start = LENGTH.size + length
     if length > HEADER_BYTES:
         raise UnsafeFile(
             f"{path} is too large",
             why=f"a header of {length:,} bytes, at most {HEADER_BYTES:,} are read",
         )
-    if start > len(data):
+    if start > size:
         raise DamagedFile(
             f"{path} is cut off",
-            why=f"it has {len(data)} bytes, its header alone ends at {start}",
+            why=f"it has {size} bytes, its header alone ends at {start}",
             hint="copy or download the file again",
         )
     # What is not UTF-8 ends up in a name or text that the digest knows nothing of.
-    return strict_json(data[LENGTH.size : start].decode("utf-8", "replace"), path), start
+    return strict_json(file.read(length).decode("utf-8", "replace"), path), start
 
 
-def _tensors(header: dict[str, Any], body: memoryview, path: Path) -> dict[str, Tensor]:
-    """Return type, shape and bytes of each tensor; together they are the body, without a hole or an overlap."""
+def _tensors(file: BinaryIO, start: int, places: Mapping[str, Place], path: Path) -> dict[str, Tensor]:
+    """Return type, shape and bytes of tensors. Raises LimitExceeded for too many bytes, DamagedFile if some lack."""
+    total = sum(end - begin for _, _, begin, end in places.values())
+    if total > whole_file.LARGEST:
+        raise LimitExceeded(
+            f"{path} is too large", why=f"{total} bytes of tensors, at most {whole_file.LARGEST} are read"
+        )
+    parts.prepare(file, [(start + begin, end - begin) for _, _, begin, end in places.values()])
+    tensors: dict[str, Tensor] = {}
+    for name, (kind, shape, begin, end) in places.items():
+        file.seek(start + begin)
+        data = file.read(end - begin)
+        if len(data) != end - begin:
+            raise DamagedFile(f"{path} is cut off", why=f"it ends within '{printable(name)}'")
+        tensors[name] = (kind, shape, data)
+    return tensors
+
+
+def _places(header: dict[str, Any], body: int, path: Path) -> dict[str, Place]:
+    """Return type, shape and place of each tensor; together they are the body, without a hole or an overlap."""
     placed = []
     for name, tensor in header.items():
         match tensor:
@@ -163,13 +198,13 @@ def _tensors(header: dict[str, Any], body: memoryview, path: Path) -> dict[str, 
         if begin != position:
             raise DamagedFile(f"{path} is damaged", why=f"'{printable(name)}' overlaps another tensor or leaves a hole")
         position = end
-    if position != len(body):
+    if position != body:
         raise DamagedFile(
             f"{path} is damaged",
-            why=f"{len(body)} bytes of tensors, its header says {position}",
+            why=f"{body} bytes of tensors, its header says {position}",
             hint="copy or download the file again",
         )
-    return {name: (kind, shape, body[begin:end]) for begin, end, name, kind, shape in placed}
+    return {name: (kind, shape, begin, end) for begin, end, name, kind, shape in placed}
 
 
 def _size(kind: str, shape: tuple[int, ...], otherwise: int) -> int:

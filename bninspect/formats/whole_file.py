@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
 
 from bninspect.errors import LimitExceeded, UnreadableFile
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 LARGEST = 2 << 30
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file whose parts are read. Raises UnreadableFile, also if that fails within the context."""
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise UnreadableFile(f"{printable(str(path))} cannot be read", why=error.strerror or str(error)) from error
 
 
 def read(path: Path, most: int | None = None) -> bytes:

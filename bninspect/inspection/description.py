@@ -34,6 +34,8 @@ def model(checkpoint: Checkpoint) -> ModelReport:
         status=Status.ERROR if checkpoint.unread else Status.EMPTY,
         notes=checkpoint.notes,
         unread=checkpoint.unread,
+        version=checkpoint.version,
+        bytes_read=checkpoint.bytes_read,
     )
 
 

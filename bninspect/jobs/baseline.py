@@ -80,8 +80,15 @@ def _missing(path: str) -> ModelReport:
 
 def _counterpart(model: ModelReport, candidates: Sequence[ModelReport]) -> ModelReport | None:
     place = _place(model)
-    same_content = (one for one in candidates if one.sha256 == model.sha256 is not None)
+    same_content = (one for one in candidates if _content(one) == _content(model) is not None)
     return next((one for one in candidates if _place(one) == place), None) or next(same_content, None)
+
+
+def _content(model: ModelReport) -> tuple[str, str] | None:
+    """Return what tells the content of a file: its digest or, of one elsewhere that was read in part, its version."""
+    if model.sha256 is not None:
+        return "sha256", model.sha256
+    return None if model.version is None else ("version", model.version)
 
 
 def _place(model: ModelReport) -> str:

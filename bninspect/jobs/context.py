@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bninspect.records import ModelReport, Option, Report
+from bninspect.stores.names import Remote
 from bninspect.workers.supervisor import Progress, silent
 
 
@@ -40,6 +41,10 @@ class Surroundings:
     """Whether the reports of all models are in the report at the end. If not, `ended` alone gets them."""
     options: Mapping[str, Option] = field(default_factory=dict)
     """Where each option came from."""
+    urls: Mapping[str, Remote] = field(default_factory=dict)
+    """Models elsewhere, by their names."""
+    listed: frozenset[str] = frozenset()
+    """URLs that a list names, and nobody at the command line."""
     earlier: Mapping[str, ModelReport] = field(default_factory=dict)
     """By path, reports of an earlier run with the same options: they stand if the file is the same."""
     running: Mapping[str, Any] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bninspect.errors import NothingToCheck
 from bninspect.safe_text import matches
+from bninspect.stores.names import is_url
 
 if TYPE_CHECKING:
     pass
@@ -44,6 +45,9 @@ def gather(arguments: Iterable[str], find: Search) -> Gathered:
     models: dict[str, str] = {}
     searched, vain = [], []
     for argument in arguments:
+        if is_url(argument):
+            models[argument] = argument
+            continue
         found: tuple[str, ...] = (argument,)
         if not os.path.lexists(argument) and _PATTERN.search(argument):
             found = tuple(sorted(glob.glob(argument, recursive=True)))  # noqa: PTH207 - keeps the path as it was given

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import bninspect.reports  # noqa: F401 - tells how notebooks show what comes out of here
 from bninspect import errors, safe_text
 from bninspect.inspection import description, rules
-from bninspect.jobs import baseline, gather, processes, results, shards
+from bninspect.jobs import baseline, elsewhere, gather, processes, results, shards
 from bninspect.jobs.cluster.engine import Cluster
 from bninspect.jobs.context import Surroundings
 from bninspect.jobs.stations import Station, Work, attend
 from bninspect.records import BatchNorm, Checkpoint, ModelReport, Report, Status, Verified, verdict
 from bninspect.settings import Settings
+from bninspect.stores import names
+from bninspect.stores.names import Remote
 from bninspect.verdicts import selection
 from bninspect.workers import tasks
 from bninspect.workers.supervisor import Worker
@@ -47,7 +49,7 @@ def load(path: PathLike, settings: Settings = DEFAULTS, around: Surroundings = S
         UsageError: `settings.layers` fits none of them.
     """
     with processes.reader(settings, around) as reader:
-        checkpoint = selection.select(_read(reader, path), settings)
+        checkpoint = selection.select(_read(reader, path, settings), settings)
     _require_layers(checkpoint.layers, settings, complete=True)
     return checkpoint
 
@@ -57,14 +59,22 @@ def load_both(
 ) -> tuple[Checkpoint, Checkpoint]:
     """Read two model files. Args, Raises: as `load`; a pattern must fit a layer in one of them at least."""
     with processes.reader(settings, around) as reader:
-        both = [selection.select(_read(reader, path), settings) for path in (before, after)]
+        both = [selection.select(_read(reader, path, settings), settings) for path in (before, after)]
     for checkpoint in both:
         _require_layers(checkpoint.layers, settings, complete=False)
     _require_layers([layer for checkpoint in both for layer in checkpoint.layers], settings, complete=True)
     return both[0], both[1]
 
 
-def _read(reader: Worker, path: PathLike) -> Checkpoint:
+def _read(reader: Worker, path: PathLike, settings: Settings) -> Checkpoint:
+    if names.is_url(str(path)):
+        reading = elsewhere.Reading(settings)
+        try:
+            return reading.read(reader, names.remote(str(path), allowed=settings.allow_host), whole=False)
+        except errors.BninspectError as error:
+            raise reading.named_error(error) from None
+        finally:
+            reading.close()
     return reader.call(tasks.read_file, Checkpoint, {"path": str(path), "digest": True})
 
 
@@ -102,7 +112,7 @@ def inspect(
 
 def _inspect_model(station: Station, path: str) -> ModelReport:
     brief = station.around.brief
-    whole = selection.complete(station.read(path, digest=not brief), station.settings)
+    whole = selection.complete(station.read(path, digest=not brief, whole=False), station.settings)
     checkpoint = selection.select(whole, station.settings)
     mine = selection.for_model(station.settings, checkpoint.path)
     layers = tuple(
@@ -214,7 +224,8 @@ def _report(
     ahead: tasks.Task[Any] | None = None,
 ) -> Report:
     every = (paths,) if isinstance(paths, (str, Path)) else paths
-    gathered = gather.gather(map(str, every), partial(processes.search, settings=settings, around=around))
+    gathered, urls = _gathered(list(map(str, every)), settings, around)
+    around = replace(around, urls=urls)
     chosen, shard = shards.chosen(gathered.models, settings.shard)
     around.began(len(chosen))
     found = results.Results(settings, kept=around.kept)
@@ -241,6 +252,19 @@ def _report(
         shard=found.placed(shard),
     )
     return replace(report, summary=found.summary(shard))
+
+
+def _gathered(
+    arguments: list[str], settings: Settings, around: Surroundings
+) -> tuple[gather.Gathered, Mapping[str, Remote]]:
+    """Return what the arguments stand for, and where those of them are that are elsewhere."""
+    found = {url: elsewhere.find(url, settings, listed=url in around.listed) for url in filter(names.is_url, arguments)}
+    every = elsewhere.together(found.values())
+    here = gather.gather(
+        (name for argument in arguments for name in (found[argument].models if argument in found else (argument,))),
+        partial(processes.search, settings=settings, around=around),
+    )
+    return replace(here, vain=here.vain + every.vain, searched=here.searched + every.searched), every.models
 
 
 def _attended(

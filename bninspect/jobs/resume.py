@@ -15,7 +15,7 @@ from bninspect.reports import json_document
 from bninspect.safe_text import printable
 
 _LIMITS = ("jobs", "timeout", "max_memory")
-_HARMLESS = frozenset({*_LIMITS, "dask", "allow_empty"})
+_HARMLESS = frozenset({*_LIMITS, "dask", "cache", "cache_size", "allow_empty"})
 """Options that no result depends on, except whether there is one: several jobs share the memory."""
 
 

@@ -15,7 +15,7 @@ from bninspect.settings import Part
 
 Named = tuple[str, Report]
 """A report and the file it came from."""
-HARMLESS = frozenset({"jobs", "dask", "timeout", "max_memory", "shard"})
+HARMLESS = frozenset({"jobs", "dask", "cache", "cache_size", "timeout", "max_memory", "shard"})
 """Options in which the parts of one run may differ."""
 
 

@@ -15,6 +15,7 @@ from typing import Any, Self
 from bninspect import errors
 from bninspect.jobs import baseline, processes
 from bninspect.jobs.context import Surroundings
+from bninspect.jobs.elsewhere import Reading
 from bninspect.records import Checkpoint, ModelReport, verdict
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
@@ -48,6 +49,7 @@ class Station:
         self.runner: Worker = processes.runner(settings, around, folder)
         self.environment: dict[str, Any] = {}
         """What the framework's process said of what it runs on."""
+        self._elsewhere = Reading(settings)
         self._work = work
         self._ahead = ahead
 
@@ -63,8 +65,10 @@ class Station:
         self.runner.__exit__(kind, error, trace)
         self.reader.__exit__(kind, error, trace)
 
-    def read(self, path: str, *, digest: bool = True) -> Checkpoint:
-        """Read a model file. Raises what `load` of the pipeline raises."""
+    def read(self, path: str, *, digest: bool = True, whole: bool = True) -> Checkpoint:
+        """Read a model file; of one elsewhere all of it, if it is to be `whole`. Raises as `load` of the pipeline."""
+        if (target := self.around.urls.get(path)) is not None:
+            return self._elsewhere.read(self.reader, target, whole=whole)
         return self.reader.call(tasks.read_file, Checkpoint, {"path": path, "digest": digest})
 
     def run(self, path: str) -> ModelReport:
@@ -72,12 +76,13 @@ class Station:
         self.around.progress(printable(path))
         start = time.monotonic()
         try:
-            model = self._work(self, path)
+            model = self._elsewhere.named(self._work(self, path))
         except errors.UsageError:
             raise
         except errors.BninspectError as error:
-            model = verdict.broken(path, error)
+            model = verdict.broken(path, self._elsewhere.named_error(error))
         finally:
+            self._elsewhere.close()
             self.around.progress("")
         seconds = model.seconds or round(time.monotonic() - start, 3)  # one of an earlier run keeps its own
         model = replace(model, seconds=seconds)

@@ -136,6 +136,10 @@ class ModelReport:
     """The export that the model was held against."""
     data: DataReport | None = None
     """The data whose statistics were held against the stored ones."""
+    version: str | None = None
+    """Of a file elsewhere: its ETag, or what else its store calls a version."""
+    bytes_read: int | None = None
+    """Of a file elsewhere: bytes of it that were fetched. It has no sha256 if that is not all of it."""
     left_out: LeftOut | None = None
     """None if all layers were looked at."""
     unread: tuple[Unread, ...] = ()

@@ -93,6 +93,10 @@ class Checkpoint:
     """What in the configuration is, or may run, code: `Lambda 'lambda_1'`. A runtime refuses it without `--trust`."""
     sha256: str | None = None
     bytes: int = 0
+    version: str | None = None
+    """Of a file elsewhere: its ETag, or what else its store calls a version."""
+    bytes_read: int | None = None
+    """Of a file elsewhere: bytes of it that were fetched. It has no sha256 if that is not all of it."""
     empty: str = ""
     """What it may mean that there is no layer, where the format can tell."""
     unread: tuple[Unread, ...] = ()

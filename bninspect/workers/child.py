@@ -12,7 +12,7 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,15 +42,18 @@ def _limit_processor(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(until) + 1, resource.RLIM_INFINITY))
 
 
-def _call(message: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None]) -> Any:
+def _call(message: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None], supply: tasks.Supply) -> Any:
     steps = tasks.find(str(message["task"]))
+    steps.supply(supply)
     _limit_processor(float(message["seconds"]))
     return steps.run(message["arguments"], arrays, progress)
 
 
-def _answer(message: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None]) -> Mapping[str, Any]:
+def _answer(
+    message: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None], supply: tasks.Supply
+) -> Mapping[str, Any]:
     try:
-        return {"result": _call(message, arrays, progress)}
+        return {"result": _call(message, arrays, progress, supply)}
     except errors.BninspectError as error:
         return {"error": describe(error)}
     except MemoryError:
@@ -98,8 +101,16 @@ def main() -> int:
     if task := sys.argv[2]:
         tasks.find(task).prepare()
     write_frame(output, {"result": True})
+
+    def supply(spans: Sequence[tuple[int, int]]) -> list[Any]:
+        """Ask the supervisor, who may fetch what this process may not."""
+        write_frame(output, {"wanted": [list(span) for span in spans]})
+        if (frame := read_frame(sys.stdin.buffer)) is None:
+            raise errors.WorkerDied("the supervisor has gone")
+        return frame[1]
+
     while (frame := read_frame(sys.stdin.buffer)) is not None:
         message, arrays = frame
-        answer = _answer(message, arrays, lambda text: write_frame(output, {"progress": text}))
+        answer = _answer(message, arrays, lambda text: write_frame(output, {"progress": text}), supply)
         write_frame(output, answer)
     return 0

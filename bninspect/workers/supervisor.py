@@ -26,6 +26,8 @@ from bninspect.workers.tasks import Task
 
 T = TypeVar("T")
 Progress = Callable[[str], None]
+Supply = Callable[[list[tuple[int, int]]], list[bytes]]
+"""From the first byte and the length of parts of a file to these."""
 
 
 def silent(_: str) -> None:
@@ -87,10 +89,18 @@ class Worker:
         assert self._process.stderr is not None  # noqa: S101 - narrows the type: PIPE was asked for
         self._stderr = Stderr(self._process.stderr, self._show, verbose=self._verbose)
 
-    def call(self, task: Task[T], kind: type[T], arguments: Mapping[str, Any], progress: Progress = silent) -> T:
+    def call(
+        self,
+        task: Task[T],
+        kind: type[T],
+        arguments: Mapping[str, Any],
+        progress: Progress = silent,
+        supply: Supply | None = None,
+    ) -> T:
         """Run `task` in the child and return its answer as a record of type `kind`.
 
-        The time that the child takes to start is not the task's.
+        `supply` gets the parts of a file elsewhere that the child asks for; what it raises ends the child. The time
+        that the child takes to start is not the task's.
 
         Raises:
             BninspectError: the task's own error, `LimitExceeded`, or `WorkerDied`.
@@ -103,13 +113,13 @@ class Worker:
         try:
             if not self._ready:
                 with self._watched(START_SECONDS):
-                    self._receive(bool, progress)
+                    self._receive(bool, progress, None)
                 self._ready = True
             with self._watched(self.limits.seconds):
                 if self._sent is None:
                     self._send(request)
                 self._sent = None
-                return self._receive(kind, progress)
+                return self._receive(kind, progress, supply)
         except BaseException as error:
             if not isinstance(error, errors.BninspectError) or isinstance(
                 error, (errors.WorkerDied, errors.LimitExceeded)
@@ -138,7 +148,7 @@ class Worker:
         except BrokenPipeError:
             raise self._post_mortem() from None
 
-    def _receive(self, kind: type[T], progress: Progress) -> T:
+    def _receive(self, kind: type[T], progress: Progress, supply: Supply | None) -> T:
         from bninspect.records import codec
         from bninspect.workers.frames import read_frame
 
@@ -151,6 +161,8 @@ class Worker:
                 message, arrays = frame
                 if "progress" in message:
                     progress(str(message["progress"]))
+                elif "wanted" in message and supply is not None:
+                    self._send({"parts": self._supplied(supply, message["wanted"])})
                 elif "error" in message:
                     raise _error(message["error"])
                 else:
@@ -159,6 +171,16 @@ class Worker:
                 if self._killed_for:
                     raise self._post_mortem() from None
                 raise errors.WorkerDied("the worker process gave no usable answer", why=str(error)) from error
+
+    def _supplied(self, supply: Supply, wanted: Any) -> Any:
+        import numpy as np
+
+        try:
+            spans = [(int(start), int(length)) for start, length in wanted]
+            return [np.frombuffer(part, np.uint8) for part in supply(spans)]
+        except BaseException:
+            self._kill()  # it waits for what does not come
+            raise
 
     @contextlib.contextmanager
     def _watched(self, seconds: float) -> Iterator[None]:

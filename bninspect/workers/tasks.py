@@ -6,7 +6,7 @@ needs, and the parent starts before any of it is imported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
@@ -23,6 +23,14 @@ def _import_nothing() -> None:
     """Leave every import to the call, which tells what is needed."""
 
 
+Supply: TypeAlias = Callable[[Sequence[tuple[int, int]]], list[Any]]
+"""From the first byte and the length of parts to these, as arrays of bytes."""
+
+
+def _need_nothing(_: Supply) -> None:
+    """Do without parts of files elsewhere."""
+
+
 @dataclass(frozen=True)
 class LoadedTask(Generic[T]):
     """A task, imported."""
@@ -31,6 +39,8 @@ class LoadedTask(Generic[T]):
     """Takes the arguments of the call, the arrays in them and a callback for progress."""
     prepare: Callable[[], None] = _import_nothing
     """Imports what the call will need, while its arguments are still being made."""
+    supply: Callable[[Supply], None] = _need_nothing
+    """Takes what gets parts of files that are not on this machine, before the call."""
 
 
 Task: TypeAlias = Callable[[], LoadedTask[T]]
@@ -41,6 +51,14 @@ def read_file() -> LoadedTask[Checkpoint]:
     from bninspect.formats import read_task
 
     return LoadedTask(read_task.read)
+
+
+def read_parts() -> LoadedTask[Checkpoint]:
+    """One model file elsewhere to what it holds, by the parts of it that are needed."""
+    from bninspect.formats import read_task
+    from bninspect.formats.containers import parts
+
+    return LoadedTask(read_task.read_parts, supply=parts.supply_by)
 
 
 def search_folder() -> LoadedTask[FolderModels]:

@@ -19,16 +19,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
 from bninspect.errors import BninspectError, DamagedFile, LimitExceeded, UnsafeFile
-from bninspect.formats.containers import hdf5_array
+from bninspect.formats.containers import hdf5_array, parts
 from bninspect.formats.containers.hdf5_attribute import AttributeBudget, decoded, texts
+from bninspect.formats.containers.parts import PartPath
 from bninspect.formats.identify import HDF5_SIGNATURE, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from bninspect.records import Array
 
 DEPTH = 64
+HARD_LINK = 0
+"""H5L_TYPE_HARD, whose `u` is the address of the object."""
+HEADER_BYTES = 4096
+"""Of a group's header and what lies behind it: Keras writes the group of a layer, its names and its arrays together."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -141,6 +146,20 @@ class Group:
             chunks.append(chunk)
         return tuple(text for chunk in chunks for text in chunk) if chunks else None
 
+    @_guarded
+    def prepare(self, names: Iterable[str]) -> None:
+        """Have the groups of these names ready: of a file elsewhere their parts then come all at a time."""
+        if not parts.is_elsewhere(self._budget.file):
+            return
+        links, spans = self._handle.links, []
+        for name in names:
+            key = name.encode("utf-8", "surrogateescape")
+            if b"\0" not in key and b"/" not in key and links.exists(key):
+                info = links.get_info(key)
+                if info.type == HARD_LINK:
+                    spans.append((int(info.u), HEADER_BYTES))
+        parts.prepare(self._budget.file, spans)
+
     def _find(self, name: str) -> Any:
         """Return a Group, a DatasetID of h5py, or None."""
         here: Any = self
@@ -200,13 +219,15 @@ def open_file(source: Path | BinaryIO, label: str) -> Iterator[Group]:
 
     with _no_plugins(h5py.h5pl):
         try:
-            file = h5py.File(source, "r")
+            # A file elsewhere has a path that libhdf5 cannot open.
+            place = source.open("rb") if isinstance(source, PartPath) else source
+            file = h5py.File(place, "r")
         except MemoryError as error:
             raise LimitExceeded(f"{label} needs more memory than there is") from error
         except Exception as error:
             raise _cannot_open(label, str(error)) from error
         with file:
-            yield Group(AttributeBudget(label), file.id)
+            yield Group(AttributeBudget(label, file=place), file.id)
 
 
 def _check_signature(source: Path | BinaryIO, label: str) -> None:

@@ -23,6 +23,8 @@ class AttributeBudget:
     array_bytes: int = 1 << 30
     members: int = 100_000
     attribute_elements: int = 200_000
+    file: Any = None
+    """The open file, if it is not libhdf5 that opens it."""
 
     def spend(self, kind: str, amount: int, where: str) -> None:
         """Take `amount` from what is left of `kind`; raise UnsafeFile if there is not as much."""

@@ -16,6 +16,7 @@ from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile, UnsafeFile
+from bninspect.formats.containers.parts import PartFile
 from bninspect.formats.containers.zip_structure import check_ends, check_members, check_single, read_at
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class Archive:
         """
         info = self._info(name)
         if info.compress_type == zipfile.ZIP_STORED:
-            for _ in self._chunks(name, info.file_size):
+            # Of a file elsewhere only parts are read: its CRC would need all of it.
+            for _ in () if isinstance(self._file, PartFile) else self._chunks(name, info.file_size):
                 pass
             return cast(BinaryIO, io.BufferedReader(_Window(self._file, self._starts[name], info.file_size)))
         spool = SpooledTemporaryFile(SPOOL)  # noqa: SIM115 - closed with the archive
@@ -142,8 +144,8 @@ class _Window(io.RawIOBase):
     """A read-only, seekable part of a file."""
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
-        self._file = file
-        self._start = start
+        self.below = file
+        self.start = start
         self._size = size
         self._position = 0
 
@@ -165,8 +167,8 @@ class _Window(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer).cast("B")[: max(0, self._size - self._position)]
-        self._file.seek(self._start + self._position)
-        count = cast(io.RawIOBase, self._file).readinto(view) or 0
+        self.below.seek(self.start + self._position)
+        count = cast(io.RawIOBase, self.below).readinto(view) or 0
         self._position += count
         return count
 

@@ -14,6 +14,7 @@ import zipfile
 from typing import BinaryIO
 
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
+from bninspect.formats.containers import parts
 from bninspect.formats.identify import HDF5_SIGNATURE, ZIP_SIGNATURE, refusal
 
 MEMBERS = 100_000
@@ -92,6 +93,8 @@ def check_single(file: BinaryIO, size: int, starts: set[int], label: str) -> Non
 
     A stored HDF5 member may begin there by chance; its reader makes sure that it holds weights only.
     """
+    places = [512 << power for power in range(40) if 512 << power < size]
+    parts.prepare(file, [(place, 8) for place in places])
     offset = 512
     while offset < size:
         if offset not in starts and read_at(file, offset, 8) == HDF5_SIGNATURE:

@@ -88,6 +88,7 @@ def _norms(
 ) -> Iterator[BatchNorm]:
     """Yield all batch norms in the model's order: those of the configuration, and those that it does not mention."""
     firsts: dict[tuple[str, ...], BatchNorm] = {}
+    weights.prepare(names)
     for name in dict.fromkeys((*names, *owned)):
         group = weights.group(name)
         found = sites(group.texts("weight_names") or ()) if group else []

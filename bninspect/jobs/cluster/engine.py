@@ -109,7 +109,13 @@ class Cluster:
             earlier = self._around.earlier.get(path)
             known = json.dumps(codec.encode(earlier)) if earlier else ""
             future = client.submit(
-                post.serve, self._order, path, known, pure=False, key=f"bninspect-{uuid.uuid4().hex}"
+                post.serve,
+                self._order,
+                path,
+                known,
+                self._around.urls.get(path),
+                pure=False,
+                key=f"bninspect-{uuid.uuid4().hex}",
             )
             self._pending[future] = (number, path)
             future.add_done_callback(self._ended.put)

@@ -19,6 +19,7 @@ from bninspect.jobs.context import Surroundings
 from bninspect.jobs.stations import Station, Work
 from bninspect.records import ModelReport, Option, codec, verdict
 from bninspect.settings import Settings
+from bninspect.stores.names import Remote, is_url
 from bninspect.workers import tasks
 
 IDLE_SECONDS = 120.0
@@ -50,6 +51,7 @@ class _Seat:
     station: Station
     complaints: list[str]
     earlier: dict[str, ModelReport]
+    urls: dict[str, Remote]
 
 
 class Post:
@@ -63,12 +65,14 @@ class Post:
         self._calls = 0
         self._closed = False
 
-    def serve(self, path: str, earlier: str) -> str:
+    def serve(self, path: str, earlier: str, target: Remote | None) -> str:
         """Return the report of a model and what else the client is to know, as JSON text."""
         seat = self._take()
         try:
             if earlier:
                 seat.earlier[path] = codec.decode(ModelReport, json.loads(earlier))
+            if target is not None:
+                seat.urls[path] = target
             model = seat.station.run(path)
             answer = {"model": codec.encode(model), "environment": codec.encode(seat.station.environment)}
             return json.dumps({**answer, "complaints": seat.complaints})
@@ -96,20 +100,24 @@ class Post:
         return seat
 
     def _seat(self) -> _Seat:
-        order, complaints, earlier = self._order, list[str](), dict[str, ModelReport]()
+        order, complaints = self._order, list[str]()
+        earlier, urls = dict[str, ModelReport](), dict[str, Remote]()
         around = Surroundings(
             complain=complaints.append,
             verbose=order.verbose,
             brief=order.brief,
             options=order.options,
             earlier=earlier,
+            urls=urls,
         )
         folder = order.folder if _is_folder(order.folder) else os.sep
-        return _Seat(Station(order.work, order.settings, around, order.ahead, folder=folder), complaints, earlier)
+        station = Station(order.work, order.settings, around, order.ahead, folder=folder)
+        return _Seat(station, complaints, earlier, urls)
 
     def _put(self, seat: _Seat) -> None:
         seat.complaints.clear()
         seat.earlier.clear()
+        seat.urls.clear()
         with self._lock:
             if self._closed:
                 return
@@ -133,20 +141,20 @@ _ended: set[str] = set()
 _lock = threading.Lock()
 
 
-def serve(order: Order, path: str, earlier: str = "") -> str:
+def serve(order: Order, path: str, earlier: str = "", target: Remote | None = None) -> str:
     """Work on one model in this worker. Return JSON text: its report, or the error that ends the whole command."""
     try:
         likeness.check(order.expected, likeness.describe(), _address())
     except UnlikeWorker as error:  # it has joined after the others were compared
         return _error(error)
-    if not (os.path.isabs(path) or "://" in path or _is_folder(order.folder)):  # noqa: PTH117
+    if not (os.path.isabs(path) or is_url(path) or _is_folder(order.folder)):  # noqa: PTH117
         model = verdict.broken(path, _elsewhere(order.folder))
         return json.dumps({"model": codec.encode(model), "environment": {}, "complaints": []})
     with _lock:
         if order.name in _ended:
             return _error(WorkerDied("the work was given up"))
         post = _posts.setdefault(order.name, Post(order))
-    return post.serve(path, earlier)
+    return post.serve(path, earlier, target)
 
 
 def release(name: str) -> None:
