@@ -11,8 +11,9 @@ from bninspect import errors
 from bninspect.records import Checkpoint, ModelReport, codec
 from bninspect.settings import READ_SECONDS, RUN_SECONDS, Settings
 from bninspect.stores import cache, names
+from bninspect.stores.found import Found, Store
 from bninspect.stores.names import Remote
-from bninspect.stores.store import Found, Store, open_store
+from bninspect.stores.store import open_store
 from bninspect.workers import tasks
 from bninspect.workers.supervisor import Worker
 

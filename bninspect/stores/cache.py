@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from bninspect.errors import LimitExceeded, Unreachable
+from bninspect.stores.found import Found, Store
 from bninspect.stores.names import Remote
-from bninspect.stores.store import Found, Store
 
 LIMIT = 20_000_000_000
 """Bytes that downloads may take."""

@@ -15,8 +15,8 @@ import fsspec
 
 from bninspect.errors import BninspectError, DamagedFile, LimitExceeded, Unreachable, UsageError
 from bninspect.stores import names
+from bninspect.stores.found import Found, Span, changed
 from bninspect.stores.names import Remote
-from bninspect.stores.store import Found, Span, changed
 
 CHUNK = 4 << 20
 _VERSIONS = (

@@ -23,8 +23,8 @@ from fsspec.asyn import sync
 from bninspect.errors import BninspectError, DamagedFile, LimitExceeded, Unreachable, UnreadableFile, UnsafeFile
 from bninspect.safe_text import printable
 from bninspect.stores import names
+from bninspect.stores.found import Found, Span, changed
 from bninspect.stores.names import Remote
-from bninspect.stores.store import Found, Span, changed
 
 AT_ONCE = 8
 REDIRECTS = 5

@@ -16,7 +16,7 @@ pytest.importorskip("fsspec")
 
 from bninspect import errors
 from bninspect.stores import names
-from bninspect.stores.store import Found
+from bninspect.stores.found import Found
 from bninspect.stores.web import Web
 
 MODEL = "keras3_digits.h5"

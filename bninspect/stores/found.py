@@ -1,0 +1,49 @@
+"""What a place of models offers, whichever protocol it speaks, and what it says of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from bninspect.errors import DamagedFile
+from bninspect.stores.names import Remote
+
+Span = tuple[int, int]
+"""First byte and length."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a server says of a file, before any of it is believed."""
+
+    size: int
+    version: str | None
+    """ETag, or the store's own version; None if the server says none."""
+    ranges: bool = True
+    """Whether parts of it can be had."""
+
+
+class Store(Protocol):
+    """One file at a URL. All methods raise Unreachable, LimitExceeded, UnsafeFile or UnreadableFile."""
+
+    def find(self) -> Found:
+        """Return what the server says of it."""
+        ...
+
+    def parts(self, found: Found, spans: Sequence[Span]) -> list[bytes]:
+        """Return parts of the file that was found, each of exactly that length."""
+        ...
+
+    def download(self, found: Found, target: BinaryIO) -> None:
+        """Write the whole file that was found."""
+        ...
+
+
+def changed(target: Remote, before: Found, after: Found) -> DamagedFile:
+    """Return the error of a file that is no longer what it was when it was found."""
+    return DamagedFile(
+        f"{target.name} changed while it was read",
+        why=f"it was {before.size} bytes of version {before.version}, and is {after.size} of {after.version}",
+        hint="run the command again once it has been written",
+    )
