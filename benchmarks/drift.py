@@ -1,26 +1,31 @@
 """What `drift` and `recalibrate` say of ten nets that are really trained here, and what they cost.
 
-    python benchmarks/drift.py null|power|recalibrate [FOLDER]
+    python benchmarks/drift.py null|power|recalibrate|cost [FOLDER]
 
 prints the tables of docs/explanation/statistics.md. The nets are kept in FOLDER, by default one in the temporary files.
 """
 
 from __future__ import annotations
 
+import resource
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from resnets import cached
 from trained_nets import CAFFE, DEVIATION, MEAN, RECIPES, Array, TrainedNet, build_torch, trained
 
 from bninspect import formats, runtimes
 from bninspect.records import Checkpoint, ModelReport
 from bninspect.settings import Settings
+from bninspect.statistics.data.samples import Batch
 from bninspect.statistics.drift import drift_stream
+from bninspect.statistics.measure import measure
 from bninspect.statistics.recalibrate_task import recalibrate_checkpoint
 from bninspect.verdicts.verify_task import run_settings
 
@@ -216,7 +221,43 @@ def _errors(model: Any, exact: Checkpoint) -> str:
     return f"mean {worst_mean:.4f}, log variance {worst_variance:.3f}"
 
 
-PARTS: Mapping[str, Callable[[Iterator[TrainedNet]], None]] = {"null": null, "power": power, "recalibrate": recalibrate}
+def cost(nets: Iterator[TrainedNet]) -> None:
+    """Time the moments beside a pass with the same tensors exposed, and beside a bare pass; ResNet50 comes last."""
+    cases = [(net.recipe.name, net.paths["settled"], net.given(net.seen)) for net in nets]
+    resnet = cached(Path(tempfile.gettempdir()) / "bninspect-nets", "ResNet50", ".keras")
+    images = np.random.default_rng(0).uniform(0, 255, (32, 224, 224, 3)).astype(np.float32)
+    for name, path, x in [*cases, ("ResNet50, Keras 3", resnet, images)]:
+        checkpoint: Checkpoint = formats.read(path)
+        with runtimes.open_stream(checkpoint, run_settings(Settings())) as stream:
+            size = 8 if path == resnet else 32
+            inputs = stream.inputs[0].name
+            batches = [Batch({inputs: x[i : i + size]}, size) for i in range(0, len(x) - size + 1, size)]
+            forward = stream.forward
+
+            def run(what: str, batches: list[Batch] = batches, forward: Any = forward) -> float:
+                start = time.perf_counter()
+                if what == "moments":
+                    measure(forward, batches, checkpoint.layers)  # noqa: B023 - called at once
+                else:
+                    for batch in batches:
+                        forward(batch.arrays, lambda _: None, None)
+                return time.perf_counter() - start
+
+            run("exposed")
+            best = {what: min(run(what) for _ in range(3)) for what in ("exposed", "moments")}
+            ratio = best["moments"] / best["exposed"]
+            each = best["moments"] / (len(batches) * size)
+            print(f"{name:44} {stream.title}: {ratio:.2f} x the exposed pass, {each * 1e3:.2f} ms a sample", flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"peak memory of it all {peak / 1e6:.2f} GB")
+
+
+PARTS: Mapping[str, Callable[[Iterator[TrainedNet]], None]] = {
+    "null": null,
+    "power": power,
+    "recalibrate": recalibrate,
+    "cost": cost,
+}
 
 
 def main(arguments: list[str]) -> int:

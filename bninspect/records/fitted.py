@@ -96,5 +96,7 @@ class DataReport:
     """Layers of the model that do something in training alone: dropout, augmentation."""
     changes: tuple[InputChange, ...] = ()
     """Changes of the input that explain it, the best first; those that cannot be told apart from it follow."""
+    nearest: InputChange | None = None
+    """Where none explains it, the change that takes most of the difference away, if one takes much: not proved."""
     tried: int = 0
     """Changes that were tried."""

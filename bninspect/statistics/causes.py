@@ -26,8 +26,19 @@ _SCREENED, _PROVED = 128, 512
 _FINALISTS = 8
 _NEARER = 1 / 3
 """Part of the distance that a change may leave at the first layers; twice that at all others."""
+_NEAR = 1 / 5
+"""Part of the distance in the whole model that what comes nearest may leave, to be worth a word."""
 _SAME, _SLACK = 1.25, 0.01
 """Changes whose distances differ by less than this, or by less than that, cannot be told apart."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What changes of the input explain."""
+
+    changes: tuple[InputChange, ...]
+    nearest: InputChange | None
+    tried: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +57,8 @@ def search(
     layers: Sequence[BatchNorm],
     fits: Mapping[str, DataFit],
     question: Question,
-) -> tuple[tuple[InputChange, ...], int]:
-    """Return the changes that explain why layers differ, the best first, and how many were tried."""
+) -> Search:
+    """Return the changes that explain why layers differ, the best first; or else the one that comes nearest."""
     order = list(fits)
     first = next(name for name in order if fits[name].verdict == "differs")
     front = frozenset(order[: order.index(first) + 1])
@@ -62,17 +73,20 @@ def search(
         if trial is not None and plain is not None and trial.distance <= _NEARER * plain.distance:
             trials.append(trial)
     finalists = sorted(trials, key=lambda trial: trial.distance)[:_FINALISTS]
-    return tuple(_proved(lab, finalists, _spread(chosen, _PROVED), front)), tried
-
-
-def _proved(
-    lab: _Laboratory, finalists: Sequence[_Trial], chosen: Sequence[int], front: frozenset[str]
-) -> Iterator[InputChange]:
-    """Yield those that hold on more samples, in the whole model."""
-    plain = lab.run(None, "", chosen, None) if finalists else None
-    if plain is None:
-        return
+    chosen = _spread(chosen, _PROVED)
+    whole_plain = lab.run(None, "", chosen, None) if finalists else None
+    if whole_plain is None:
+        return Search((), None, tried)
     whole = [trial for one in finalists if (trial := lab.run(one.candidate, one.input, chosen, None)) is not None]
+    found = tuple(_proved(lab, whole, whole_plain, front))
+    nearest = min(whole, key=lambda trial: trial.distance, default=None)
+    if found or nearest is None or not nearest.distance <= _NEAR * whole_plain.distance:
+        return Search(found, None, tried)
+    return Search((), _change(lab, nearest, whole_plain), tried)
+
+
+def _proved(lab: _Laboratory, whole: Sequence[_Trial], plain: _Trial, front: frozenset[str]) -> Iterator[InputChange]:
+    """Yield those that hold in the whole model, the best first, with what cannot be told from it."""
     held = [
         trial
         for trial in whole
@@ -82,17 +96,20 @@ def _proved(
     best = min((trial.distance for trial in held), default=0.0)
     ties = [trial for trial in held if trial.distance <= _SAME * best + _SLACK]
     for trial in sorted(ties, key=lambda trial: (trial.candidate.steps, trial.distance)):
-        differing = [name for name, fit in plain.fits.items() if fit.verdict == "differs"]
-        explained = tuple(name for name in differing if trial.fits[name].verdict != "differs")
-        yield InputChange(
-            name=trial.candidate.name,
-            sentence=trial.candidate.sentence + (f" (input {trial.input})" if lab.inputs > 1 else ""),
-            effect=max(
-                max(trial.fits[name].mean.effect or 0, trial.fits[name].variance.effect or 0) for name in explained
-            ),
-            explains=explained,
-            unexplained=tuple(name for name in differing if name not in explained),
-        )
+        yield _change(lab, trial, plain)
+
+
+def _change(lab: _Laboratory, trial: _Trial, plain: _Trial) -> InputChange:
+    differing = [name for name, fit in plain.fits.items() if fit.verdict == "differs"]
+    explained = tuple(name for name in differing if trial.fits[name].verdict != "differs")
+    left = [trial.fits[name] for name in explained or differing[:1]]
+    return InputChange(
+        name=trial.candidate.name,
+        sentence=trial.candidate.sentence + (f" (input {trial.input})" if lab.inputs > 1 else ""),
+        effect=max(max(fit.mean.effect or 0, fit.variance.effect or 0) for fit in left),
+        explains=explained,
+        unexplained=tuple(name for name in differing if name not in explained),
+    )
 
 
 def _spread(chosen: Sequence[int], most: int) -> Sequence[int]:

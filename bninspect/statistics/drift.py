@@ -16,7 +16,6 @@ from bninspect.records import (
     DataFit,
     DataReport,
     Evidence,
-    InputChange,
     LayerReport,
     LayerStatus,
     Statistics,
@@ -92,11 +91,10 @@ def _judged(
         stream, partial(samples.batches, prepared, chosen, size), candidates, question, began=through
     )
     first = next((name for name, fit in fits.items() if fit.verdict == "differs"), "")
-    found: tuple[InputChange, ...] = ()
-    tried = 0
+    found = causes.Search((), None, 0)
     if first:
         progress(f"{checkpoint.path}: looking for the cause")
-        found, tried = causes.search(stream, prepared, chosen, size, candidates, fits, question)
+        found = causes.search(stream, prepared, chosen, size, candidates, fits, question)
     about = DataReport(
         title=data.title,
         samples=len(chosen),
@@ -106,8 +104,9 @@ def _judged(
         trained_batch_assumed=trained.assumed,
         first=first,
         noise=stream.noise,
-        changes=found,
-        tried=tried,
+        changes=found.changes,
+        nearest=found.nearest,
+        tried=found.tried,
     )
     reports = tuple(_report(layer, fits, measured, stream, about, settings) for layer in layers)
     model = replace(

@@ -66,7 +66,8 @@ def too_little(fit: DataFit) -> str:
 def cure(about: DataReport) -> str:
     """Return what explains that a layer differs, and what to do."""
     if not about.changes:
-        return f"none of {about.tried} changes of the input explains it: {UNEXPLAINED}"
+        near = f"; nearest comes: {about.nearest.sentence}" if about.nearest is not None else ""
+        return f"none of {about.tried} changes of the input explains it: {UNEXPLAINED}{near}"
     first, *others = about.changes
     ties = f"; {len(others)} more cannot be told apart from it here" if others else ""
     return f"{first.sentence}{ties}"
