@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from bninspect.arithmetic import channel_strips
@@ -71,8 +73,25 @@ def describe(
             name: extremes(array) if brief else distribution(array, logarithmic=name == "moving_variance")
             for name, array in layer.arrays.items()
         },
+        slopes=slopes(layer, brief=brief),
         notes=layer.notes,
     )
+
+
+def slopes(layer: BatchNorm, *, brief: bool = False) -> Distribution | None:
+    """Return by what each channel multiplies its input, of either sign: |gamma| / sqrt(moving_variance + epsilon).
+
+    None without a variance and an epsilon. Where their sum is not above zero, the slope is not finite.
+    """
+    if layer.moving_variance is None or layer.epsilon is None:
+        return None
+    with np.errstate(all="ignore"):
+        inverse = 1 / np.sqrt(np.asarray(layer.moving_variance, np.float64).ravel() + layer.epsilon)
+        gamma = 1.0 if layer.gamma is None else np.abs(np.asarray(layer.gamma, np.float64).ravel())
+        values = gamma * inverse
+    outer = extremes(values)
+    finite = values[np.isfinite(values)]
+    return outer if brief or not finite.size else replace(outer, quantiles=_quantiles(finite))
 
 
 def extremes(array: Array) -> Distribution:

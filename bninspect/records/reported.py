@@ -87,6 +87,9 @@ class LayerReport:
     explanation: Explanation | None = None
     """Why the layer's outputs are not those of the formula; None if they are, or if that was not examined."""
     parameters: Mapping[str, Distribution] = field(default_factory=dict)
+    slopes: Distribution | None = None
+    """By what each channel multiplies its input, |gamma| / sqrt(moving_variance + epsilon): extremes and quantiles.
+    None where the file does not hold a variance and an epsilon."""
     notes: tuple[str, ...] = ()
     counterpart: Counterpart | None = None
     """What became of it in the file that its model is held against."""

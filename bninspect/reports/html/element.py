@@ -18,7 +18,7 @@ class Markup(str):
 Child: TypeAlias = str | Iterable["Child"] | None
 Attribute: TypeAlias = str | int | float | bool | None
 
-_VOID = {"meta", "link", "br", "hr", "path", "line", "rect"}
+_VOID = {"input", "meta", "link", "br", "hr", "path", "line", "rect"}
 
 
 def element(tag: str, *children: Child, **attributes: Attribute) -> Markup:

@@ -16,7 +16,7 @@ from bninspect.records import (
     Worst,
 )
 from bninspect.reports import conversion_words, counts, words
-from bninspect.reports.html import charts, conversion
+from bninspect.reports.html import charts, conversion, rules
 from bninspect.reports.html.element import Child, Markup, code, element, facts, joined, table
 from bninspect.safe_text import printable
 
@@ -79,7 +79,7 @@ def finding_item(finding: Finding, where: str = "", cause: str | None = None) ->
         "li",
         element("span", finding.severity.value, class_=f"badge {finding.severity.value}"),
         " ",
-        element("b", printable(finding.rule)),
+        element("a", element("b", printable(finding.rule)), href=rules.address(finding.rule)),
         f" {where}: " if where else " ",
         f"{words.message(finding.message)}{ignored}",
         element("div", f"cause: {cause}") if cause else None,
@@ -131,14 +131,15 @@ def _comparisons(layer: LayerReport) -> Markup:
     ]
     head = ("", "values", "beyond the bound", "worst", "largest difference", "in ulp", "not finite")
     worst = counts.worst_output(layer)
+    wrong = [one for one in layer.comparisons if not one.agrees]  # the shape of rounding noise tells nobody anything
     return element(
         "section",
+        _cause(layer.explanation) if layer.explanation else None,
         element("h4", "Against the formula"),
         table(head, rows, caption="What the runtime computed, against the formula"),
-        element("div", [_drawn(one, layer.channels) for one in layer.comparisons], class_="charts"),
+        element("div", [_drawn(one, layer.channels) for one in wrong], class_="charts") if wrong else None,
         _arithmetic(worst, worst.worst) if worst and worst.worst else None,
-        _cause(layer.explanation) if layer.explanation else None,
-        _worst_channels(worst) if worst and worst.worst_channels else None,
+        _worst_channels(worst) if wrong and worst and worst.worst_channels else None,
     )
 
 
@@ -155,7 +156,7 @@ def _arithmetic(comparison: Comparison, worst: Worst) -> Markup:
         lines.append(f"apart    {difference:.3g}, the bound is {worst.bound:.3g}: {words.ratio(comparison)}")
     place = f"channel {worst.channel}, index {list(worst.index)}, {printable(comparison.title)}"
     return joined(
-        element("h4", "The worst element"),
+        element("h4", "The value that is the nearest to its limit" if comparison.agrees else "The worst value"),
         element("p", place, class_="note"),
         element("pre", "\n".join(lines)),
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from bninspect.records import Finding, LayerReport, LayerStatus, ModelReport, Status
 from bninspect.reports import conversion_words
 from bninspect.reports import counts as counting
 from bninspect.reports import words as wording
-from bninspect.reports.html import charts, conversion, data, layer
+from bninspect.reports.html import charts, conversion, data, depth, layer, why
 from bninspect.reports.html.element import Child, Markup, code, element, facts, joined, table
 from bninspect.safe_text import printable
 
@@ -20,36 +21,89 @@ COLOURS = {
 _MOST_UNFOLDED = 6
 _MOST_RULES = 60
 
-Allowed = Callable[[LayerReport], bool]
-"""Whether the page still has room for the details of a layer."""
+_MOST_REASONS = 4
+_MOST_ROWS = 1000
+"""Layers in the table of a model; the others are in the JSON report."""
 
 
-def section(model: ModelReport, anchor: str, threshold: str, allowed: Allowed) -> Markup:
-    """Return the part of the page about a model."""
-    failing = [one for one in model.layers if counting.layer_counts(one, model, threshold)]
-    detailed = [index for index, one in enumerate(model.layers) if allowed(one)]
-    unfolded = {id(one) for one in (failing or _furthest(model))[:_MOST_UNFOLDED]}
-    return element(
-        "section",
-        element("h2", badge(model.status), " ", code(model.path, 500)),
+@dataclass(frozen=True)
+class Shown:
+    """What of a model the page shows."""
+
+    model: ModelReport
+    anchor: str
+    threshold: str
+    rerun: str
+    """The command that makes this part of the report again."""
+    alone: bool
+    """Whether it is the only model of the page."""
+
+    @property
+    def failing(self) -> list[int]:
+        """The places of the layers that count against the model."""
+        layers = enumerate(self.model.layers)
+        return [place for place, one in layers if counting.layer_counts(one, self.model, self.threshold)]
+
+
+def section(shown: Shown, details: Mapping[int, Markup]) -> Markup:
+    """Return the part of the page about a model, with the details of those layers for which there is room."""
+    model = shown.model
+    heading = element("h2", badge(model.status), " ", code(model.path, 500))
+    failing = set(shown.failing)
+    body = element(
+        "div",
+        None if shown.alone else reasons(model, shown.threshold),
         [element("p", line, class_="verdict") for line in wording.verdicts(model)],
-        _error(model),
-        facts(_facts(model)),
         [element("p", wording.unread(calls), class_="note") for calls in model.unread if not calls.known],
         [element("p", line, class_="note") for line in wording.qualifications(model)],
         [element("p", wording.message(note), class_="note") for note in model.notes],
+        _overview(shown),
         _findings(model),
-        _layers(conversion_words.alone(model, threshold), anchor, set(detailed)) if model.layers else None,
+        _layers(model, shown.anchor, failing, set(details)),
         data.section(model),
         conversion.section(model),
-        [
-            layer.details(model.layers[index], f"{anchor}-{index}", unfolded=id(model.layers[index]) in unfolded)
-            for index in detailed
-        ],
-        _left_out(len(model.layers) - len(detailed)),
-        id=anchor,
-        class_="model",
+        [details[place] for place in sorted(details, key=lambda place: (place not in failing, place))],
+        _left_out(len(model.layers) - len(details)),
+        _rerun(shown.rerun),
+        id=shown.anchor,
     )
+    opened = shown.alone or model.status is not Status.PASS
+    return element("details", element("summary", heading), body, open=opened, class_=f"model {model.status.value}")
+
+
+def layer_details(shown: Shown, place: int) -> Markup:
+    """Return the details of a layer, unfolded if it is among the first that fail."""
+    unfolded = (shown.failing or _furthest(shown.model))[:_MOST_UNFOLDED]
+    return layer.details(shown.model.layers[place], f"{shown.anchor}-{place}", unfolded=place in unfolded)
+
+
+def reasons(model: ModelReport, threshold: str) -> Markup | None:
+    """Return why a model did not pass, and what mends it; None if it passed."""
+    found = why.reasons(model, threshold)
+    if not found:
+        return None
+    hint = why.hint(model, threshold)
+    more = len(found) - _MOST_REASONS
+    items = [element("li", line) for line in found[:_MOST_REASONS]]
+    items += [element("li", f"and {wording.plural(more, 'more reason')}, below")] if more > 0 else []
+    return element(
+        "div",
+        element("ul", items),
+        element("p", f"hint: {hint}", class_="hint") if hint else None,
+        class_="why",
+    )
+
+
+def _overview(shown: Shown) -> Markup:
+    """Return the picture over the depth beside what is known of the file."""
+    drawn = depth.picture(shown.model, shown.threshold)
+    title = "Over the depth of the network. A bar reaches from the smallest to the largest channel; dark: the median."
+    figure = element("figure", element("figcaption", title), drawn) if drawn else None
+    return element("div", figure, facts(_facts(shown.model)), class_="overview")
+
+
+def _rerun(command: str) -> Markup:
+    return joined(element("p", "This part of the report, again:", class_="note"), element("pre", command))
 
 
 def badge(status: Status) -> Markup:
@@ -67,21 +121,15 @@ def coverage(layers: list[LayerReport]) -> Markup | None:
     return element("div", bar, element("ul", words), class_="coverage")
 
 
-def _furthest(model: ModelReport) -> list[LayerReport]:
-    """Return the layer that is the furthest from the formula, or the first, as an example of what there is to see."""
-    return [max(model.layers, key=_distance)] if model.layers else []
+def _furthest(model: ModelReport) -> list[int]:
+    """Return the place of the layer that is the nearest to its limit, as an example of what there is to see."""
+    places = range(len(model.layers))
+    return [max(places, key=lambda place: _distance(model.layers[place]))] if model.layers else []
 
 
 def _distance(one: LayerReport) -> float:
     worst = counting.worst_comparison(one)
     return counting.distance(worst) if worst else -1.0
-
-
-def _error(model: ModelReport) -> Markup | None:
-    if model.error is None:
-        return None
-    texts = (("why", model.error.why), ("hint", model.error.hint))
-    return element("ul", [element("li", f"{word}: {wording.message(text)}") for word, text in texts if text])
 
 
 def _facts(model: ModelReport) -> Iterator[tuple[str, Child]]:
@@ -127,29 +175,46 @@ def _findings(model: ModelReport) -> Markup | None:
     return joined(element("h3", "Findings"), element("ul", items, class_="findings"))
 
 
-def _layers(model: ModelReport, anchor: str, detailed: set[int]) -> Markup:
+def _layers(model: ModelReport, anchor: str, failing: set[int], detailed: set[int]) -> Markup | None:
+    if not model.layers:
+        return None
     was_run = any(one.status for one in model.layers)
-    measured = ["values", "worst error", "by channel"] if was_run else []
-    head = ["layer", "status", "channels", "epsilon", *measured, "findings"]
+    drawn = any(not found.agrees for one in model.layers for found in one.comparisons)
+    measured = ["values", "worst error", *(["by channel"] if drawn else [])] if was_run else []
+    exported = ["in the export"] if model.against else []
+    head = ["layer", "status", *exported, "channels", "epsilon", *measured, "findings"]
+    ordered = sorted(range(len(model.layers)), key=lambda place: (place not in failing, place))
     rows = []
-    for index, one in enumerate(model.layers):
-        name = code(one.name)
-        first = element("a", name, href=f"#{anchor}-{index}") if index in detailed else name
-        rows.append([first, *_settings(one), *(_measured(one) if was_run else ()), _rules(one)])
-    caption = f"The batch-norm layers of {printable(model.path, 500)}"
-    return joined(element("h3", "Layers"), table(head, rows, caption=caption, class_="status"))
+    for place in ordered[:_MOST_ROWS]:
+        one, name = conversion_words.layer_alone(model.layers[place]), code(model.layers[place].name)
+        first = element("a", name, href=f"#{anchor}-{place}") if place in detailed else name
+        status = [layer.badge(one), *([_in_export(model.layers[place])] if exported else [])]
+        rows.append([first, *status, *_settings(one), *(_measured(one, drawn=drawn) if was_run else ()), _rules(one)])
+    caption = f"The batch-norm layers of {printable(model.path, 500)}{', failures first' if failing else ''}"
+    more = len(ordered) - _MOST_ROWS
+    return joined(
+        element("h3", "Layers"),
+        table(head, rows, caption=caption, class_="status layers"),
+        element("p", f"{wording.plural(more, 'layer')} more: see the JSON report.") if more > 0 else None,
+    )
 
 
 def _settings(one: LayerReport) -> list[Child]:
-    return [layer.badge(one), f"{one.channels:,}", "unknown" if one.epsilon is None else f"{one.epsilon:g}"]
+    return [f"{one.channels:,}", "unknown" if one.epsilon is None else f"{one.epsilon:g}"]
 
 
-def _measured(one: LayerReport) -> list[Child]:
+def _in_export(one: LayerReport) -> Child:
+    return conversion.badge(one.counterpart) if one.counterpart else "-"
+
+
+def _measured(one: LayerReport, *, drawn: bool) -> list[Child]:
+    """Return how many values were compared and how far they are off; by channel only where a layer is wrong."""
     worst = counting.worst_comparison(one)
     if worst is None:
-        return ["0", "-", "-"]
+        return ["0", "-", *(["-"] if drawn else [])]
     values = sum(each.elements for each in one.comparisons)
-    return [f"{values:,}", wording.ratio(worst), charts.spark(worst.channel_ratios, one.channels)]
+    spark = None if worst.agrees else charts.spark(worst.channel_ratios, one.channels)
+    return [f"{values:,}", wording.ratio(worst), *([spark] if drawn else [])]
 
 
 def _rules(one: LayerReport) -> str:

@@ -8,44 +8,53 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import PurePath
 
 from bninspect.records import ModelReport, Report, Status
 from bninspect.reports import counts, words
 from bninspect.reports.html import model as model_part
-from bninspect.reports.html.element import Child, Markup, code, element, facts, joined, table
+from bninspect.reports.html import rerun, room, rules, why
+from bninspect.reports.html.element import Child, Markup, code, element, facts, table
 from bninspect.safe_text import printable
 
-MOST_LAYERS = 300
-"""Layers of a page that are shown in detail; some 15 KB each."""
 _FIRST = (Status.FAIL, Status.ERROR, Status.EMPTY, Status.PASS)
 
 
 def render(report: Report) -> str:
     """Return the report as one HTML file, in ASCII."""
-    threshold = counts.fail_on(report)
-    allowed = _allowance(report, threshold)
-    models = sorted(enumerate(report.models), key=lambda pair: _FIRST.index(pair[1].status))
-    page = joined(
-        element("header", _header(report)),
-        element(
-            "main",
-            _models(models) if len(models) > 1 else None,
-            [model_part.section(model, f"model-{index}", threshold, allowed) for index, model in models],
-        ),
-        element("footer", _footer(report)),
+    models = _shown(report)
+    head, header, footer = element("head", _head(report)), _header(report), element("footer", _footer(report))
+    listed = _models(report, models, linked=len(models)) if len(models) > 1 else None
+    taken = sum(map(len, (head, footer, listed or "")))
+    sections = room.sections(models, taken)
+    main = element(
+        "main",
+        _models(report, models, linked=len(sections)) if listed else None,
+        sections,
+        _without(len(models) - len(sections)),
     )
-    html = element("html", element("head", _head(report)), element("body", page), lang="en")
-    return f"<!doctype html>\n{html}\n".encode("ascii", "xmlcharrefreplace").decode("ascii")
+    page = element("html", head, element("body", element("header", header), main, footer), lang="en")
+    return f"<!doctype html>\n{page}\n".encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 
-def _allowance(report: Report, threshold: str) -> model_part.Allowed:
-    """Return which layers are shown in detail: those that fail first, as far as the page has room."""
-    layers = [(not counts.layer_counts(one, model, threshold), one) for model in report.models for one in model.layers]
-    chosen = {id(one) for _, one in sorted(layers, key=lambda pair: pair[0])[:MOST_LAYERS]}
-    return lambda one: id(one) in chosen
+def _shown(report: Report) -> list[model_part.Shown]:
+    threshold = counts.fail_on(report)
+    models = sorted(enumerate(report.models), key=lambda pair: _FIRST.index(pair[1].status))
+    return [
+        model_part.Shown(model, f"model-{index}", threshold, rerun.command(model, report), len(models) == 1)
+        for index, model in models
+    ]
+
+
+def _without(number: int) -> Markup | None:
+    if number <= 0:
+        return None
+    text = f"{words.plural(number, 'model')} of the table have no section here, for want of room: see the JSON report."
+    return element("p", text, class_="note")
 
 
 def _head(report: Report) -> Iterator[Markup]:
@@ -72,29 +81,68 @@ def _subject(report: Report) -> str:
 def _header(report: Report) -> Iterator[Markup | None]:
     version = printable(report.tool.get("version", ""))
     counted = report.summary
-    yield element("p", f"bninspect {version} {printable(report.command)}", class_="tool")
+    yield element("p", f"bninspect {version} {printable(report.command)}, page of {_date()}", class_="tool")
     yield element("h1", model_part.badge(counted.status), f" {_subject(report)}")
+    if len(report.models) == 1:
+        yield model_part.reasons(report.models[0], counts.fail_on(report))
     yield element("p", f"{words.summary(report)}. Exit code {counted.exit_code}.")
     yield model_part.coverage([layer for model in report.models for layer in model.layers])
 
 
-def _models(models: list[tuple[int, ModelReport]]) -> Markup:
-    was_run = any(layer.status for _, model in models for layer in model.layers)
+def _date() -> str:
+    """Return the date on which the page is written; SOURCE_DATE_EPOCH makes it the same every time.
+
+    Source: https://reproducible-builds.org/specs/source-date-epoch/.
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    now = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdecimal() else datetime.now(UTC)
+    return f"{now:%Y-%m-%d}"
+
+
+def _models(report: Report, models: list[model_part.Shown], *, linked: int) -> Markup:
+    """Return the table of models, failures first, with links to the first `linked`, and what filters it."""
+    was_run = any(layer.status for model in report.models for layer in model.layers)
     rows = [
         (
-            element("a", code(model.path, 500), href=f"#model-{index}"),
-            model_part.badge(model.status),
-            f"{len(model.layers):,}",
-            *((_worst(model),) if was_run else ()),
-            f"{model.seconds:.1f} s",
-            printable((model.runtime if was_run else model.format) or "-"),
+            element("a", code(shown.model.path, 500), href=f"#{shown.anchor}")
+            if place < linked
+            else code(shown.model.path, 500),
+            model_part.badge(shown.model.status),
+            f"{len(shown.model.layers):,}",
+            *((_worst(shown.model),) if was_run else ()),
+            _why(shown) or printable((shown.model.runtime if was_run else shown.model.format) or "-"),
         )
-        for index, model in models
+        for place, shown in enumerate(models)
     ]
-    measured = ("worst error", "took", "runtime") if was_run else ("took", "format")
-    head = ("model", "verdict", "layers", *measured)
-    found = table(head, rows, caption="All models, failures first", class_="status")
-    return element("section", element("h2", "Models"), found)
+    head = ("model", "verdict", "layers", *(("worst error",) if was_run else ()), "why, or where it ran")
+    found = table(head, rows, caption="All models, failures first", class_="status models")
+    return element("section", element("h2", "Models"), _filter(report), found)
+
+
+def _filter(report: Report) -> Markup | None:
+    """Return what hides the models that passed: two radio buttons, which the style sheet reads; no script."""
+    passed = sum(model.status is Status.PASS for model in report.models)
+    wrong = len(report.models) - passed
+    if not (passed and wrong):
+        return None
+    choices = (("show-all", f"all {len(report.models):,}"), ("show-wrong", f"{wrong:,} that did not pass"))
+    return element(
+        "fieldset",
+        element("legend", "Show"),
+        [
+            element(
+                "label", element("input", type="radio", name="show", id=name, checked=name == "show-all"), f" {text}"
+            )
+            for index, (name, text) in enumerate(choices)
+        ],
+        class_="filter",
+    )
+
+
+def _why(shown: model_part.Shown) -> str:
+    """Return the first reason for which a model did not pass; empty if it passed."""
+    first, *others = why.reasons(shown.model, shown.threshold) or [""]
+    return f"{first} (and {words.plural(len(others), 'more reason')})" if others else first
 
 
 def _worst(model: ModelReport) -> str:
@@ -102,13 +150,16 @@ def _worst(model: ModelReport) -> str:
     return words.ratio(worst) if worst else "-"
 
 
-def _footer(report: Report) -> Iterator[Markup]:
+def _footer(report: Report) -> Iterator[Markup | None]:
+    yield rules.section(report)
     yield element("h2", "Environment")
     yield facts((printable(str(name)), words.message(str(value))) for name, value in report.environment.items())
     rows = [
         (printable(name), words.message(str(option.value)), printable(option.source))
         for name, option in report.options.items()
     ]
+    if configured := rerun.configured(report):
+        yield element("p", f"Rules of {configured} are in force besides: the commands above need that file.")
     if rows:
         head: tuple[Child, ...] = ("option", "value", "from")
         options = table(head, rows, caption="Options and where they came from")

@@ -114,7 +114,9 @@ def test_a_variance_is_drawn_by_its_logarithm_with_epsilon() -> None:
     assert "between 1e-06 and 1 occur, without 2 that are not above zero" in drawn
     ((upright, _, _, _),) = lines(drawn)
     assert upright == pytest.approx((LEFT + RIGHT) / 2, abs=1)
-    assert [left for left, *_ in blocks(drawn, PLAIN)] == pytest.approx([LEFT, upright, RIGHT - 14.8], abs=1)
+    assert [left for left, *_ in blocks(drawn, PLAIN)] == pytest.approx(
+        [LEFT, upright, RIGHT - (RIGHT - LEFT) / 4], abs=1
+    )
 
 
 def test_a_histogram_has_bars_as_high_as_its_counts() -> None:
@@ -154,3 +156,10 @@ def test_nothing_is_not_drawn() -> None:
     assert charts.spark((), 0) is None
     assert charts.strip(distribution(np.zeros(0)), "beta", 0) is None
     assert charts.histogram(distribution(np.array([np.nan])), "beta") is None
+
+
+@pytest.mark.parametrize(("channels", "bins"), [(1, 4), (8, 4), (16, 6), (60, 8), (512, 12), (5000, 24)])
+def test_a_histogram_of_few_values_has_few_bins(channels: int, bins: int) -> None:
+    svg = charts.histogram(distribution(np.linspace(0.0, 1.0, channels)), "gamma")
+    assert svg is not None
+    assert len(blocks(svg, PLAIN)) == (bins if channels > 1 else 1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html as html_text
 import re
+import shlex
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -16,17 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bninspect.inspection.description import describe
-from bninspect.records import BatchNorm, Evidence, ModelReport, Report, Run, verdict
+from bninspect.records import BatchNorm, Evidence, ModelReport, Option, Report, Run, Status, verdict
 from bninspect.reports import html
-from bninspect.reports.html import page as page_module
+from bninspect.reports.html import room
 from bninspect.safe_text import printable
-from bninspect.settings import Settings
+from bninspect.settings import EpsilonRule, Settings
 from bninspect.verdicts.layers import Judge
 
 RUN = Run("keras 3.15.1", Evidence.MODEL)
-VOID = {"meta", "link", "path", "line", "rect"}
+VOID = {"input", "meta", "link", "path", "line", "rect"}
 PLAIN = """head title style body header main footer section h1 h2 h3 h4 p b code pre span div ul li dl dt dd table
-    caption thead tbody tr td summary figure figcaption"""
+    caption thead tbody tr td summary figure figcaption fieldset legend label"""
 ATTRIBUTES = {
     "html": {"lang"},
     "meta": {"charset", "name", "content", "http-equiv"},
@@ -38,7 +40,8 @@ ATTRIBUTES = {
     "path": {"d", "fill", "fill-opacity"},
     "line": {"x1", "y1", "x2", "y2", "stroke", "stroke-width", "stroke-dasharray"},
     "rect": {"x", "y", "width", "height", "rx", "fill"},
-    "text": {"x", "y", "text-anchor"},
+    "text": {"x", "y", "text-anchor", "fill"},
+    "input": {"type", "name", "checked"},
     **{name: set() for name in PLAIN.split()},
 }
 """What there may be on a page, besides `class` and `id`."""
@@ -184,18 +187,102 @@ def test_two_thousand_channels_are_light_and_keep_their_spike() -> None:
     assert f"{means}; not finite in channels 0 to 15" in text
 
 
-def test_a_page_of_many_layers_shows_the_failing_ones_in_detail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_module, "MOST_LAYERS", 3)
-    good, bad = layer("good"), layer("bad")
-    report = verified(*(replace(good, name=f"good{n}") for n in range(3)), bad)
-    model = report.models[0]
+def failing_model(good: int) -> Report:
+    """Return a report of a model whose last layer fails."""
+    layers = [replace(layer(), name=f"good{n}") for n in range(good)]
+    bad = layer("bad")
+    report = verified(*layers, bad)
     wrong = verified(bad, off=1.0).models[0].layers[0]
+    model = report.models[0]
     changed = replace(model, layers=(*model.layers[:-1], wrong), status=verdict.model_status([wrong], (), "error"))
-    text = html.render(replace(report, models=(changed,)))
+    return replace(report, models=(changed,))
+
+
+def test_a_page_without_room_shows_the_failing_layer_in_detail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "MOST_FOR_PASSES", 0)
+    text = html.render(failing_model(3))
+    assert "3 layers without details" in text
+    assert re.findall(r'<details[^>]*class="layer"><summary><h3><code>(\w+)</code>', text) == ["bad"]
+    assert re.findall(r'<tr><th scope="row">(?:<a[^>]*>)?<code>(\w+)</code>', text) == [
+        "bad",
+        "good0",
+        "good1",
+        "good2",
+    ]
+
+
+def test_the_cause_stands_before_everything_else() -> None:
+    stored = layer()
+    judge = Judge([stored], Settings())
+    judge.see(observation(replace(stored, gamma=frozen(np.ones(3, np.float32))), "in-model"))
+    layers = judge.reports(RUN)
+    explanation = layers[0].explanation
+    assert explanation is not None
+    assert explanation.causes
+    model = ModelReport("m.h5", None, 9, "keras-h5", "Keras", Status.FAIL, RUN.runtime, RUN.evidence, layers=layers)
+    report = verdict.report("verify", [model], options={}, allow_empty=False, running={})
+    text = html.render(report)
+    body = re.sub(r"<[^>]*>", " ", text[text.index("<body>") :])
+    cause = html_text.escape(explanation.causes[0].sentence)
+    assert body.index(cause) < body.index("1 model:") < body.index("Against the formula")
+
+
+@pytest.mark.parametrize("models", [60, 1000])
+def test_a_page_of_many_models_is_below_a_megabyte(models: int) -> None:
+    failing, passing = (
+        failing_model(2).models[0],
+        verified(*(replace(layer(), name=f"bn{n}") for n in range(9))).models[0],
+    )
+    every = [replace(failing if n % 9 == 8 else passing, path=f"models/{n:04}.h5") for n in range(models)]
+    text = html.render(verdict.report("verify", every, options={}, allow_empty=False, running={}))
+    assert len(text) < 1_000_000
     page = Page(text)
-    assert page.tags["details"] == 3
-    assert "1 layer without details" in text
-    assert text.count('<details class="layer" open>') + text.count('<details open class="layer">') == 1
-    opened = re.search(r"<details open[^>]*><summary><h3><code>(\w+)</code>", text)
-    assert opened
-    assert opened[1] == "bad"
+    assert all(page.text[model.path] for model in every)
+    shown = re.findall(r'<details( open)?[^>]* class="model (\w+)"', text)
+    assert {status for opened, status in shown if opened} == {"fail"}
+    assert [status for _, status in shown] == sorted(status for _, status in shown)
+    left = models - len(shown)
+    assert (f"{left:,} models of the table have no section here" in text) is (left > 0)
+
+
+def test_models_that_passed_can_be_hidden_without_a_script() -> None:
+    passing, failing = verified(layer()).models[0], failing_model(1).models[0]
+    both = html.render(verdict.report("verify", [passing, failing], options={}, allow_empty=False, running={}))
+    assert re.findall(r'<input type="radio" name="show" id="([a-z-]+)"( checked)?', both) == [
+        ("show-all", " checked"),
+        ("show-wrong", ""),
+    ]
+    one = html.render(verdict.report("verify", [passing, passing], options={}, allow_empty=False, running={}))
+    assert "<input" not in one
+
+
+def test_every_rule_that_is_named_has_its_manual_page_there() -> None:
+    text = html.render(failing_model(1))
+    assert 'href="#rule-BN301"' in text
+    assert 'id="rule-BN301"' in text
+
+
+def test_the_page_says_how_to_make_it_again() -> None:
+    options = {
+        "layer": Option(["block*"], "command line"),
+        "epsilon": Option([EpsilonRule("*/bn", 1e-3)], "pyproject.toml"),
+        "input_shape": Option({"": (1, 8)}, "environment"),
+        "trust": Option(value=True, source="command line"),
+        "seed": Option(0, "default"),
+        "jobs": Option(4, "command line"),
+        "ignores": Option([{"rule": "BN113"}], "pyproject.toml"),
+    }
+    model = replace(verified(layer()).models[0], path="a model.h5")
+    text = html.render(verdict.report("verify", [model], options=options, allow_empty=False, running={}))
+    again = re.search(r"again:</p><pre>(.*?)</pre>", text)
+    assert again
+    assert shlex.split(html_text.unescape(again[1])) == [
+        *("bninspect", "verify", "a model.h5", "--layer", "block*", "--epsilon", "*/bn=0.001"),
+        *("--input-shape", "1,8", "--trust"),
+    ]
+    assert "Rules of pyproject.toml are in force besides" in text
+
+
+def test_the_date_can_be_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    assert "page of 1970-01-02" in html.render(verified(layer()))
