@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from bninspect.records import Finding, LayerReport, LayerStatus, ModelReport, Report, Severity
-from bninspect.reports import manual, words
+from bninspect.reports import json_document, manual, words
 from bninspect.safe_text import printable
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -41,7 +41,7 @@ def render(report: Report) -> str:
         "results": [result for place, model in enumerate(report.models) for result in _results(model, place)],
     }
     log = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
-    return json.dumps(log, indent=1, allow_nan=False) + "\n"
+    return json_document.inert(json.dumps(log, indent=1, allow_nan=False)) + "\n"
 
 
 def _driver(report: Report) -> dict[str, Any]:

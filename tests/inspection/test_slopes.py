@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from helpers.layers import frozen, layer
@@ -26,4 +28,5 @@ def test_it_is_not_finite_where_nothing_is_above_zero() -> None:
 
 @pytest.mark.parametrize("missing", ["moving_variance", "epsilon"])
 def test_nothing_is_known_without_a_variance_and_an_epsilon(missing: str) -> None:
-    assert description.slopes(layer(**{missing: None})) is None
+    changes: dict[str, Any] = {missing: None}
+    assert description.slopes(layer(**changes)) is None
