@@ -29,8 +29,8 @@ class Judged:
     counterpart: Counterpart
     wrong: bool
     """Whether its own numbers are wrong, or stand where they must not."""
-    shaped: bool = False
-    """Whether nothing but its shape is wrong, which it may have from an operation before it."""
+    passed_on: bool = False
+    """Whether nothing is wrong but its shape, or what goes into it, which it may have from an operation before it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +204,7 @@ def _matched(norm: SourceNorm, place: Place, view: View, case: Case) -> Judged:
         explanation = _explanation([broken], 0, view.comparisons)
     name = f"{place.node.operation} '{place.node.name}'"
     counterpart = Counterpart(status, None, how, name, sentence, comparisons=view.comparisons, explanation=explanation)
-    return Judged(norm, counterpart, status is LayerStatus.MISMATCH, view.shaped and broken is None)
+    return Judged(norm, counterpart, status is LayerStatus.MISMATCH, (view.shaped or view.incoming) and broken is None)
 
 
 def _missing(norm: SourceNorm, case: Case, *, same: bool) -> Judged:
@@ -442,7 +442,7 @@ def _with_origins(judged: Sequence[Judged], before: Mapping[Node, frozenset[Node
         counterpart = one.counterpart
         needed = before[one.norm.call]
         failed = [other for other in judged if other is not one and other.norm.call in needed and other.wrong]
-        if failed and (counterpart.status is LayerStatus.VERIFIED or one.shaped):
+        if failed and (counterpart.status is LayerStatus.VERIFIED or one.passed_on):
             origin = failed[0].norm.layer.name
             sentence = f"its numbers are right; its output differs because of {origin}, which comes before it"
             counterpart = replace(counterpart, status=LayerStatus.MISMATCH, inherited=origin, sentence=sentence)
