@@ -129,7 +129,7 @@ def given(inputs: Sequence[Input], source: Path | Mapping[str, Array]) -> dict[s
     Raises:
         UsageError: the file cannot be read, or the arrays do not fit the model.
     """
-    arrays, label = (_read(source), printable(source.name)) if isinstance(source, Path) else (source, "the input")
+    arrays, label = arrays_of(source), printable(source.name) if isinstance(source, Path) else "the input"
     # A model that does not say what it takes may take anything, but one array of it.
     names = [one.name for one in inputs] or [""]
     if len(arrays) != len(names):
@@ -151,10 +151,11 @@ def given(inputs: Sequence[Input], source: Path | Mapping[str, Array]) -> dict[s
 _VOID = "no output could be compared"
 
 
-def _read(path: Path) -> Mapping[str, Array]:
+def arrays_of(source: Path | Mapping[str, Array]) -> Mapping[str, Array]:
+    """Return the arrays of a file, or those that are given as they are. Raises UsageError as `given`."""
     from bninspect.formats.encodings import npy
 
-    return npy.read(path)
+    return npy.read(source) if isinstance(source, Path) else source
 
 
 def pick(arrays: Mapping[str, _Any], name: str, position: int, label: str) -> _Any:

@@ -44,6 +44,8 @@ class CallSite:
     """What the graph applies to the result before anybody can see it: relu or relu6."""
     form: Form | None = None
     """The order of operations, where the graph spells them out; None for that of the runtime's operator."""
+    missed: str = "its input and output are not floats that NumPy knows"
+    """Why x or y is not among what was computed, if it is not."""
 
 
 def observe(
@@ -72,7 +74,7 @@ def observe(
             if call.x in values and call.y in values and values[call.y].dtype.kind == "f":
                 sink(_observation(session, call, values))
             else:
-                missing[call.layer.name] = "its input and output are not floats that NumPy knows"
+                missing[call.layer.name] = call.missed
     failed = _probe(session, [call.layer for call in asked], sink)
     notes += tuple(_optimisation(session, data))
     return Run(

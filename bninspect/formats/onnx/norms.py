@@ -159,7 +159,7 @@ def _spelt_out(site: pieces.SpeltOut, graph: GraphProto, constants: Constants) -
         beta=_flat(kept.get("beta")),
         moving_mean=_flat(kept.get("moving_mean")),
         moving_variance=_flat(kept.get("moving_variance")),
-        epsilon=site.epsilon,
+        epsilon=site.normalisation.root.epsilon,
         epsilon_source="file",
         axis=(site.axis,),
         scale="gamma" in kept,
@@ -167,7 +167,7 @@ def _spelt_out(site: pieces.SpeltOut, graph: GraphProto, constants: Constants) -
         dtype="+".join(dict.fromkeys(value.dtype for value in kept.values())),
         location=kept["moving_mean"].name,
         class_name="+".join(node.op for node in site.nodes),
-        notes=("it is spelt out in single operators",),
+        notes=("it is spelt out in single operators", *site.normalisation.notes),
     )
     labels = tuple(node.label for node in site.nodes)
     values = {field: name for field, name in site.parameters.items() if field in kept}

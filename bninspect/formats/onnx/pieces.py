@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from bninspect.formats.onnx.constants import Constants
 from bninspect.formats.onnx.model import GraphProto, NodeProto
-from bninspect.formats.tensorflow.graph import algebra
-from bninspect.formats.tensorflow.graph.algebra import Leaf, Polynomial, Root
+from bninspect.formats import algebra
+from bninspect.formats.algebra import Leaf, Polynomial, Root
 from bninspect.records import Form
 
 _VIEWS = frozenset(("Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten"))
@@ -29,11 +29,10 @@ class SpeltOut:
     x: str
     parameters: Mapping[str, str]
     """Name of the constant that each parameter is, by its standard name."""
-    epsilon: float
     axis: int
     """Counted from the end."""
     form: Form
-    root: Root
+    normalisation: algebra.Normalisation
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +61,7 @@ def search(graph: GraphProto, constants: Constants) -> tuple[tuple[SpeltOut, ...
                 if inner in sites and sites[inner].nodes == site.nodes[:place]:
                     del sites[inner]
             sites[node] = site
-    used = {site.root for site in sites.values()}
+    used = {site.normalisation.root for site in sites.values()}
     return tuple(sites.values()), sum(root not in used for root in expressions.roots())
 
 
@@ -86,11 +85,10 @@ class _Expressions:
         slope, intercept = algebra.number(1.0), algebra.number(0.0)
         name = node.outputs[0] if node.outputs else ""
         while len(steps) < _LONGEST and (step := self._steps.get(name)) is not None:
-            scaled, shifted = algebra.multiply(slope, step.slope), algebra.multiply(slope, step.intercept)
-            total = None if shifted is None else algebra.add(shifted, intercept)
-            if scaled is None or total is None:
+            composed = algebra.composed(slope, intercept, step.slope, step.intercept)
+            if composed is None:
                 return None
-            slope, intercept = scaled, total
+            slope, intercept = composed
             steps.insert(0, step)
             if any(self._uses[one.node.outputs[0]] != 1 for one in steps[:-1]):
                 return None
@@ -115,20 +113,13 @@ class _Expressions:
         axis = next((axis for step in steps if (axis := self._axis(step.operand)) is not None), None)
         if axis is None:
             return None
-        leaves = {
-            "gamma": found.gamma,
-            "beta": found.beta,
-            "moving_mean": found.mean,
-            "moving_variance": found.variance,
-        }
         return SpeltOut(
             tuple(step.node for step in steps),
             steps[0].x,
-            {name: leaf.tensor[0] for name, leaf in leaves.items() if leaf is not None},
-            found.epsilon,
+            {name: leaf.tensor[0] for name, leaf in found.parameters.items()},
             axis,
             self._form(steps, found),
-            Root(found.variance, found.epsilon),
+            found,
         )
 
     @staticmethod
@@ -158,8 +149,8 @@ class _Expressions:
         if polynomial is None or len(node.inputs) != 2:
             return None
         data = 0 if node.takes(1) == given[0] else 1
-        slope, intercept = _mapping(node.op, data, polynomial)
-        return None if slope is None else _Step(node, node.takes(data), given[0], slope, intercept)
+        found = algebra.mapped(node.op.lower(), data, polynomial)
+        return None if found is None else _Step(node, node.takes(data), given[0], *found)
 
     def _of(self, name: str, depth: int = 0) -> Polynomial | None:
         if name not in self._polynomials:
@@ -191,15 +182,8 @@ class _Expressions:
 
 def _combined(op: str, sides: list[Polynomial], exponent: float | None) -> Polynomial | None:
     match op, sides:
-        case "Add", [left, right]:
-            return algebra.add(left, right)
-        case "Sub", [left, right]:
-            return algebra.add(left, algebra.negate(right))
-        case "Mul", [left, right]:
-            return algebra.multiply(left, right)
-        case "Div", [left, right]:
-            inverse = algebra.invert(right)
-            return None if inverse is None else algebra.multiply(left, inverse)
+        case "Add" | "Sub" | "Mul" | "Div", [left, right]:
+            return algebra.combined(op.lower(), left, right)
         case "Neg", [one]:
             return algebra.negate(one)
         case "Sqrt", [one]:
@@ -210,14 +194,3 @@ def _combined(op: str, sides: list[Polynomial], exponent: float | None) -> Polyn
             return algebra.root(one, 1 if exponent == 0.5 else -1)
     return None
 
-
-def _mapping(op: str, data: int, given: Polynomial) -> tuple[Polynomial | None, Polynomial]:
-    """Return slope and intercept of an operation on data and an expression; `data` is the position of the data."""
-    one, none = algebra.number(1.0), algebra.number(0.0)
-    if op == "Add":
-        return one, given
-    if op == "Sub":
-        return (one, algebra.negate(given)) if data == 0 else (algebra.number(-1.0), given)
-    if op == "Mul":
-        return given, none
-    return (algebra.invert(given) if data == 0 else None), none

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bninspect.records import BatchNorm
+from bninspect.records import BatchNorm, Statistics
 
 
 def distinct(layer: BatchNorm, before: Sequence[BatchNorm]) -> BatchNorm:
@@ -22,6 +22,8 @@ def distinct(layer: BatchNorm, before: Sequence[BatchNorm]) -> BatchNorm:
 
 def _same(one: BatchNorm, other: BatchNorm) -> bool:
     """Return whether two calls are of one layer: with the same numbers, by the same statistics."""
+    if Statistics.COMPUTED in {one.statistics, other.statistics}:
+        return False  # nobody knows the numbers
     settings = [(layer.location, layer.epsilon, layer.statistics, layer.arrays.keys()) for layer in (one, other)]
     return settings[0] == settings[1] and all(
         np.array_equal(array, other.arrays[name], equal_nan=True) for name, array in one.arrays.items()

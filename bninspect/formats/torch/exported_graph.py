@@ -12,6 +12,8 @@ from bninspect.errors import UnsafeFile
 
 DEPTH = 16
 """Graphs within graphs: a branch in the body of a loop, and so on."""
+LOOPS = frozenset(f"higher_order::{name}" for name in ("associative_scan", "map_impl", "scan", "while_loop"))
+"""Operators that run a graph of theirs any number of times. All others run one of theirs once, or not at all."""
 _OPERATOR = re.compile(r"torch\.ops\.(\w+)\.(\w+)(?:\.[A-Za-z]\w*)?")
 
 
@@ -25,12 +27,19 @@ class ExportedCall:
     arguments: Mapping[str, Any]
     """By the names of the schema. Tensors are names; those that a graph within the graph was given, by the outer."""
     outputs: tuple[str, ...]
+    shapes: tuple[tuple[int | None, ...], ...] = ()
+    """Of its outputs; None where a length is open, () where the file does not say."""
     inside: tuple[str, ...] = ()
     """The nodes whose graphs it is in, the outermost first: of a branch, a loop. Empty for the graph itself."""
+    within: tuple[str, ...] = ()
+    """The operations of these nodes."""
 
 
 def every_call(
-    graph: Mapping[str, Any], outer: Mapping[str, str] = MappingProxyType({}), inside: tuple[str, ...] = ()
+    graph: Mapping[str, Any],
+    outer: Mapping[str, str] = MappingProxyType({}),
+    inside: tuple[str, ...] = (),
+    within: tuple[str, ...] = (),
 ) -> Iterator[ExportedCall]:
     """Yield the nodes of a graph and of every graph within it; `outer` are the names of what it was given."""
     if len(inside) > DEPTH:
@@ -42,18 +51,27 @@ def every_call(
             (given["name"] or str(place), _named(_plain(given["arg"]), outer, prefix))
             for place, given in enumerate(node["inputs"])
         ]
-        outputs = tuple(prefix + name for made in node["outputs"] for name in tensors_of(made))
+        made = [name for output in node["outputs"] for name in tensors_of(output)]
+        outputs = tuple(prefix + name for name in made)
         operation = operator_name(node["target"])
         name = prefix + (node.get("name") or (outputs or (operation,))[0].removeprefix(prefix))
-        yield ExportedCall(name, operation, dict(arguments), outputs, inside)
+        shapes = tuple(shape(graph, output) for output in made)
+        yield ExportedCall(name, operation, dict(arguments), outputs, shapes, inside, within)
         graphs = [place for place, (_, value) in enumerate(arguments) if isinstance(value, _Within)]
         # What follows the graphs are their inputs, in order; what stands before them chooses among them.
         given = [name for _, value in arguments[max(graphs, default=0) :] for name in _names(value)]
         for place in graphs:
-            within = arguments[place][1]
-            takes = [name for argument in within.graph["inputs"] for name in tensors_of(argument)]
+            branch = arguments[place][1]
+            takes = [name for argument in branch.graph["inputs"] for name in tensors_of(argument)]
             known = dict(zip(takes, given, strict=True)) if len(takes) == len(given) else {}
-            yield from every_call(within.graph, known, (*inside, f"{name.removeprefix(prefix)}.{within.name}"))
+            title = f"{name.removeprefix(prefix)}.{branch.name}"
+            yield from every_call(branch.graph, known, (*inside, title), (*within, operation))
+
+
+def shape(graph: Mapping[str, Any], name: str) -> tuple[int | None, ...]:
+    """Return the lengths of a tensor of a graph; empty for one that it does not describe."""
+    sizes = graph.get("tensor_values", {}).get(name, {"sizes": ()})["sizes"]
+    return tuple(int(length["as_int"]) if "as_int" in length else None for length in sizes)
 
 
 def operator_name(target: str) -> str:

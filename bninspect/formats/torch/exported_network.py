@@ -27,18 +27,19 @@ def read_network(archive: Archive, folder: str) -> Network:
         values = program.graph["tensor_values"]
         takes = [name for argument in program.graph["inputs"] for name in tensors_of(argument)]
         gives = [name for argument in program.graph["outputs"] for name in tensors_of(argument)]
-        norms = {norm.call.name: norm.layer for norm in norms_of(program)[0]}
+        norms = {norm.calls[-1].name: norm for norm in norms_of(program)[0] if norm.x}
+        inner = {call.name for norm in norms.values() for call in norm.calls[:-1]}
         nodes = []
         for call in program.calls:
-            if call.inside:
+            if call.inside or call.name in inner:
                 continue
             if call.name in norms:
-                layer = norms[call.name]
-                kernel, names = norm_kernel(layer), (call.arguments["input"],)
-                axis = Geometry(channel_axis=1)
+                layer = norms[call.name].layer
+                kernel, names = norm_kernel(layer), (norms[call.name].x,)
+                geometry = Geometry(channel_axis=layer.axis[0] if layer.axis else 1)
                 outputs = call.outputs[:1]
                 norm = Node(call.name, network.BATCH_NORM, names, outputs, kernel, layer.name)
-                nodes.append(replace(norm, norm=layer, geometry=axis))
+                nodes.append(replace(norm, norm=layer, geometry=geometry))
             else:
                 nodes.append(_node(program, call))
         return Network(

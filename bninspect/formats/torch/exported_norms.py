@@ -1,18 +1,20 @@
-"""The batch norms of an exported program: every call of an operator that is one, at any depth of the graph."""
+"""The batch norms of an exported program, at any depth: calls of operators, and those that are taken apart."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bninspect.formats.torch import running_statistics
+from bninspect.formats.torch import exported_pieces, running_statistics
 from bninspect.formats.torch.distinct_layers import distinct
 from bninspect.formats.torch.exported_code import code_in
-from bninspect.formats.torch.exported_graph import ExportedCall
+from bninspect.formats.torch.exported_graph import LOOPS, ExportedCall
+from bninspect.formats.torch.exported_pieces import BatchMoment, PiecedNorm
 from bninspect.formats.torch.exported_program import NAME, ExportedProgram, open_program, reading
 from bninspect.formats.torch.norm_operators import ARRAYS, OPERATORS, STANDARD
-from bninspect.records import BatchNorm, Checkpoint, Unread
+from bninspect.records import BatchNorm, Checkpoint, Form, Statistics, Unread
 
 if TYPE_CHECKING:
     from bninspect.formats.containers.zip_archive import Archive
@@ -20,14 +22,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ExportedNorm:
-    """A call of a batch norm, and the layer that it is."""
+    """A batch norm of the graph, and the layer that it is."""
 
-    call: ExportedCall
+    calls: tuple[ExportedCall, ...]
+    """One, or those that it is taken apart into."""
     layer: BatchNorm
     constants: Mapping[str, str]
     """What the graph calls the parameters, by their standard names; only those that it is given as they are stored."""
     unseen: str = ""
     """Why its input and output cannot be observed; empty if they can."""
+    x: str = ""
+    """Name of its input."""
+    place: int = 0
+    """Which argument of the first call is its input."""
+    form: Form | None = None
+    """The order of operations, where it is taken apart."""
 
 
 def read(archive: Archive, folder: str) -> Checkpoint:
@@ -58,74 +67,122 @@ def read_norms(archive: Archive, folder: str) -> tuple[ExportedNorm, ...]:
 
 
 def norms_of(program: ExportedProgram) -> tuple[tuple[ExportedNorm, ...], tuple[Unread, ...]]:
-    """Return every call of a batch norm, and where there are more, whose parameters are not in the file."""
+    """Return every batch norm that is read, and where there are more."""
     norms: list[ExportedNorm] = []
-    unread: dict[tuple[str, str], int] = {}
+    apart = exported_pieces.search(program)
+    ends = {norm.calls[-1].name: norm for norm in apart.norms}
+    moments = {moment.call.name: moment for moment in apart.by_batch}
     for node in program.calls:
-        if node.operation not in OPERATORS:
-            continue
-        call = replace(node, arguments={STANDARD.get(name, name): value for name, value in node.arguments.items()})
-        if _is_of_samples(program, call):
-            continue
-        if computed := _computed(program, call):
-            place = ("/".join(call.inside) or "the graph", f"{' and '.join(computed)} computed in the graph")
-            unread[place] = unread.get(place, 0) + 1
-        else:
-            norms.append(_norm(program, call, norms))
-    return tuple(norms), tuple(Unread(where, count, reason) for (where, reason), count in unread.items())
-
-
-def _computed(program: ExportedProgram, call: ExportedCall) -> list[str]:
-    names = {field: call.arguments.get(name) for field, name in ARRAYS.items()}
-    found = [field for field, name in names.items() if name and not program.parameter(name)[0]]
-    return [*found[:-1], f"{found[-1]} {'are' if len(found) > 1 else 'is'}"] if found else []
+        if node.operation in OPERATORS:
+            arguments = {STANDARD.get(name, name): value for name, value in node.arguments.items()}
+            call = replace(node, arguments=arguments)
+            if not _is_of_samples(program, call):
+                norms.append(_norm(program, call, norms))
+        elif node.name in ends:
+            norms.append(_taken_apart(program, ends[node.name], norms))
+        elif node.name in moments:
+            norms.append(_by_batch(moments[node.name], norms))
+    loose = Counter("/".join(call.inside) or "the graph" for call in apart.loose)
+    reason = "the root of a variance and epsilon, but not the rest of one"
+    return tuple(norms), tuple(Unread(where, count, reason) for where, count in loose.items())
 
 
 def _is_of_samples(program: ExportedProgram, call: ExportedCall) -> bool:
     """Return whether a call normalises each sample by itself, and so is not a batch norm.
 
-    InstanceNorm without running statistics is an operator of its own, or, decomposed, a batch norm of
-    `view(1, samples * channels, ...)` (torch/_decomp/decompositions.py: instance_norm).
+    InstanceNorm without running statistics is an operator of its own, or a batch norm of reshaped data.
     """
     if call.arguments.get(ARRAYS["moving_mean"]):
         return False
     if call.operation == "instance_norm":
         return True
-    source = program.producers.get(call.arguments["input"])
-    if source is None or source.operation not in {"view", "reshape", "_unsafe_view"}:
-        return False
-    before, after = program.shape(source.arguments["self"]), program.shape(call.arguments["input"])
-    return len(before) > 2 and len(after) > 2 and after[0] == 1 and before[2:] == after[2:] and before[:2] != after[:2]
+    return program.is_of_samples(call.arguments["input"])
 
 
 def _norm(program: ExportedProgram, call: ExportedCall, before: list[ExportedNorm]) -> ExportedNorm:
     operator = OPERATORS[call.operation]
     names = {field: call.arguments.get(name) for field, name in ARRAYS.items()}
-    stored = {field: program.parameter(name) for field, name in names.items() if name}
+    found = {field: program.parameter(name) for field, name in names.items() if name}
+    computed = [field for field, (name, _) in found.items() if not name]
     given = (call.arguments.get(name) for name in (operator.momentum, operator.epsilon))
     momentum, epsilon = (running_statistics.number(value) for value in given)
-    path = next((name.rpartition(".")[0] for name, _ in reversed(stored.values())), "")
     moments = operator.moments if call.arguments.get(operator.training) else operator.statistics
-    layer = BatchNorm(
-        name=path or call.name,
-        gamma=program.array(names.get("gamma")),
-        beta=program.array(names.get("beta")),
-        moving_mean=program.array(names.get("moving_mean")),
-        moving_variance=program.array(names.get("moving_variance")),
+    statistics = moments if "moving_mean" in found else operator.moments
+    layer = replace(
+        _stored(program, names, call.name),
         epsilon=epsilon,
         epsilon_source=None if epsilon is None else "file",
         # torch's momentum is the weight of the new, that of every other framework the weight of the old.
         momentum=None if momentum is None else 1.0 - momentum,
-        axis=running_statistics.AXIS,
-        scale="gamma" in stored,
-        center="beta" in stored,
-        dtype="+".join(dict.fromkeys(program.dtype(name) for name, _ in stored.values())) or "float32",
-        location=next((program.member(name) for name, _ in reversed(stored.values())), ""),
+        scale="gamma" in found,
+        center="beta" in found,
         class_name=call.operation,
-        statistics=moments if "moving_mean" in stored else operator.moments,
+        statistics=Statistics.COMPUTED if computed and statistics is Statistics.MOVING else statistics,
+        notes=running_statistics.computed_note(computed),
     )
-    unseen = f"it is inside {call.inside[-1]}, where nothing is observed" if call.inside else ""
-    if not all(plain for _, plain in stored.values()):
+    unseen = unobservable(call)
+    if not all(plain for name, plain in found.values() if name):
         unseen = "the graph repeats its parameters for every sample"
-    constants = {field: str(names[field]) for field in stored if not unseen}
-    return ExportedNorm(call, distinct(layer, [norm.layer for norm in before]), constants, unseen)
+    constants = {field: str(names[field]) for field in found if not unseen and field not in computed}
+    return ExportedNorm((call,), _distinct(layer, before), constants, unseen, call.arguments["input"])
+
+
+def _taken_apart(program: ExportedProgram, norm: PiecedNorm, before: list[ExportedNorm]) -> ExportedNorm:
+    root = norm.normalisation.root
+    layer = replace(
+        _stored(program, norm.parameters, norm.calls[-1].name),
+        epsilon=root.epsilon,
+        epsilon_source="file",
+        axis=(norm.axis,),
+        scale="gamma" in norm.parameters,
+        center="beta" in norm.parameters,
+        class_name="+".join(call.operation for call in norm.calls),
+        notes=("it is spelt out in single operators", *norm.normalisation.notes),
+    )
+    layer = replace(layer, **{name: array.reshape(-1) for name, array in layer.arrays.items()})
+    unseen = unobservable(norm.calls[-1])
+    constants = {} if unseen else dict(norm.parameters)
+    return ExportedNorm(norm.calls, _distinct(layer, before), constants, unseen, norm.x, norm.place, norm.form)
+
+
+def _by_batch(moment: BatchMoment, before: list[ExportedNorm]) -> ExportedNorm:
+    layer = BatchNorm(
+        name=moment.call.name,
+        gamma=None,
+        beta=None,
+        moving_mean=None,
+        moving_variance=None,
+        epsilon=moment.epsilon,
+        epsilon_source="file",
+        location=moment.call.name,
+        class_name=moment.call.operation,
+        statistics=Statistics.BATCH,
+        notes=("it is spelt out in single operators",),
+    )
+    return ExportedNorm((moment.call,), _distinct(layer, before), {})
+
+
+def _stored(program: ExportedProgram, names: Mapping[str, str | None], otherwise: str) -> BatchNorm:
+    """Return a layer of the parameters that the file holds; `otherwise` is its name if it holds none."""
+    parameters = [name for value in names.values() if value and (name := program.parameter(value)[0])]
+    last = parameters[-1] if parameters else ""
+    return BatchNorm(
+        name=last.rpartition(".")[0] or otherwise,
+        gamma=program.array(names.get("gamma")),
+        beta=program.array(names.get("beta")),
+        moving_mean=program.array(names.get("moving_mean")),
+        moving_variance=program.array(names.get("moving_variance")),
+        axis=running_statistics.AXIS,
+        dtype="+".join(dict.fromkeys(program.dtype(name) for name in parameters)) or "float32",
+        location=program.member(last) if last else otherwise,
+    )
+
+
+def _distinct(layer: BatchNorm, before: list[ExportedNorm]) -> BatchNorm:
+    return distinct(layer, [norm.layer for norm in before])
+
+
+def unobservable(call: ExportedCall) -> str:
+    """Return why what goes through a call cannot be looked at: it is in a loop; empty if it can."""
+    loop = next((place for place, operation in zip(call.inside, call.within, strict=True) if operation in LOOPS), "")
+    return f"it is inside {loop}, which runs any number of times" if loop else ""

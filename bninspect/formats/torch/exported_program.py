@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bninspect.errors import DamagedFile, UnreadableFile
 from bninspect.formats.export_metadata import strict_json
-from bninspect.formats.torch.exported_graph import DEPTH, ExportedCall, every_call
+from bninspect.formats.torch.exported_graph import DEPTH, ExportedCall, every_call, shape
 from bninspect.formats.torch.storage import Storages, in_zip
 from bninspect.safe_text import printable
 
@@ -72,9 +72,22 @@ class ExportedProgram:
         return self._array(stored) if stored else None
 
     def shape(self, name: str) -> tuple[int | None, ...]:
-        """Return the lengths of a tensor of the graph itself; empty for one within, or that has none."""
-        sizes = self.graph["tensor_values"].get(name, {"sizes": ()})["sizes"]
-        return tuple(int(length["as_int"]) if "as_int" in length else None for length in sizes)
+        """Return the lengths of a tensor; empty for one that the file does not describe."""
+        call = self.producers.get(name)
+        return shape(self.graph, name) if call is None else call.shapes[call.outputs.index(name)]
+
+    def is_of_samples(self, x: str) -> bool:
+        """Return whether `x` is `view(1, samples * channels, ...)`: its samples are moved into the axis of channels.
+
+        So InstanceNorm is decomposed to a batch norm (torch/_decomp/decompositions.py: instance_norm).
+        """
+        source = self.producers.get(x)
+        if source is None or source.operation not in {"view", "reshape", "_unsafe_view"}:
+            return False
+        before, after = self.shape(source.arguments["self"]), self.shape(x)
+        return (
+            len(before) > 2 and len(after) > 2 and after[0] == 1 and before[2:] == after[2:] and before[:2] != after[:2]
+        )
 
     def dtype(self, stored: str) -> str:
         """Return the type of a parameter."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from bninspect.records import BatchNorm
@@ -28,6 +28,11 @@ def number(value: object) -> float | None:
         return float(value)
     except OverflowError:
         return math.inf
+
+
+def computed_note(fields: Sequence[str]) -> tuple[str, ...]:
+    """Return in words that a graph computes these parameters of a batch norm; nothing if there are none."""
+    return (f"{', '.join(fields)}: not stored, the graph computes it or takes it as an input",) if fields else ()
 
 
 def prefixes(names: Iterable[str]) -> list[str]:

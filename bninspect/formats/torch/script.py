@@ -17,7 +17,8 @@ from bninspect.formats.torch import objects, running_statistics
 from bninspect.formats.torch.distinct_layers import distinct
 from bninspect.formats.torch.norm_operators import ARRAYS, OPERATORS
 from bninspect.formats.torch.objects import PickledTensor
-from bninspect.formats.torch.script_calls import ScriptCall, ScriptConstant, ScriptFollower
+from bninspect.formats.torch.script_calls import ScriptCall, ScriptFollower
+from bninspect.formats.torch.script_pieces import ScriptConstant
 from bninspect.formats.torch.script_sources import ScriptSources, foreign_classes, read_sources
 from bninspect.formats.torch.state_dict import PICKLE_BYTES
 from bninspect.formats.torch.storage import Storages, in_zip
@@ -62,6 +63,8 @@ def read(archive: Archive, folder: str) -> Checkpoint:
             layers.append(distinct(found, layers))
         elif found:
             unread[call.where, found] = unread.get((call.where, found), 0) + 1
+    for where, root in follower.roots:
+        unread[where, root.reason] = unread.get((where, root.reason), 0) + 1
     called = {layer.location for layer in layers}
     layers += [
         layer
@@ -136,8 +139,6 @@ def _norm(
     moments = call.arguments.get(operator.training, False) if operator.training else False
     if call.operator == "instance_norm" and given["moving_mean"] is None:
         return ""  # it normalises each sample by itself, and has nothing to do it with
-    if computed:
-        return f"{' and '.join(computed)} {'are' if len(computed) > 1 else 'is'} computed as the model runs"
     if not isinstance(moments, bool):
         return "the mode is decided as the model runs"
     settings = (call.arguments.get(name) for name in (operator.epsilon, operator.momentum))
@@ -145,6 +146,7 @@ def _norm(
     arrays = {field: place.storages.array(place.tensor, place.name) for field, place in stored.items()}
     first = next(reversed(stored.values()), None)
     path = "" if first is None else first.name if first.name.startswith("CONSTANTS.") else _owner(first.name)
+    statistics = operator.moments if moments or given["moving_mean"] is None else operator.statistics
     return BatchNorm(
         name=path or "batch_norm",
         gamma=arrays.get("gamma"),
@@ -156,12 +158,13 @@ def _norm(
         # torch's momentum is the weight of the new, that of every other framework the weight of the old.
         momentum=None if momentum is None else 1.0 - momentum,
         axis=running_statistics.AXIS,
-        scale="gamma" in stored,
-        center="beta" in stored,
+        scale=given["gamma"] is not None,
+        center=given["beta"] is not None,
         dtype="+".join(dict.fromkeys(place.tensor.storage.dtype for place in stored.values())) or "float32",
-        location=path,
+        location=path or call.where,
         class_name=call.operator,
-        statistics=operator.moments if moments or "moving_mean" not in stored else operator.statistics,
+        statistics=Statistics.COMPUTED if computed and statistics is Statistics.MOVING else statistics,
+        notes=running_statistics.computed_note(computed),
     )
 
 

@@ -14,7 +14,9 @@ from typing import Any
 
 from bninspect.errors import UnsafeFile
 from bninspect.formats.encodings.pickle_opcodes import Instance
+from bninspect.formats.torch import script_pieces
 from bninspect.formats.torch.norm_operators import OPERATORS
+from bninspect.formats.torch.script_pieces import ScriptConstant, VarianceRoot
 from bninspect.formats.torch.script_sources import ScriptSources
 
 MOST_CALLS = 200_000
@@ -27,13 +29,6 @@ class _Unknown:
 
 
 UNKNOWN = _Unknown()
-
-
-@dataclass(frozen=True)
-class ScriptConstant:
-    """One of the constants of a module that was frozen."""
-
-    name: str
 
 
 @dataclass(frozen=True)
@@ -70,6 +65,8 @@ class ScriptFollower:
     sources: ScriptSources
     label: str
     calls: list[ScriptCall] = field(default_factory=list)
+    roots: list[tuple[str, VarianceRoot]] = field(default_factory=list)
+    """Roots of variances in single operators, and the methods that take them."""
     _entered: set[int] = field(default_factory=set)
     _count: int = 0
     _depth: int = 0
@@ -217,7 +214,10 @@ class ScriptFollower:
             return not given[0]
         if name in {"alias", "contiguous", "detach", "_unwrap_optional", "prim::unchecked_cast"} and given:
             return given[0]
-        return UNKNOWN
+        found = script_pieces.value(name, given, UNKNOWN)
+        if isinstance(found, VarianceRoot) and not any(isinstance(one, VarianceRoot) for one in given):
+            self.roots.append((where, found))
+        return found
 
 
 def _computed(node: ast.expr, parts: list[Any]) -> Any:

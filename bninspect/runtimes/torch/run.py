@@ -17,6 +17,7 @@ from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
 from bninspect.runtimes.runtime import Begin, RunSettings, Session
 from bninspect.runtimes.session import CallSite
+from bninspect.runtimes.torch import interpreter
 from bninspect.runtimes.torch import script as torch_script
 
 INSTALL = "pip install 'bninspect[torch]'"
@@ -44,10 +45,10 @@ def observe_layers(checkpoint: Checkpoint, _settings: RunSettings, begin: Begin)
     return graph_run.observe_alone(session, checkpoint, begin)
 
 
-def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
+def opened(checkpoint: Checkpoint, settings: RunSettings) -> Session:
     """Load an exported program or TorchScript. Raises as `observe`."""
     if checkpoint.format == script.NAME:
-        return torch_script.load(title(), alone, checkpoint).session
+        return torch_script.load(title(), alone, checkpoint, settings).session
     return session_of(loaded(checkpoint), checkpoint)
 
 
@@ -135,28 +136,13 @@ def interpret(
                 raised.append(error)
                 raise
 
-    class Showing(torch.fx.Interpreter):  # type: ignore[misc,name-defined]  # torch is Any to mypy
-        def run_node(self, node: Any) -> Any:
-            if _before(node.name) in names:
-                show(_before(node.name), self.env[node.args[0]])
-            value = super().run_node(node)
-            show(node.name, value)
-            if node.name in given:
-                return torch.from_numpy(np.array(given[node.name])).to(value.dtype)
-            return value
-
     try:
         with loading.failing_as(f"{title()} cannot run the model"), torch.no_grad():
-            Showing(program.graph_module).run(*arguments)
+            interpreter.showing(program.graph_module, names, show, given)(*arguments)
     except RuntimeFailure:
         if raised:
             raise raised[0] from None
         raise
-
-
-def _before(name: str) -> str:
-    """Return the name of what a node is given, as it is then."""
-    return f"input of {name}"
 
 
 def calls_of(checkpoint: Checkpoint) -> tuple[tuple[CallSite, ...], Mapping[str, str]]:
@@ -164,7 +150,7 @@ def calls_of(checkpoint: Checkpoint) -> tuple[tuple[CallSite, ...], Mapping[str,
     layers = {layer.name: layer for layer in checkpoint.layers}
     calls = []
     unobserved = {
-        layer.name: f"it normalises by the statistics of each {layer.statistics}"
+        layer.name: layer.statistics.elsewhere
         for layer in checkpoint.layers
         if layer.statistics is not Statistics.MOVING
     }
@@ -173,7 +159,10 @@ def calls_of(checkpoint: Checkpoint) -> tuple[tuple[CallSite, ...], Mapping[str,
         if norm.unseen:
             unobserved.setdefault(name, norm.unseen)
         elif name in layers and name not in unobserved:
-            calls.append(CallSite(layers[name], _before(norm.call.name), norm.call.outputs[0], norm.constants))
+            first, last = norm.calls[0], norm.calls[-1]
+            x = interpreter.taken_by(first.name, norm.place)
+            missed = f"it is inside {last.inside[-1]}, which did not run" if last.inside else CallSite.missed
+            calls.append(CallSite(layers[name], x, last.outputs[0], norm.constants, form=norm.form, missed=missed))
     return tuple(call for call in calls if call.layer.name not in unobserved), unobserved
 
 

@@ -20,6 +20,7 @@ from bninspect.runtimes import session as graph_run
 from bninspect.runtimes.runtime import Begin, RunSettings, Session
 from bninspect.runtimes.session import CallSite
 from bninspect.runtimes.torch import graph as torch_network
+from bninspect.runtimes.torch import script_inputs
 from bninspect.safe_text import printable
 
 
@@ -40,11 +41,13 @@ def observe(
     begin: Begin,
 ) -> Run:
     """Observe every batch norm in the graph of a TorchScript file. Raises as `torch.observe`."""
-    loaded = load(title, alone, checkpoint)
+    loaded = load(title, alone, checkpoint, settings)
     return graph_run.observe(loaded.session, loaded.calls, loaded.unobserved, checkpoint, settings, begin)
 
 
-def load(title: str, alone: Callable[[BatchNorm, Array], Array], checkpoint: Checkpoint) -> LoadedScript:
+def load(
+    title: str, alone: Callable[[BatchNorm, Array], Array], checkpoint: Checkpoint, settings: RunSettings
+) -> LoadedScript:
     """Load a TorchScript file. Raises as `torch.observe`."""
     import torch
 
@@ -53,24 +56,22 @@ def load(title: str, alone: Callable[[BatchNorm, Array], Array], checkpoint: Che
         plain = _named(frozen.graph)
         graph = plain.copy()
         norms = tuple(_tapped(graph))
-        taken = len(list(graph.inputs())) - 1
-    if taken != 1:
-        raise RuntimeFailure(f"{title} was not given an input", why=f"the module takes {taken}, not one")
+        arguments = script_inputs.arguments(frozen, graph)
     matched = _matched(norms, checkpoint.layers)
     calls, unobserved = _calls(matched, checkpoint.layers)
     outputs = tuple(one.debugName() for one in graph.outputs() if one.type().kind() == "TensorType")
 
     def compute(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
         with loading.failing_as(f"{title} cannot run the model"), torch.no_grad(), loading.quiet():
-            return _run(torch, frozen, graph, data, {}, names)
+            return _run(torch, frozen, graph, script_inputs.values(arguments, data), {}, names)
 
     def replay(data: Mapping[str, Array], given: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
         with loading.failing_as(f"{title} cannot run the model"), torch.no_grad(), loading.quiet():
-            return _run(torch, frozen, graph, data, given, names)
+            return _run(torch, frozen, graph, script_inputs.values(arguments, data), given, names)
 
     session = Session(
         title=title,
-        inputs=(),
+        inputs=script_inputs.inputs(arguments, settings),
         outputs=outputs,
         compute=compute,
         optimised=lambda data: compute(data, outputs),
@@ -159,7 +160,7 @@ def _calls(
     matched: Sequence[tuple[_Tapped, BatchNorm]], layers: Sequence[BatchNorm]
 ) -> tuple[tuple[CallSite, ...], Mapping[str, str]]:
     unobserved = {
-        layer.name: f"it normalises by the statistics of each {layer.statistics}"
+        layer.name: layer.statistics.elsewhere
         for layer in layers
         if layer.statistics is not Statistics.MOVING
     }
@@ -203,7 +204,7 @@ def _run(
     torch: Any,
     frozen: Any,
     graph: Any,
-    data: Mapping[str, Array],
+    arguments: Sequence[Any],
     given: Mapping[str, Array],
     names: Sequence[str],
 ) -> Mapping[str, Array]:
@@ -229,8 +230,7 @@ def _run(
         own = value.node().kind() in {"prim::Param", "aten::clone"} or value.type().kind() != "TensorType"
         copy.registerOutput(value if own else _copy(copy, value, value.node(), behind=True))
     copy.makeMultiOutputIntoTuple()
-    taken = [torch.from_numpy(np.array(next(iter(data.values()))))]
-    taken += [torch.from_numpy(np.array(given[name])) for name in replaced]
+    taken = [*arguments, *(torch.from_numpy(np.array(given[name])) for name in replaced)]
     results = torch._C._create_function_from_graph("forward", copy)(frozen, *taken)  # noqa: SLF001 - no public way
     # What the module returns itself comes first.
     found = dict(zip(moving, list(results)[-len(moving) :] if moving else (), strict=True))

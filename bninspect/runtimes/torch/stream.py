@@ -19,11 +19,11 @@ from bninspect.runtimes.torch import script as torch_script
 
 
 @contextmanager
-def stream(checkpoint: Checkpoint, _settings: RunSettings) -> Iterator[Stream]:
+def stream(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[Stream]:
     """Have torch load the file itself. Raises as `run.observe`."""
     loading.same_bytes(checkpoint)
     if checkpoint.format == script.NAME:
-        yield _of_script(checkpoint)
+        yield _of_script(checkpoint, settings)
         return
     program = run.loaded(checkpoint)
     session = run.session_of(program, checkpoint)
@@ -58,8 +58,8 @@ def _assign(program: Any, calls: Sequence[CallSite]) -> Callable[[str, Mapping[s
     return assign
 
 
-def _of_script(checkpoint: Checkpoint) -> Stream:
-    loaded = torch_script.load(run.title(), run.alone, checkpoint)
+def _of_script(checkpoint: Checkpoint, settings: RunSettings) -> Stream:
+    loaded = torch_script.load(run.title(), run.alone, checkpoint, settings)
     session = loaded.session
     sites = fetched_stream.wanted(loaded.calls, checkpoint)
     return fetched_stream.of_sites(

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bninspect.formats.tensorflow import tensor
-from bninspect.formats.tensorflow.graph import algebra
-from bninspect.formats.tensorflow.graph.algebra import Leaf, Polynomial
+from bninspect.formats import algebra
+from bninspect.formats.algebra import Leaf, Polynomial
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode, Tensor
 from bninspect.records import Array
 from bninspect.safe_text import printable
@@ -25,7 +25,8 @@ _VIEWS = frozenset(_KEEPING.split())
 _VARIABLES = frozenset(("VarHandleOp", "VariableV2", "Variable"))
 _ADDING = frozenset(("Add", "AddV2", "BiasAdd", "BiasAddV1"))
 _DIVIDING = frozenset(("RealDiv", "Div"))
-_ARITHMETIC = _ADDING | _DIVIDING | {"Sub", "Mul", "Neg"}
+_KINDS = {**dict.fromkeys(_ADDING, "add"), **dict.fromkeys(_DIVIDING, "div"), "Sub": "sub", "Mul": "mul"}
+_ARITHMETIC = frozenset((*_KINDS, "Neg"))
 _MOST_CONSTANT = 1 << 20
 """Elements of a constant that may be looked at."""
 
@@ -67,14 +68,6 @@ class Expressions:
     def uses(self, name: str) -> int:
         """Return how many inputs a node feeds."""
         return self._uses[name]
-
-    def composed(
-        self, slope: Polynomial, intercept: Polynomial, first: AffineStep
-    ) -> tuple[Polynomial, Polynomial] | None:
-        """Return slope and intercept of an affine map after a step; `None` if they grow beyond any batch norm."""
-        scaled, shifted = algebra.multiply(slope, first.slope), algebra.multiply(slope, first.intercept)
-        total = None if shifted is None else algebra.add(shifted, intercept)
-        return None if scaled is None or total is None else (scaled, total)
 
     def is_named(self, leaf: Leaf) -> bool:
         """Return whether a parameter is a variable, or a constant that somebody named: none that an API filled in."""
@@ -197,23 +190,23 @@ class Expressions:
         if node.op == "Neg":
             if sides[0] is not None:
                 return algebra.negate(sides[0])
-            self._keep(node, 0, algebra.number(-1.0), algebra.number(0.0))
+            self._keep(node, 0, (algebra.number(-1.0), algebra.number(0.0)))
             return None
         if len(sides) != 2:
             return None
         left, right = sides
         if left is not None and right is not None:
-            return _combined(node.op, left, right)
+            return algebra.combined(_KINDS[node.op], left, right)
         if left is not None or right is not None:
             data = 0 if left is None else 1
             given = right if left is None else left
             assert given is not None  # noqa: S101 - narrows the type: one of them is there
-            self._keep(node, data, *_mapping(node.op, data, given))
+            self._keep(node, data, algebra.mapped(_KINDS[node.op], data, given))
         return None
 
-    def _keep(self, node: FlatNode, data: int, slope: Polynomial | None, intercept: Polynomial) -> None:
-        if slope is not None:
-            self._steps[node.name] = AffineStep(node.name, node.inputs[data], slope, intercept)
+    def _keep(self, node: FlatNode, data: int, found: tuple[Polynomial, Polynomial] | None) -> None:
+        if found is not None:
+            self._steps[node.name] = AffineStep(node.name, node.inputs[data], *found)
 
     def _behind_views(self, node: FlatNode) -> FlatNode:
         for _ in range(8):
@@ -252,25 +245,3 @@ def is_filled_in(name: str) -> bool:
     last = name.rpartition("/")[2].lower().rstrip("0123456789").rstrip("_")
     return last in ("const", "ones", "ones_like", "zeros", "zeros_like", "fill")
 
-
-def _combined(op: str, left: Polynomial, right: Polynomial) -> Polynomial | None:
-    if op in _ADDING:
-        return algebra.add(left, right)
-    if op == "Sub":
-        return algebra.add(left, algebra.negate(right))
-    if op == "Mul":
-        return algebra.multiply(left, right)
-    inverse = algebra.invert(right)
-    return None if inverse is None else algebra.multiply(left, inverse)
-
-
-def _mapping(op: str, data: int, given: Polynomial) -> tuple[Polynomial | None, Polynomial]:
-    """Return slope and intercept of an operation on data and an expression; `data` is the position of the data."""
-    one, none = algebra.number(1.0), algebra.number(0.0)
-    if op in _ADDING:
-        return one, given
-    if op == "Sub":
-        return (one, algebra.negate(given)) if data == 0 else (algebra.number(-1.0), given)
-    if op == "Mul":
-        return given, none
-    return (algebra.invert(given) if data == 0 else None), none

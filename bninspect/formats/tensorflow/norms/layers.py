@@ -9,7 +9,7 @@ import numpy as np
 
 from bninspect.formats.tensorflow import scopes as names
 from bninspect.formats.tensorflow import unused_variables
-from bninspect.formats.tensorflow.graph.algebra import Leaf
+from bninspect.formats.algebra import Leaf
 from bninspect.formats.tensorflow.graph.expressions import is_filled_in
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph
 from bninspect.formats.tensorflow.keras_metadata import KerasNorm
@@ -180,7 +180,7 @@ def _keys(group: _Group, variables: Variables) -> dict[str, str]:
 def _layer(group: _Group, title: str, variables: Variables, norm: KerasNorm | None) -> BatchNorm:
     site, graph = group.first, group.graph
     arrays: dict[str, Array] = {}
-    notes = []
+    notes = list(site.notes)
     for name, leaf in site.parameters.items():
         values = variables.value(graph, leaf)
         if values is None:

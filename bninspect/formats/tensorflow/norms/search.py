@@ -51,8 +51,7 @@ def search(graph: FlatGraph) -> SearchResult:
         if found is not None:
             hidden = node.hidden or found.hidden or ("inside a while loop" if node.name in looped else "")
             sites.append(replace(found, hidden=hidden))
-    known = frozenset(name for site in sites for name in site.nodes)
-    missed = tuple(unread(graph, expressions, known))
+    missed = tuple(unread(graph, expressions, sites))
     return SearchResult(tuple(sites), tuple(_folded(graph, expressions, sites)), missed)
 
 

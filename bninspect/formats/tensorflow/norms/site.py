@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bninspect.errors import DamagedFile
-from bninspect.formats.tensorflow.graph.algebra import Leaf
+from bninspect.formats.algebra import Leaf
 from bninspect.formats.tensorflow.graph.flatten import Tensor
 from bninspect.records import Form, Statistics
 
@@ -35,6 +35,8 @@ class NormSite:
     arithmetic: str = "float32"
     hidden: str = ""
     """Why x and y cannot be observed; empty if they can."""
+    notes: tuple[str, ...] = ()
+    """What is odd about it."""
 
 
 def axes_of(shape: tuple[int, ...]) -> tuple[int, ...]:

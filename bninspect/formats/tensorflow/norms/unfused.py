@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bninspect.formats.tensorflow import tensor
-from bninspect.formats.tensorflow.graph import algebra
-from bninspect.formats.tensorflow.graph.algebra import Leaf
+from bninspect.formats import algebra
+from bninspect.formats.algebra import Leaf
 from bninspect.formats.tensorflow.graph.expressions import AffineStep, Expressions
 from bninspect.formats.tensorflow.graph.flatten import FlatNode
 from bninspect.formats.tensorflow.norms.site import NormSite, axes_of, shortest
@@ -19,7 +19,7 @@ def spelt_out(node: FlatNode, expressions: Expressions, sites: list[NormSite]) -
     slope, intercept = algebra.number(1.0), algebra.number(0.0)
     name = node.name
     while len(steps) < _LONGEST and (step := expressions.step(name)) is not None:
-        composed = expressions.composed(slope, intercept, step)
+        composed = algebra.composed(slope, intercept, step.slope, step.intercept)
         if composed is None:
             return None
         slope, intercept = composed
@@ -63,24 +63,19 @@ def _is_closed(steps: list[AffineStep], sites: list[NormSite]) -> bool:
 
 
 def _site(node: FlatNode, steps: list[AffineStep], found: algebra.Normalisation) -> NormSite:
-    leaves = {
-        "gamma": found.gamma,
-        "beta": found.beta,
-        "moving_mean": found.mean,
-        "moving_variance": found.variance,
-    }
     dtype = tensor.float_name(node.node.dtype("T")) or "float32"
     return NormSite(
         name=node.node.name,
         nodes=tuple(step.node for step in steps),
         x=steps[0].source,
         y=(node.name, 0),
-        parameters={name: leaf for name, leaf in leaves.items() if leaf is not None},
-        epsilon=shortest(found.epsilon) if dtype != "float64" else found.epsilon,
+        parameters=found.parameters,
+        epsilon=shortest(found.root.epsilon) if dtype != "float64" else found.root.epsilon,
         axis=_axis(found),
         form=_form(steps, found),
         output=dtype,
         arithmetic=dtype,
+        notes=found.notes,
     )
 
 
@@ -93,7 +88,7 @@ def _form(steps: list[AffineStep], found: algebra.Normalisation) -> Form:
 
 def _axis(found: algebra.Normalisation) -> tuple[int, ...] | None:
     """Return the axes that the statistics were shaped for, if they were."""
-    shape = found.variance.shape or found.mean.shape
+    shape = found.root.variance.shape or found.mean.shape
     if shape is None or len(shape) < 2:
         return None
     return axes_of(shape)

@@ -9,12 +9,12 @@ does not take for a layer are counted here. So is what is spelt out as Darknet d
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bninspect.formats.tensorflow import scopes
 from bninspect.formats.tensorflow.graph.expressions import Expressions
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode
-from bninspect.formats.tensorflow.norms.site import shortest
+from bninspect.formats.tensorflow.norms.site import NormSite, shortest
 from bninspect.records import Unread
 
 _CALL = re.compile(r"batch_?norm(?!.*grad)", re.IGNORECASE)
@@ -23,14 +23,16 @@ _ADDING = ("Add", "AddV2")
 _DIVIDING = ("RealDiv", "Div", "Reciprocal", "Inv", "DivNoNan")
 
 
-def unread(graph: FlatGraph, expressions: Expressions, known: frozenset[str]) -> Iterator[Unread]:
+def unread(graph: FlatGraph, expressions: Expressions, sites: Sequence[NormSite]) -> Iterator[Unread]:
     """Yield the calls of batch norm in a graph that are none of its layers.
 
     Args:
         graph: the graph.
         expressions: of its nodes.
-        known: the nodes of its layers.
+        sites: its layers.
     """
+    known = {name for site in sites for name in site.nodes}
+    read = {graph.nodes[name].node.name for site in sites for leaf in site.parameters.values() for name in leaf.sources}
     divided = {name for node in graph.nodes.values() if node.op in _DIVIDING for name, _ in node.inputs[-1:]}
     for node in graph.nodes.values():
         if node.name in known:
@@ -39,6 +41,8 @@ def unread(graph: FlatGraph, expressions: Expressions, known: frozenset[str]) ->
             yield Unread(node.node.name, 1, why)
         elif node.op in _ADDING and node.name in divided and (found := _outside(node, graph, expressions)):
             epsilon, variance = found
+            if variance in read:
+                continue
             reason = f"it is spelt out with epsilon outside the square root: sqrt(variance) + {epsilon:g}"
             yield Unread(scopes.common_scope([variance]) or scopes.scope_of(node.node.name), 1, reason)
 

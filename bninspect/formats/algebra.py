@@ -28,10 +28,12 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Root:
-    """sqrt(variance + epsilon)."""
+    """sqrt(variance + epsilon), or, as Darknet has it (src/blas.c), sqrt(variance) + epsilon."""
 
     variance: Leaf
     epsilon: float
+    outside: bool = False
+    """Whether epsilon is added to the root."""
 
 
 Monomial: TypeAlias = frozenset[tuple[Leaf | Root, int]]
@@ -75,11 +77,23 @@ def negate(polynomial: Polynomial) -> Polynomial:
 
 
 def invert(polynomial: Polynomial) -> Polynomial | None:
-    """Return 1 / polynomial, for single terms only."""
+    """Return 1 / polynomial, for single terms and for a root with epsilon outside of it."""
     if len(polynomial) != 1:
-        return None
+        return _inverse_root(polynomial)
     ((monomial, factor),) = polynomial.items()
     return {frozenset((symbol, -exponent) for symbol, exponent in monomial): 1.0 / factor}
+
+
+def _inverse_root(polynomial: Polynomial) -> Polynomial | None:
+    rest = {monomial: factor for monomial, factor in polynomial.items() if monomial != ONE}
+    if len(rest) != 1 or ONE not in polynomial:
+        return None
+    ((monomial, factor),) = rest.items()
+    symbols = dict(monomial)
+    (symbol,) = symbols if len(symbols) == 1 else (None,)
+    if factor != 1.0 or not isinstance(symbol, Root) or symbol.epsilon or symbols[symbol] != 1:
+        return None
+    return {frozenset({(Root(symbol.variance, polynomial[ONE], outside=True), -1)}): 1.0}
 
 
 def root(polynomial: Polynomial, exponent: int) -> Polynomial | None:
@@ -104,13 +118,62 @@ def single(polynomial: Polynomial) -> Leaf | None:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """An affine map that is a batch norm."""
+    """An affine map that is a batch norm, or meant for one: with epsilon outside of the root."""
 
     gamma: Leaf | None
     beta: Leaf | None
     mean: Leaf
-    variance: Leaf
-    epsilon: float
+    root: Root
+
+
+    @property
+    def parameters(self) -> Mapping[str, Leaf]:
+        """The parameters that there are, by their standard name."""
+        leaves = {
+            "gamma": self.gamma,
+            "beta": self.beta,
+            "moving_mean": self.mean,
+            "moving_variance": self.root.variance,
+        }
+        return {name: leaf for name, leaf in leaves.items() if leaf is not None}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is odd about it, in words."""
+        epsilon = f"{self.root.epsilon:.7g}"
+        return (f"epsilon is outside the square root: sqrt(variance) + {epsilon}",) if self.root.outside else ()
+
+
+def combined(op: str, left: Polynomial, right: Polynomial) -> Polynomial | None:
+    """Return `left op right`; `op` is add, sub, mul or div."""
+    if op == "add":
+        return add(left, right)
+    if op == "sub":
+        return add(left, negate(right))
+    if op == "mul":
+        return multiply(left, right)
+    inverse = invert(right)
+    return None if inverse is None else multiply(left, inverse)
+
+
+def mapped(op: str, data: int, given: Polynomial) -> tuple[Polynomial, Polynomial] | None:
+    """Return slope and intercept of an operation on data and an expression; `data` is the position of the data."""
+    one, none = number(1.0), number(0.0)
+    if op == "add":
+        return one, given
+    if op == "sub":
+        return (one, negate(given)) if data == 0 else (number(-1.0), given)
+    slope = given if op == "mul" else invert(given) if data == 0 else None
+    return None if slope is None else (slope, none)
+
+
+def composed(
+    slope: Polynomial, intercept: Polynomial, first_slope: Polynomial, first_intercept: Polynomial
+) -> tuple[Polynomial, Polynomial] | None:
+    """Return slope and intercept of one affine map after another; `None` if they grow beyond any batch norm."""
+    scaled, shifted = multiply(slope, first_slope), multiply(slope, first_intercept)
+    total = None if shifted is None else add(shifted, intercept)
+    return None if scaled is None or total is None else (scaled, total)
 
 
 def normalisation(slope: Polynomial, intercept: Polynomial) -> Normalisation | None:
@@ -134,7 +197,7 @@ def normalisation(slope: Polynomial, intercept: Polynomial) -> Normalisation | N
     if mean is None:
         return None
     (root_of,) = roots
-    return Normalisation(next(iter(scales), None), beta, mean, root_of.variance, root_of.epsilon)
+    return Normalisation(next(iter(scales), None), beta, mean, root_of)
 
 
 def _product(one: Monomial, other: Monomial) -> Monomial:

@@ -1,0 +1,270 @@
+"""Batch norms of an exported program that are taken apart: sub, rsqrt, mul, add of stored numbers, in whatever order.
+
+So torch writes them if a table of decompositions names them, and so does code that computes them by hand. What has no
+root of a stored variance and epsilon in it is a scale and shift; what has the root of a moment of its own input is a
+batch norm only if that is taken over the batch: LayerNorm, GroupNorm, InstanceNorm and RMSNorm take theirs within.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bninspect.formats import algebra
+from bninspect.formats.algebra import Leaf, Polynomial, Root
+from bninspect.formats.torch.exported_graph import ExportedCall
+from bninspect.formats.torch.exported_program import ExportedProgram
+from bninspect.records import Form
+
+_VIEWS = frozenset(
+    "_to_copy _unsafe_view alias clone contiguous detach detach_ expand expand_copy lift_fresh_copy "
+    "reshape slice squeeze to type_as unsqueeze view".split()
+)
+_KINDS = {"add": "add", "sub": "sub", "subtract": "sub", "rsub": "rsub", "mul": "mul", "multiply": "mul"}
+_KINDS |= {"div": "div", "divide": "div", "true_divide": "div", "neg": "neg", "negative": "neg"}
+_ROOTS = {"sqrt": 1, "rsqrt": -1}
+_MOMENTS = frozenset(("var", "var_mean", "std", "std_mean"))
+_SQUARES = frozenset(("pow", "square", "mul", "multiply"))
+_LONGEST = 8
+
+
+@dataclass(frozen=True, eq=False)
+class PiecedNorm:
+    """A batch norm in single operators."""
+
+    calls: tuple[ExportedCall, ...]
+    """From x to y."""
+    place: int
+    """Which argument of the first call is x."""
+    x: str
+    parameters: Mapping[str, str]
+    """What the graph calls each, by its standard name."""
+    axis: int
+    form: Form
+    normalisation: algebra.Normalisation
+
+
+@dataclass(frozen=True, eq=False)
+class BatchMoment:
+    """The root of a variance that is taken over the batch."""
+
+    call: ExportedCall
+    epsilon: float
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """What a program holds of batch norms that are taken apart."""
+
+    norms: tuple[PiecedNorm, ...]
+    by_batch: tuple[BatchMoment, ...]
+    loose: tuple[ExportedCall, ...]
+    """Roots of a stored variance and epsilon that are in none of these."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    call: ExportedCall
+    place: int
+    x: str
+    operand: str
+    """What it takes beside its data; empty for a number."""
+    slope: Polynomial
+    intercept: Polynomial
+
+
+def search(program: ExportedProgram) -> Pieces:
+    """Return what is taken apart in a program, at any depth."""
+    if not any(_kind(call) in {"sqrt", "rsqrt", "pow", *_MOMENTS} for call in program.calls):
+        return Pieces((), (), ())
+    expressions = _Expressions(program)
+    norms: dict[str, PiecedNorm] = {}
+    for call in program.calls:
+        found = expressions.norm(call)
+        if found is not None:
+            # With its gamma or beta it goes on where it seemed to end.
+            for inner in found.calls[:-1]:
+                norms.pop(inner.name, None)
+            norms[call.name] = found
+    used = {norm.normalisation.root for norm in norms.values()}
+    return Pieces(
+        tuple(norms.values()),
+        tuple(expressions.by_batch()),
+        tuple(call for call, root in expressions.roots() if root not in used),
+    )
+
+
+def _kind(call: ExportedCall) -> str:
+    """Return the name of an operator without the mark of one that works in place."""
+    name = call.operation
+    return name if name.startswith("__") else name.removesuffix("_")
+
+
+class _Expressions:
+    """What the values of a program are as expressions over its parameters."""
+
+    def __init__(self, program: ExportedProgram) -> None:
+        self._program = program
+        self._known: dict[str, Polynomial] = {
+            name: algebra.parameter(Leaf((stored,), (name, 0))) for name, stored in program.stored.items()
+        }
+        self._steps: dict[str, _Step] = {}
+        self._uses = Counter(name for call in program.calls for name in _texts(call.arguments.values()))
+        for call in program.calls:
+            self._enter(call)
+
+    def norm(self, call: ExportedCall) -> PiecedNorm | None:
+        """Return the batch norm that ends with a call."""
+        steps: list[_Step] = []
+        slope, intercept = algebra.number(1.0), algebra.number(0.0)
+        name = call.outputs[0] if call.outputs else ""
+        while len(steps) < _LONGEST and (step := self._steps.get(name)) is not None:
+            composed = algebra.composed(slope, intercept, step.slope, step.intercept)
+            if composed is None or (steps and self._uses[name] != 1):
+                return None
+            slope, intercept = composed
+            steps.insert(0, step)
+            found = algebra.normalisation(slope, intercept)
+            if found is not None:
+                return self._found(steps, found)
+            name = step.x
+        return None
+
+    def roots(self) -> Iterator[tuple[ExportedCall, Root]]:
+        """Yield the roots of a stored variance and epsilon that the program takes, each once."""
+        seen: set[Root] = set()
+        for call in self._program.calls:
+            expression = self._known.get(call.outputs[0]) if call.outputs else None
+            symbols = {symbol for monomial in expression or () for symbol, _ in monomial if isinstance(symbol, Root)}
+            for root in symbols - seen:
+                if root.epsilon:
+                    seen.add(root)
+                    yield call, root
+
+    def by_batch(self) -> Iterator[BatchMoment]:
+        """Yield each root of a variance over the batch, and each deviation over it that epsilon is added to."""
+        for call in self._program.calls:
+            if (_kind(call) in _ROOTS or self._exponent(call)) and (found := self._variance(call)) is not None:
+                yield BatchMoment(call, found)
+
+    def _found(self, steps: list[_Step], found: algebra.Normalisation) -> PiecedNorm | None:
+        first = steps[0]
+        rank = len(self._program.shape(first.x))
+        shapes = [self._program.shape(step.operand) for step in steps if step.operand]
+        long = {place - len(shape) for shape in shapes for place, length in enumerate(shape) if length != 1}
+        if len(long) > 1 or not rank:
+            return None
+        centred = algebra.single(algebra.negate(first.intercept)) == found.mean and first.slope == algebra.number(1.0)
+        form = Form.CENTRED if centred else Form.AFFINE if len(steps) == 2 else Form.UNKNOWN
+        return PiecedNorm(
+            tuple(step.call for step in steps),
+            first.place,
+            first.x,
+            {name: leaf.tensor[0] for name, leaf in found.parameters.items()},
+            (rank + long.pop()) if long else 1,
+            form,
+            found,
+        )
+
+    def _enter(self, call: ExportedCall) -> None:
+        kind = _kind(call)
+        given = list(call.arguments.values())
+        if not call.outputs or not given:
+            return
+        first = self._of(given[0])
+        found: Polynomial | None = None
+        if kind in _VIEWS:
+            found = first
+        elif kind in _ROOTS and first is not None:
+            found = algebra.root(first, _ROOTS[kind])
+        elif kind == "reciprocal" and first is not None:
+            found = algebra.invert(first)
+        elif kind == "pow" and first is not None and (exponent := self._exponent(call)):
+            found = algebra.root(first, exponent)
+        elif kind in _KINDS:
+            found = self._arithmetic(call, _KINDS[kind])
+        if found is not None:
+            self._known[call.outputs[0]] = found
+
+    def _arithmetic(self, call: ExportedCall, kind: str) -> Polynomial | None:
+        given = list(call.arguments.values())[:2]
+        if kind == "neg":
+            given, kind = [0.0, given[0]], "sub"
+        elif kind == "rsub":
+            given, kind = given[::-1], "sub"
+        if len(given) < 2 or call.arguments.get("alpha", 1) != 1 or call.arguments.get("rounding_mode") is not None:
+            return None
+        left, right = (self._of(one) for one in given)
+        if left is not None and right is not None:
+            return algebra.combined(kind, left, right)
+        if left is None and right is None:
+            return None
+        data = 0 if left is None else 1
+        constant = right if left is None else left
+        mapped = None if constant is None else algebra.mapped(kind, data, constant)
+        if mapped is not None and isinstance(given[data], str):
+            place = list(call.arguments.values()).index(given[data])
+            operand = given[1 - data]
+            name = operand if isinstance(operand, str) else ""
+            self._steps[call.outputs[0]] = _Step(call, place, given[data], name, *mapped)
+        return None
+
+    def _of(self, given: Any) -> Polynomial | None:
+        if isinstance(given, bool):
+            return None
+        return algebra.number(float(given)) if isinstance(given, (int, float)) else self._known.get(str(given))
+
+    def _exponent(self, call: ExportedCall) -> int:
+        """Return 1 for a root and -1 for the inverse of one, that a power is; 0 for all else."""
+        exponent = call.arguments.get("exponent") if _kind(call) == "pow" else None
+        return {0.5: 1, -0.5: -1}.get(exponent, 0) if isinstance(exponent, float) else 0
+
+    def _variance(self, root: ExportedCall) -> float | None:
+        """Return epsilon if a root is that of variance(x) + epsilon over the batch; None if it is not."""
+        name, epsilon = _first(root), 0.0
+        added = self._maker(name)
+        if added is not None and _kind(added) == "add":
+            numbers = [one for one in list(added.arguments.values())[:2] if isinstance(one, float)]
+            if not numbers:
+                return None
+            epsilon = numbers[0]
+            name = next(_texts(added.arguments.values()), "")
+        moment = self._maker(name)
+        if moment is not None and _kind(moment) == "sub":  # E[x^2] - E[x]^2
+            moment = self._maker(_first(moment))
+        return epsilon if moment is not None and self._is_over_batch(moment) else None
+
+    def _is_over_batch(self, moment: ExportedCall) -> bool:
+        x = _first(moment)
+        if _kind(moment) == "mean":
+            squares = self._maker(x)
+            if squares is None or _kind(squares) not in _SQUARES:
+                return False
+        elif _kind(moment) not in _MOMENTS:
+            return False
+        rank, dims = len(self._program.shape(x)), moment.arguments.get("dim")
+        over = {int(one) % rank for one in dims} if rank and isinstance(dims, list) else set()
+        return 0 in over and len(over) < max(rank, 2) and not self._program.is_of_samples(x)
+
+    def _maker(self, name: str) -> ExportedCall | None:
+        """Return the call that computes a value, whatever reshaped it."""
+        for _ in range(_LONGEST):
+            call = self._program.producers.get(name)
+            if call is None or _kind(call) not in _VIEWS:
+                return call
+            name = _first(call)
+        return None
+
+
+def _first(call: ExportedCall) -> str:
+    return next(_texts(call.arguments.values()), "")
+
+
+def _texts(values: Any) -> Iterator[str]:
+    for value in values:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            yield from _texts(value)

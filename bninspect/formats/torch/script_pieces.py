@@ -1,0 +1,116 @@
+"""Roots of variances that TorchScript takes in single operators: of a batch norm that is taken apart.
+
+The source says what is computed, but names no values that could be looked at. So these are counted, and not read: the
+root of a stored variance and epsilon, and that of a variance over the batch. What LayerNorm, GroupNorm, InstanceNorm
+and RMSNorm take the root of is a moment within each sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bninspect.formats.torch.objects import PickledTensor
+
+_VIEWS = frozenset(
+    "alias clone contiguous detach expand reshape slice squeeze to type_as unsqueeze view view_as".split()
+)
+_ROOTS = frozenset(("sqrt", "rsqrt"))
+_MOMENTS = frozenset(("mean", "var", "var_mean"))
+_DEVIATIONS = frozenset(("std", "std_mean"))
+_NEXT_TO_BATCH = -3
+_RANK = 4
+
+
+@dataclass(frozen=True)
+class ScriptConstant:
+    """One of the constants of a module that was frozen."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Stored numbers in another shape."""
+
+
+@dataclass(frozen=True)
+class OfBatch:
+    """A moment over the batch."""
+
+
+@dataclass(frozen=True)
+class Under:
+    """What stands under a root: a variance and epsilon."""
+
+    variance: Stored | OfBatch
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """The root of a variance, to which epsilon may yet be added."""
+
+    variance: Stored | OfBatch
+
+
+@dataclass(frozen=True)
+class VarianceRoot:
+    """The root of a variance and epsilon."""
+
+    variance: Stored | OfBatch
+
+    @property
+    def reason(self) -> str:
+        """Return why it is not read."""
+        of = "a stored variance" if isinstance(self.variance, Stored) else "a variance over the batch"
+        return f"the root of {of} and epsilon: TorchScript does not name what is computed in single operators"
+
+
+def value(name: str, given: Sequence[Any], unknown: Any) -> Any:
+    """Return what an operator makes of values, as far as it may be a part of a batch norm; `unknown` for all else."""
+    name, first = name.removesuffix("_"), _variance(given[0]) if given else None
+    other = given[1] if len(given) > 1 else None
+    if name in _VIEWS:
+        return first if first is not None else given[0] if given and isinstance(given[0], _PARTS) else unknown
+    if name in _MOMENTS and _is_batch(other):
+        return (OfBatch(), OfBatch()) if name == "var_mean" else OfBatch()
+    if name in _DEVIATIONS and _is_batch(other):
+        return (Deviation(OfBatch()), OfBatch()) if name == "std_mean" else Deviation(OfBatch())
+    if name == "sub" and isinstance(first, OfBatch):
+        return first  # E[x^2] - E[x]^2
+    if name == "add":
+        return _sum(given, unknown)
+    if name in _ROOTS or (name == "pow" and other in (0.5, -0.5)):
+        if given and isinstance(given[0], Under):
+            return VarianceRoot(given[0].variance)
+        return Deviation(first) if first is not None and name == "sqrt" else unknown
+    return unknown
+
+
+def _sum(given: Sequence[Any], unknown: Any) -> Any:
+    for one, other in (given[:2], given[1::-1]) if len(given) > 1 else ():
+        if type(other) is float or isinstance(other, ScriptConstant):  # a trace keeps epsilon as a constant
+            if (variance := _variance(one)) is not None:
+                return Under(variance)
+            if isinstance(one, Deviation):
+                return VarianceRoot(one.variance)
+    return unknown
+
+
+def _variance(value: Any) -> Stored | OfBatch | None:
+    if isinstance(value, (PickledTensor, ScriptConstant)):
+        return Stored()
+    return value if isinstance(value, (Stored, OfBatch)) else None
+
+
+def _is_batch(axes: Any) -> bool:
+    """Return whether axes are those of a batch and its places, as far as can be told where nobody knows the rank."""
+    if not isinstance(axes, tuple) or not all(type(axis) is int for axis in axes):
+        return False
+    if 0 in axes:
+        return len(axes) < _RANK or 1 not in axes
+    return -_RANK in axes and _NEXT_TO_BATCH not in axes
+
+
+_PARTS = (Under, Deviation, VarianceRoot)
