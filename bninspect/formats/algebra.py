@@ -125,7 +125,6 @@ class Normalisation:
     mean: Leaf
     root: Root
 
-
     @property
     def parameters(self) -> Mapping[str, Leaf]:
         """The parameters that there are, by their standard name."""

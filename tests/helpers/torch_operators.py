@@ -54,6 +54,7 @@ unchecked_unwrap_optional
 def pure() -> dict[str, list[str]]:
     """Return the pure operators of the installed torch, by namespace."""
     import torch
+    from torch import _prims
 
     schemas = defaultdict(list)
     for schema in torch._C._jit_get_all_schemas():
@@ -65,6 +66,8 @@ def pure() -> dict[str, list[str]]:
             found[namespace].append(name)
         if namespace not in {"aten", "prims", "quantized"} or _LEFT_OUT.fullmatch(name):
             continue
+        if namespace == "prims" and name not in _prims.__all__:
+            continue  # of torch's compiler, there only where something has loaded that
         types = [str(part.type) for schema in overloads for part in (*schema.arguments, *schema.returns)]
         private = name.startswith("_") and (namespace != "aten" or name not in _PRIVATE.split())
         if not private and not any(_FOREIGN.search(kind) for kind in types if kind != "Optional[Generator]"):

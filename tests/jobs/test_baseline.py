@@ -40,7 +40,7 @@ def errors_of(one: LayerReport) -> set[str]:
 
 RATIOS = st.one_of(st.none(), st.floats(0, 1e6))
 FINDINGS = st.lists(
-    st.builds(finding, st.sampled_from(["BN110", "BN113", "BN111"]), st.sampled_from(list(Severity))), max_size=3
+    st.builds(finding, st.sampled_from(["BN110", "BN113", "BN301"]), st.sampled_from(list(Severity))), max_size=3
 )
 LAYERS = st.one_of(st.just(unverified()), st.builds(lambda ratio, found: layer("bn", ratio, *found), RATIOS, FINDINGS))
 

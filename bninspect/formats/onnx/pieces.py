@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bninspect.formats.onnx.constants import Constants
-from bninspect.formats.onnx.model import GraphProto, NodeProto
 from bninspect.formats import algebra
 from bninspect.formats.algebra import Leaf, Polynomial, Root
+from bninspect.formats.onnx.constants import Constants
+from bninspect.formats.onnx.model import GraphProto, NodeProto
 from bninspect.records import Form
 
 _VIEWS = frozenset(("Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten"))
@@ -193,4 +193,3 @@ def _combined(op: str, sides: list[Polynomial], exponent: float | None) -> Polyn
         case "Pow", [one, _] if exponent in {0.5, -0.5}:
             return algebra.root(one, 1 if exponent == 0.5 else -1)
     return None
-

@@ -14,9 +14,9 @@ from typing import Protocol
 import numpy as np
 
 from bninspect.errors import DamagedFile
+from bninspect.formats.algebra import Leaf
 from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.checkpoint_v2 import BundleEntry
-from bninspect.formats.algebra import Leaf
 from bninspect.formats.tensorflow.graph.expressions import Expressions
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode, Tensor, flatten
 from bninspect.formats.tensorflow.graph.graph_def import GraphDef

@@ -18,6 +18,7 @@ from bninspect.records import BatchNorm, Checkpoint, Form, Statistics, Unread
 
 if TYPE_CHECKING:
     from bninspect.formats.containers.zip_archive import Archive
+    from bninspect.records import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +140,6 @@ def _taken_apart(program: ExportedProgram, norm: PiecedNorm, before: list[Export
         class_name="+".join(call.operation for call in norm.calls),
         notes=("it is spelt out in single operators", *norm.normalisation.notes),
     )
-    layer = replace(layer, **{name: array.reshape(-1) for name, array in layer.arrays.items()})
     unseen = unobservable(norm.calls[-1])
     constants = {} if unseen else dict(norm.parameters)
     return ExportedNorm(norm.calls, _distinct(layer, before), constants, unseen, norm.x, norm.place, norm.form)
@@ -168,14 +168,18 @@ def _stored(program: ExportedProgram, names: Mapping[str, str | None], otherwise
     last = parameters[-1] if parameters else ""
     return BatchNorm(
         name=last.rpartition(".")[0] or otherwise,
-        gamma=program.array(names.get("gamma")),
-        beta=program.array(names.get("beta")),
-        moving_mean=program.array(names.get("moving_mean")),
-        moving_variance=program.array(names.get("moving_variance")),
+        gamma=_flat(program.array(names.get("gamma"))),
+        beta=_flat(program.array(names.get("beta"))),
+        moving_mean=_flat(program.array(names.get("moving_mean"))),
+        moving_variance=_flat(program.array(names.get("moving_variance"))),
         axis=running_statistics.AXIS,
         dtype="+".join(dict.fromkeys(program.dtype(name) for name in parameters)) or "float32",
         location=program.member(last) if last else otherwise,
     )
+
+
+def _flat(array: Array | None) -> Array | None:
+    return None if array is None else array.reshape(-1)
 
 
 def _distinct(layer: BatchNorm, before: list[ExportedNorm]) -> BatchNorm:

@@ -18,10 +18,11 @@ from bninspect.formats.torch.exported_graph import ExportedCall
 from bninspect.formats.torch.exported_program import ExportedProgram
 from bninspect.records import Form
 
-_VIEWS = frozenset(
-    "_to_copy _unsafe_view alias clone contiguous detach detach_ expand expand_copy lift_fresh_copy "
-    "reshape slice squeeze to type_as unsqueeze view".split()
-)
+_VIEWED = """
+_to_copy _unsafe_view alias clone contiguous detach detach_ expand expand_copy lift_fresh_copy reshape slice squeeze to
+type_as unsqueeze view
+"""
+_VIEWS = frozenset(_VIEWED.split())
 _KINDS = {"add": "add", "sub": "sub", "subtract": "sub", "rsub": "rsub", "mul": "mul", "multiply": "mul"}
 _KINDS |= {"div": "div", "divide": "div", "true_divide": "div", "neg": "neg", "negative": "neg"}
 _ROOTS = {"sqrt": 1, "rsqrt": -1}

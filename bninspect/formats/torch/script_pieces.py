@@ -13,9 +13,8 @@ from typing import Any
 
 from bninspect.formats.torch.objects import PickledTensor
 
-_VIEWS = frozenset(
-    "alias clone contiguous detach expand reshape slice squeeze to type_as unsqueeze view view_as".split()
-)
+_VIEWED = "alias clone contiguous detach expand reshape slice squeeze to type_as unsqueeze view view_as"
+_VIEWS = frozenset(_VIEWED.split())
 _ROOTS = frozenset(("sqrt", "rsqrt"))
 _MOMENTS = frozenset(("mean", "var", "var_mean"))
 _DEVIATIONS = frozenset(("std", "std_mean"))

@@ -39,7 +39,7 @@ def showing(
     """
     import torch
 
-    class Showing(torch.fx.Interpreter):  # type: ignore[misc,name-defined]  # torch is Any to mypy
+    class Showing(torch.fx.Interpreter):  # type: ignore[misc]  # torch is Any to mypy
         def run_node(self, node: Any) -> Any:
             for place, given in enumerate(node.args):
                 if taken_by(prefix + node.name, place) in names:

@@ -160,9 +160,7 @@ def _calls(
     matched: Sequence[tuple[_Tapped, BatchNorm]], layers: Sequence[BatchNorm]
 ) -> tuple[tuple[CallSite, ...], Mapping[str, str]]:
     unobserved = {
-        layer.name: layer.statistics.elsewhere
-        for layer in layers
-        if layer.statistics is not Statistics.MOVING
+        layer.name: layer.statistics.elsewhere for layer in layers if layer.statistics is not Statistics.MOVING
     }
     for norm, layer in matched:
         if norm.unseen:

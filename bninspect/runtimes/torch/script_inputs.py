@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bninspect.errors import RuntimeFailure
+from bninspect.errors import RuntimeFailure, UsageError
 from bninspect.records import Array
 from bninspect.runtimes import inputs as run_inputs
 from bninspect.runtimes.runtime import Input, RunSettings
@@ -53,6 +53,10 @@ def inputs(given: Sequence[ScriptArgument], settings: RunSettings) -> tuple[Inpu
         UsageError: the file of the user's input cannot be read, or does not fit.
         RuntimeFailure: nobody says of which shapes several tensors are.
     """
+    unknown = [name for name in settings.input_shapes if name and name not in {one.name for one in given}]
+    if unknown:
+        why = f"its inputs are {run_inputs.listed(one.name for one in given)}"
+        raise UsageError(f"the model has no input {printable(unknown[0])!r}", why=why)
     needed = [one for one in given if not one.optional or one.name in settings.input_shapes]
     if [one.kind for one in needed] == ["TensorType"] and needed[0].name not in settings.input_shapes:
         return ()

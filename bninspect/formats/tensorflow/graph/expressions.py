@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bninspect.formats.tensorflow import tensor
 from bninspect.formats import algebra
 from bninspect.formats.algebra import Leaf, Polynomial
+from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode, Tensor
 from bninspect.records import Array
 from bninspect.safe_text import printable
@@ -244,4 +244,3 @@ def is_filled_in(name: str) -> bool:
     """Return whether a constant has a name that TensorFlow gave it, such as `bn/Const_1`."""
     last = name.rpartition("/")[2].lower().rstrip("0123456789").rstrip("_")
     return last in ("const", "ones", "ones_like", "zeros", "zeros_like", "fill")
-

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from bninspect.formats.algebra import Leaf
 from bninspect.formats.tensorflow import scopes as names
 from bninspect.formats.tensorflow import unused_variables
-from bninspect.formats.algebra import Leaf
 from bninspect.formats.tensorflow.graph.expressions import is_filled_in
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph
 from bninspect.formats.tensorflow.keras_metadata import KerasNorm

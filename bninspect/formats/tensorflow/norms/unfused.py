@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bninspect.formats.tensorflow import tensor
 from bninspect.formats import algebra
 from bninspect.formats.algebra import Leaf
+from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.graph.expressions import AffineStep, Expressions
 from bninspect.formats.tensorflow.graph.flatten import FlatNode
 from bninspect.formats.tensorflow.norms.site import NormSite, axes_of, shortest
