@@ -59,6 +59,11 @@ def drift_checkpoint(
         RuntimeFailure: the framework cannot load or run the model, or the data is not finite.
         UnreadableFile, UsageError: the data cannot be read, or does not fit the model.
     """
+    wanted = [layer for layer in checkpoint.layers if selection.wanted(layer.name, settings)]
+    if all(map(_untestable, wanted)):
+        layers = tuple(description.describe(layer, (), LayerStatus.UNVERIFIED, _untestable(layer)) for layer in wanted)
+        status = verdict.model_status(layers, (), settings.fail_on, checkpoint.unread)
+        return Verified(replace(description.model(checkpoint), status=status, layers=layers), {})
     progress(f"{checkpoint.path}: loading the model")
     with runtimes.open_stream(checkpoint, run_settings(settings)) as stream:
         return drift_stream(checkpoint, stream, settings, progress)
@@ -122,8 +127,10 @@ def _judged(
 
 
 def _untestable(layer: BatchNorm) -> str:
+    if layer.statistics is Statistics.FOLDED:
+        return "only a scale and a shift are left of it: ask the model that this file was made from"
     if layer.statistics is not Statistics.MOVING:
-        return f"it has no stored statistics of its own: {layer.statistics}"
+        return f"it has no stored statistics: it normalises by those of each {layer.statistics}"
     return sound(layer)
 
 
