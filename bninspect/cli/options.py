@@ -128,7 +128,7 @@ writing = group(
         multiple=True,
         callback=_each_to_its_own,
         metavar="FORMAT=PATH",
-        help="Write a report to a file as well; repeatable.",
+        help="Write a report to a file as well; html=FOLDER/ writes a page for each model; repeatable.",
     ),
 )
 """Options of where reports go."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ def report(context: click.Context, options: dict[str, Any], run: Run, *, brief: 
         run: makes the report.
         brief: whether it may leave out what the table on the screen does not show.
     """
+    from bninspect.cli.html_folder import HtmlFolder
     from bninspect.cli.jsonl_stream import Journal
 
     settings = shared.settings(options)
@@ -52,13 +54,21 @@ def report(context: click.Context, options: dict[str, Any], run: Run, *, brief: 
     with Progress(quiet=options["quiet"] or streamed) as progress:
         around, now = _surroundings(context, options, progress)
         known = _known(options, now)
+        folders, options["output"] = _folders(options["output"])
+        if folders and options["write_baseline"]:
+            raise click.UsageError("html=FOLDER/ is written model by model, --write-baseline judges them at the end")
         lines = [Path(path) for kind, path in options["output"] if kind == "jsonl"]
         if options["format"] == "text":
             from bninspect.reports.text import verify  # noqa: F401 - imported while the first file is being read
-        with Journal(now, known.models.values(), lines, aloud=streamed, inputs=list(map(Path, named))) as journal:
+        inputs = list(map(Path, named))
+        with ExitStack() as opened:
+            pages = [opened.enter_context(HtmlFolder(folder, now, inputs)) for folder in folders]
+            journal = opened.enter_context(Journal(now, known.models.values(), lines, aloud=streamed, inputs=inputs))
 
             def ended(model: ModelReport) -> None:
                 journal.ended(model)
+                for folder in pages:
+                    folder.ended(model)
                 progress.ended(model)
 
             around = replace(around, earlier=known.models, running=known.running, ended=ended, brief=brief)
@@ -68,15 +78,22 @@ def report(context: click.Context, options: dict[str, Any], run: Run, *, brief: 
                 kept=bool(known.models) or not journal.covers(options["output"]),
             )
             done = replace(run(named, settings, around), command=now.command)
-            if not around.kept:
-                whole = journal.finish(done)
+            written = sum(folder.finish(done) for folder in pages) == len(pages)  # all of them, whatever becomes of one
+            whole = journal.finish(done) if not around.kept else True
     if not around.kept:
-        return end_stream(done, whole=whole)
-    written = True
+        code = end_stream(done, whole=whole)
+        return code if written else UNWRITTEN
     if options["write_baseline"]:
-        done, written = _as_baseline(done, options, settings)
+        done, kept = _as_baseline(done, options, settings)
+        written = written and kept
     code = emit(done, options, streamed=streamed)
     return code if written else UNWRITTEN
+
+
+def _folders(outputs: tuple[tuple[str, str], ...]) -> tuple[list[Path], tuple[tuple[str, str], ...]]:
+    """Return the folders among the files to write, and the others."""
+    folders = [Path(path) for kind, path in outputs if kind == "html" and path.endswith("/")]
+    return folders, tuple((kind, path) for kind, path in outputs if not (kind == "html" and path.endswith("/")))
 
 
 def _outputs(options: dict[str, Any]) -> tuple[tuple[str, str], ...]:

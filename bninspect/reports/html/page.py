@@ -27,9 +27,9 @@ _FIRST = (Status.FAIL, Status.ERROR, Status.EMPTY, Status.PASS)
 def render(report: Report) -> str:
     """Return the report as one HTML file, in ASCII."""
     models = _shown(report)
-    head, header, footer = element("head", _head(report)), _header(report), element("footer", _footer(report))
+    top, header, bottom = element("head", head(report)), _header(report), element("footer", footer(report))
     listed = _models(report, models, linked=len(models)) if len(models) > 1 else None
-    taken = sum(map(len, (head, footer, listed or "")))
+    taken = sum(map(len, (top, bottom, listed or "")))
     sections = room.sections(models, taken)
     main = element(
         "main",
@@ -37,7 +37,7 @@ def render(report: Report) -> str:
         sections,
         _without(len(models) - len(sections)),
     )
-    page = element("html", head, element("body", element("header", header), main, footer), lang="en")
+    page = element("html", top, element("body", element("header", header), main, bottom), lang="en")
     return f"<!doctype html>\n{page}\n".encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 
@@ -57,7 +57,8 @@ def _without(number: int) -> Markup | None:
     return element("p", text, class_="note")
 
 
-def _head(report: Report) -> Iterator[Markup]:
+def head(report: Report) -> Iterator[Markup]:
+    """Yield what stands in the head of a page."""
     style = (files("bninspect.reports.html") / "style.css").read_text(encoding="ascii")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -75,7 +76,7 @@ def _head(report: Report) -> Iterator[Markup]:
 def _subject(report: Report) -> str:
     if len(report.models) == 1:
         return printable(PurePath(report.models[0].path).name)
-    return words.plural(len(report.models), "model")
+    return words.plural(report.summary.models, "model")
 
 
 def _header(report: Report) -> Iterator[Markup | None]:
@@ -150,7 +151,8 @@ def _worst(model: ModelReport) -> str:
     return words.ratio(worst) if worst else "-"
 
 
-def _footer(report: Report) -> Iterator[Markup | None]:
+def footer(report: Report) -> Iterator[Markup | None]:
+    """Yield what a run ran on, and its options."""
     yield rules.section(report)
     yield element("h2", "Environment")
     yield facts((printable(str(name)), words.message(str(value))) for name, value in report.environment.items())

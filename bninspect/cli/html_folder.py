@@ -1,0 +1,96 @@
+"""`-o html=FOLDER/`: a page for each model, written as it ends, and at the end an index of them."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from bninspect import atomic_files
+from bninspect.cli.messages import show_error
+from bninspect.errors import BninspectError, UsageError
+from bninspect.records import ModelReport, Report, Status, verdict
+from bninspect.safe_text import printable
+
+_INDEX = "index.html"
+_PAGES = "models"
+_FIRST = (Status.FAIL, Status.ERROR, Status.EMPTY, Status.PASS)
+
+
+class HtmlFolder:
+    """A folder with the pages of a run.
+
+    Args:
+        path: the folder; it is made if it is not there. One that holds anything but such pages is refused.
+        now: the report as far as it is known before any model.
+        inputs: files that are being read.
+
+    Raises UsageError if the folder is not to be written to.
+    """
+
+    def __init__(self, path: Path, now: Report, inputs: Sequence[Path]) -> None:
+        self._path, self._now, self._inputs = path, now, inputs
+        self._number = 0
+        self._failed: BninspectError | None = None
+        self._open = ExitStack()
+        self._rows: dict[Status, IO[str]] = {}
+        try:
+            if path.is_dir() and {member.name for member in path.iterdir()} - {_INDEX, _PAGES}:
+                raise UsageError(
+                    f"the folder {printable(str(path))} holds other files than a report",
+                    why="pages of an earlier run there are replaced",
+                    hint="name a new folder: -o html=FOLDER/",
+                )
+            (path / _PAGES).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot write to {printable(str(path))}", why=error.strerror or str(error)) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def ended(self, model: ModelReport) -> None:
+        """Write the page of a model."""
+        from bninspect.reports import html
+        from bninspect.reports.html import index
+
+        self._number += 1
+        name = f"{_PAGES}/{self._number:06}.html"
+        alone = replace(self._now, models=(model,), summary=verdict.count((model,), allow_empty=False))
+        self._write(name, html.render(alone).encode())
+        if model.status not in self._rows:  # kept on disk: there may be many
+            spool = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed with the folder
+            self._rows[model.status] = self._open.enter_context(spool)
+        self._rows[model.status].write(index.row(model, name) + "\n")
+
+    def finish(self, report: Report) -> bool:
+        """Write the index, and return whether all pages could be written; what could not is said."""
+        from bninspect.reports.html import index
+
+        self._write(_INDEX, "".join(index.render(report, self._listed())).encode())
+        if self._failed is not None:
+            show_error(self._failed.what, self._failed.why, self._failed.hint)
+        return self._failed is None
+
+    def _listed(self) -> Iterator[str]:
+        for status in _FIRST:
+            if (rows := self._rows.get(status)) is not None:
+                rows.seek(0)
+                yield from rows
+
+    def _write(self, name: str, data: bytes) -> None:
+        try:
+            atomic_files.write_whole(self._path / name, data, force=True, inputs=self._inputs)
+        except BninspectError as error:
+            self._failed = self._failed or error
+            with contextlib.suppress(OSError):
+                (self._path / name).unlink(missing_ok=True)
