@@ -130,7 +130,11 @@ def _view(place: Place, case: Case) -> View:
     y, x = stretches.get("y"), stretches.get("x")
     if y is not None and y.wrong:
         why = y.why or "its output is not"
-        return View(LayerStatus.MISMATCH, f"its numbers are right, {why}", compared, shaped=y.compared is None)
+        # What it took could not be given to the model, so that it may have this from an operation before it.
+        taken = x is not None and x.compared is not None
+        shaped = y.compared is None
+        sentence = f"its numbers are right, {why}"
+        return View(LayerStatus.MISMATCH, sentence, compared, shaped=shaped, incoming=not taken)
     if x is not None and x.wrong:
         return View(LayerStatus.MISMATCH, f"its numbers are right, {_first(x, case)}", compared, incoming=True)
     unknown = proof is None or proof.compared is None
