@@ -30,6 +30,9 @@ BATCH = 32
 CONSISTENT = 1e-6
 """Deviations, and of the logarithm of a variance, by which a last pass may differ from what was written."""
 
+_FEW = 2
+"""Samples by which is tried what is behind what."""
+
 Moments = Mapping[str, Mapping[str, Array]]
 """By layer and parameter, numbers of the type that the file keeps them in."""
 Kept = Callable[[BatchNorm, Population], Mapping[str, Array]]
@@ -76,7 +79,8 @@ def plan(stream: Stream, data: Samples, chosen: Sequence[int], layers: Sequence[
     if size > 1 and not fixed and not _alone(stream, data, batch, head, totals):
         size = 1
         notes = ("activations depend on the other samples of a batch in this runtime: each sample runs by itself",)
-    groups = tuple(_groups(stream, batch, layers, order))
+    few = batch if fixed else Batch(data.read(head[:_FEW]), len(head[:_FEW]))
+    groups = tuple(_groups(stream, few, layers, order))
     # Of each pass about as much is run as lies before its layers.
     share = sum((order.index(group[-1]) + 1) / len(order) for group in groups) + 1
     seconds = whole * share * len(chosen) / max(1, len(head)) * (len(head) if size == 1 else 1)
