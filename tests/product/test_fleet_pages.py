@@ -1,0 +1,135 @@
+"""The commands of the pages on clusters and buckets, against servers that the tests start."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.bucket import bucket
+from helpers.marked import wait_for
+from helpers.screens import REPOSITORY, shell
+from helpers.web_server import serve
+
+pytest.importorskip("distributed")
+pytest.importorskip("s3fs")
+pytest.importorskip("moto")
+
+PAGES = REPOSITORY / "docs" / "how-to"
+
+
+def commands(page: str, word: str) -> list[str]:
+    """Return the lines of a page's shell blocks that hold a word."""
+    text = (PAGES / page).read_text("utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if word in line]
+
+
+@pytest.fixture
+def models(tmp_path: Path, sample_models: Path) -> Path:
+    (tmp_path / "models").mkdir()
+    for name in ("keras3_digits.h5", "keras2_digits.h5"):
+        shutil.copy(sample_models / name, tmp_path / "models")
+    return tmp_path
+
+
+@pytest.fixture
+def started(models: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+    processes: list[subprocess.Popen[bytes]] = []
+    yield processes
+    for process in reversed(processes):
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def start(line: str, folder: Path, **environment: str) -> subprocess.Popen[bytes]:
+    """Start what `dask ...` starts, by this interpreter, on ports of its own."""
+    _, kind, *options = shlex.split(line)
+    own = ["--host", "127.0.0.1", "--port", "0"] if kind == "scheduler" else ["--local-directory", str(folder)]
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", f"distributed.cli.dask_{kind}", *options, *own, "--no-dashboard"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+    )
+
+
+def test_a_cluster_by_hand(models: Path, started: list[subprocess.Popen[bytes]]) -> None:
+    scheduler, worker = commands("clusters.md", "--scheduler-file")
+    (check,) = commands("clusters.md", "--dask cluster.json")
+    started.append(start(scheduler, models))
+    wait_for(models / "cluster.json")
+    started.append(start(worker.replace("--nworkers 4", "--nworkers 1"), models))
+    runner = shell(models)
+    printed = runner.run(check.replace("verify", "lint"))  # the same without a framework
+    assert runner.code == 0, printed
+    assert "keras3_digits.h5" in printed
+    assert (models / "results.jsonl").read_text().count('{"model":') == 2
+
+
+def test_a_cluster_with_certificates(models: Path, started: list[subprocess.Popen[bytes]]) -> None:
+    from distributed.security import Security
+
+    made = Security.temporary()
+    exports = commands("clusters.md", "export DASK_")
+    variables = dict(line.removeprefix("export ").split("=") for line in exports)
+    texts = {"ca.pem": made.tls_ca_file, "client.pem": made.tls_client_cert, "client.key": made.tls_client_key}
+    for name, text in texts.items():
+        (models / name).write_text(text)
+    own = {name: value for name, value in variables.items() if "CLIENT" in name}
+    roles = ("SCHEDULER", "WORKER")
+    others = {name.replace("CLIENT", role): value for role in roles for name, value in own.items()}
+    started.append(start("dask scheduler --scheduler-file cluster.json --protocol tls", models, **variables, **others))
+    wait_for(models / "cluster.json")
+    started.append(start("dask worker --scheduler-file cluster.json --nthreads 1", models, **variables, **others))
+    address = re.findall(r"tls://[\d.:]+", (models / "cluster.json").read_text())[0]
+    runner = shell(models)
+    printed = runner.run(f"{'; '.join(exports)}; bninspect lint --quiet models --dask {address}")
+    assert runner.code == 0, printed
+    refused = runner.run(f"bninspect lint --quiet models --dask {address}")
+    assert runner.code == 3, refused
+    assert refused.startswith(f"error: the Dask cluster at {address} does not answer")
+
+
+def test_models_in_a_bucket_and_on_a_web_server(
+    models: Path, sample_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = commands("buckets.md", "bninspect lint")
+    assert len(shown) == 4
+    objects = {
+        "nightly/model.keras": "keras3_digits.keras",
+        "nightly/other.h5": "keras2_digits.h5",
+        "a/best.h5": "keras3_digits.h5",
+    }
+    with bucket() as found, serve(models) as server:
+        for key, name in objects.items():
+            found.put(key, sample_models / name)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"):
+            monkeypatch.setenv(name, found.environment[name])
+        runner = shell(models)
+        runner.run("bninspect export models/keras3_digits.h5 -f safetensors -o model.safetensors")
+        for line in shown:
+            printed = runner.run(line.replace("https://example.com", server.url))
+            assert runner.code == 0, printed
+
+
+def test_a_matrix_of_jobs(models: Path) -> None:
+    text = (PAGES / "buckets.md").read_text("utf-8")
+    (check,) = re.findall(r"run: (bninspect verify .*)", text)
+    (join,) = re.findall(r"run: (bninspect merge .*)", text)
+    runner = shell(models)
+    here = check.replace("verify s3://models/nightly/", "lint models")
+    for part in "1234":
+        printed = runner.run(here.replace("${{ matrix.part }}", part))
+        assert runner.code == 0, printed
+    printed = runner.run(join)
+    assert runner.code == 0, printed
+    assert (models / "report.html").is_file()
