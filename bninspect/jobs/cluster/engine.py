@@ -186,7 +186,7 @@ def connect(address: str, *, verbose: bool = False) -> Iterator[Any]:
             file = {"scheduler_file": address} if os.path.isfile(address) else {"address": where}  # noqa: PTH113
             client = opened.enter_context(distributed.Client(**file, timeout=CONNECT_SECONDS, set_as_default=False))
             client.wait_for_workers(1, timeout=WAIT_SECONDS)
-        except (OSError, ValueError, TimeoutError, RuntimeError) as error:
+        except (OSError, ValueError, TimeoutError, RuntimeError, TypeError) as error:  # TypeError: no certificates
             raise errors.Unreachable(
                 f"the Dask cluster at {printable(address)} does not answer",
                 why=printable(f"{type(error).__name__}: {error}", 300),
