@@ -189,6 +189,11 @@ def pair(found: Sequence[SourceNorm], source: Network, export: Network) -> Pairi
     places, gone = _without_split_biases(places, moved)
     inside = {norm for place in places for norm in place.norms}
     rest = [node for node in export.nodes if node.operation == graph.BATCH_NORM]
+    for place in _joined_norms(found, inside, rest, bare):
+        rest.remove(place.node)
+        places.append(place)
+        inside |= set(place.norms)
+        moved |= {one for one in bare if one is place.norms[0].kernel and not place.own_x}
     for again in (False, True):
         for norm in found:
             # Of steps that were written out one by one each holds the same numbers.
@@ -214,6 +219,22 @@ def pair(found: Sequence[SourceNorm], source: Network, export: Network) -> Pairi
         tuple(_in_order(_unsure(places), export)),
         tuple(one for one in operations if one not in held),
     )
+
+
+def _joined_norms(
+    found: Sequence[SourceNorm], inside: Collection[SourceNorm], rest: Sequence[Node], bare: Collection[Node]
+) -> Iterator[Place]:
+    """Yield the places of two batch norms that follow each other and became one scale and shift."""
+    for second in found:
+        first = second.through
+        if first is None or first in inside or second in inside:
+            continue
+        for biased in (first, with_bias(first)) if first.kernel in bare else (first,):
+            both = folding.behind(as_map(biased), second.affine)
+            node = next((one for one in rest if holds(one, both)), None)
+            if node is not None:
+                yield Place(node, both, None, (first, second), own_x=biased is first)
+                break
 
 
 def _survived(norm: SourceNorm, rest: Sequence[Node], bare: Collection[Node]) -> Iterator[Place]:
