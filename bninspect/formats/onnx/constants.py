@@ -50,7 +50,9 @@ class Constants:
         self._makers: dict[str, NodeProto] = {}
         self._known: dict[str, bool] = {}
         self._computed: dict[str, Constant | None] = {}
+        self._shapes: dict[str, tuple[int | None, ...]] = {}
         for graph in graphs:
+            self._shapes.update((one.name, one.shape) for one in graph.inputs if one.shape)
             # What a graph takes or makes itself hides what is called so around it.
             for name in (*(one.name for one in graph.inputs), *(name for node in graph.nodes for name in node.outputs)):
                 self._tensors.pop(name, None)
@@ -104,6 +106,10 @@ class Constants:
         """Return the whole numbers of a constant, for shapes and axes."""
         found = self.get(name)
         return [int(one) for one in found.values.ravel()] if found and found.values.dtype.kind in "iu" else None
+
+    def shape(self, name: str) -> tuple[int | None, ...] | None:
+        """Return the shape of an input of the graph, None where a length is open; None for what is no input."""
+        return self._shapes.get(name)
 
     def maker(self, name: str) -> NodeProto | None:
         """Return the node that makes a value."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from bninspect.formats.moment_axes import over_batch
+from bninspect.formats.onnx import shapes
 from bninspect.formats.onnx.constants import Constants
 from bninspect.formats.onnx.model import GraphProto, NodeProto
 
@@ -38,10 +40,28 @@ def normalises_itself(node: NodeProto, constants: Constants) -> bool:
 
 
 def is_one_sample(x: str, constants: Constants) -> bool:
-    """Return whether x is reshaped to a batch of one, its samples among the channels: how InstanceNorm is written."""
-    node = constants.maker(x)
-    shape = constants.integers(node.takes(1)) if node is not None and node.op == "Reshape" else None
-    return bool(shape) and shape is not None and shape[0] == 1
+    """Return whether x is reshaped to a batch of one."""
+    return _reshape_to_one(x, constants) is not None
+
+
+def moves_samples(x: str, constants: Constants) -> bool:
+    """Return whether x is reshaped to a batch of one from one of any size: its samples are among the channels then.
+
+    So InstanceNorm, and LayerNorm of tf.keras, are written by the operator of a batch norm.
+    """
+    node = _reshape_to_one(x, constants)
+    return node is not None and shapes.batch(node.takes(0), constants) == shapes.ANY
+
+
+def _reshape_to_one(x: str, constants: Constants) -> NodeProto | None:
+    for _ in range(_LONGEST):
+        node = constants.maker(x)
+        if node is None or node.op not in _VIEWS:
+            return None
+        if node.op == "Reshape" and shapes.leading(node.takes(1), constants) == 1:
+            return node
+        x = node.takes(0)
+    return None
 
 
 def source(name: str, constants: Constants) -> str:
@@ -55,7 +75,7 @@ def source(name: str, constants: Constants) -> str:
 
 
 def batch_roots(graph: GraphProto, constants: Constants) -> Iterator[BatchRoot]:
-    """Yield each root of a variance over the batch behind which gamma or beta comes."""
+    """Yield each root of a variance over the batch and epsilon, or of one behind which gamma or beta comes."""
     users: dict[str, list[NodeProto]] = {}
     for node in graph.nodes:
         for name in node.inputs:
@@ -63,14 +83,17 @@ def batch_roots(graph: GraphProto, constants: Constants) -> Iterator[BatchRoot]:
     for node in graph.nodes:
         if node.op != "Sqrt" and not (node.op == "Pow" and constants.number(node.takes(1)) in {0.5, -0.5}):
             continue
-        found = _variance(node.takes(0), constants)
-        if found is not None and not is_one_sample(found[0], constants) and _has_parameters(node, users, constants):
-            yield BatchRoot(node, *found)
+        found = _variance(node, constants)
+        if found is None or moves_samples(found.x, constants):
+            continue
+        if found.epsilon or _has_parameters(node, users, constants):
+            yield found
 
 
-def _variance(name: str, constants: Constants) -> tuple[str, float] | None:
-    """Return x and epsilon if a value is variance(x) + epsilon over axes that include the batch."""
-    node, epsilon = constants.maker(name), 0.0
+def _variance(root: NodeProto, constants: Constants) -> BatchRoot | None:
+    """Return what a root is of if that is variance(x) + epsilon over axes that include the batch."""
+    name, epsilon = root.takes(0), 0.0
+    node = constants.maker(name)
     if node is not None and node.op == "Add":
         number = next((one for one in node.inputs if constants.number(one) is not None), None)
         if number is None:
@@ -80,14 +103,16 @@ def _variance(name: str, constants: Constants) -> tuple[str, float] | None:
     moment = _behind_views(name, constants)
     if moment is not None and moment.op == "Sub":  # E[x^2] - E[x]^2
         moment = _behind_views(moment.takes(0), constants)
-    if moment is None or moment.op != "ReduceMean" or 0 not in _axes(moment, constants):
+    if moment is None or moment.op != "ReduceMean":
+        return None
+    if not over_batch(_axes(moment, constants), shapes.rank(moment.takes(0), constants)):
         return None
     squares = _behind_views(moment.takes(0), constants)
     if squares is None or squares.op not in {"Mul", "Pow"}:
         return None
     difference = constants.maker(squares.takes(0))
     x = difference.takes(0) if difference is not None and difference.op == "Sub" else squares.takes(0)
-    return source(x, constants), epsilon
+    return BatchRoot(root, x, epsilon)
 
 
 def _axes(node: NodeProto, constants: Constants) -> Sequence[int]:

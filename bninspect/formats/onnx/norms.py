@@ -69,7 +69,7 @@ def find(model: ModelProto, path: Path) -> FoundNorms:
         ends = {one.nodes[-1]: one for one in spelt}
         roots = {one.node: one for one in moments.batch_roots(graph, constants)}
         for node in graph.nodes:
-            if node.op == "BatchNormalization" and _is_layer_norm(node, model.opset, constants):
+            if node.op == "BatchNormalization" and _is_of_samples(node, model.opset, constants):
                 disguised += 1
             elif node.op == "BatchNormalization":
                 found.append(_node(node, model.opset, graph, constants))
@@ -139,15 +139,14 @@ def _statistics(node: NodeProto, opset: int, constants: Constants) -> tuple[Stat
     return Statistics.MOVING, ["is_test is 0, but it has the single output of a node under test"] if odd else []
 
 
-def _is_layer_norm(node: NodeProto, opset: int, constants: Constants) -> bool:
-    """Return whether a node is a LayerNorm or GroupNorm: within a batch of one, and without gamma and beta.
+def _is_of_samples(node: NodeProto, opset: int, constants: Constants) -> bool:
+    """Return whether a node normalises each sample by itself: the samples of its data are among its channels.
 
-    tf.keras runs its LayerNormalization by the kernel of a batch norm, and multiplies and adds behind it.
+    tf.keras runs its LayerNormalization by the kernel of a batch norm, and multiplies and adds behind it; PyTorch
+    exports InstanceNorm so while it trains. Of a batch of one nobody can tell.
     """
-    if _statistics(node, opset, constants)[0] is not Statistics.SAMPLE:
-        return False
-    gamma, beta = (constants.get(node.takes(_INPUTS[field])) for field in ("gamma", "beta"))
-    return gamma is not None and beta is not None and bool((gamma.values == 1).all() and (beta.values == 0).all())
+    sampled = _statistics(node, opset, constants)[0] is Statistics.SAMPLE
+    return sampled and moments.moves_samples(node.takes(0), constants)
 
 
 def _spelt_out(site: pieces.SpeltOut, graph: GraphProto, constants: Constants) -> FoundNorm:

@@ -51,25 +51,31 @@ def search(graph: GraphProto, constants: Constants) -> tuple[tuple[SpeltOut, ...
     """Return the batch norms of a graph that are spelt out, and how many roots of a variance are in none of them."""
     if not any(node.op in {"Sqrt", "Pow"} for node in graph.nodes):
         return (), 0
-    expressions = _Expressions(graph, constants)
     sites: dict[NodeProto, SpeltOut] = {}
-    for node in graph.nodes:
-        site = expressions.site(node)
-        if site is not None:
-            # With its gamma or beta it goes on where it seemed to end.
-            for place, inner in enumerate(site.nodes[:-1], 1):
-                if inner in sites and sites[inner].nodes == site.nodes[:place]:
-                    del sites[inner]
-            sites[node] = site
-    used = {site.normalisation.root for site in sites.values()}
-    return tuple(sites.values()), sum(root not in used for root in expressions.roots())
+    roots: set[Root] = set()
+    # A single number is epsilon, or the variance of the only channel: the second only where the first makes no sense.
+    for single in (False, True):
+        expressions = _Expressions(graph, constants, single=single)
+        for node in graph.nodes:
+            site = None if node in sites else expressions.site(node)
+            if site is not None:
+                # With its gamma or beta it goes on where it seemed to end.
+                for place, inner in enumerate(site.nodes[:-1], 1):
+                    if inner in sites and sites[inner].nodes == site.nodes[:place]:
+                        del sites[inner]
+                sites[node] = site
+        roots |= expressions.roots()
+    used = {site.normalisation.root.variance for site in sites.values()}
+    inner = {node for site in sites.values() for node in site.nodes[:-1]}
+    return tuple(site for node, site in sites.items() if node not in inner), len({root.variance for root in roots} - used)
 
 
 class _Expressions:
     """What the values of a graph are as expressions over its constants."""
 
-    def __init__(self, graph: GraphProto, constants: Constants) -> None:
+    def __init__(self, graph: GraphProto, constants: Constants, *, single: bool) -> None:
         self._constants = constants
+        self._single = single
         self._nodes = graph.nodes
         self._polynomials: dict[str, Polynomial | None] = {}
         self._uses = Counter(name for node in graph.nodes for name in node.inputs)
@@ -110,8 +116,11 @@ class _Expressions:
         return found
 
     def _found(self, steps: list[_Step], found: algebra.Normalisation) -> SpeltOut | None:
+        sizes = {self._size(leaf) for leaf in found.parameters.values()}
         axis = next((axis for step in steps if (axis := self._axis(step.operand)) is not None), None)
-        if axis is None:
+        if self._single and sizes == {1}:
+            axis = -1  # whichever it is, all is one channel
+        if axis is None or len(sizes) > 1:
             return None
         return SpeltOut(
             tuple(step.node for step in steps),
@@ -121,6 +130,10 @@ class _Expressions:
             self._form(steps, found),
             found,
         )
+
+    def _size(self, leaf: Leaf) -> int:
+        constant = self._constants.get(leaf.tensor[0])
+        return 0 if constant is None else constant.values.size
 
     @staticmethod
     def _form(steps: list[_Step], found: algebra.Normalisation) -> Form:
@@ -169,13 +182,25 @@ class _Expressions:
         known = [one for one in sides if one is not None]
         if len(known) < len(sides):
             return None
+        if self._single and node.op == "Add":
+            known = self._with_epsilon(known)
         return _combined(node.op, known, self._constants.number(node.takes(1)))
+
+    def _with_epsilon(self, sides: list[Polynomial]) -> list[Polynomial]:
+        """Return what is added with the smaller of two single numbers, or one beside a root, as the number it is."""
+        leaves = [algebra.single(side) for side in sides]
+        numbers = [None if leaf is None else self._constants.number(leaf.tensor[0]) for leaf in leaves]
+        known = [(number, place) for place, number in enumerate(numbers) if number is not None]
+        if not known:
+            return sides
+        least, at = min(known)
+        return [algebra.number(least) if place == at else side for place, side in enumerate(sides)]
 
     def _leaf(self, name: str) -> Polynomial | None:
         constant = self._constants.get(name)
         if constant is None or constant.values.dtype.kind != "f" or constant.step is not None:
             return None
-        if constant.values.size == 1:
+        if constant.values.size == 1 and not (self._single and constant.values.ndim):
             return algebra.number(float(constant.values.ravel()[0]))
         return algebra.parameter(Leaf((name,), (name, 0)))
 

@@ -166,11 +166,29 @@ def test_one_that_is_spelt_out_with_its_root_is_a_layer(tmp_path: Path, nodes: l
         np.testing.assert_array_equal(layer.arrays[field], BN[name], strict=True)
 
 
-def test_epsilon_outside_of_the_root_is_no_layer_but_said(tmp_path: Path) -> None:
+def test_epsilon_outside_of_the_root_is_said(tmp_path: Path) -> None:
     outside = [build.node("Sqrt", ["v"], ["r"]), build.node("Add", ["r", "e"], ["sd"])]
     found = _read(tmp_path, [*outside, *CENTRED[2:]], {**MAPS, **EPSILON})
-    assert found.layers == ()
-    assert [one.count for one in found.unread] == [1]
+    assert found.unread == ()
+    (layer,) = found.layers
+    assert layer.epsilon == float(EPSILON["e"][0])
+    assert any("outside" in note for note in layer.notes)
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1, 1)])
+@pytest.mark.parametrize("nodes", [CENTRED, AFFINE], ids=["centred", "affine"])
+def test_one_of_a_single_channel_is_a_layer(tmp_path: Path, nodes: list[bytes], shape: tuple[int, ...]) -> None:
+    arrays = {name: array[:1].reshape(shape) for name, array in BN.items()}
+    (layer,) = _read(tmp_path, nodes, {**arrays, **EPSILON}).layers
+    assert (layer.channels, layer.epsilon) == (1, float(EPSILON["e"][0]))
+    for field, name in {"gamma": "s", "beta": "b", "moving_mean": "m", "moving_variance": "v"}.items():
+        np.testing.assert_array_equal(layer.arrays[field], BN[name][:1], strict=True)
+
+
+def test_single_numbers_around_a_norm_are_none_of_its_parameters(tmp_path: Path) -> None:
+    nodes = [*CENTRED[:-1], build.node("Add", ["k", "b"], ["z"], "last"), build.node("Mul", ["z", "half"], ["y"])]
+    (layer,) = _read(tmp_path, nodes, {**MAPS, **EPSILON, "half": np.array([0.5], np.float32)}).layers
+    np.testing.assert_array_equal(layer.arrays["gamma"], BN["s"], strict=True)
 
 
 def _moments(axes: list[int]) -> list[bytes]:
@@ -192,7 +210,32 @@ def test_moments_over_the_batch_are_a_batch_norm_in_training_mode(tmp_path: Path
     assert (layer.name, layer.statistics) == ("root", Statistics.BATCH)
 
 
-@pytest.mark.parametrize("axes", [[2, 3], [-1], [1, 2, 3]], ids=["instance", "layer", "layer-of-maps"])
+@pytest.mark.parametrize("axes", [[0, 2, 3], [-4, -2, -1], [0, 1, 2], [0]])
+def test_moments_over_the_batch_without_gamma_and_beta_are_one_too(tmp_path: Path, axes: list[int]) -> None:
+    found = _read(tmp_path, [*_moments(axes)[:-3], build.node("Div", ["d", "sd"], ["y"])], EPSILON, 13)
+    assert [layer.statistics for layer in found.layers] == [Statistics.BATCH]
+
+
+SHAPED = {"to": np.array([1, 6, 4, 4]), **{name: np.tile(array, 2) for name, array in BN.items()}}
+
+
+@pytest.mark.parametrize(("batch", "count"), [(None, 0), (2, 0), (1, 1)])
+def test_only_samples_among_the_channels_make_a_norm_of_samples(tmp_path: Path, batch: int | None, count: int) -> None:
+    """Whatever gamma and beta are: 1 and 0 here, as those of a batch norm that was never trained are."""
+    arrays = {**SHAPED, "s": np.ones(6, np.float32), "b": np.zeros(6, np.float32)}
+    nodes = [
+        build.node("Reshape", ["x", "to"], ["r"]),
+        build.node("BatchNormalization", ("r", *NAMES), ["y", "", ""], "bn", training_mode=1),
+    ]
+    shape = (1, 6, 16) if batch == 1 else (batch or "N", 3, 4, 4)
+    found = _written(tmp_path, build.model(build.graph(nodes, arrays, [build.value("x", *shape)]), 17))
+    assert len(found.layers) == count
+    assert all(layer.statistics is Statistics.SAMPLE for layer in found.layers)
+
+
+@pytest.mark.parametrize(
+    "axes", [[2, 3], [-1], [1, 2, 3], [0, 1, 2, 3]], ids=["instance", "layer", "layer-of-maps", "all"]
+)
 def test_moments_within_a_sample_are_none(tmp_path: Path, axes: list[int]) -> None:
     found = _read(tmp_path, _moments(axes), {**MAPS, **EPSILON}, 13)
     assert (found.layers, found.unread) == ((), ())

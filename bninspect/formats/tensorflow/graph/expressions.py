@@ -10,6 +10,7 @@ import numpy as np
 
 from bninspect.formats import algebra
 from bninspect.formats.algebra import Leaf, Polynomial
+from bninspect.formats.moment_axes import over_batch
 from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode, Tensor
 from bninspect.records import Array
@@ -96,9 +97,56 @@ class Expressions:
             return None
         axes = self._integers(node.inputs[1])
         squares = self._behind_views(self._graph.nodes[node.inputs[0][0]])
-        if axes is None or 0 not in axes or squares.op not in ("SquaredDifference", "Square", "Mul"):
+        if axes is None or squares.op not in ("SquaredDifference", "Square", "Mul"):
+            return None
+        if not over_batch(axes, self._rank(squares.inputs[0])):
             return None
         return squares.inputs[0], epsilon
+
+    def moves_samples(self, one: Tensor) -> bool:
+        """Return whether a tensor is reshaped to a batch of one from one of any size: its samples are channels then.
+
+        So Keras has LayerNormalization computed by the operation of a batch norm. Of a batch of one nobody can tell.
+        """
+        node = self._graph.nodes[one[0]]
+        for _ in range(8):
+            if node.op == "Reshape" and self._leading(node.inputs[1]) == 1:
+                return self._placed(node.inputs[0]) != 1
+            if node.op not in _VIEWS or not node.inputs:
+                break
+            node = self._graph.nodes[node.inputs[0][0]]
+        return False
+
+    def _leading(self, one: Tensor) -> int | None:
+        """Return the first length of a shape that is a constant, or is put together of constants and others."""
+        node = self._behind_views(self._graph.nodes[one[0]])
+        if node.op in ("Pack", "ConcatV2") and node.inputs:
+            node = self._behind_views(self._graph.nodes[node.inputs[0][0]])
+        values = self.constant(node) if node.op == "Const" else None
+        return int(values.ravel()[0]) if values is not None and values.size and values.dtype.kind == "i" else None
+
+    def _placed(self, one: Tensor) -> int | None:
+        """Return the batch of what a tensor is computed from, as its placeholder states it; None if it is open."""
+        for _ in range(len(self._graph.nodes)):
+            node = self._graph.nodes[one[0]]
+            if node.op == "Placeholder":
+                shape = tensor.shape_of(node.node.attribute("shape").message(7))
+                return shape[0] if shape else None
+            if node.op == "Reshape" and (first := self._leading(node.inputs[1])) is not None and first > 0:
+                return first
+            data = [source for source in node.inputs if self._of(source) is None]
+            if not data:
+                return None
+            one = data[0]
+        return None
+
+    def _rank(self, one: Tensor) -> int | None:
+        """Return the rank of a placeholder, whatever passed it on; None for all else."""
+        node = self._graph.nodes[one[0]]
+        while node.op in ("Identity", "StopGradient", "Cast") and node.inputs:
+            node = self._graph.nodes[node.inputs[0][0]]
+        shape = tensor.shape_of(node.node.attribute("shape").message(7)) if node.op == "Placeholder" else None
+        return len(shape) if shape else None
 
     def following(self, name: str) -> Mapping[str, Leaf]:
         """Return gamma and beta, as far as they are found in the few operations after a root."""

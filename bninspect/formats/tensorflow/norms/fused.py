@@ -35,10 +35,9 @@ def fused(node: FlatNode, expressions: Expressions) -> NormSite | None:
         leaves["gamma"] = None
     trains = node.op != "BatchNormWithGlobalNormalization" and node.node.flag("is_training", default=True)
     if trains:
-        # Layer normalisation by this operation has neither a gamma nor a beta of its own in it.
-        leaves = {name: leaf for name, leaf in leaves.items() if leaf and expressions.is_named(leaf)}
-        if not leaves:
+        if expressions.moves_samples(x):
             return None
+        leaves = {name: leaf for name, leaf in leaves.items() if leaf and expressions.is_named(leaf)}
     elif leaves["moving_mean"] is None or leaves["moving_variance"] is None:
         return None
     output = tensor.float_name(node.node.dtype("T"))

@@ -50,6 +50,8 @@ class _Identity:
 
     sources: frozenset[tuple[str, tuple[int, ...]]]
     epsilon: float | None
+    node: int = 0
+    """The node itself, of a batch norm without any parameters."""
 
     @classmethod
     def of(cls, site: NormSite, graph: FlatGraph) -> _Identity:
@@ -58,7 +60,7 @@ class _Identity:
             (name, tuple(id(graph.nodes[source].node) for source in leaf.sources))
             for name, leaf in (own or site.parameters).items()
         }
-        return cls(frozenset(nodes), site.epsilon)
+        return cls(frozenset(nodes), site.epsilon, 0 if nodes else id(graph.nodes[site.nodes[-1]].node))
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +205,7 @@ def _layer(group: _Group, title: str, variables: Variables, norm: KerasNorm | No
         moving_variance=arrays.get("moving_variance"),
         epsilon=epsilon,
         momentum=None if norm is None else norm.momentum,
-        axis=(norm.axis if norm is not None else None) or site_axis(site, variables.value(graph, _shaping(site))),
+        axis=(norm.axis if norm is not None else None) or site_axis(site, _shaping(site, graph, variables)),
         scale=norm.scale if norm is not None else "gamma" in arrays,
         center=norm.center if norm is not None else "beta" in arrays,
         dtype="+".join(sorted(types - {""})) or "float32",
@@ -217,8 +219,9 @@ def _layer(group: _Group, title: str, variables: Variables, norm: KerasNorm | No
     )
 
 
-def _shaping(site: NormSite) -> Leaf:
-    return next(site.parameters[name] for name in reversed(PARAMETERS) if name in site.parameters)
+def _shaping(site: NormSite, graph: FlatGraph, variables: Variables) -> Array | None:
+    leaf = next((site.parameters[name] for name in reversed(PARAMETERS) if name in site.parameters), None)
+    return None if leaf is None else variables.value(graph, leaf)
 
 
 def site_axis(site: NormSite, values: Array | None) -> tuple[int, ...]:

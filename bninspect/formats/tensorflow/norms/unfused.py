@@ -103,7 +103,7 @@ def by_batch(node: FlatNode, expressions: Expressions) -> NormSite | None:
         return None
     x, epsilon = moment
     leaves = expressions.following(node.name)
-    if not leaves:
+    if not (leaves or epsilon) or expressions.moves_samples(x):
         return None
     return NormSite(
         name=node.node.name,
