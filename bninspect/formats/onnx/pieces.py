@@ -66,8 +66,9 @@ def search(graph: GraphProto, constants: Constants) -> tuple[tuple[SpeltOut, ...
                 sites[node] = site
         roots |= expressions.roots()
     used = {site.normalisation.root.variance for site in sites.values()}
-    inner = {node for site in sites.values() for node in site.nodes[:-1]}
-    return tuple(site for node, site in sites.items() if node not in inner), len({root.variance for root in roots} - used)
+    passed = {node for site in sites.values() for node in site.nodes[:-1]}
+    loose = {root.variance for root in roots} - used
+    return tuple(site for node, site in sites.items() if node not in passed), len(loose)
 
 
 class _Expressions:

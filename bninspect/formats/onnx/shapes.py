@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bninspect.formats.onnx.constants import Constants
 
 ANY = -1
@@ -71,5 +73,5 @@ def leading(name: str, constants: Constants) -> int | None:
     return None
 
 
-def _data(inputs: tuple[str, ...], constants: Constants) -> str:
+def _data(inputs: Sequence[str], constants: Constants) -> str:
     return next((name for name in inputs if name and name not in constants), "")

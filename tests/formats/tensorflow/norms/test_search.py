@@ -142,7 +142,44 @@ def test_every_order_of_the_arithmetic_is_found(case: tuple[Writer, str, set[str
     assert site.statistics is Statistics.MOVING
 
 
-@pytest.mark.parametrize("wrong", ["epsilon outside", "no root", "root, not its inverse", "mean added"])
+@given(spelt_out("epsilon outside"))
+def test_epsilon_outside_of_the_root_is_found_and_said(case: tuple[Writer, str, set[str], float]) -> None:
+    w, y, _, epsilon = case
+    found = w.found(y)
+    (site,) = found.sites
+    assert site.epsilon == epsilon
+    assert "outside" in site.notes[0]
+    assert found.unread == ()
+
+
+def _normalised(w: Writer, axes: list[int], shape: list[int | None] | None = None) -> str:
+    """Write a normalisation by moments of its own input, reshaped first if there is a shape."""
+    x = w.data()
+    w.nodes.append(const("axes", np.array(axes, np.int32)))
+    if shape is not None:
+        w.nodes.append(const("shape", np.array(shape, np.int32)))
+        x = w.op("Reshape", x, "shape")
+    mean = w.op("Mean", x, "axes")
+    variance = w.op("Mean", w.op("SquaredDifference", x, mean), "axes")
+    return w.op("Mul", w.op("Sub", x, mean), w.op("Rsqrt", w.op("AddV2", variance, w.number(1e-3))))
+
+
+@pytest.mark.parametrize("axes", [[0], [0, 1, 2], [0, 2, 3], [-4, -3, -2]])
+def test_moments_over_the_batch_are_a_batch_norm_without_gamma_too(axes: list[int]) -> None:
+    w = Writer()
+    (site,) = w.found(_normalised(w, axes)).sites
+    assert (site.statistics, site.epsilon, dict(site.parameters)) == (Statistics.BATCH, 1e-3, {})
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"), [([-1], None), ([1, 2], None), ([0, 1, 2, 3], None), ([0, 2, 3], [1, 6, 2, 2])]
+)
+def test_moments_within_samples_or_over_everything_are_none(axes: list[int], shape: list[int | None] | None) -> None:
+    w = Writer()
+    assert w.found(_normalised(w, axes, shape)).sites == ()
+
+
+@pytest.mark.parametrize("wrong", ["no root", "root, not its inverse", "mean added"])
 @given(data=st.data())
 def test_what_is_not_the_formula_is_not_found(wrong: str, data: st.DataObject) -> None:
     w, y, _, _ = data.draw(spelt_out(wrong=wrong))
@@ -251,7 +288,9 @@ def test_the_operation_of_2016_has_its_inputs_in_another_order(scaled: bool) -> 
 def test_layer_normalisation_by_the_fused_operation_is_none() -> None:
     w = Writer()
     w.nodes += [const("ln/ones", np.ones(C, np.float32)), const("ln/Const_1", np.zeros(C, np.float32))]
-    w.nodes.append(node("y", "FusedBatchNormV3", w.data(), "ln/ones", "ln/Const_1", "ln/Const_1", "ln/Const_1"))
+    w.nodes.append(const("shape", np.array([1, -1, C, 1], np.int32)))
+    x = w.op("Reshape", w.data(), "shape")
+    w.nodes.append(node("y", "FusedBatchNormV3", x, "ln/ones", "ln/Const_1", "ln/Const_1", "ln/Const_1"))
     assert w.found("y").sites == ()
 
 
