@@ -29,7 +29,7 @@ from bninspect.workers import tasks
 CONNECT_SECONDS = 20.0
 WAIT_SECONDS = 60.0
 """How long a cluster may be without any worker."""
-AHEAD = 3
+AHEAD = 8
 """Models that are handed out for each thread of the workers: the next one is there when one ends."""
 _LOOK_SECONDS = 1.0
 _LOCAL = re.compile(r"local:([1-9]\d{0,3})")
@@ -94,9 +94,10 @@ class Cluster:
             opened.callback(self._give_up, client)
             waiting = iter(enumerate(paths))
             while self._fill(client, waiting) and (ended := self._next(client)):
+                texts = _gather(client, ended)
                 for future in ended:
                     number, path = self._pending.pop(future)
-                    yield number, self._report(future, path)
+                    yield number, self._report(future, texts.get(future), path)
                     future.release()
             for number, path in [*self._pending.values(), *waiting]:
                 yield number, verdict.broken(path, _no_worker())
@@ -139,10 +140,10 @@ class Cluster:
                 ended.append(self._ended.get())
             return ended
 
-    def _report(self, future: Any, path: str) -> ModelReport:
+    def _report(self, future: Any, text: str | None, path: str) -> ModelReport:
         """Return the report of a model whose task has ended, however it did."""
         try:
-            answer = json.loads(future.result(timeout=CONNECT_SECONDS))
+            answer = json.loads(future.result(timeout=CONNECT_SECONDS) if text is None else text)
         except Exception as error:  # noqa: BLE001 - whatever becomes of a worker is an error of one model
             return verdict.broken(path, _lost(future, error))
         if "error" in answer:
@@ -203,11 +204,20 @@ def _local(workers: int, *, verbose: bool) -> Any:
         n_workers=workers,
         threads_per_worker=1,
         memory_limit=0,  # what needs memory are processes of ours, which have their own limits
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",  # any port that is free
+        scheduler_kwargs={"dashboard": False},
         security=True,
         preload="bninspect.jobs.cluster.local_worker",
         silence_logs=logging.INFO if verbose else logging.CRITICAL,
     )
+
+
+def _gather(client: Any, futures: Sequence[Any]) -> Mapping[Any, str]:
+    """Return what tasks have given, by one request; none if one of them has failed, which its own request tells."""
+    try:
+        return dict(zip(futures, client.sync(client._gather, futures, callback_timeout=CONNECT_SECONDS), strict=True))  # noqa: SLF001 - `gather` knows no time limit
+    except Exception:  # noqa: BLE001 - as in Cluster._report
+        return {}
 
 
 def _describe(client: Any) -> Mapping[str, Any]:
