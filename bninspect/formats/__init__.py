@@ -41,6 +41,7 @@ _HOMES = (
     "openvino.format",
     "darknet.format",
     "gguf",
+    "ncnn.format",
     "torch.format",
     "flax",
 )

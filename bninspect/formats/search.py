@@ -18,7 +18,7 @@ from bninspect.formats import FORMATS
 from bninspect.formats.identify import LFS_POINTER, foreign_folder
 from bninspect.safe_text import matches
 
-_SHARED_SUFFIXES = frozenset({".pb", ".npz", ".msgpack", ".xml", ".weights", ".json"})
+_SHARED_SUFFIXES = frozenset({".pb", ".npz", ".msgpack", ".xml", ".weights", ".json", ".param"})
 """Endings that other files have too: there the content decides. A file with any other ending of a model is one, so
 that a damaged one is an error and never passed over."""
 

@@ -56,6 +56,7 @@ RUNTIMES: tuple[Runtime, ...] = (
     GRAPHS,
     _runtime("onnxruntime", "ONNX Runtime", "onnxruntime", "onnx", ("onnx",), "onnxruntime"),
     _runtime("openvino", "OpenVINO", "openvino", "openvino", ("openvino",), "openvino"),
+    _runtime("ncnn", "ncnn", "ncnn", "ncnn", ("ncnn",), "ncnn"),
     _runtime("litert", "LiteRT", "ai_edge_litert", "litert", ("tflite",), "litert"),
     _runtime("tflite", "TensorFlow Lite", "tensorflow", "tensorflow", ("tflite",), "tensorflow.lite"),
     TORCH,

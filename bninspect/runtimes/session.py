@@ -38,6 +38,8 @@ class CallSite:
     y: str
     loaded: Mapping[str, str] = field(default_factory=dict)
     """Value that holds each parameter, by the parameter's standard name."""
+    unseen: bool = False
+    """Whether the runtime does not show what it loaded: its results alone tell."""
     subtracts: bool = False
     """Whether the graph subtracts what the layer says is added."""
     activation: str = ""
@@ -132,6 +134,8 @@ def _observation(session: Session, call: CallSite, values: Mapping[str, Array]) 
     folded = layer.statistics is Statistics.FOLDED
     flat = layer.axis is not None and len(layer.axis) == 1
     loaded = {name: values[value].reshape(-1) if flat else values[value] for name, value in call.loaded.items()}
+    if call.unseen:
+        loaded = dict(layer.arrays)
     if call.subtracts and "beta" in loaded:
         loaded["beta"] = -loaded["beta"]
     # A multiplication rounds to the type of its input; a batch norm of float16 computes in float32.

@@ -1,0 +1,124 @@
+"""The two files of ncnn: `model.param`, and `model.bin` beside it.
+
+ncnn does not fold a batch norm that stands behind an activation; its converters do with one behind a convolution. Its
+order is slope, mean, variance, bias. Epsilon is setting 1, **0 where that is missing**, and a root of zero becomes 1e-4
+(src/layer/batchnorm.cpp): a converter that leaves epsilon out changes the model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from bninspect.arithmetic.norm_kernel import norm_kernel
+from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
+from bninspect.formats import whole_file
+from bninspect.formats.containers.siblings import sibling
+from bninspect.formats.format import Format
+from bninspect.formats.ncnn import param
+from bninspect.formats.ncnn.weights import KINDS, Loaded, Stored, load
+from bninspect.formats.tensorflow import files
+from bninspect.records import BatchNorm, Checkpoint
+from bninspect.records import graph as network
+from bninspect.records.graph import Network, Node, Value
+
+NAME = "ncnn"
+_EMPTY = "no BatchNorm: its batch norms may be folded, which verify MODEL --against finds"
+_NO_EPSILON = "the file does not state epsilon: ncnn takes 0"
+_FUSED = {1: "relu", 2: "leakyrelu", 3: "clip", 4: "sigmoid", 5: "mish", 6: "hardswish"}
+_PASSING = {
+    **dict.fromkeys(("Split", "Dropout", "Noop"), "identity"),
+    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "ExpandDims"), "reshape"),
+    "Permute": "transpose",
+    "Cast": "cast",
+}
+
+
+def _matches(_path: Path, head: bytes) -> bool:
+    return head.lstrip()[:8].split() == [param.MAGIC.encode()]
+
+
+def _read(path: Path) -> Checkpoint:
+    with files.counted([path, beside(path)]) as counted:
+        layers = tuple(norm(one) for one in parsed(path) if one.layer.kind == "BatchNorm")
+        size, digest = counted()
+    return Checkpoint(str(path), NAME, "ncnn", layers, sha256=digest, bytes=size, empty=_EMPTY)
+
+
+def beside(path: Path) -> Path:
+    """Return the file of the weights. Raises as `sibling`."""
+    return sibling(path.parent, f"{path.stem}.bin", str(path))
+
+
+def parsed(path: Path) -> tuple[Loaded, ...]:
+    """Return the layers of a model with what they load, in order. Raises as reading it."""
+    text = whole_file.read(path, param.MOST_BYTES).decode("utf-8", "replace")
+    stored = Stored(whole_file.read(beside(path)))
+    try:
+        found = tuple(load(layer, stored) for layer in param.parse(text))
+        stored.end()
+    except (DamagedFile, UnsafeFile, UnreadableFile) as error:
+        raise type(error)(f"{path} is not read", why=f"{error.what}: {error.why}", hint=error.hint) from error
+    return found
+
+
+def norm(loaded: Loaded) -> BatchNorm:
+    """Return a BatchNorm layer as a record. Raises DamagedFile if its epsilon is not a number."""
+    gamma, mean, variance, beta = loaded.tensors
+    stated = loaded.layer.reals(1)
+    return BatchNorm(
+        loaded.layer.name,
+        gamma,
+        beta,
+        mean,
+        variance,
+        # As float32, which ncnn computes with.
+        epsilon=float(np.float32(stated[0])) if stated else 0.0,
+        epsilon_source="file",
+        axis=(1,),
+        scale=True,
+        center=True,
+        location=loaded.layer.name,
+        class_name="BatchNorm",
+        notes=() if stated else (_NO_EPSILON,),
+    )
+
+
+def read_network(path: Path) -> Network:
+    """Return what the layers compute. Raises as `parsed`."""
+    loaded = parsed(path)
+    nodes = [_node(one) for one in loaded if one.layer.kind not in {"Input", "MemoryData"}]
+    given = [one.layer for one in loaded if one.layer.kind == "Input"]
+    inputs = [Value(name, _shape(layer), "float32") for layer in given for name in layer.outputs]
+    read = {name for one in loaded for name in one.layer.inputs}
+    ends = [name for one in loaded for name in one.layer.outputs if name not in read]
+    return Network(tuple(inputs), tuple(Value(name, (), "float32") for name in ends), tuple(nodes))
+
+
+def _shape(layer: param.NcnnLayer) -> tuple[int | None, ...]:
+    """Return the shape of an input, batch included; empty where the file does not state it, which it need not."""
+    lengths = [layer.number(key) for key in (2, 11, 1, 0)]
+    return (1, *(length for length in lengths if length > 0)) if any(lengths) else ()
+
+
+def _node(loaded: Loaded) -> Node:
+    layer = loaded.layer
+    if layer.kind == "BatchNorm":
+        kernel = norm_kernel(norm(loaded))
+        return Node(layer.name, network.BATCH_NORM, layer.inputs, layer.outputs, kernel, layer=layer.name)
+    kind = KINDS.get(layer.kind, _PASSING.get(layer.kind, layer.kind.lower()))
+    kernel = loaded.kernel
+    if kernel is None:
+        return Node(layer.name, kind, layer.inputs, layer.outputs)
+    if kernel.groups > 1 and kernel.weights.shape[1] == 1 and kind == network.CONVOLUTION:
+        kind = network.DEPTHWISE
+    fused = layer.number(9)
+    activation = _FUSED.get(fused, f"activation {fused}") if fused else ""
+    if activation == "clip" and layer.reals(10) == (0.0, 6.0):
+        activation = "relu6"
+    padded = any(layer.number(key) for key in (4, 14, 15, 16))
+    return Node(layer.name, kind, layer.inputs, layer.outputs, kernel, activation=activation, padded=padded)
+
+
+FORMAT = Format(NAME, "ncnn (.param with .bin)", (".param",), _matches, _read, read_network)

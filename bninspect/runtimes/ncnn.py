@@ -1,0 +1,171 @@
+"""ncnn: on the processor, without Winograd and narrow types for the proof, and as it computes by default besides.
+
+It has no axis for samples: an input of (1, 3, 32, 32) is given as (3, 32, 32). By default it keeps weights as float16,
+also those of a file of float32, and computes in float16 on ARM processors that can (src/option.h, `use_fp16_storage`
+and `use_fp16_arithmetic`).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bninspect.environment import installed
+from bninspect.errors import MissingPackage, RuntimeFailure, UsageError
+from bninspect.formats.ncnn import format as container
+from bninspect.formats.ncnn.param import MAGIC
+from bninspect.formats.tensorflow import files
+from bninspect.records import Array, BatchNorm, Checkpoint, DeclaredPrecision, Form, Run
+from bninspect.runtimes import loading
+from bninspect.runtimes import session as graph_run
+from bninspect.runtimes.runtime import Begin, RunSettings, Session
+from bninspect.runtimes.session import CallSite
+from bninspect.safe_text import printable
+
+INSTALL = "pip install 'bninspect[ncnn]'"
+_PLAIN = (
+    "lightmode",
+    "use_fp16_packed",
+    "use_fp16_storage",
+    "use_fp16_arithmetic",
+    "use_bf16_storage",
+    "use_winograd_convolution",
+    "use_vulkan_compute",
+)
+
+
+def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
+    """Have ncnn load the file itself and run it; observe every batch norm in the model and alone.
+
+    Raises:
+        UnreadableFile: the file is no longer what was read.
+        UsageError: the settings do not fit the model's inputs.
+        RuntimeFailure: ncnn cannot load or run the model.
+    """
+    session = opened(checkpoint, settings)
+    found = [one for one in container.parsed(Path(checkpoint.path)) if one.layer.kind == "BatchNorm"]
+    calls = [CallSite(container.norm(one), one.layer.inputs[0], one.layer.outputs[0], unseen=True) for one in found]
+    return graph_run.observe(session, calls, {}, checkpoint, settings, begin)
+
+
+def observe_layers(checkpoint: Checkpoint, _settings: RunSettings, begin: Begin) -> Run:
+    """Run ncnn's BatchNorm on the parameters that we read."""
+    _runtime()
+    session = Session(_title(), (), (), _nothing, lambda _: {}, Form.AFFINE, _alone)
+    return graph_run.observe_alone(session, checkpoint, begin)
+
+
+def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
+    """Load a file. Raises as `observe`."""
+    ncnn = _runtime()
+    path = Path(checkpoint.path)
+    loading.require_digest(checkpoint, files.digest([path, container.beside(path)]))
+    network = container.read_network(path)
+    outputs = tuple(one.name for one in network.outputs)
+    stated = all(one.shape for one in network.inputs)
+    _loaded(path, plain=True)
+
+    def run(data: Mapping[str, Array], names: Sequence[str], *, plain: bool) -> Mapping[str, Array]:
+        given = dict(zip((one.name for one in network.inputs), data.values(), strict=True))
+        with loading.failing_as(f"{_title()} cannot run the model"):
+            return _values(_loaded(path, plain=plain), given, names)
+
+    return Session(
+        title=_title(),
+        # Of a single input that does not state its shape the user does, as for TorchScript.
+        inputs=tuple(graph_run.described(one.name, one.shape, one.dtype) for one in network.inputs if stated),
+        outputs=outputs,
+        compute=lambda data, names: run(data, names, plain=True),
+        optimised=lambda data: run(data, outputs, plain=False),
+        form=Form.AFFINE,
+        alone=_alone,
+        environment={"ncnn": installed("ncnn"), "device": "CPU"},
+        deployed=_deployed(ncnn),
+    )
+
+
+def _runtime() -> Any:
+    try:
+        with loading.quiet():
+            import ncnn
+    except Exception as error:
+        raise MissingPackage("ncnn does not start", why=loading.reason(error), hint=INSTALL) from error
+    return ncnn
+
+
+def _title() -> str:
+    return f"ncnn {installed('ncnn')}"
+
+
+def _deployed(ncnn: Any) -> DeclaredPrecision | None:
+    """Return how ncnn computes by default: it keeps weights as float16, and on some processors all there is."""
+    options = ncnn.Option()
+    if options.use_fp16_arithmetic and ncnn.cpu_support_arm_asimdhp():
+        return DeclaredPrecision("float16", "this processor has it; opt.use_fp16_arithmetic = false turns it off")
+    if options.use_fp16_storage:
+        return DeclaredPrecision("float16", "weights are kept so; opt.use_fp16_storage = false turns it off")
+    return None
+
+
+def _net(*, plain: bool) -> Any:
+    net = _runtime().Net()
+    for name in _PLAIN if plain else ():
+        setattr(net.opt, name, False)
+    return net
+
+
+def _loaded(path: Path, *, plain: bool) -> Any:
+    net = _net(plain=plain)
+    with loading.failing_as(f"{_title()} cannot load the file"):
+        if net.load_param(str(path)) != 0 or net.load_model(str(container.beside(path))) != 0:
+            raise RuntimeFailure(f"{_title()} cannot load the file", why="it says no more than that")
+    return net
+
+
+def _values(net: Any, data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+    extractor = net.create_extractor()
+    for name, values in data.items():
+        if values.shape[:1] != (1,):
+            raise UsageError("ncnn runs one sample at a time", why=f"{printable(name)} has shape {values.shape}")
+        extractor.input(name, _mat(values[0]))
+    found = {name: data[name] for name in names if name in data}
+    for name in dict.fromkeys(names):
+        if name not in found:
+            status, value = extractor.extract(name)
+            if status != 0:
+                raise RuntimeFailure(f"{_title()} cannot run the model", why=f"it gives no {printable(name)}")
+            found[name] = np.array(value)[np.newaxis]
+    return found
+
+
+def _mat(values: Array) -> Any:
+    """Return values as ncnn has them, in memory of its own: a Mat of an array does not keep that alive."""
+    own = np.array(values, np.float32, order="C")
+    return _runtime().Mat(own).clone()
+
+
+def _nothing(_data: Mapping[str, Array], _names: Sequence[str]) -> Mapping[str, Array]:
+    raise RuntimeFailure("no model is loaded")
+
+
+def _alone(layer: BatchNorm, x: Array) -> Array:
+    """Run one BatchNorm on x, whose channels are along axis 1: its samples as one more axis of one sample."""
+    missing = {"gamma": 1.0, "moving_mean": 0.0, "moving_variance": 1.0, "beta": 0.0}
+    arrays = (
+        np.full(layer.channels, missing[name]) if array is None else array
+        for name, array in ((name, getattr(layer, name)) for name in missing)
+    )
+    text = f"{MAGIC}\n2 2\nInput x 0 1 x\nBatchNorm norm 1 1 x y 0={layer.channels} 1={layer.epsilon or 0.0:.9e}\n"
+    own = np.moveaxis(x, 1, 0)
+    with tempfile.TemporaryDirectory(prefix="bninspect-") as folder:
+        path = Path(folder) / "norm.param"
+        path.write_text(text, encoding="ascii")
+        path.with_suffix(".bin").write_bytes(b"".join(array.astype("<f4").tobytes() for array in arrays))
+        net = _loaded(path, plain=True)
+        with loading.failing_as(f"{_title()} cannot run a batch norm"):
+            found = _values(net, {"x": own.reshape(1, own.shape[0], own.shape[1], -1)}, ["y"])
+    return np.moveaxis(found["y"].reshape(own.shape), 0, 1)
