@@ -42,6 +42,7 @@ from bninspect.records.graph import Network
 from bninspect.runtimes import session as graph_run
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
+from bninspect.verdicts import findings as of_runtimes
 from bninspect.verdicts import selection, verify_task
 
 
@@ -89,7 +90,8 @@ def compare(
     )
     # The outputs have no status but this finding: to choose some rules, --select, is not to do without them.
     counted = replace(settings, select=())
-    every = (*verified.model.findings, *rules.judged(tuple(_findings(sentence, export.path, layers)), "", counted))
+    said = (*_findings(sentence, export.path, layers), *_less_precise(ran, settings))
+    every = (*verified.model.findings, *rules.judged(said, "", counted))
     status = verdict.model_status(layers, every, settings.fail_on, checkpoint.unread, one.open)
     model = replace(verified.model, layers=layers, findings=every, against=one, status=status)
     return Verified(model, {**verified.environment, **environment})
@@ -127,6 +129,15 @@ def _declared(ran: Ran) -> Iterator[str]:
         part = 100 * wiring.FLOOR * precision(declared.dtype).unit
         hides = f"its outputs may then be off by {part:.2g} % of their largest, and what is smaller does not show"
         yield f"by default it computes in {graph_run.said(declared)}: {hides}"
+
+
+def _less_precise(ran: Ran, settings: Settings) -> Iterator[Finding]:
+    """Yield BN306 if the export is computed with less precision than was asked for."""
+    declared = ran.session.deployed if ran.session is not None else None
+    if settings.precision is not None and declared is not None:
+        less = of_runtimes.less_precise(declared, settings.precision)
+        if less is not None:
+            yield less
 
 
 def _known(checkpoint: Checkpoint) -> dict[str, BatchNorm]:

@@ -17,16 +17,17 @@ from bninspect.formats import whole_file
 from bninspect.formats.containers.siblings import sibling
 from bninspect.formats.format import Format
 from bninspect.formats.ncnn import param
-from bninspect.formats.ncnn.weights import KINDS, Loaded, Stored, load
+from bninspect.formats.ncnn.weights import KINDS, Loaded, Stored, load, moved_by
 from bninspect.formats.tensorflow import files
 from bninspect.records import BatchNorm, Checkpoint
 from bninspect.records import graph as network
-from bninspect.records.graph import Network, Node, Value
+from bninspect.records.graph import Geometry, Limits, Network, Node, Value
 
 NAME = "ncnn"
 _EMPTY = "no BatchNorm: its batch norms may be folded, which verify MODEL --against finds"
 _NO_EPSILON = "the file does not state epsilon: ncnn takes 0"
-_FUSED = {1: "relu", 2: "leakyrelu", 3: "clip", 4: "sigmoid", 5: "mish", 6: "hardswish"}
+_FUSED = {2: "leakyrelu", 4: "sigmoid", 5: "mish", 6: "hardswish"}
+_BINARY = {0: "add", 1: "sub", 2: "mul", 3: "div"}
 _PASSING = {
     **dict.fromkeys(("Split", "Dropout", "Noop"), "identity"),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "ExpandDims"), "reshape"),
@@ -105,20 +106,46 @@ def _shape(layer: param.NcnnLayer) -> tuple[int | None, ...]:
 def _node(loaded: Loaded) -> Node:
     layer = loaded.layer
     if layer.kind == "BatchNorm":
-        kernel = norm_kernel(norm(loaded))
-        return Node(layer.name, network.BATCH_NORM, layer.inputs, layer.outputs, kernel, layer=layer.name)
-    kind = KINDS.get(layer.kind, _PASSING.get(layer.kind, layer.kind.lower()))
-    kernel = loaded.kernel
+        return Node(
+            layer.name,
+            network.BATCH_NORM,
+            layer.inputs,
+            layer.outputs,
+            norm_kernel(norm(loaded)),
+            layer=layer.name,
+            norm=norm(loaded),
+            geometry=Geometry(channel_axis=1),
+        )
+    kind, kernel = KINDS.get(layer.kind, _PASSING.get(layer.kind, layer.kind.lower())), loaded.kernel
+    if layer.kind == "BinaryOp" and not layer.number(1):
+        kind = _BINARY.get(layer.number(0), kind)
     if kernel is None:
-        return Node(layer.name, kind, layer.inputs, layer.outputs)
+        return Node(layer.name, kind, layer.inputs, layer.outputs, limits=_limits(layer))
     if kernel.groups > 1 and kernel.weights.shape[1] == 1 and kind == network.CONVOLUTION:
         kind = network.DEPTHWISE
-    fused = layer.number(9)
-    activation = _FUSED.get(fused, f"activation {fused}") if fused else ""
-    if activation == "clip" and layer.reals(10) == (0.0, 6.0):
-        activation = "relu6"
-    padded = any(layer.number(key) for key in (4, 14, 15, 16))
-    return Node(layer.name, kind, layer.inputs, layer.outputs, kernel, activation=activation, padded=padded)
+    fused, geometry = layer.number(9), moved_by(layer)
+    ends = (*layer.reals(10), 0.0, 0.0)[:2]
+    limits = {1: Limits(0.0, float("inf")), 3: Limits(*ends)}.get(fused)
+    return Node(
+        layer.name,
+        kind,
+        layer.inputs,
+        layer.outputs,
+        kernel,
+        activation=_FUSED.get(fused, f"activation {fused}") if fused and limits is None else "",
+        padded=geometry is not None and (isinstance(geometry.padding, str) or any(map(any, geometry.padding))),
+        geometry=geometry,
+        limits=limits,
+    )
+
+
+def _limits(layer: param.NcnnLayer) -> Limits | None:
+    if layer.kind == "ReLU" and not any(layer.reals(0)):
+        return Limits(0.0, float("inf"))
+    if layer.kind == "Clip":
+        low, high = (*layer.reals(0), -float("inf"))[0], (*layer.reals(1), float("inf"))[0]
+        return Limits(low, high)
+    return None
 
 
 FORMAT = Format(NAME, "ncnn (.param with .bin)", (".param",), _matches, _read, read_network)

@@ -16,7 +16,7 @@ from bninspect.errors import DamagedFile, UnreadableFile
 from bninspect.formats.ncnn.param import NcnnLayer
 from bninspect.records import Array
 from bninspect.records import graph as network
-from bninspect.records.graph import Kernel
+from bninspect.records.graph import Geometry, Kernel
 from bninspect.safe_text import printable
 
 _TAGS = {0: "float32", 0x0002C056: "float32", 0x01306B47: "float16", 0x000D4B38: "int8"}
@@ -179,3 +179,37 @@ def _scales(layer: NcnnLayer, stored: Stored, outputs: int, groups: int) -> Arra
     scales = stored.plain(count, layer.name)
     stored.plain(1 + (term > 100), layer.name)
     return scales
+
+
+_SAME = {-233: "same", -234: "same lower"}
+
+
+def moved_by(layer: NcnnLayer) -> Geometry | None:
+    """Return how a layer with a kernel moves over its input; None where that is not known here.
+
+    Settings of the second axis, which are 10 more, are those of the first where they are missing.
+    """
+    if layer.kind == "InnerProduct":
+        return Geometry()
+    if layer.kind.endswith("3D"):
+        return None
+    first = [layer.number(key, otherwise) for key, otherwise in ((1, 0), (3, 1), (2, 1))]
+    second = [layer.number(key + 10, value) for key, value in zip((1, 3, 2), first, strict=True)]
+    left = layer.number(4)
+    right, top = layer.number(15, left), layer.number(14, left)
+    padding: tuple[tuple[int, int], ...] | str = ((top, layer.number(16, top)), (left, right))
+    grown: tuple[int, ...] = ()
+    if KINDS[layer.kind] == network.TRANSPOSED:
+        grown = (layer.number(19, layer.number(18)), layer.number(18))
+    if left in _SAME:
+        padding = _SAME[left]
+    sizes: list[tuple[int, ...]] = list(zip(second, first, strict=True))
+    if layer.kind.endswith("1D"):
+        sizes = [one[1:] for one in sizes]
+        padding, grown = padding if isinstance(padding, str) else padding[1:], grown[1:]
+    if KINDS[layer.kind] == network.TRANSPOSED and (isinstance(padding, str) or layer.number(20) or layer.number(21)):
+        return None
+    if KINDS[layer.kind] != network.TRANSPOSED and any(layer.reals(18)):
+        return None  # it pads with another number than zero
+    size, stride, dilation = sizes
+    return Geometry(size, stride, padding, dilation, grown, channel_axis=1)

@@ -1,4 +1,4 @@
-"""What an IR computes: its net as a Network, with the Multiply and the Add behind a linear operation joined to it.
+"""What an IR computes: its net as a Network, with the scale and the shift behind a linear operation joined to it.
 
 The converters fold a batch norm into a convolution, and leave one behind a dense layer as Multiply and Add, with the
 bias of the dense layer taken into the Add: then neither says what the model says, and both together do.
@@ -17,12 +17,14 @@ import numpy as np
 
 from bninspect.arithmetic.norm_kernel import norm_kernel
 from bninspect.errors import DamagedFile
+from bninspect.formats import channel_chains
+from bninspect.formats.channel_chains import Piece
 from bninspect.formats.openvino import norms
 from bninspect.formats.openvino.constants import IrConstant, IrConstants
 from bninspect.formats.openvino.model import IrGraph, IrOperation
 from bninspect.records import Array, Statistics
 from bninspect.records import graph as network
-from bninspect.records.graph import Kernel, Network, Node, Value
+from bninspect.records.graph import Geometry, Kernel, Limits, Network, Node, Value
 from bninspect.safe_text import printable
 
 _PASSING = {
@@ -31,32 +33,50 @@ _PASSING = {
     "transpose": "transpose",
     "convert": "cast",
 }
-_ACTIVATIONS = {"clamp": "clip", "swish": "silu", "hswish": "hardswish"}
+_PIECES = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "div"}
+_NAMES = {
+    **_PIECES,
+    "clamp": "clip",
+    "swish": "silu",
+    "hswish": "hardswish",
+    "maxpool": "max pool",
+    "avgpool": "average pool",
+    "reducemean": "mean",
+    "variadicsplit": "split",
+    "stridedslice": "strided slice",
+    "interpolate": "resize",
+}
+"""What this program calls an operation that others have too."""
 _CONVOLUTIONS = ("convolution", "groupconvolution", "convolutionbackpropdata", "groupconvolutionbackpropdata")
+_ENDS = ("parameter", "result")
 
 
 def read(graph: IrGraph) -> Network:
     """Return what a graph computes."""
     constants, readers = IrConstants(graph), norms.taken_by(graph)
     linear, inside = _linear(graph, constants, readers)
-    for found in norms.find(graph):
-        if not inside.intersection(found.operations):
-            linear[found.operations[0]] = _norm(found)
-            inside.update(found.operations)
+    found = norms.find(graph)
+    whole = {one.operations[0]: one for one in found if one.layer.statistics is not Statistics.FOLDED}
     nodes = []
     for operation in graph.operations:
         if operation.name in linear:
             nodes.append(linear[operation.name])
+        elif operation.name in whole:
+            nodes.append(_norm(whole[operation.name]))
         elif operation.name not in inside and not constants.made(operation) and operation.kind not in _ENDS:
-            nodes.append(_other(operation, constants))
-    inputs = [Value(one.outputs[0], one.shapes[0], one.dtypes[0]) for one in graph.every("parameter")]
+            nodes.append(_piece(operation, constants) or _other(operation, constants))
+    ends = [one.takes(0) for one in graph.every("result")]
+    names = {one.operations[0]: one.layer.name for one in found}
+    joined = (
+        replace(node, layer=names.get(node.name, node.layer)) if node.layer and node.norm is None else node
+        for node in channel_chains.join(nodes, ends)
+    )
     makers = {value: one for one in graph.operations for value in one.outputs}
-    ends = [(one.takes(0), makers[one.takes(0)]) for one in graph.every("result")]
-    outputs = [_value(name, maker) for name, maker in ends]
-    return Network(tuple(inputs), tuple(outputs), tuple(nodes))
-
-
-_ENDS = ("parameter", "result")
+    return Network(
+        tuple(Value(one.outputs[0], one.shapes[0], one.dtypes[0]) for one in graph.every("parameter")),
+        tuple(_value(name, makers[name]) for name in ends),
+        tuple(joined),
+    )
 
 
 def _value(name: str, maker: IrOperation) -> Value:
@@ -65,40 +85,93 @@ def _value(name: str, maker: IrOperation) -> Value:
 
 
 def _norm(found: norms.IrNorm) -> Node:
-    kernel, folded = norm_kernel(found.layer), found.layer.statistics is Statistics.FOLDED
-    name = found.layer.name
-    return Node(name, network.BATCH_NORM, (found.x,), (found.y,), kernel, layer=name, folded=folded)
+    layer = found.layer
+    geometry = Geometry(channel_axis=1)
+    kernel = norm_kernel(layer)
+    return Node(
+        layer.name,
+        network.BATCH_NORM,
+        (found.x,),
+        (found.y,),
+        kernel,
+        layer=layer.name,
+        norm=layer,
+        geometry=geometry,
+    )
+
+
+def _piece(operation: IrOperation, constants: IrConstants) -> Node | None:
+    """Return an operation that combines a value with a number per channel; None if it is another one."""
+    if operation.kind not in _PIECES or len(operation.inputs) != 2:
+        return None
+    first, second = operation.inputs
+    constant = constants.get(first) or constants.get(second)
+    if (first in constants) == (second in constants) or constant is None or constant.values.dtype.kind != "f":
+        return None
+    step = None if constant.step is None else np.full(1, constant.step.max(initial=0.0))
+    return channel_chains.scale_and_shift(
+        Piece(
+            operation.name,
+            _PIECES[operation.kind],
+            second if first in constants else first,
+            operation.outputs[0],
+            constant.values,
+            first in constants,
+            constant.rounded,
+            step,
+        )
+    )
 
 
 def _other(operation: IrOperation, constants: IrConstants) -> Node:
-    kind = _PASSING.get(operation.kind, _ACTIVATIONS.get(operation.kind, operation.kind))
-    inputs = tuple(dict.fromkeys(value for value in operation.inputs if value not in constants))
-    return Node(operation.name, kind, inputs[:1] if operation.kind in _PASSING else inputs, operation.outputs)
+    kind = _PASSING.get(operation.kind, _NAMES.get(operation.kind, operation.kind))
+    inputs = tuple(value for value in operation.inputs if value not in constants)
+    order = constants.get(operation.takes(1)) if operation.kind == "transpose" else None
+    return Node(
+        operation.name,
+        kind,
+        inputs[:1] if operation.kind in _PASSING else inputs,
+        operation.outputs,
+        limits=_limits(operation),
+        setting=_setting(operation),
+        order=() if order is None else tuple(int(one) for one in order.values.reshape(-1)),
+    )
+
+
+def _limits(operation: IrOperation) -> Limits | None:
+    if operation.kind == "relu":
+        return Limits(0.0, float("inf"))
+    return Limits(operation.real("min", -np.inf), operation.real("max", np.inf)) if operation.kind == "clamp" else None
+
+
+def _setting(operation: IrOperation) -> str:
+    if operation.kind == "sigmoid":
+        return "elementwise"
+    return f"axis {operation.attributes.get('axis', '1')}" if operation.kind == "softmax" else ""
 
 
 def _linear(
     graph: IrGraph, constants: IrConstants, readers: Mapping[str, list[IrOperation]]
 ) -> tuple[dict[str, Node], set[str]]:
-    """Return the linear operations by name, and the names of all that was joined to them."""
+    """Return the linear operations by name, and the names of the scales that were joined to them."""
     found: dict[str, Node] = {}
     inside: set[str] = set()
     for operation in graph.operations:
         node = _kernel(operation, constants)
         if node is None:
             continue
-        for kind in ("multiply", "add"):
-            after = readers.get(node.outputs[0], [])
-            if len(after) == 1 and after[0].kind == kind and len(after[0].inputs) == 2:
-                joined = _joined(node, after[0], constants)
-                if joined is not None:
-                    inside.add(after[0].name)
-                    node = joined
+        after = readers.get(node.outputs[0], [])
+        if len(after) == 1 and after[0].kind == "multiply" and len(after[0].inputs) == 2:
+            scaled = _scaled(node, after[0], constants)
+            if scaled is not None:
+                inside.add(after[0].name)
+                node = scaled
         found[operation.name] = node
     return found, inside
 
 
-def _joined(node: Node, after: IrOperation, constants: IrConstants) -> Node | None:
-    """Return a linear operation with the scale or the shift of each output behind it as a part of it."""
+def _scaled(node: Node, after: IrOperation, constants: IrConstants) -> Node | None:
+    """Return a linear operation with the scale of each output behind it as a part of its weights."""
     kernel = node.kernel
     constant = next((constants.get(name) for name in after.inputs if name in constants), None)
     if kernel is None or constant is None or constant.values.dtype.kind != "f":
@@ -108,15 +181,12 @@ def _joined(node: Node, after: IrOperation, constants: IrConstants) -> Node | No
     axis = norms.channel_axis(constant.values.shape)
     if constant.values.size not in {1, kernel.outputs} or (constant.values.size > 1 and axis != own):
         return None
-    numbers = np.broadcast_to(constant.values.reshape(-1), (kernel.outputs,))
-    if after.kind == "add":
-        kernel = replace(kernel, bias=numbers)
-    else:
+    numbers = np.broadcast_to(constant.values.reshape(-1), (kernel.outputs,)).astype(np.float64)
+    with np.errstate(all="ignore"):
+        weights = kernel.weights.astype(np.float64) * numbers
         step = None if kernel.weight_step is None else kernel.weight_step * np.abs(numbers)
-        with np.errstate(all="ignore"):
-            weights = kernel.weights.astype(np.float64) * numbers
-        kernel = replace(kernel, weights=weights, weight_step=step, apart=numbers)
-    return replace(node, outputs=after.outputs, kernel=kernel)
+    kernel = replace(kernel, weights=weights, weight_step=step, apart=numbers)
+    return replace(node, outputs=after.outputs, kernel=kernel, rounds={node.outputs[0]: np.abs(numbers)})
 
 
 def _kernel(operation: IrOperation, constants: IrConstants) -> Node | None:
@@ -133,9 +203,38 @@ def _kernel(operation: IrOperation, constants: IrConstants) -> Node | None:
     groups = weights.values.shape[0] if operation.kind.startswith("group") else 1
     kernel = Kernel(own, None, groups, weights.rounded, step)
     kind = _kind(operation, kernel)
-    padded = any((*operation.numbers("pads_begin"), *operation.numbers("pads_end")))
-    padded |= operation.attributes.get("auto_pad", "explicit").startswith("same")
-    return Node(operation.name, kind, operation.inputs[:1], operation.outputs, kernel, padded=padded)
+    geometry = Geometry() if operation.kind == "matmul" else _geometry(operation, weights)
+    return Node(
+        operation.name,
+        kind,
+        operation.inputs[:1],
+        operation.outputs,
+        kernel,
+        padded=geometry is not None and (isinstance(geometry.padding, str) or any(map(any, geometry.padding))),
+        geometry=geometry,
+    )
+
+
+def _geometry(operation: IrOperation, weights: IrConstant) -> Geometry | None:
+    """Return how a convolution moves over its input; None where the length of its output is an input of it."""
+    size = weights.values.shape[3 if operation.kind.startswith("group") else 2 :]
+    if len(operation.inputs) > 2:
+        return None
+    ones, auto = (1,) * len(size), operation.attributes.get("auto_pad", "explicit")
+    padding: tuple[tuple[int, int], ...] | str = ((0, 0),) * len(size)
+    if auto.startswith("same"):
+        padding = "same lower" if auto == "same_lower" else "same"
+    elif auto in {"explicit", "notset"}:
+        before, behind = operation.numbers("pads_begin"), operation.numbers("pads_end")
+        padding = tuple(zip(before or (0,) * len(size), behind or (0,) * len(size), strict=False))
+    return Geometry(
+        size,
+        operation.numbers("strides") or ones,
+        padding,
+        operation.numbers("dilations") or ones,
+        operation.numbers("output_padding"),
+        channel_axis=1,
+    )
 
 
 def _is_plain(operation: IrOperation, weights: IrConstant) -> bool:

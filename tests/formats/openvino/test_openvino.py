@@ -17,6 +17,7 @@ from bninspect.formats import search
 from bninspect.formats.openvino import format as container
 from bninspect.records import Statistics
 from bninspect.records import graph as network
+from bninspect.records.graph import Geometry
 
 pytest.importorskip("openvino", reason="openvino is not installed: pip install 'bninspect[openvino]'")
 
@@ -94,12 +95,13 @@ def test_network_has_kernels_in_our_order(written: Path) -> None:
         network.CONVOLUTION,
         "relu",
         network.BATCH_NORM,
-        "reducemean",
+        "mean",
         network.DENSE,
     ]
     conv = next(node for node in found.nodes if node.name == "conv")
     assert conv.kernel is not None
     assert (conv.kernel.groups, conv.padded) == (2, True)
+    assert conv.geometry == Geometry((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), (), 1)
     for group, output, taken, place in np.ndindex(2, 2, 2, 9):
         expected = build.KERNEL[group, output, taken].reshape(-1)[place]
         assert conv.kernel.weights[place, taken, group * 2 + output] == expected
