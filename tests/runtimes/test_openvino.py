@@ -212,4 +212,4 @@ def test_wrong_fold_is_named(source: tuple[Path, Any], tmp_path: Path) -> None:
     assert first.counterpart.explanation is not None
     assert "epsilon" in first.counterpart.explanation.causes[0].name
     rest = [one.counterpart for one in model.layers[1:]]
-    assert all(one is not None and (one.inherited == "1" or one.status is LayerStatus.VERIFIED) for one in rest)
+    assert all(one is not None and (one.inherited or one.status is LayerStatus.VERIFIED) for one in rest)
