@@ -41,7 +41,9 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
     (b"Rar!\x1a\x07", "a RAR archive"),
     (b"MATLAB 5.0", "a MATLAB file"),
-    (b"GGUF", "a GGUF model"),
+    (b"\x12\x01\x00\x00\x00\x00\x00\x00", "parameters of MXNet (.params)"),
+    (b"RKNN", "a model of Rockchip's RKNN"),
+    (b"ftrt", "an engine of TensorRT, of one GPU and version"),
     (b"%PDF-", "a PDF document"),
     (b"\x7fELF", "a program"),
 )
@@ -64,7 +66,12 @@ _PATTERNS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     ),
     (re.compile(rb"\x08[\x03-\x20](\x12.[ -~]{2}|\x3a)", re.DOTALL), "an ONNX model"),
     (re.compile(rb"\x0a[\x02-\xff]\x01?\x0a.[ -~]+\x12", re.DOTALL), "a TensorFlow graph (GraphDef)"),
+    (re.compile(rb"\s*\{\s*\"nodes\"\s*:\s*\[\s*\{\s*\"op\"\s*:"), "a network of MXNet (-symbol.json)"),
     (re.compile(rb"\s*[\[{]\s*[\"\]}{\[0-9]"), "JSON text"),
+    (
+        re.compile(rb"\s*(?:#[^\n]*\n\s*)*name\s*:\s*[\"'][^\n]*\s+(?:input|layers?)\s*[:{]"),
+        "a network of Caffe (.prototxt)",
+    ),
     (re.compile(rb"\x00+\Z"), "nothing but zero bytes, as an interrupted download leaves"),
 )
 

@@ -277,3 +277,18 @@ def test_real_files_of_other_kinds(shared_models: Path) -> None:
         "torch/truth.npz": "a zip archive",
     }
     assert {name: identify(shared_models / name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (b'name: "LeNet"\nlayer {\n  name: "data"\n', "Caffe"),
+        (b'# a comment\nname: "net"\ninput: "data"\n', "Caffe"),
+        (b'{\n  "nodes": [\n    {\n      "op": "null",\n', "MXNet"),
+        (b"\x12\x01\0\0\0\0\0\0" + bytes(32), "MXNet"),
+        (b"RKNN" + bytes(32), "RKNN"),
+        (b"ftrt" + bytes(32), "TensorRT"),
+    ],
+)
+def test_files_of_other_frameworks_are_named(head: bytes, words: str) -> None:
+    assert words in describe(head)
