@@ -34,6 +34,7 @@ COMMANDS = (
     "export",
     "vectors",
     "merge",
+    "check-statement",
     "rule",
     "doctor",
     "schema",
@@ -52,7 +53,7 @@ class Commands(OnceGroup):
         """Import a command; None if there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
-        command = import_module(f"{__name__}.{cmd_name}").command
+        command = import_module(f"{__name__}.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)  # noqa: S101 - narrows the type
         return command
 

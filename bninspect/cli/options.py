@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FORMATS = ("text", "json", "jsonl", "junit", "markdown", "github", "html", "sarif")
+FORMATS = ("text", "json", "jsonl", "junit", "markdown", "github", "html", "sarif", "intoto")
 # Options that may be given several times: Settings calls them by the plural.
 _FIELDS = {"layer": "layers", "exclude_layer": "exclude_layers", "input_shape": "input_shapes", "import": "modules"}
 _LONGEST = 1e7  # seconds; what the system's timers can hold is not much longer
@@ -39,6 +39,9 @@ def _each_to_its_own(
     for _, path in targets:
         if places.count(os.path.abspath(path)) > 1:  # noqa: PTH100
             raise click.BadParameter(f"{path!r} is named twice: each report needs a file of its own")
+    kinds = [kind for kind, _ in targets]
+    if "intoto" in kinds and "json" not in kinds:
+        raise click.BadParameter("intoto= needs json= beside it: the JSON report is what the statement is about")
     return targets
 
 

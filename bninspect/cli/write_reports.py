@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ def emit(report: Report, options: dict[str, Any], *, streamed: bool = False) -> 
     )
     models = [Path(model) for model in (*options["models"], *(model.path for model in report.models))]
     form = "json" if options["json"] else options["format"]
-    failures = [_attempt(report, kind, Path(path), models) for kind, path in options["output"]]
+    failures = list(_write_all(report, options["output"], models))
     # Without color=True click would take the colours out that were asked for.
     text = json_document.last_line(report) if streamed else reports.REPORTS[form](report, looks)
     with to_whoever_reads():
@@ -62,6 +63,24 @@ def end_stream(report: Report, *, whole: bool) -> int:
     if not whole:
         show_error("a file of JSON Lines is not complete", "it could not be written to", "standard output has it all")
     return report.summary.exit_code if whole else UNWRITTEN
+
+
+def _write_all(
+    report: Report, outputs: Iterable[tuple[str, str]], models: list[Path]
+) -> Iterator[BninspectError | None]:
+    """Write each file, and yield why that failed; statements last, and none about a report that was not written."""
+    from bninspect import errors
+
+    told = False
+    for kind, path in sorted(outputs, key=lambda output: output[0] == "intoto"):
+        if kind == "intoto" and told:
+            yield errors.BninspectError(
+                f"'{path}' is not written", why="the JSON report that the statement is about could not be written"
+            )
+            continue
+        failure = _attempt(report, kind, Path(path), models)
+        told = told or (kind == "json" and failure is not None)
+        yield failure
 
 
 def _attempt(report: Report, kind: str, path: Path, models: list[Path]) -> BninspectError | None:

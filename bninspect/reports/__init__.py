@@ -67,6 +67,12 @@ def _sarif(report: Report, _looks: Looks) -> str:
     return sarif.render(report)
 
 
+def _intoto(report: Report, _looks: Looks) -> str:
+    from bninspect.reports import intoto
+
+    return intoto.render(report)
+
+
 def _html(report: Report, _looks: Looks) -> str:
     from bninspect.reports import html
 
@@ -83,6 +89,7 @@ REPORTS: Mapping[str, Callable[[Report, Looks], str]] = MappingProxyType(
         "github": _github,
         "html": _html,
         "sarif": _sarif,
+        "intoto": _intoto,
     }
 )
 

@@ -34,7 +34,8 @@ def test_a_file_that_cannot_be_written_costs_no_other(broken: str, sample_models
     missing = tmp_path / "no" / "folder"
     done = bninspect("inspect", sample_models / MODEL, *targets(tmp_path, **{broken: missing}), "--json")
     assert done.returncode == 3
-    assert {path.name for path in tmp_path.iterdir()} == {f"report.{form}" for form in FORMATS if form != broken}
+    lost = {broken, "intoto"} if broken == "json" else {broken}  # a statement is about the JSON report
+    assert {path.name for path in tmp_path.iterdir()} == {f"report.{form}" for form in {*FORMATS} - lost}
     assert json.loads(done.stdout)["summary"]["exit_code"] == 0
     lines = done.stderr.splitlines()
     assert lines[0] == f"error: cannot write '{missing}'"
