@@ -17,9 +17,18 @@ else
   what="$GITHUB_ACTION_PATH$extras"
 fi
 
-home="$RUNNER_TEMP/bninspect"
-"$ACTION_PYTHON" -m venv "$home/venv"
-bin="$home/venv/bin"
-[[ -d "$bin" ]] || bin="$home/venv/Scripts" # Windows
-"$bin/python" -m pip install --quiet --disable-pip-version-check "$what"
+# The same request in one job finds its environment made; another one gets another.
+key=$(printf '%s|%s' "$what" "$ACTION_PYTHON" | cksum | cut -d' ' -f1)
+venv="$RUNNER_TEMP/bninspect/venv-$key"
+bin="$venv/bin"
+if [[ ! -e "$venv/complete" ]]; then
+  "$ACTION_PYTHON" -m venv "$venv"
+  [[ -d "$bin" ]] || bin="$venv/Scripts" # Windows
+  # The versions with which the tests of this release ran. pip's cache makes a second job quick.
+  "$bin/python" -m pip install --quiet --disable-pip-version-check \
+    --constraint "$GITHUB_ACTION_PATH/constraints.txt" "$what"
+  touch "$venv/complete"
+fi
+[[ -d "$bin" ]] || bin="$venv/Scripts"
 "$bin/bninspect" --version
+echo "venv=$venv" >>"$GITHUB_OUTPUT"

@@ -3,24 +3,32 @@
 set -euo pipefail
 
 case "$ACTION_COMMAND" in
-  verify | lint | inspect) ;;
+  verify | lint | inspect | drift | diff | merge) ;;
   *)
-    echo "error: command is verify, lint or inspect" >&2
+    echo "error: command is verify, lint, inspect, drift, diff or merge" >&2
     exit 2
     ;;
 esac
 
-home="$RUNNER_TEMP/bninspect"
-bin="$home/venv/bin"
-[[ -d "$bin" ]] || bin="$home/venv/Scripts" # Windows
+bin="$ACTION_VENV/bin"
+[[ -d "$bin" ]] || bin="$ACTION_VENV/Scripts" # Windows
 
-# What an earlier step has left here is not the result of this one.
-rm -f "$home"/annotations.txt "$home"/summary.md "$home"/report.*
+# A folder for each step: nothing of an earlier one is shown again, and none replaces the reports of another.
+mkdir -p "$RUNNER_TEMP/bninspect"
+home=$(mktemp -d "$RUNNER_TEMP/bninspect/report-XXXXXX")
 
 # One argument on each line: nothing in a line is split, expanded or evaluated.
 models=() options=()
 while IFS= read -r line; do [[ -z "$line" ]] || models+=("${line%$'\r'}"); done <<<"$ACTION_MODELS"
 while IFS= read -r line; do [[ -z "$line" ]] || options+=("${line%$'\r'}"); done <<<"$ACTION_OPTIONS"
+
+# `diff` prints one answer, and has no reports.
+outputs=()
+[[ "$ACTION_COMMAND" == diff ]] || outputs=(
+  --output "github=$home/annotations.txt" --output "markdown=$home/summary.md" --output "json=$home/report.json"
+  --output "html=$home/report.html" --output "junit=$home/report.xml" --output "sarif=$home/report.sarif"
+  --output "intoto=$home/report.intoto.json"
+)
 
 # The annotations go to a file first: what else is said must not be taken for commands of the workflow, and a name of
 # a file can look like one. A word that nobody can guess ends the silence.
@@ -28,8 +36,7 @@ word="bninspect-$RANDOM$RANDOM$RANDOM$RANDOM"
 echo "::stop-commands::$word"
 code=0
 "$bin/bninspect" "$ACTION_COMMAND" ${options[@]+"${options[@]}"} --format text \
-  --output "github=$home/annotations.txt" --output "markdown=$home/summary.md" --output "json=$home/report.json" \
-  --output "html=$home/report.html" --output "junit=$home/report.xml" -- ${models[@]+"${models[@]}"} || code=$?
+  ${outputs[@]+"${outputs[@]}"} -- ${models[@]+"${models[@]}"} || code=$?
 echo "::$word::"
 
 # There are no reports where the options were wrong.
@@ -37,8 +44,11 @@ echo "::$word::"
 [[ ! -f "$home/summary.md" ]] || cat "$home/summary.md" >>"$GITHUB_STEP_SUMMARY"
 {
   echo "exit-code=$code"
-  echo "json=$home/report.json"
-  echo "html=$home/report.html"
-  echo "junit=$home/report.xml"
+  echo "folder=$home"
 } >>"$GITHUB_OUTPUT"
+# An output names a report only if it is there.
+for pair in json=report.json html=report.html junit=report.xml sarif=report.sarif intoto=report.intoto.json; do
+  path="$home/${pair#*=}"
+  [[ ! -f "$path" ]] || echo "${pair%%=*}=$path" >>"$GITHUB_OUTPUT"
+done
 exit "$code"

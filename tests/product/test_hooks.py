@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -30,7 +31,8 @@ def test_no_script_holds_an_expression() -> None:
 
 def test_every_input_reaches_the_scripts_and_nothing_else_does() -> None:
     given = [value for step in ACTION["runs"]["steps"] for value in step["env"].values()]
-    assert sorted(given) == sorted(f"${{{{ inputs.{name} }}}}" for name in ACTION["inputs"])
+    made = "${{ steps.install.outputs.venv }}"
+    assert sorted(given) == sorted([made, *(f"${{{{ inputs.{name} }}}}" for name in ACTION["inputs"])])
     scripts = "".join(script.read_text() for script in (REPOSITORY / "action").glob("*.sh"))
     for step in ACTION["runs"]["steps"]:
         assert all(re.search(rf"\$\{{?{name}\b", scripts) for name in step["env"])
@@ -40,13 +42,13 @@ def test_outputs_are_those_that_the_script_writes() -> None:
     script = (REPOSITORY / "action" / "run.sh").read_text()
     for name, output in ACTION["outputs"].items():
         assert output["value"] == f"${{{{ steps.run.outputs.{name} }}}}"
-        assert f'echo "{name}=' in script
+        assert f'echo "{name}=' in script or re.search(rf"\b{name}=report\.", script)
 
 
 @pytest.fixture
 def runner(tmp_path: Path) -> dict[str, str]:
     """The environment of a runner, with bninspect installed."""
-    bin_folder = tmp_path / "temp" / "bninspect" / "venv" / "bin"
+    bin_folder = tmp_path / "temp" / "venv" / "bin"
     bin_folder.mkdir(parents=True)
     command = bin_folder / "bninspect"
     command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P -m bninspect "$@"\n')
@@ -56,6 +58,7 @@ def runner(tmp_path: Path) -> dict[str, str]:
         "RUNNER_TEMP": str(tmp_path / "temp"),
         "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
         "GITHUB_OUTPUT": str(tmp_path / "output"),
+        "ACTION_VENV": str(bin_folder.parent),
         "ACTION_COMMAND": "lint",
         "ACTION_MODELS": "",
         "ACTION_OPTIONS": "",
@@ -88,7 +91,34 @@ def test_a_failing_model_fails_the_job_with_annotation_summary_and_reports(
     outputs = dict(line.split("=", 1) for line in (tmp_path / "output").read_text().splitlines())
     assert outputs.keys() == set(ACTION["outputs"])
     assert outputs.pop("exit-code") == "1"
+    assert Path(outputs.pop("folder")).is_dir()
     assert all(Path(path).stat().st_size > 1000 for path in outputs.values())
+
+
+def test_two_steps_of_a_job_keep_their_reports_apart(
+    runner: dict[str, str], sample_models: Path, tmp_path: Path
+) -> None:
+    for name in ("broken_nan.h5", "keras2_digits.h5"):
+        _run({**runner, "ACTION_MODELS": name}, sample_models)
+    found = [line.partition("=")[2] for line in (tmp_path / "output").read_text().splitlines() if "json=" in line[:5]]
+    assert [json.loads(Path(path).read_text())["models"][0]["path"] for path in found] == [
+        "broken_nan.h5",
+        "keras2_digits.h5",
+    ]
+
+
+def test_reports_of_steps_can_be_merged_and_models_compared(
+    runner: dict[str, str], sample_models: Path, tmp_path: Path
+) -> None:
+    for name in ("broken_nan.h5", "keras2_digits.h5"):
+        _run({**runner, "ACTION_MODELS": name}, sample_models)
+    lines = (tmp_path / "output").read_text().splitlines()
+    reports = "\n".join(line.removeprefix("json=") for line in lines if line.startswith("json="))
+    merged = _run({**runner, "ACTION_COMMAND": "merge", "ACTION_MODELS": reports}, sample_models)
+    assert merged.returncode == 1, merged.stderr
+    both = "keras2_digits.h5\nkeras2_digits.keras"
+    compared = _run({**runner, "ACTION_COMMAND": "diff", "ACTION_MODELS": both}, sample_models)
+    assert compared.returncode == 0, compared.stderr
 
 
 def test_reports_of_an_earlier_step_are_not_shown_again(
@@ -137,7 +167,7 @@ def test_models_are_no_options(runner: dict[str, str], sample_models: Path) -> N
 @pytest.mark.parametrize("command", ["export", "verify; touch hacked", ""])
 def test_only_commands_that_report_are_run(command: str, runner: dict[str, str], tmp_path: Path) -> None:
     done = _run({**runner, "ACTION_COMMAND": command}, tmp_path)
-    assert (done.returncode, done.stderr) == (2, "error: command is verify, lint or inspect\n")
+    assert (done.returncode, done.stderr) == (2, "error: command is verify, lint, inspect, drift, diff or merge\n")
 
 
 @pytest.mark.parametrize(
@@ -161,11 +191,16 @@ def test_it_is_installed_from_the_checkout_or_by_its_version(
     )
     python.chmod(0o755)
     given = {"ACTION_VERSION": version, "ACTION_EXTRAS": extras, "ACTION_PYTHON": str(python)}
-    done = _run({**runner, **given, "GITHUB_ACTION_PATH": "/the action"}, tmp_path, "install.sh")
-    assert done.returncode == 0, done.stderr
-    installed, shown = (tmp_path / "called").read_text().splitlines()
-    assert installed.endswith(f"install --quiet --disable-pip-version-check {what.format(action='/the action')}")
-    assert shown == "--version"
+    for _ in range(2):
+        done = _run({**runner, **given, "GITHUB_ACTION_PATH": "/the action"}, tmp_path, "install.sh")
+        assert done.returncode == 0, done.stderr
+    installed, *shown = (tmp_path / "called").read_text().splitlines()
+    pinned = "--constraint /the action/constraints.txt"
+    wanted = f"install --quiet --disable-pip-version-check {pinned} {what.format(action='/the action')}"
+    assert installed.endswith(wanted)
+    assert shown == ["--version", "--version"]  # the second step of a job finds the environment made
+    made = {line for line in (tmp_path / "output").read_text().splitlines() if line.startswith("venv=")}
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize(("name", "value"), [("ACTION_VERSION", "1 --index-url=x"), ("ACTION_EXTRAS", "a] @ x")])
