@@ -43,7 +43,7 @@ def test_the_check_itself_sees_an_import() -> None:
 
 
 def test_the_commands_whose_process_starts_first_are_those_that_read_with_it() -> None:
-    modules = {name: Path(cli.__file__).parent / f"{name}.py" for name in cli.COMMANDS}
+    modules = {name: Path(cli.__file__).parent / f"{name.replace('-', '_')}.py" for name in cli.COMMANDS}
     assert {name for name, path in modules.items() if "prestart(" in path.read_text()} == set(READING)
 
 
