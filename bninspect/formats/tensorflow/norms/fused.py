@@ -38,8 +38,7 @@ def fused(node: FlatNode, expressions: Expressions) -> NormSite | None:
         if expressions.moves_samples(x):
             return None
         leaves = {name: leaf for name, leaf in leaves.items() if leaf and expressions.is_named(leaf)}
-    elif leaves["moving_mean"] is None or leaves["moving_variance"] is None:
-        return None
+    computed = not trains and not (leaves["moving_mean"] and leaves["moving_variance"])
     output = tensor.float_name(node.node.dtype("T"))
     return NormSite(
         name=node.node.name,
@@ -50,7 +49,7 @@ def fused(node: FlatNode, expressions: Expressions) -> NormSite | None:
         epsilon=shortest(node.node.real(attribute, default)),
         axis=(1,) if node.node.text("data_format", "NHWC").startswith("NC") else (-1,),
         form=Form.CENTRED,
-        statistics=Statistics.BATCH if trains else Statistics.MOVING,
+        statistics=Statistics.BATCH if trains else Statistics.COMPUTED if computed else Statistics.MOVING,
         output=output or "float32",
         # The kernel computes in float32 also where x and y are narrower.
         arithmetic="float64" if output == "float64" else "float32",

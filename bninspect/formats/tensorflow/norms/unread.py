@@ -49,12 +49,8 @@ def unread(graph: FlatGraph, expressions: Expressions, sites: Sequence[NormSite]
 
 def _why(node: FlatNode) -> str:
     """Return why an operation is not a layer; empty if it is not a batch norm."""
-    if not _FUSED.match(node.op):
-        return f"operation {node.op} is not taken apart"
-    # By this operation with constants for gamma and beta, Keras computes layer and group normalisation.
-    if node.node.flag("is_training", default=True):
-        return ""
-    return "its mean and variance are computed in the graph"
+    # What is left of these normalises samples: Keras computes layer and group normalisation by them.
+    return "" if _FUSED.match(node.op) else f"operation {node.op} is not taken apart"
 
 
 def _outside(node: FlatNode, graph: FlatGraph, expressions: Expressions) -> tuple[float, str] | None:

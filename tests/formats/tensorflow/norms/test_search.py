@@ -377,3 +377,14 @@ def test_what_grappler_merged_with_a_convolution_is_there_and_hidden() -> None:
     (site,) = w.found("y").sites
     assert "_FusedConv2D" in site.hidden
     assert {name: leaf.sources for name, leaf in site.parameters.items()} == SOURCES
+
+
+def test_a_fused_operation_whose_statistics_are_computed_is_a_layer_of_these() -> None:
+    w = Writer()
+    x = w.data()
+    w.nodes += [const("axes", np.array([0, 1, 2], np.int32)), const("bn/gamma", np.ones(C, np.float32))]
+    mean, beta = w.op("Mean", x, "axes"), w.parameter("beta")
+    w.nodes.append(node("y", "FusedBatchNormV3", x, "bn/gamma", beta, mean, mean, is_training=False))
+    found = w.found("y")
+    assert [site.statistics for site in found.sites] == [Statistics.COMPUTED]
+    assert found.unread == ()
