@@ -10,7 +10,7 @@ GroupConvolutionBackpropData (groups, inputs per group, outputs per group, place
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +24,7 @@ from bninspect.formats.openvino.constants import IrConstant, IrConstants
 from bninspect.formats.openvino.model import IrGraph, IrOperation
 from bninspect.records import Array, Statistics
 from bninspect.records import graph as network
-from bninspect.records.graph import Geometry, Kernel, Limits, Network, Node, Value
+from bninspect.records.graph import Geometry, Kernel, Limits, Network, Node, Quantisation, Value
 from bninspect.safe_text import printable
 
 _PASSING = {
@@ -76,7 +76,24 @@ def read(graph: IrGraph) -> Network:
         tuple(Value(one.outputs[0], one.shapes[0], one.dtypes[0]) for one in graph.every("parameter")),
         tuple(_value(name, makers[name]) for name in ends),
         tuple(joined),
+        dict(_quantised(graph, constants)),
     )
+
+
+def _quantised(graph: IrGraph, constants: IrConstants) -> Iterator[tuple[str, Quantisation]]:
+    """Yield what each FakeQuantize of a value that flows rounds to: floats that stand on 256 even steps at most."""
+    for operation in graph.every("fakequantize"):
+        ends = [constants.get(name) for name in operation.inputs[3:5]]
+        levels = operation.real("levels", 0)
+        if constants.made(operation) or not all(ends) or not 2 <= levels <= 256:
+            continue
+        low, high = (
+            float(one.values.min()) if place == 0 else float(one.values.max()) for place, one in enumerate(ends) if one
+        )
+        scale = (high - low) / (levels - 1)
+        if scale > 0:
+            zero = np.rint(-low / scale)
+            yield operation.outputs[0], Quantisation(np.full(1, scale), np.full(1, zero), "uint8")
 
 
 def _value(name: str, maker: IrOperation) -> Value:
