@@ -235,7 +235,7 @@ BY_HAND: tuple[tuple[Callable[[Any, Any, Any, Any, Any], Any], float], ...] = (
 
 
 def wrong(image: Any) -> Any:
-    """Write epsilon outside the root: a formula that is not a batch norm."""
+    """Write epsilon outside the root, as Darknet does."""
     import tensorflow as tf
 
     gamma, beta, mean, variance = variables("bn", 3)

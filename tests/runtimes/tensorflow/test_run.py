@@ -148,10 +148,11 @@ def test_partitioned_parameters(tmp_path: Path) -> None:
         assert_verified(path, 1)
 
 
-def test_a_formula_that_is_none_leaves_its_layer_unverified(tmp_path: Path) -> None:
+def test_a_formula_with_epsilon_outside_of_the_root_fails(tmp_path: Path) -> None:
     layers, _ = verified(tf1(tmp_path, models.wrong).saved_model)
-    assert layers["bn"].status is LayerStatus.UNVERIFIED
-    assert layers["bn"].notes == ("signature 'serving_default' does not use it",)
+    assert layers["bn"].status is LayerStatus.MISMATCH
+    assert "outside" in layers["bn"].notes[0]
+    assert "epsilon added outside the square root" in str(layers["bn"])
 
 
 def test_training_mode_is_never_verified(tmp_path: Path) -> None:

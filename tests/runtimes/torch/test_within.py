@@ -106,7 +106,7 @@ def test_pieces_are_verified(tmp_path: Path) -> None:
 def test_epsilon_outside_of_the_root_fails_with_that_cause(tmp_path: Path) -> None:
     report = _verified(tmp_path, ByHand(outside=True))
     assert report.status is Status.FAIL
-    assert "outside" in report.layers[0].findings[0].message + str(report.layers[0])
+    assert "epsilon added outside the square root" in str(report.layers[0])
 
 
 class Several(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy
