@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from bninspect.records import Comparison, Counterpart, Finding, LayerReport, LayerStatus, ModelReport, Status
+from bninspect.records import Counterpart, Finding, LayerReport, LayerStatus, ModelReport, Status
 from bninspect.records import verdict as summary
+from bninspect.records.limits import of_limit, of_limits
 from bninspect.safe_text import printable
 
 RULES = ("BN401", "BN402", "BN403", "BN404", "BN405", "BN410", "BN411")
@@ -100,21 +101,21 @@ def worst(model: ModelReport) -> str:
     parts = []
     if numbers:
         ratio, name = max(numbers)
-        parts.append(f"weights and biases within {ratio:.2f} of the folded bound, worst at {printable(name)}")
+        parts.append(f"right batch norms: weights and biases at most {of_limit(ratio)}, at {printable(name)}")
     proved = [
-        one.ratio
+        compared.ratio
         for counterpart in counterparts.values()
-        for one in counterpart.comparisons
-        if one.observed == "output" and one.ratio is not None and counterpart.status is LayerStatus.VERIFIED
+        for compared in counterpart.comparisons
+        if compared.observed == "output"
+        and compared.ratio is not None
+        and counterpart.status is LayerStatus.VERIFIED
     ]
     if proved:
-        parts.append(f"each recomputed on the export's own input, within {max(proved):.2g} of its bound")
+        parts.append(f"each recomputed on the export's own input: at most {of_limit(max(proved))}")
     fast = [one.ratio for one in model.against.outputs if one.observed == "optimised output"] if model.against else []
-    known = [one for one in fast if one is not None]
+    known = [ratio for ratio in fast if ratio is not None]
     if known:
-        most = max(known)
-        how = f"within {most:.2g} of" if most <= 1 else f"off by {most:.2g} times"
-        parts.append(f"the optimised output {how} what rounding allows")
+        parts.append(f"the optimised output: {of_limit(max(known))}")
     return "; ".join(parts)
 
 
@@ -129,15 +130,10 @@ def said(counterpart: Counterpart) -> str:
     """Return what became of a batch norm, in one line."""
     if counterpart.status is LayerStatus.UNVERIFIED:
         return f"unverified: {printable(counterpart.sentence, 500)}"
-    ratios = ", ".join(f"{one.observed} {ratio(one)}" for one in counterpart.comparisons)
+    ratios = of_limits({compared.observed: compared.ratio for compared in counterpart.comparisons})
     if counterpart.inherited:
         return f"inherited from {printable(counterpart.inherited)}: {ratios}"
     return f"{where(counterpart)}  {ratios}".strip()
-
-
-def ratio(comparison: Comparison) -> str:
-    """Return the largest error in units of its bound, in two digits."""
-    return "not finite" if comparison.ratio is None else f"{comparison.ratio:.2g}"
 
 
 def reasons(counterpart: Counterpart) -> list[str]:

@@ -63,6 +63,11 @@ def distance(comparison: Comparison) -> float:
     return float("inf") if comparison.violations else -1.0
 
 
+def distance_of(layer: LayerReport) -> float:
+    """Return how far a layer is from the formula: the largest `distance` of its comparisons."""
+    return max(map(distance, layer.comparisons), default=-1.0)
+
+
 def about(comparison: Comparison, layer: LayerReport) -> list[Finding]:
     """Return the findings that were made of a comparison: what they say, `measured` says too, but not their hints."""
     array = None if comparison.reference in OUTPUTS else comparison.reference

@@ -150,7 +150,7 @@ def _export_case(name: str, layer: LayerReport, found: Counterpart, model: Model
     details = [f"place: {conversion_words.where(found)}"] if found.place else []
     for one in found.comparisons:
         channel = f", channel {one.worst.channel}" if one.worst and one.violations else ""
-        details.append(f"{one.observed}: measured {words.ratio(one)}, allowed 1 x bound{channel}")
+        details.append(f"{one.observed}: measured {words.ratio(one)}{channel}")
     details += [f"cause: {line}" for line in conversion_words.reasons(found)]
     details += [f"hint: {words.message(finding.hint)}" for finding in about if finding.hint]
     if found.status is LayerStatus.VERIFIED:
@@ -185,8 +185,7 @@ def _comparison_case(name: str, layer: LayerReport, comparison: Comparison, mode
 
 
 def _figures(comparison: Comparison) -> Iterator[str]:
-    yield f"measured: {words.ratio(comparison)}, {comparison.violations} of {comparison.elements} values beyond it"
-    yield "allowed: 1 x bound, 0 values"
+    yield f"measured: {words.ratio(comparison)}, {comparison.violations:,} of {comparison.elements:,} values over it"
     worst = comparison.worst
     if worst is None:
         return

@@ -19,6 +19,7 @@ from bninspect.records import (
     Unread,
     Worst,
 )
+from bninspect.records.limits import of_limit
 from bninspect.reports import conversion_words, drift_words
 from bninspect.safe_text import printable
 
@@ -138,25 +139,29 @@ def some(layers: Sequence[LayerReport]) -> str:
 
 
 def measured(comparison: Comparison) -> str:
-    """Return what a comparison found, as a multiple of the bound."""
+    """Return what a comparison found, as a share of the limit."""
     if not comparison.elements:
         return "no value was compared"
-    counted = f"{comparison.violations:,} of {comparison.elements:,} values {printable(comparison.title)}"
+    counted = f"{comparison.violations:,} of {comparison.elements:,} values {seen(comparison)}"
     channel = f", channel {comparison.worst.channel}" if comparison.worst else ""
     if comparison.agrees:
-        return f"{comparison.elements:,} values {printable(comparison.title)}, worst {ratio(comparison)}{channel}"
+        return f"{comparison.elements:,} values {seen(comparison)}, the worst {ratio(comparison)}{channel}"
     if comparison.ratio is None:
         return f"{counted} are not finite{channel}{_origin(comparison)}"
-    return f"{counted} beyond the bound, worst {ratio(comparison)}{channel}"
+    return f"{counted} are wrong, the worst by {ratio(comparison)}{channel}"
 
 
 def ratio(comparison: Comparison) -> str:
-    """Return the largest error in units of its bound."""
-    if comparison.ratio is None:
-        return "not finite" if comparison.nonfinite else "-"
-    if 1.0 < comparison.ratio < 1.01:
-        return f"{comparison.ratio:.9g} x bound"  # not rounded to 1.00, which would be within the bound
-    return f"{comparison.ratio:.2f} x bound" if comparison.ratio < 100 else f"{comparison.ratio:.2g} x bound"
+    """Return the largest error as a share of its limit."""
+    return "-" if comparison.ratio is None and not comparison.nonfinite else of_limit(comparison.ratio)
+
+
+def seen(comparison: Comparison) -> str:
+    """Return how the values of a comparison came about, in words that need no manual."""
+    plain = {"in-model": "in the model", "probed": "of the layer run alone"}.get(comparison.observed)
+    if plain is None:
+        return printable(comparison.title)
+    return plain if comparison.reference == "formula" else f"{plain} {printable(comparison.reference)}"
 
 
 def _origin(comparison: Comparison) -> str:

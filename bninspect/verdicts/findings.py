@@ -19,6 +19,7 @@ from bninspect.records import (
     Observation,
     Severity,
 )
+from bninspect.records.limits import of_limit
 
 _FINITE = "look for NaN and infinity in the parameters and in the input"
 _RELOAD = "the runtime did not load what the file holds: look for renamed layers and by-name or by-position loading"
@@ -63,7 +64,7 @@ def beyond_bound(comparison: Comparison, whose: str, explanation: str, hint: str
 
     Severity: error.
     """
-    message = f"{_values(comparison)} {whose} are beyond the bound, {_worst(comparison)}"
+    message = f"{_values(comparison)} {whose} are over the rounding limit, {_worst(comparison)}"
     return _error("BN301", f"{message}: {explanation}" if explanation else message, _evidence(comparison), hint)
 
 
@@ -264,7 +265,7 @@ def _place(comparison: Comparison) -> str:
 
 
 def _worst(comparison: Comparison) -> str:
-    return f"worst {comparison.ratio:.3g} x bound{_channel(comparison)}"
+    return f"the worst {of_limit(comparison.ratio)}{_channel(comparison)}"
 
 
 def _number(value: float | None) -> str:

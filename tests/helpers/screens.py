@@ -34,7 +34,8 @@ _NOISE = re.compile(
 )
 # What depends on the processor, the clock or the installed framework, and is not what a screen is there to show.
 _VARYING = (
-    (r"\d[\d.e+-]* of the (rounding )?bound( at \S+, channel \d+)?", "RATIO of the bound"),
+    (r"(under )?\d[\d.]* % of the (rounding )?limit(, at \S+, channel \d+)?", "RATIO of the limit"),
+    (r"\b(weights|bias|output) (under )?\d[\d.]* %", r"\1 RATIO"),
     (r"output [\d.e+-]+|output within [\d.e+-]+", "output NUMBER"),
     (r"(LiteRT|tf-keras|keras|Keras|tensorflow|TensorFlow) \d+\.\d+\.\d+", r"\1 VERSION"),
     (r" \((CPU|GPU)[^)]*\)", ""),

@@ -77,13 +77,13 @@ def test_the_model_is_not_blamed_for_its_export(name: str) -> None:
 
 def _verdicts(report: Report) -> list[str]:
     shown = verify.render(report, Looks()).splitlines()
-    return [line.split()[0] for line in shown if "of 1 " in line and line.startswith(("PASS", "FAIL", "ERROR"))]
+    return [line.split()[0] for line in shown[:-1] if "of 1 " in line]
 
 
 def test_the_screen_has_a_verdict_on_each_of_the_two() -> None:
     assert _verdicts(held(right())) == ["PASS", "PASS"]
-    assert _verdicts(held(wrong())) == ["PASS", "FAIL"]
-    assert _verdicts(held(missing())) == ["PASS", "ERROR"]
+    assert _verdicts(held(wrong())) == ["ok", "FAIL"]
+    assert _verdicts(held(missing())) == ["ok", "ERROR"]
 
 
 def test_the_export_is_not_blamed_for_its_model() -> None:
@@ -91,7 +91,7 @@ def test_the_export_is_not_blamed_for_its_model() -> None:
     (model,) = held(right()).models
     (layer,) = model.layers
     failing = replace(model, layers=(replace(layer, findings=(found,)),), status=Status.FAIL)
-    assert _verdicts(made_reports.report(failing)) == ["FAIL", "PASS"]
+    assert _verdicts(made_reports.report(failing)) == ["FAIL", "ok"]
     assert _verdicts(made_reports.report(replace(failing, status=Status.PASS), fail_on="never")) == ["PASS", "PASS"]
 
 
@@ -107,7 +107,7 @@ def test_a_right_export_is_told_of_too() -> None:
     for render in (html.render, markdown.render):
         said = render(held(right(), right()))
         assert "2 of 2 batch norms are in the export with the right numbers: 2 folded and matched in LiteRT 2" in said
-        assert said.count("0.31") >= 2
+        assert said.replace("&#37;", "%").count("31 %") >= 2
 
 
 def test_the_export_of_each_layer_is_a_case() -> None:
@@ -116,10 +116,10 @@ def test_the_export_of_each_layer_is_a_case() -> None:
     assert (suite.failures, suite.errors) == (1, 1)
     assert {one.name: one.value for one in suite.properties()}["against"] == "export.tflite"
     assert not cases["bn_0: in the export"].result
-    assert "weights: measured 0.31 x bound, allowed 1 x bound" in cases["bn_0: in the export"].system_out
+    assert "weights: measured 31 % of the limit" in cases["bn_0: in the export"].system_out
     (failure,) = cases["bn_1: in the export"].result
     assert (type(failure).__name__, failure.type) == ("Failure", "BN401")
-    assert "weights: measured 7e+02 x bound" in failure.text
+    assert "weights: measured 700 times the limit" in failure.text
     (error,) = cases["bn_2: in the export"].result
     assert (type(error).__name__, error.message) == ("Error", "its convolution is not in the export")
     assert all(not cases[f"bn_{number}: in-model"].result for number in range(3))
@@ -127,4 +127,4 @@ def test_the_export_of_each_layer_is_a_case() -> None:
 
 def test_the_worst_error_of_a_model_is_also_that_of_its_export() -> None:
     row = next(line for line in markdown.render(held(right(), wrong())).splitlines() if line.startswith("| ❌ FAIL |"))
-    assert "7e+02 x bound" in row
+    assert "700 times the limit" in row

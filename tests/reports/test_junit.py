@@ -67,7 +67,7 @@ def test_a_suite_is_a_model_and_a_case_a_check_of_a_layer() -> None:
     said = cases["bn: in-model"].system_out
     comparison = report.models[0].layers[0].comparisons[0]
     assert comparison.worst is not None
-    assert f"measured: {comparison.ratio:.2f} x bound, 0 of 60 values beyond it\nallowed: 1 x bound" in said
+    assert f"measured: {comparison.ratio:.0%}".replace("%", " % of the limit, 0 of 60 values over it") in said
     assert f"channel: {comparison.worst.channel}, index {list(comparison.worst.index)}" in said
 
 
@@ -79,8 +79,8 @@ def test_a_mismatch_is_a_failure_with_what_was_measured_and_allowed() -> None:
     (failure,) = case.result
     assert isinstance(failure, junitparser.Failure)
     assert failure.type == "BN301"
-    assert failure.message.startswith("60 of 60 values in-model beyond the bound, worst ")
-    for words in ("measured: ", "60 of 60 values beyond it", "allowed: 1 x bound", "by hand: ", "runtime: ", "cause: "):
+    assert failure.message.startswith("60 of 60 values in the model are wrong, the worst by ")
+    for words in ("measured: ", "60 of 60 values over it", "by hand: ", "runtime: ", "cause: "):
         assert words in failure.text
 
 
@@ -127,7 +127,9 @@ def test_a_mismatch_that_is_not_to_count_is_skipped_and_says_so() -> None:
     assert found["other: verified"][0][0] == "Error"
     ((kind, message),) = found["bn: probed"]
     assert kind == "Skipped"
-    assert message.startswith("not counted because of --fail-on never: 60 of 60 values probed beyond")
+    assert message.startswith(
+        "not counted because of --fail-on never: 60 of 60 values of the layer run alone are wrong"
+    )
     known = replace(judged(wrong=True), known="a mismatch in the baseline too")
     failing = replace(judged(wrong=True), name="other")
     found = outcomes(reported(model(known, failing)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bninspect.records import Comparison, Counterpart, Export, LayerStatus, ModelReport
+from bninspect.records.limits import of_limit
 from bninspect.reports import conversion_words, words
 from bninspect.reports.html.element import Child, Markup, code, element, facts, joined, table
 from bninspect.safe_text import printable
@@ -18,7 +19,7 @@ def section(model: ModelReport) -> Markup | None:
     if export is None:
         return None
     found = [(layer.name, layer.counterpart) for layer in model.layers if layer.counterpart is not None]
-    head = ("layer", "status", *(f"{name}, x bound" for name in _MEASURED), "where, or why not")
+    head = ("layer", "status", *_MEASURED, "where, or why not")
     rows = [(code(name), badge(one), *_measured(one), _where(one)) for name, one in found]
     caption = "What became of each batch norm in the export"
     return joined(
@@ -59,7 +60,7 @@ def _facts(export: Export) -> Iterator[tuple[str, Child]]:
 
 
 def _measured(counterpart: Counterpart) -> Iterator[str]:
-    ratios = {one.observed: conversion_words.ratio(one) for one in counterpart.comparisons}
+    ratios = {one.observed: of_limit(one.ratio) for one in counterpart.comparisons}
     return (ratios.get(name, "-") for name in _MEASURED)
 
 
@@ -85,5 +86,5 @@ def _compared(comparisons: tuple[Comparison, ...]) -> Markup:
         )
         for one in comparisons
     ]
-    head = ("", "values", "beyond the bound", "worst", "largest difference", "not finite")
+    head = ("", "values", "over the limit", "worst", "largest difference", "not finite")
     return table(head, rows, caption="The export, against what the model makes of the same numbers")

@@ -129,7 +129,7 @@ def _comparisons(layer: LayerReport) -> Markup:
         )
         for one in layer.comparisons
     ]
-    head = ("", "values", "beyond the bound", "worst", "largest difference", "in ulp", "not finite")
+    head = ("", "values", "over the limit", "worst", "largest difference", "in ulp", "not finite")
     worst = counts.worst_output(layer)
     wrong = [one for one in layer.comparisons if not one.agrees]  # the shape of rounding noise tells nobody anything
     return element(

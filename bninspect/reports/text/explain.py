@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bninspect.records import codec
+from bninspect.records.limits import of_limit
 from bninspect.reports import Looks
 from bninspect.reports.text.lines import Line, line, shown
 from bninspect.reports.words import plural
@@ -68,12 +69,12 @@ def _compared(layer: Explained) -> Iterator[Line]:
     found = layer.comparison
     assert found is not None  # noqa: S101 - the caller knows
     if found.agrees:
-        yield line(f"{_INDENT}all {found.elements:,} values within the rounding bound, worst {found.ratio:.2f} of it")
+        yield line(f"{_INDENT}all {found.elements:,} values are right, the worst at {of_limit(found.ratio)}")
     elif found.ratio is None:
         yield line(f"{_INDENT}{found.violations:,} of {found.elements:,} values are not finite on one side or on both")
     else:
-        worst = f"worst {found.ratio:.2g} x bound"
-        yield line(f"{_INDENT}{found.violations:,} of {found.elements:,} values beyond the rounding bound, {worst}")
+        worst = f"the worst by {of_limit(found.ratio)}"
+        yield line(f"{_INDENT}{found.violations:,} of {found.elements:,} values are wrong, {worst}")
 
 
 def _folded(one: FoldedChannel) -> Iterator[Line]:

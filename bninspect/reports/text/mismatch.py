@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bninspect.records import Comparison, Explanation, LayerReport, Worst
+from bninspect.records.limits import of_limit
 from bninspect.reports import Looks
 from bninspect.reports.counts import OUTPUTS
 from bninspect.reports.text.lines import Line, line
-from bninspect.reports.words import plural
+from bninspect.reports.words import plural, seen, some
 from bninspect.safe_text import printable
 
 INDENT = " " * 6
@@ -20,8 +21,14 @@ _DECADES = 6.0
 """What the bar spans: a full block is a million times the bound, and more."""
 
 
-def mismatch(layer: LayerReport, looks: Looks) -> Iterator[Line]:
-    """Return the rich diff of a layer: what was beyond the bound, and the arithmetic of the worst element."""
+def mismatch(layer: LayerReport, looks: Looks, alike: Sequence[LayerReport] = ()) -> Iterator[Line]:
+    """Return the rich diff of a layer: what was over the limit, and the arithmetic of the worst element.
+
+    Args:
+        layer: the layer.
+        looks: how it is shown.
+        alike: further layers that have the same cause; this one stands for them.
+    """
     wrong = [one for one in layer.comparisons if not one.agrees and one.reference in OUTPUTS]
     stored = {one.reference: None for one in layer.comparisons if not one.agrees and one.reference not in OUTPUTS}
     worst = max(wrong, key=lambda one: one.ratio if one.ratio is not None else float("inf"), default=None)
@@ -38,16 +45,18 @@ def mismatch(layer: LayerReport, looks: Looks) -> Iterator[Line]:
         if looks.verbosity >= 1:
             yield from _bar(worst)
     if layer.explanation is not None:
-        yield from _causes(layer.explanation)
+        yield from _causes(layer.explanation, len(alike))
+    if alike:
+        yield line((f"{INDENT}also       ", "dim"), f"the same cause in {some(alike)} (-v shows each)")
 
 
 def _beyond(comparison: Comparison) -> str:
-    counted = f"{comparison.violations} of {comparison.elements} values {comparison.title}"
+    counted = f"{comparison.violations:,} of {comparison.elements:,} values {seen(comparison)}"
     channel = f", channel {comparison.worst.channel}" if comparison.worst else ""
     if comparison.ratio is None:
         origin = " (nor is their input: an earlier layer is the cause)" if _input_is_not_finite(comparison) else ""
         return f"{counted} are not finite{channel}{origin}"
-    return f"{counted} beyond the bound, worst {comparison.ratio:.2g} x bound{channel}"
+    return f"{counted} are wrong, the worst by {of_limit(comparison.ratio)}{channel}"
 
 
 def _input_is_not_finite(comparison: Comparison) -> bool:
@@ -66,7 +75,7 @@ def _worst_channels(comparison: Comparison) -> Iterator[Line]:
     """Return one line with the worst channels, the worst first, and how far each is beyond its bound."""
     beyond = [(far.channel, far.ratio) for far in comparison.worst_channels if far.ratio is not None and far.ratio > 1]
     if len(beyond) > 1:
-        text = ", ".join(f"{channel} ({ratio:.2g} x bound)" for channel, ratio in beyond[:_MOST_CHANNELS])
+        text = ", ".join(f"{channel} ({of_limit(ratio)})" for channel, ratio in beyond[:_MOST_CHANNELS])
         more = " and more" if len(comparison.channels) > _MOST_CHANNELS else ""
         yield line((f"{INDENT}channels   ", "dim"), text + more)
 
@@ -87,7 +96,7 @@ def _block(ratio: float | None) -> str:
     return _BARS[max(1, math.ceil(share * (len(_BARS) - 1)))]
 
 
-def _causes(explanation: Explanation) -> Iterator[Line]:
+def _causes(explanation: Explanation, alike: int = 0) -> Iterator[Line]:
     """Return the convention that was broken, with all that fit as well, or that nothing fits."""
     label = (f"{INDENT}cause      ", "bold")
     if not explanation.causes:
@@ -96,7 +105,8 @@ def _causes(explanation: Explanation) -> Iterator[Line]:
             yield line(f"{INDENT}           ", printable(remark, 500))
         return
     first, *others = explanation.causes
-    yield line(label, printable(first.sentence, 500), (f"   (explains {_share(first.explains)})", "dim"))
+    many = f" in {plural(alike + 1, 'layer')}" if alike else ""
+    yield line(label, printable(first.sentence, 500) + many, (f"   (explains {_share(first.explains)})", "dim"))
     for other in others[:_MOST_TIES]:
         yield line(f"{INDENT}       or  ", printable(other.sentence, 500))
         if other.separated_by:

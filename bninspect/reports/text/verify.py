@@ -15,9 +15,11 @@ from bninspect.records import (
     Severity,
     Status,
 )
+from bninspect.records.limits import of_limit
 from bninspect.reports import Looks, conversion_words, words
 from bninspect.reports import counts as counting
-from bninspect.reports.text import conversion, drift
+from bninspect.reports.text import conversion, drift, findings
+from bninspect.reports.text.closing import VERDICTS, closing
 from bninspect.reports.text.inspect import layer_table, parameter_details
 from bninspect.reports.text.lines import Line, line, shown
 from bninspect.reports.text.lint import linted, unread
@@ -27,36 +29,46 @@ from bninspect.safe_text import printable
 
 _SHOWN_AS_MISMATCH = ("BN202", "BN301", "BN311")
 _SAID_OF_DATA = ("BN501", "BN502")
-_VERDICTS = {
-    Status.PASS: ("PASS", "bold green"),
-    Status.FAIL: ("FAIL", "bold red"),
-    Status.ERROR: ("ERROR", "bold magenta"),
-    Status.EMPTY: ("EMPTY", "bold yellow"),
-}
-_SEVERITIES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
+_FIRST = (Status.FAIL, Status.ERROR, Status.EMPTY, Status.PASS)
+_OK = ("ok", "green")
 
 
 def render(report: Report, looks: Looks) -> str:
-    """Return the report as text, with colours if `looks` wants them."""
+    """Return the report as text, with colours if `looks` wants them: failures first, the verdict on the whole last."""
     rows: list[Line] = []
-    threshold = counting.fail_on(report)
-    for model in report.models:
-        if model.error:
-            rows.extend(_broken(model))
-        elif report.command == "verify":
-            rows.extend(_verified(conversion_words.alone(model, threshold), looks, _device(report)))
-            rows.extend(conversion.lines(model, looks, threshold))
-        elif report.command == "drift":
-            rows.extend(_drifted(model, looks))
-        elif report.command == "lint":
-            rows.extend(linted(model, looks))
-        else:
-            rows.extend(_inspected(model, looks))
+    for model in _in_order(report):
+        rows.extend(_model(model, report, looks))
     if not report.models:
         rows.append(_nothing(report))
-    if len(report.models) > 1 and looks.verbosity >= 0:
-        rows.append(_total(report))
+    elif report.command != "inspect" or report.summary.exit_code or (len(report.models) > 1 and looks.verbosity >= 0):
+        rows.append(closing(report))
     return shown(rows, looks)
+
+
+def _in_order(report: Report) -> list[ModelReport]:
+    """Return the models, those that failed first; of `inspect`, which judges nothing, as they were named."""
+    if report.command == "inspect":
+        return list(report.models)
+    return sorted(report.models, key=lambda model: _FIRST.index(model.status))
+
+
+def _model(model: ModelReport, report: Report, looks: Looks) -> Iterator[Line]:
+    threshold = counting.fail_on(report)
+    if model.error:
+        yield from _broken(model)
+    elif report.command == "lint":
+        yield from linted(model, looks)
+    elif report.command not in {"verify", "drift"}:
+        yield from _inspected(model, looks)
+    elif looks.verbosity < 0 and model.status is Status.PASS:
+        return  # the last line counts it, and says what was not compared
+    elif report.command == "drift":
+        yield from _drifted(model, looks)
+    else:
+        alone = conversion_words.alone(model, threshold)
+        passes = alone.status is Status.PASS and model.status is not Status.PASS
+        yield from _verified(alone, looks, _device(report), _OK if passes else VERDICTS[alone.status])
+        yield from conversion.lines(model, looks, threshold)
 
 
 def _nothing(report: Report) -> Line:
@@ -89,12 +101,19 @@ def _shared(model: ModelReport, name: str) -> str:
 
 def _broken(model: ModelReport) -> Iterator[Line]:
     assert model.error is not None  # noqa: S101 - narrows the type
-    word, style = _VERDICTS[model.status]
-    yield line((f"{word:<6}", style), f"{printable(model.path)}: {printable(model.error.what, 500)}")
+    word, style = VERDICTS[model.status]
+    yield line((f"{word:<6}", style), _said_of(model))
     if model.error.why:
         yield line(f"{INDENT}why: {printable(model.error.why, 500)}")
     if model.error.hint:
         yield line(f"{INDENT}hint: {printable(model.error.hint, 500)}")
+
+
+def _said_of(model: ModelReport) -> str:
+    """Return what is wrong with a model that could not be read or run, its path first and once."""
+    assert model.error is not None  # noqa: S101 - narrows the type
+    what, path = printable(model.error.what, 500), printable(model.path)
+    return what if what.startswith(path) else f"{path}: {what}"
 
 
 def _inspected(model: ModelReport, looks: Looks) -> Iterator[Line]:
@@ -104,8 +123,8 @@ def _inspected(model: ModelReport, looks: Looks) -> Iterator[Line]:
         for layer in model.layers:
             yield from parameter_details(layer)
     yield from unread(model)
+    yield from _findings(model.layers, looks)
     for layer in model.layers:
-        yield from _findings(layer, looks)
         for note in layer.notes:
             yield line(f"{INDENT}{printable(layer.name)}: {printable(note, 500)}")
     yield from _notes(model)
@@ -120,55 +139,67 @@ def _device(report: Report) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def _verified(model: ModelReport, looks: Looks, device: str) -> Iterator[Line]:
-    if looks.verbosity >= 0:
-        yield _header(model)
-    if not model.layers:
-        word, style = _VERDICTS[model.status]
-        yield line((f"{word:<6}", style), words.verdict(model))
-        yield from unread(model)
+def _verified(model: ModelReport, looks: Looks, device: str, label: tuple[str, str]) -> Iterator[Line]:
+    """Return what is known of a model by itself; its verdict comes last, but heads what is shown when quiet."""
+    if looks.verbosity < 0 and label is _OK:
         return
-    statuses = Counter(layer.status for layer in model.layers)
-    yield _verdict(model, statuses, looks, device)
-    if looks.verbosity >= 0 and statuses[LayerStatus.VERIFIED]:
-        yield from _worst_ratio(model)
+    verified = sum(layer.status is LayerStatus.VERIFIED for layer in model.layers)
+    told = f"{verified} of {plural(words.total(model), 'layer')} {words.claim(model, verified)} in "
+    told += f"{printable(model.runtime or '')}{device}{words.reserve(model)}"
+    verdict = _verdict(label, model, told if model.layers else words.verdict(model), looks)
+    yield _header(model) if looks.verbosity >= 0 else verdict
+    if not model.layers:
+        yield from unread(model)
+    else:
+        yield from _layers(model, looks, verified)
     if looks.verbosity >= 0:
-        yield from _kept_variances(model)
-    for layer in model.layers:
-        if layer.status is LayerStatus.MISMATCH and (looks.verbosity >= 1 or not layer.known):
-            yield from mismatch(layer, looks)
+        yield verdict
+
+
+def _layers(model: ModelReport, looks: Looks, verified: int) -> Iterator[Line]:
+    yield from _mismatches(model, looks)
     yield from _unverified(model)
-    for layer in model.layers:
-        yield from _findings(layer, looks, without=_SHOWN_AS_MISMATCH)
-    if looks.verbosity >= 0:
-        yield from _notes(model)
+    yield from _findings(model.layers, looks, without=_SHOWN_AS_MISMATCH)
+    if looks.verbosity < 0:
+        return
     if looks.verbosity >= 1:
         yield from _every_layer(model)
-    elif looks.verbosity == 0 and statuses[LayerStatus.VERIFIED] and model.status is not Status.PASS:
-        yield line(("ok    ", "green"), f"{plural(statuses[LayerStatus.VERIFIED], 'other layer')} (-v lists them)")
+    elif verified and model.status is not Status.PASS:
+        yield line(("ok    ", "green"), f"{plural(verified, 'other layer')} (-v lists them)")
+    if verified:
+        yield from _worst_ratio(model)
+    yield from _kept_variances(model)
+    yield from _notes(model)
 
 
-def _verdict(model: ModelReport, statuses: Counter[LayerStatus | None], looks: Looks, device: str) -> Line:
-    word, style = _VERDICTS[model.status]
+def _verdict(label: tuple[str, str], model: ModelReport, text: str, looks: Looks) -> Line:
+    word, style = label
     place = f"{printable(model.path)}: " if looks.verbosity < 0 else ""
-    verified = statuses[LayerStatus.VERIFIED]
-    text = f"{place}{verified} of {words.total(model)} layers {words.claim(model, verified)} in "
-    text += f"{printable(model.runtime or '')}{device}{words.reserve(model)}"
-    return line((f"{word:<6}", style), text)
+    return line((f"{word:<6}", style), f"{place}{text}")
+
+
+def _mismatches(model: ModelReport, looks: Looks) -> Iterator[Line]:
+    """Return the layers that are not what the formula says; of those with one cause, the worst stands for all."""
+    groups: dict[tuple[str, ...], list[LayerReport]] = {}
+    for layer in model.layers:
+        if layer.status is LayerStatus.MISMATCH and (looks.verbosity >= 1 or not layer.known):
+            causes = tuple(cause.sentence for cause in layer.explanation.causes) if layer.explanation else ()
+            alike = causes and looks.verbosity < 1
+            groups.setdefault(causes if alike else (layer.name,), []).append(layer)
+    for layers in groups.values():
+        worst = max(layers, key=counting.distance_of)
+        yield from mismatch(worst, looks, [layer for layer in layers if layer is not worst])
 
 
 def _drifted(model: ModelReport, looks: Looks) -> Iterator[Line]:
-    if looks.verbosity >= 0:
-        yield _header(model)
-    word, style = _VERDICTS[model.status]
-    place = f"{printable(model.path)}: " if looks.verbosity < 0 else ""
-    yield line((f"{word:<6}", style), f"{place}{words.verdict(model)}")
+    verdict = _verdict(VERDICTS[model.status], model, words.verdict(model), looks)
+    yield _header(model) if looks.verbosity >= 0 else verdict
     yield from drift.lines(model, looks)
     yield from _unverified(model)
-    for layer in model.layers:
-        yield from _findings(layer, looks, without=_SAID_OF_DATA)
+    yield from _findings(model.layers, looks, without=_SAID_OF_DATA)
     if looks.verbosity >= 0:
         yield from _notes(model)
+        yield verdict
 
 
 def _worst_ratio(model: ModelReport) -> Iterator[Line]:
@@ -180,10 +211,11 @@ def _worst_ratio(model: ModelReport) -> Iterator[Line]:
         if comparison.ratio is not None
     ]
     if judged:
-        ratio, layer, comparison = max(judged, key=lambda one: one[0])
-        elements = sum(one.elements for _, _, one in judged)
-        where = f" at {printable(layer.name)}, channel {comparison.worst.channel}" if comparison.worst else ""
-        yield line(f"{INDENT}worst {ratio:.2f} of the rounding bound{where}; {elements:,} values compared")
+        ratio, layer, comparison = max(judged, key=lambda found: found[0])
+        elements = sum(compared.elements for _, _, compared in judged)
+        where = f", at {printable(layer.name)}, channel {comparison.worst.channel}" if comparison.worst else ""
+        worst = of_limit(ratio).replace("the limit", "the rounding limit")
+        yield line(f"{INDENT}largest error {worst}{where}; {elements:,} values compared")
 
 
 def _kept_variances(model: ModelReport) -> Iterator[Line]:
@@ -207,16 +239,14 @@ def _unverified(model: ModelReport) -> Iterator[Line]:
     yield from unread(model)
 
 
-def _findings(layer: LayerReport, looks: Looks, without: tuple[str, ...] = ()) -> Iterator[Line]:
-    for finding in layer.findings:
-        if finding.ignored is None and finding.rule not in without and _wanted(finding, looks):
-            word = finding.severity.value
-            yield line(
-                (f"{word:<8}", _SEVERITIES[finding.severity]),
-                f"{finding.rule} {printable(layer.name)}: {printable(finding.message, 500)}",
-            )
-            if finding.hint and finding.severity is not Severity.NOTE:
-                yield line(f"{INDENT}  hint: {printable(finding.hint, 500)}")
+def _findings(layers: Sequence[LayerReport], looks: Looks, without: tuple[str, ...] = ()) -> Iterator[Line]:
+    found = [
+        (layer, finding)
+        for layer in layers
+        for finding in layer.findings
+        if finding.ignored is None and finding.rule not in without and _wanted(finding, looks)
+    ]
+    return findings.lines(found, looks)
 
 
 def _wanted(finding: Finding, looks: Looks) -> bool:
@@ -265,19 +295,7 @@ def _every_layer(model: ModelReport) -> Iterator[Line]:
 
 
 def _within(comparison: Comparison) -> str:
-    ratio = 0.0 if comparison.ratio is None else comparison.ratio
+    ratio = of_limit(comparison.ratio)
     if comparison.reference not in counting.OUTPUTS:
-        return f"{comparison.reference} {ratio:.2f}"
-    return f"{comparison.title} {ratio:.2f} of the bound over {comparison.elements:,} values"
-
-
-def _total(report: Report) -> Line:
-    counts = Counter(model.status for model in report.models)
-    parts: list[str | tuple[str, str]] = []
-    for status, (_, style) in _VERDICTS.items():
-        if counts[status]:
-            parts += [
-                ", " if parts else f"{plural(len(report.models), 'model')}: ",
-                (f"{counts[status]} {status}", style),
-            ]
-    return line(*parts)
+        return f"{comparison.reference} {ratio}"
+    return f"{words.seen(comparison)} {ratio} over {comparison.elements:,} values"

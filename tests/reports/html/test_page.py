@@ -161,7 +161,7 @@ def test_the_page_says_what_was_proved_found_and_computed() -> None:
         "120 values",
         "<b>1</b> mismatch",
         "BN301",
-        "60 of 60 values in-model are beyond the bound",
+        "60 of 60 values in-model are over the rounding limit",
         f"runtime  {worst.actual:.9g}",
         f"= {worst.expected:.9g}",
         "The cause",

@@ -40,7 +40,7 @@ def test_every_finding_has_its_hint() -> None:
 
 def test_what_many_layers_share_is_said_once_unless_all_is_asked_for() -> None:
     model = report(*(described(f"n{number}") for number in range(4)))
-    assert text(model)[1].startswith("note    BN113 4 layers, first n0: ")
+    assert text(model)[1].startswith("note    BN113 n0 and 3 other layers: ")
     assert len(text(model)) == 4
     assert sum("BN113 n" in one for one in text(model, 1)) == 4
 

@@ -1,4 +1,4 @@
-"""What people read: verdict first, numbers whole, names inert."""
+"""What people read: failures first, the verdict on the whole last, numbers whole, names inert."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ from helpers.layers import frozen, layer, observation
 from bninspect.errors import DamagedFile
 from bninspect.inspection.description import describe
 from bninspect.inspection.rules import check
-from bninspect.records import BatchNorm, Evidence, ModelReport, Observation, Report, Run, verdict
+from bninspect.records import (
+    BatchNorm,
+    Cause,
+    Evidence,
+    Explanation,
+    LeftOut,
+    ModelReport,
+    Observation,
+    Report,
+    Run,
+    verdict,
+)
 from bninspect.reports import Looks
 from bninspect.reports.text.verify import render
 from bninspect.settings import Settings
@@ -56,20 +67,27 @@ def outside_the_root(stored: BatchNorm) -> Observation:
 def test_a_pass_says_what_was_proved_and_by_what_margin() -> None:
     lines = render(verified((layer(), observation(layer()))), Looks()).splitlines()
     assert lines[0] == "m.h5  Keras 2.4.0, keras-h5, 1 batch-norm layer, 3 channels; axis -1, epsilon 0.001"
-    assert lines[1].startswith(
-        "PASS  1 of 1 layers equal gamma*(x-mean)/sqrt(variance+epsilon)+beta in tf-keras 2.21.0"
+    assert re.fullmatch(
+        r"      largest error \d\d % of the rounding limit, at bn, channel \d; 120 values compared", lines[1]
     )
-    assert re.fullmatch(r"      worst 0\.\d\d of the rounding bound at bn, channel \d; 120 values compared", lines[2])
-    assert lines[3].startswith("      notes: BN113 in 1 layer (variance below epsilon in 1 channel")
+    assert lines[2].startswith("      notes: BN113 in 1 layer (variance below epsilon in 1 channel")
+    assert lines[3] == "PASS  1 of 1 layer equal gamma*(x-mean)/sqrt(variance+epsilon)+beta in tf-keras 2.21.0"
+    assert lines[4] == "PASS  1 model; 1 of 1 layer verified; exit code 0: checked, and nothing fails"
 
 
 def test_a_mismatch_shows_the_arithmetic_of_the_worst_element() -> None:
     good = layer("fine")
     text = render(verified((layer(), outside_the_root(layer())), (good, observation(good))), Looks())
     lines = text.splitlines()
-    assert lines[1].startswith("FAIL  1 of 2 layers equal")
+    assert lines[-2].startswith("FAIL  1 of 2 layers equal")
+    assert lines[-1] == "FAIL  1 model; 1 of 2 layers verified; exit code 1: checked, and something is wrong"
+    assert lines[1].startswith("FAIL  bn ")
     failed = next(line for line in lines if line.startswith("FAIL  bn"))
-    assert re.search(r"\d+ of 60 values (in-model|probed) beyond the bound, worst [\d.e+]+ x bound, channel 0", failed)
+    assert re.search(
+        r"\d+ of 60 values (in the model|of the layer run alone) are wrong, the worst by \S+ times the limit, channel 0",
+        failed,
+        failed,
+    )
     by_hand = next(line for line in lines if "by hand" in line)
     found = re.search(r"1\.5 \* \((\S+) - 0\.5\) / sqrt\(0\.0004 \+ 0\.001\) \+ 0\.25 = (\S+)", by_hand)
     assert found
@@ -80,9 +98,9 @@ def test_a_mismatch_shows_the_arithmetic_of_the_worst_element() -> None:
 def test_the_worst_channels_are_named_and_drawn_when_asked_for() -> None:
     report = verified((layer(), outside_the_root(layer())))
     ratios = next(one for one in report.models[0].layers[0].comparisons if not one.agrees).channel_ratios
-    found = re.search(r"channels   0 \((\S+) x bound\), 1 \((\S+) x bound\)", render(report, Looks()))
+    found = re.search(r"channels   0 \((\S+) times the limit\), 1 \((\S+) times the limit\)", render(report, Looks()))
     assert found
-    assert float(found[1]) > float(found[2]) > 1
+    assert float(found[1].replace(",", "")) > float(found[2].replace(",", "")) > 1
     assert not re.search(r"[▁▂▃▄▅▆▇█]", render(report, Looks()))
     drawn = re.search(r"^ +([▁▂▃▄▅▆▇█]+)$", render(report, Looks(verbosity=1)), re.MULTILINE)
     assert drawn
@@ -94,14 +112,47 @@ def test_every_layer_is_listed_when_asked_for() -> None:
     text = render(
         verified((layer("a"), observation(layer("a"))), (layer("b"), observation(layer("b")))), Looks(verbosity=1)
     )
-    assert (
-        len(re.findall(r"^ok    [ab]  in-model 0\.\d\d of the bound over 60 values, probed ", text, re.MULTILINE)) == 2
+    shown = r"^ok    [ab]  in the model \d\d % of the limit over 60 values, of the layer run alone "
+    assert len(re.findall(shown, text, re.MULTILINE)) == 2
+
+
+def test_quiet_is_failures_and_one_total() -> None:
+    good, bad = (layer(), observation(layer())), (layer(), outside_the_root(layer()))
+    assert render(verified(good), Looks(verbosity=-1)) == (
+        "PASS  1 model; 1 of 1 layer verified; exit code 0: checked, and nothing fails\n"
     )
+    lines = render(verified(bad), Looks(verbosity=-1)).splitlines()
+    assert lines[0].startswith("FAIL  m.h5: 0 of 1 layer verified in ")
+    assert lines[1].startswith("FAIL  bn ")
+    assert lines[-1].startswith("FAIL  1 model; 0 of 1 layer verified; exit code 1: ")
 
 
-def test_quiet_says_the_verdict_alone() -> None:
-    text = render(verified((layer(), observation(layer()))), Looks(verbosity=-1))
-    assert re.fullmatch(r"PASS  m\.h5: 1 of 1 layers equal .*\n", text)
+def test_quiet_too_says_what_was_not_compared() -> None:
+    report = verified((layer(), observation(layer())))
+    model = replace(report.models[0], left_out=LeftOut(3, "--exclude-layer x*"))
+    text = render(replace(report, models=(model,)), Looks(verbosity=-1))
+    assert text.startswith("PASS  1 model; 1 of 4 layers verified; 3 left out as asked; exit code 0: ")
+
+
+def test_layers_with_one_cause_share_it_and_the_worst_is_shown() -> None:
+    cause = Cause("epsilon", "epsilon 1e-05 instead of 0.001", "", 1.0, 0.5)
+    report = verified(*((layer(name), outside_the_root(layer(name))) for name in ("a", "b", "c")))
+    explained = Explanation(matches=False, causes=(cause,), tried=9, elements=60)
+    layers = tuple(replace(each, explanation=explained) for each in report.models[0].layers)
+    report = replace(report, models=(replace(report.models[0], layers=layers),))
+    text = render(report, Looks())
+    assert text.count("epsilon 1e-05 instead of 0.001 in 3 layers") == text.count("by hand") == 1
+    assert "and 1 other layer (-v shows each)" in text
+    assert render(report, Looks(verbosity=1)).count("epsilon 1e-05 instead of 0.001") == 3
+
+
+def test_what_failed_comes_before_what_passed_and_the_total_last() -> None:
+    good = verified((layer(), observation(layer())), path="good.h5").models[0]
+    bad = verified((layer(), outside_the_root(layer())), path="bad.h5").models[0]
+    report = verdict.report("verify", [good, bad], options={}, allow_empty=False, running={})
+    lines = render(report, Looks()).splitlines()
+    assert lines[0].startswith("bad.h5")
+    assert lines[-1].startswith("FAIL  2 models: 1 pass, 1 fail; 1 of 2 layers verified; exit code 1: ")
 
 
 def test_layers_unverified_for_one_reason_share_a_line() -> None:
@@ -116,7 +167,9 @@ def test_layers_unverified_for_one_reason_share_a_line() -> None:
 def test_an_error_has_three_lines() -> None:
     broken = verdict.broken("m.h5", DamagedFile("truncated", why="12 of 400 bytes", hint="copy it again"))
     text = render(verdict.report("verify", [broken], options={}, allow_empty=False, running={}), Looks())
-    assert text == "ERROR m.h5: truncated\n      why: 12 of 400 bytes\n      hint: copy it again\n"
+    assert text == "ERROR m.h5: truncated\n      why: 12 of 400 bytes\n      hint: copy it again\n" + (
+        "ERROR 1 model; exit code 3: something could not be checked\n"
+    )
 
 
 def test_names_from_files_are_inert() -> None:

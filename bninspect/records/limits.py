@@ -1,0 +1,42 @@
+"""How far an error is from its limit, in words. A ratio is the largest error in units of its rounding bound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+_EXACT = 1.01
+"""Up to here all digits are said: 1.0000001 is over the limit, and must not be rounded to 1."""
+
+
+def of_limit(ratio: float | None) -> str:
+    """Return `72 % of the limit`, `14,000 times the limit`; `not finite` for None."""
+    if ratio is None or math.isnan(ratio):
+        return "not finite"
+    return f"{_percent(ratio)} % of the limit" if ratio <= 1.0 else f"{_times(ratio)} times the limit"
+
+
+def of_limits(ratios: Mapping[str, float | None]) -> str:
+    """Return `weights 24 %, bias 15 % of the limit`: errors by the name of what is off, the unit said once."""
+    parts = [f"{name} {of_limit(ratio)}" for name, ratio in ratios.items()]
+    for unit in ("% of the limit", "times the limit"):
+        if all(part.endswith(unit) for part in parts):
+            short = unit.split()[0] if unit[0] == "%" else ""
+            parts[:-1] = [f"{part.removesuffix(unit)}{short}".strip() for part in parts[:-1]]
+    return ", ".join(parts)
+
+
+def _percent(ratio: float) -> str:
+    if 0.0 < ratio < 0.001:
+        return "under 0.1"
+    if ratio >= 0.995:
+        return f"{math.floor(ratio * 1000) / 10:g}"  # never rounded up to the limit
+    return f"{100 * ratio:.1f}" if 0.0 < ratio < 0.1 else f"{100 * ratio:.0f}"
+
+
+def _times(ratio: float) -> str:
+    if ratio < _EXACT:
+        return f"{ratio:.9g}"
+    if not 10 <= ratio < 1e6:
+        return f"{ratio:.2g}"
+    return f"{float(f'{ratio:.2g}'):,.0f}"

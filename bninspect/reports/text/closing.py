@@ -1,0 +1,59 @@
+"""The last line of a screen: the verdict on the whole, what it does not cover, and the exit code in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from bninspect.records import ModelReport, Report, Status
+from bninspect.reports import words
+from bninspect.reports.text.lines import Line, line
+
+VERDICTS = {
+    Status.PASS: ("PASS", "bold green"),
+    Status.FAIL: ("FAIL", "bold red"),
+    Status.ERROR: ("ERROR", "bold magenta"),
+    Status.EMPTY: ("EMPTY", "bold yellow"),
+}
+_CODES = {
+    0: "checked, and nothing fails",
+    1: "checked, and something is wrong",
+    2: "wrong usage",
+    3: "something could not be checked",
+    5: "there is nothing to check",
+}
+_ALLOWED = "there is nothing to check, which --allow-empty allows"
+
+
+def closing(report: Report) -> Line:
+    """Return the verdict on all models of a report."""
+    summary = report.summary
+    word, style = VERDICTS[summary.status]
+    counts = Counter(model.status for model in report.models)
+    models = words.plural(summary.models, "model")
+    if summary.models > 1:
+        models += ": " + ", ".join(f"{counts[status]} {status}" for status in VERDICTS if counts[status])
+    parts = [models, *_layers(report)]
+    allowed = summary.status is Status.EMPTY and not summary.exit_code
+    meaning = _ALLOWED if allowed else _CODES.get(summary.exit_code, "")
+    return line((f"{word:<6}", style), f"{'; '.join(parts)}; exit code {summary.exit_code}: {meaning}")
+
+
+def _layers(report: Report) -> list[str]:
+    """Return how many layers were verified, of how many, and what was not compared."""
+    read = [model for model in report.models if not model.error]
+    if report.command != "verify" or not read:
+        return []
+    layers = sum(map(words.total, read))
+    return [f"{report.summary.verified:,} of {words.plural(layers, 'layer')} verified", *_reserves(read)]
+
+
+def _reserves(models: list[ModelReport]) -> list[str]:
+    """Return what the verdict does not rest on proof for, of all models together."""
+    layers = [layer for model in models for layer in model.layers]
+    counts = {
+        "left out as asked": sum(model.left_out.count for model in models if model.left_out),
+        "not read": sum(calls.count for model in models for calls in model.unread),
+        "by tolerance, not by proof": sum(layer.tolerance is not None for layer in layers),
+        "no worse than in the baseline": sum(bool(layer.known) for layer in layers),
+    }
+    return [f"{count:,} {said}" for said, count in counts.items() if count]
