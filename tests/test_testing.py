@@ -55,7 +55,7 @@ def test_a_failing_file_fails_in_the_words_of_the_command_line(sample_models: Pa
         assert_batchnorm_close(path)
     assert said.returncode == 1
     assert str(failure.value) == "\n" + said.stdout.rstrip()
-    assert "FAIL  batch_normalization_1   64 of 768 values in-model are not finite" in str(failure.value)
+    assert "FAIL  batch_normalization_1   64 of 768 values in the model are not finite" in str(failure.value)
 
 
 def test_what_cannot_be_read_fails(sample_models: Path) -> None:

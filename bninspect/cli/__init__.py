@@ -35,6 +35,7 @@ COMMANDS = (
     "vectors",
     "merge",
     "check-statement",
+    "compare",
     "rule",
     "doctor",
     "schema",

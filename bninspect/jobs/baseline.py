@@ -41,13 +41,13 @@ def judged(model: ModelReport, earlier: Report, settings: Settings) -> ModelRepo
     The earlier report of a model is the one with the same path, else with the same content: another file that is
     called the same is another model. A model that has none is judged as if there were no baseline.
     """
-    before = _counterpart(model, earlier.models)
+    before = counterpart(model, earlier.models)
     if before is None or before.error or model.error:
         return model
     old = {layer.name: layer for layer in before.layers if selection.wanted(layer.name, settings)}
     layers = [_layer(layer, old.pop(layer.name)) if layer.name in old else layer for layer in model.layers]
     layers.extend(map(_gone, old.values()))
-    worse = _any_worse(_outputs(model), _outputs(before))
+    worse = outputs_are_worse(model, before)
     findings = model.findings if worse else _known(model.findings, before.findings)
     unread = tuple(_unread(calls, before.unread) for calls in model.unread)
     status = verdict.model_status(layers, findings, settings.fail_on, unread, _unproved(model))
@@ -78,7 +78,8 @@ def _missing(path: str) -> ModelReport:
     return ModelReport(path, None, 0, "", "", Status.ERROR, error=problem)
 
 
-def _counterpart(model: ModelReport, candidates: Sequence[ModelReport]) -> ModelReport | None:
+def counterpart(model: ModelReport, candidates: Sequence[ModelReport]) -> ModelReport | None:
+    """Return the earlier report of a model: the one with its path, else with its content; None if there is none."""
     place = _place(model)
     same_content = (one for one in candidates if _content(one) == _content(model) is not None)
     return next((one for one in candidates if _place(one) == place), None) or next(same_content, None)
@@ -107,13 +108,13 @@ def _layer(layer: LayerReport, before: LayerReport) -> LayerReport:
     if layer.status is before.status is LayerStatus.UNVERIFIED:
         known = f"unverified {KNOWN} too"
     elif layer.status is before.status is LayerStatus.MISMATCH:
-        if _worse(layer, before):
+        if is_worse(layer, before):
             return layer  # with all its findings: they say how
         known = f"a mismatch {KNOWN} too, and no further off"
     return replace(layer, known=known, findings=_known(layer.findings, before.findings))
 
 
-def _worse(layer: LayerReport, before: LayerReport) -> bool:
+def is_worse(layer: LayerReport, before: LayerReport) -> bool:
     """Return whether a layer is further off than it was, in its own runtime or in the export of its model."""
     statuses = zip(_statuses(layer), _statuses(before), strict=True)
     if any(now is not LayerStatus.VERIFIED and now is not then for now, then in statuses):
@@ -133,6 +134,11 @@ def _in_export(layer: LayerReport) -> tuple[Comparison, ...]:
 
 def _outputs(model: ModelReport) -> tuple[Comparison, ...]:
     return model.against.outputs if model.against else ()
+
+
+def outputs_are_worse(model: ModelReport, before: ModelReport) -> bool:
+    """Return whether an output of a model's export is further off than it was."""
+    return _any_worse(_outputs(model), _outputs(before))
 
 
 def _any_worse(now: Sequence[Comparison], before: Sequence[Comparison]) -> bool:
@@ -160,12 +166,12 @@ def _further(now: Comparison, before: Comparison | None) -> bool:
 
 def _known(findings: tuple[Finding, ...], before: tuple[Finding, ...]) -> tuple[Finding, ...]:
     return tuple(
-        replace(one, ignored=KNOWN) if one.ignored is None and any(_covers(old, one) for old in before) else one
+        replace(one, ignored=KNOWN) if one.ignored is None and any(covers(old, one) for old in before) else one
         for one in findings
     )
 
 
-def _covers(old: Finding, new: Finding) -> bool:
+def covers(old: Finding, new: Finding) -> bool:
     """Return whether a finding says no more than an old one: no greater severity, no further channel."""
     ladder = list(Severity)
     if old.rule != new.rule or ladder.index(new.severity) < ladder.index(old.severity):

@@ -36,7 +36,7 @@ def _percent(ratio: float) -> str:
 
 def _times(ratio: float) -> str:
     if ratio < _EXACT:
-        return f"{ratio:.9g}"
+        return f"{ratio:.9g}" if ratio > 1.00000001 else repr(float(ratio))
     if not 10 <= ratio < 1e6:
         return f"{ratio:.2g}"
     return f"{float(f'{ratio:.2g}'):,.0f}"

@@ -106,9 +106,7 @@ def worst(model: ModelReport) -> str:
         compared.ratio
         for counterpart in counterparts.values()
         for compared in counterpart.comparisons
-        if compared.observed == "output"
-        and compared.ratio is not None
-        and counterpart.status is LayerStatus.VERIFIED
+        if compared.observed == "output" and compared.ratio is not None and counterpart.status is LayerStatus.VERIFIED
     ]
     if proved:
         parts.append(f"each recomputed on the export's own input: at most {of_limit(max(proved))}")

@@ -15,6 +15,7 @@ from bninspect.errors import UsageError
 from bninspect.inspection.rules import RULES
 from bninspect.safe_text import printable
 from bninspect.statistics import findings as of_data
+from bninspect.verdicts import change_findings as of_changes
 from bninspect.verdicts import findings as of_runtimes
 
 _WIDTH = 100
@@ -38,7 +39,7 @@ class Page:
 @cache
 def pages() -> Mapping[str, Page]:
     """Return all pages by code, in their order."""
-    every = {**RULES, **of_runtimes.FINDINGS, **of_exports.FINDINGS, **of_data.FINDINGS}
+    every = {**RULES, **of_runtimes.FINDINGS, **of_exports.FINDINGS, **of_data.FINDINGS, **of_changes.FINDINGS}
     return MappingProxyType({code: _page(function.__doc__ or "") for code, function in every.items()})
 
 

@@ -32,10 +32,18 @@ def closing(report: Report) -> Line:
     models = words.plural(summary.models, "model")
     if summary.models > 1:
         models += ": " + ", ".join(f"{counts[status]} {status}" for status in VERDICTS if counts[status])
-    parts = [models, *_layers(report)]
+    parts = [models, *(_changes(report) if report.command == "compare" else _layers(report))]
     allowed = summary.status is Status.EMPTY and not summary.exit_code
     meaning = _ALLOWED if allowed else _CODES.get(summary.exit_code, "")
     return line((f"{word:<6}", style), f"{'; '.join(parts)}; exit code {summary.exit_code}: {meaning}")
+
+
+def _changes(report: Report) -> list[str]:
+    """Return how many layers and models are worse, gone, better and new."""
+    every = [finding for model in report.models for finding in model.findings]
+    every += [finding for model in report.models for layer in model.layers for finding in layer.findings]
+    counts = Counter(finding.message.partition(":")[0] for finding in every)
+    return [", ".join(f"{count:,} {word}" for word, count in sorted(counts.items())) or "no changes"]
 
 
 def _layers(report: Report) -> list[str]:

@@ -20,6 +20,7 @@ from bninspect.reports import Looks, conversion_words, words
 from bninspect.reports import counts as counting
 from bninspect.reports.text import conversion, drift, findings
 from bninspect.reports.text.closing import VERDICTS, closing
+from bninspect.reports.text.compare import compared
 from bninspect.reports.text.inspect import layer_table, parameter_details
 from bninspect.reports.text.lines import Line, line, shown
 from bninspect.reports.text.lint import linted, unread
@@ -56,12 +57,14 @@ def _model(model: ModelReport, report: Report, looks: Looks) -> Iterator[Line]:
     threshold = counting.fail_on(report)
     if model.error:
         yield from _broken(model)
+    elif looks.verbosity < 0 and model.status is Status.PASS and report.command != "inspect":
+        return  # the last line counts it, and says what was not compared
+    elif report.command == "compare":
+        yield from compared(model, looks)
     elif report.command == "lint":
         yield from linted(model, looks)
     elif report.command not in {"verify", "drift"}:
         yield from _inspected(model, looks)
-    elif looks.verbosity < 0 and model.status is Status.PASS:
-        return  # the last line counts it, and says what was not compared
     elif report.command == "drift":
         yield from _drifted(model, looks)
     else:
