@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from bninspect.cli import config_file
+from bninspect.cli import config_file, help_groups
 from bninspect.cli.config_file import ConfigTable, Configuration, inner, unknown, wrong
 from bninspect.cli.messages import say
 from bninspect.cli.once import Once
@@ -54,6 +54,10 @@ class Configured(Once):
             option.expose_value = False
             option.allow_from_autoenv = False  # there is BNINSPECT_CONFIG
             self.params.append(option)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options in groups of related ones."""
+        help_groups.write(self.get_params(ctx), ctx, formatter)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the command line, with the configuration as defaults."""

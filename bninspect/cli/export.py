@@ -13,6 +13,7 @@ from bninspect.cli.config_defaults import Configured
 from bninspect.cli.messages import say
 from bninspect.cli.param_types import ModelPath
 from bninspect.cli.progress import Progress
+from bninspect.errors import UsageError
 from bninspect.safe_text import printable
 from bninspect.stores import names
 
@@ -44,6 +45,13 @@ def command(context: click.Context, /, **options: Any) -> int:
     exporter = next(one for one in exporters.EXPORTERS if one.name == options["format"])
     source = Path(names.public(options["model"]) if names.is_url(options["model"]) else options["model"])
     target = options["output"] or f"{source.name.removesuffix(source.suffix)}{exporter.suffix}"
+    pickled = (".pt", ".pth", ".bin", ".ckpt")
+    if options["format"] in {"torch", "torch-npz"} and target.lower().endswith(pickled):
+        raise UsageError(
+            f"{printable(target)} would not be what its name says",
+            why=f"-f {options['format']} writes {exporter.suffix}, and torch.load reads pickles",
+            hint=f"-o {printable(str(Path(target).with_suffix(exporter.suffix)))}",
+        )
     if target != "-":
         atomic_files.check_target(Path(target), force=options["force"], inputs=(source,))
     with Progress(quiet=options["quiet"]) as progress:

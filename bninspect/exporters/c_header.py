@@ -1,4 +1,4 @@
-"""C: a header with the parameters as constant arrays, and a function that applies them."""
+"""C: a header with the parameters as constant arrays, an index by name, and a function that applies them."""
 
 from __future__ import annotations
 
@@ -110,6 +110,7 @@ def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
     )
     text += _FOLDED if folded else _UNFOLDED
     rows = []
+    indices = _indices([entry.layer.name for entry in listed])
     for place, entry in enumerate(listed):
         arrays = dict(entry.arrays) if folded else _unfolded(entry)
         names = {name: f"bn_{place}_{name}" for name in arrays}
@@ -119,11 +120,23 @@ def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
         rows.append(
             f"    {{{_string(entry.layer.name)}, {entry.layer.channels}, {', '.join(names.values())}{epsilon}}},"
         )
-    text += f"#define BN_LAYERS {len(listed)}\n"
+    most = max((entry.layer.channels for entry in listed), default=0)
+    text += f"#define BN_LAYERS {len(listed)}\n#define BN_MOST_CHANNELS {most}\n"
+    text += "/* Places in bn_layers, by the names of the layers. */\n"
+    text += "".join(f"#define {name} {place}\n" for place, name in enumerate(indices))
     text += "static const bn_layer bn_layers[] = {\n" + "\n".join(rows) + "\n};\n"
     # No double anywhere in a float header: small processors compute it in software.
     apply = _APPLY_FOLDED if folded else _APPLY_UNFOLDED.format(sqrt="sqrt" if real == "double" else "sqrtf")
     return (text + apply).encode("ascii")
+
+
+def _indices(names: list[str]) -> list[str]:
+    """Return a name of C for the place of each layer, `BN_INDEX_block1_bn`; one that is taken ends in its place."""
+    found: list[str] = []
+    for place, name in enumerate(names):
+        plain = "BN_INDEX_" + re.sub(r"[^A-Za-z0-9_]", "_", name)
+        found.append(f"{plain}_at_{place}" if plain in found else plain)
+    return found
 
 
 def _unfolded(entry: ExportEntry) -> dict[str, Array]:

@@ -26,6 +26,7 @@ class Results:
         self._tally = verdict.ReportTally()
         self._fitting: set[str] = set()
         self._any_layer = False
+        self._nearest = ""
         self._complete = True
         self.paths: list[str] = []
 
@@ -39,6 +40,7 @@ class Results:
         if model.error is not None:
             self._complete = False
             return
+        self._nearest = self._nearest or (model.left_out.nearest if model.left_out else "")
         names = [*(layer.name for layer in model.layers), *(calls.where for calls in model.unread)]
         self._any_layer = self._any_layer or bool(names)
         for pattern in self._settings.layers:
@@ -66,22 +68,25 @@ class Results:
         """Raise UsageError if the patterns of layers do not fit what was read."""
         if self._tally.readable:
             missing = [pattern for pattern in self._settings.layers if pattern not in self._fitting]
-            require_layers(missing if self._complete else (), self._settings, found=self._any_layer)
+            require_layers(
+                missing if self._complete else (), self._settings, found=self._any_layer, nearest=self._nearest
+            )
 
 
-def require_layers(missing: Iterable[str], settings: Settings, *, found: bool) -> None:
+def require_layers(missing: Iterable[str], settings: Settings, *, found: bool, nearest: str = "") -> None:
     """Raise UsageError if the patterns leave no layer in, or if one of them fits none.
 
     Args:
         missing: patterns that fit none; none if not all models could be read, where they may have fitted.
         settings: with all of the patterns.
         found: whether there is a layer at all.
+        nearest: the layer that a pattern which fits none is the most like.
     """
     for pattern in missing if found else ():
         raise errors.UsageError(
             f"no layer fits --layer {safe_text.printable(pattern)}",
             why="the other patterns fit, and a mistyped one would leave its layers unchecked",
-            hint="bninspect inspect MODEL lists the names",
+            hint=_meant(nearest) or "bninspect inspect MODEL lists the names",
         )
     if not found and (settings.layers or settings.exclude_layers):
         raise errors.UsageError(
@@ -92,5 +97,9 @@ def require_layers(missing: Iterable[str], settings: Settings, *, found: bool) -
                     *(f"--exclude-layer {pattern}" for pattern in settings.exclude_layers),
                 ]
             ),
-            hint="bninspect inspect MODEL lists the names",
+            hint=_meant(nearest) or "bninspect inspect MODEL lists the names",
         )
+
+
+def _meant(nearest: str) -> str:
+    return f"did you mean --layer {safe_text.printable(nearest)}?" if nearest else ""

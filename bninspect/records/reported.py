@@ -115,6 +115,8 @@ class LeftOut:
     count: int
     by: str
     """The option, or the configuration file, that leaves them out."""
+    nearest: str = ""
+    """The layer that a pattern of --layer which fits none is the most like; empty if none is."""
 
 
 @dataclass(frozen=True)

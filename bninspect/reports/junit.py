@@ -144,7 +144,7 @@ def _layer_cases(layer: LayerReport, model: ModelReport, threshold: str) -> Iter
 
 def _export_case(name: str, layer: LayerReport, found: Counterpart, model: ModelReport, threshold: str) -> Case:
     """Return the case of what became of a layer in the export."""
-    name = f"{name}: in the export"
+    name = f"{name}: in the export {printable(model.against.path if model.against else '', _LONGEST_PATH)}"
     about = [finding for finding in layer.findings if conversion_words.about_export(finding)]
     said = [words.message(finding.message) for finding in about] or [words.message(found.sentence)]
     details = [f"place: {conversion_words.where(found)}"] if found.place else []

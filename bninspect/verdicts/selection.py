@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import PurePath
 
 from bninspect import errors, safe_text
@@ -49,7 +50,15 @@ def left_out(checkpoint: Checkpoint, settings: Settings, options: Mapping[str, O
     count = sum(not wanted(layer.name, settings) for layer in checkpoint.layers)
     given = {"layer": settings.layers, "exclude_layer": settings.exclude_layers}
     by = [_origin(name, options.get(name)) for name, patterns in given.items() if patterns]
-    return LeftOut(count, " and ".join(dict.fromkeys(by))) if count else None
+    return LeftOut(count, " and ".join(dict.fromkeys(by)), _nearest(checkpoint, settings)) if count else None
+
+
+def _nearest(checkpoint: Checkpoint, settings: Settings) -> str:
+    """Return the layer that was probably meant by a pattern of `--layer` that fits none; empty if none is near."""
+    known = [layer.name for layer in checkpoint.layers]
+    unfit = (pattern for pattern in settings.layers if not any(safe_text.matches(name, (pattern,)) for name in known))
+    close = (get_close_matches(pattern, known, n=1) for pattern in unfit)
+    return next((found[0] for found in close if found), "")
 
 
 def _origin(name: str, option: Option | None) -> str:

@@ -134,7 +134,9 @@ def parse(data: Buffer) -> ModelProto:
     inlined = inline(data)
     message = Message(inlined.data)
     versions = {one.text(1): one.integer(2) for one in message.messages(8)}
-    writer = " ".join(filter(None, (message.text(2), message.text(3))))
+    writer = " ".join(
+        part for part in (message.text(2), message.text(3).removesuffix(" None")) if part not in {"", "None"}
+    )
     opset = versions.get("", versions.get("ai.onnx", 1))
     return ModelProto(writer, opset, tuple(_graphs(message.message(7), "", 0)), inlined.calls, inlined.left)
 

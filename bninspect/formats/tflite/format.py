@@ -24,6 +24,10 @@ def _matches(_path: Path, head: bytes) -> bool:
     return head[4:8] == IDENTIFIER
 
 
+_WRITERS = {"MLIR Converted.": "TensorFlow's converter", "TOCO Converted.": "TensorFlow's old converter"}
+"""What converters write as the description of a file, and who they are."""
+
+
 def _read(path: Path) -> Checkpoint:
     graph = parsed(path)
     pairs = dict(norms.affine_maps(graph))
@@ -36,7 +40,7 @@ def _read(path: Path) -> Checkpoint:
     return Checkpoint(
         str(path),
         NAME,
-        graph.description,
+        _WRITERS.get(graph.description, graph.description),
         (*layers, *roots.trained(graph)),
         tuple(notes),
         code=tuple(f"custom operator {printable(name)}" for name in graph.custom),
