@@ -88,7 +88,7 @@ def test_reports_of_two_commands_are_refused() -> None:
         compare(report(model(RIGHT)), report(model(RIGHT), command="lint"))
 
 
-@pytest.mark.parametrize("form", REPORTS)
+@pytest.mark.parametrize("form", sorted(set(REPORTS) - {"intoto"}))
 def test_every_format_says_it(form: str) -> None:
     said = REPORTS[form](compare(report(model(RIGHT)), report(model(WRONG))), Looks())
     assert "verified before" in said

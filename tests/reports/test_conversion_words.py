@@ -115,12 +115,12 @@ def test_the_export_of_each_layer_is_a_case() -> None:
     cases = {case.name: case for case in suite}
     assert (suite.failures, suite.errors) == (1, 1)
     assert {one.name: one.value for one in suite.properties()}["against"] == "export.tflite"
-    assert not cases["bn_0: in the export"].result
-    assert "weights: measured 31 % of the limit" in cases["bn_0: in the export"].system_out
-    (failure,) = cases["bn_1: in the export"].result
+    assert not cases["bn_0: in the export export.tflite"].result
+    assert "weights: measured 31 % of the limit" in cases["bn_0: in the export export.tflite"].system_out
+    (failure,) = cases["bn_1: in the export export.tflite"].result
     assert (type(failure).__name__, failure.type) == ("Failure", "BN401")
     assert "weights: measured 700 times the limit" in failure.text
-    (error,) = cases["bn_2: in the export"].result
+    (error,) = cases["bn_2: in the export export.tflite"].result
     assert (type(error).__name__, error.message) == ("Error", "its convolution is not in the export")
     assert all(not cases[f"bn_{number}: in-model"].result for number in range(3))
 
