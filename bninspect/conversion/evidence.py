@@ -16,7 +16,7 @@ from bninspect.conversion.pairing import Place
 from bninspect.conversion.slack import between
 from bninspect.conversion.wiring import Comparing, Replay, Stretch, Wire
 from bninspect.records import Array, Comparison
-from bninspect.records.graph import Limits, Network, Node
+from bninspect.records.graph import ActivationLimits, Network, Node
 from bninspect.runtimes.runtime import Session
 
 
@@ -282,7 +282,7 @@ def _unreached(
                 yield f"{node.operation} {node.name} of the {where} cuts off at {top:g}, which no number reached"
 
 
-def _upper(limits: Limits | None) -> float:
+def _upper(limits: ActivationLimits | None) -> float:
     return limits.high if limits is not None and np.isfinite(limits.high) else 0.0
 
 

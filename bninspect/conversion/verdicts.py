@@ -100,7 +100,7 @@ def judge(case: Case) -> Sentence:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class LayerView:
     """What is known of one place."""
 
     status: LayerStatus
@@ -113,20 +113,20 @@ class View:
     """Whether nothing is wrong but what goes into it."""
 
 
-def _view(place: Place, case: Case) -> View:
+def _view(place: Place, case: Case) -> LayerView:
     """Return the verdict on one place, whatever batch norms are in it."""
     assert place.node.kernel is not None  # noqa: S101 - only such nodes are matched
     numbers = measuring.of_kernel(place.expected, place.node.kernel)
     if case.seen is None:
-        return View(LayerStatus.UNVERIFIED, f"its numbers are right, and {case.reason}", numbers)
+        return LayerView(LayerStatus.UNVERIFIED, f"its numbers are right, and {case.reason}", numbers)
     proof = case.seen.proofs.get(id(place.node))
     stretches = {one.wire.end: one for one in case.seen.stretches if _is_of(one, place)}
     compared = tuple(_shown(numbers, proof, stretches))
     changed = _activation(place, case)
     if changed:
-        return View(LayerStatus.MISMATCH, changed, compared, Cause("activation-changed", changed, 0.0))
+        return LayerView(LayerStatus.MISMATCH, changed, compared, Cause("activation-changed", changed, 0.0))
     if proof is not None and proof.compared is not None and not proof.compared.agrees:
-        return View(LayerStatus.MISMATCH, "its numbers are right, what the runtime makes of them is not", compared)
+        return LayerView(LayerStatus.MISMATCH, "its numbers are right, what the runtime makes of them is not", compared)
     y, x = stretches.get("y"), stretches.get("x")
     if y is not None and y.wrong:
         why = y.why or "its output is not"
@@ -134,14 +134,16 @@ def _view(place: Place, case: Case) -> View:
         taken = x is not None and x.compared is not None
         shaped = y.compared is None
         sentence = f"its numbers are right, {why}"
-        return View(LayerStatus.MISMATCH, sentence, compared, shaped=shaped, incoming=not taken)
+        return LayerView(LayerStatus.MISMATCH, sentence, compared, shaped=shaped, incoming=not taken)
     if x is not None and x.wrong:
-        return View(LayerStatus.MISMATCH, f"its numbers are right, {_first(x, case)}", compared, incoming=True)
+        return LayerView(LayerStatus.MISMATCH, f"its numbers are right, {_first(x, case)}", compared, incoming=True)
     unknown = proof is None or proof.compared is None
     if unknown and (y is None or y.compared is None):
         why = proof.why if proof is not None else "its output cannot be seen"
-        return View(LayerStatus.UNVERIFIED, f"its numbers are right, but it could not be recomputed: {why}", compared)
-    return View(LayerStatus.VERIFIED, "", compared)
+        return LayerView(
+            LayerStatus.UNVERIFIED, f"its numbers are right, but it could not be recomputed: {why}", compared
+        )
+    return LayerView(LayerStatus.VERIFIED, "", compared)
 
 
 def _is_of(stretch: Stretch, place: Place) -> bool:
@@ -196,7 +198,7 @@ def _kind(node: Node) -> str:
     return name or f"a clip to {node.limits.low:g} and {node.limits.high:g}"
 
 
-def _matched(norm: SourceNorm, place: Place, view: View, case: Case) -> Judged:
+def _matched(norm: SourceNorm, place: Place, view: LayerView, case: Case) -> Judged:
     match = Match(norm, place.node, place.expected, norm is place.front)
     broken = diagnosis.broken(match, case.pairing, case.export) or view.cause
     if broken is None and view.status is LayerStatus.MISMATCH:
@@ -301,7 +303,7 @@ def _is_same(case: Case) -> bool:
 
 def _kernels(
     case: Case,
-    views: Mapping[int, View],
+    views: Mapping[int, LayerView],
     places: Sequence[Place],
     before: Mapping[Node, frozenset[Node]],
     judged: Sequence[Judged],
@@ -351,7 +353,7 @@ def _ends(case: Case) -> Iterator[str]:
             yield f"the optimised output of the export is not the one that was proved{times}"
 
 
-def _open(case: Case, views: Mapping[int, View], places: Sequence[Place]) -> Iterator[str]:
+def _open(case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) -> Iterator[str]:
     """Yield what could not be compared, beside the batch norms that are unverified themselves."""
     if case.seen is None:
         return
@@ -383,7 +385,7 @@ def _open(case: Case, views: Mapping[int, View], places: Sequence[Place]) -> Ite
 _ALIASES = {"logistic": "sigmoid", "arg max": "argmax"}
 
 
-def _of_one_kind(stretch: Stretch, case: Case, views: Mapping[int, View], places: Sequence[Place]) -> bool:
+def _of_one_kind(stretch: Stretch, case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) -> bool:
     """Return whether an output that says nothing is made by the same one operation of what was proved.
 
     What is saturated is compared before it saturates: what goes in is a proved value, and the operation is known on

@@ -76,7 +76,7 @@ class Stretch:
 
 
 @dataclass(frozen=True, eq=False)
-class Replayed:
+class Rerun:
     """What running a source again on an export's values shows."""
 
     stretches: tuple[Stretch, ...] = ()

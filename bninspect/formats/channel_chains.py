@@ -13,7 +13,7 @@ import numpy as np
 
 from bninspect.records import Array
 from bninspect.records import graph as network
-from bninspect.records.graph import Geometry, Kernel, Limits, Node
+from bninspect.records.graph import ActivationLimits, Geometry, Kernel, Node
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Piece:
     dtype: str = "float32"
     step: Array | None = None
     """Quantisation step of the constant."""
-    limits: Limits | None = None
+    limits: ActivationLimits | None = None
     activation: str = ""
     rank: int | None = None
     """Number of axes of what it takes, where that is known."""
@@ -262,9 +262,9 @@ def _with_bias(linear: Node, added: Node, order: tuple[int, ...]) -> Node | None
     )
 
 
-RELUS: Mapping[str, Limits] = {
-    "relu": Limits(0.0, float("inf")),
-    "relu6": Limits(0.0, 6.0),
-    "relu n1 to 1": Limits(-1.0, 1.0),
+RELUS: Mapping[str, ActivationLimits] = {
+    "relu": ActivationLimits(0.0, float("inf")),
+    "relu6": ActivationLimits(0.0, 6.0),
+    "relu n1 to 1": ActivationLimits(-1.0, 1.0),
 }
 """Activations that cut off, by the names that formats share."""

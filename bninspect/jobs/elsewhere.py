@@ -11,7 +11,7 @@ from bninspect import errors
 from bninspect.records import Checkpoint, ModelReport, codec
 from bninspect.settings import READ_SECONDS, RUN_SECONDS, Settings
 from bninspect.stores import cache, names
-from bninspect.stores.found import Found, Store
+from bninspect.stores.found import Found, RemoteStore
 from bninspect.stores.names import Remote
 from bninspect.stores.store import open_store
 from bninspect.workers import tasks
@@ -78,7 +78,7 @@ def list_of_models(url: str, settings_hosts: tuple[str, ...] = ()) -> bytes:
         return copy.read_bytes()
 
 
-class Reading:
+class RemoteReading:
     """Reads models elsewhere for one station; the copies that it makes last until `close`."""
 
     def __init__(self, settings: Settings) -> None:
@@ -109,7 +109,7 @@ class Reading:
         checkpoint = reader.call(tasks.read_file, Checkpoint, {"path": copy, "digest": True})
         return replace(checkpoint, version=found.version, bytes_read=found.size)
 
-    def _in_parts(self, reader: Worker, target: Remote, store: Store, found: Found) -> Checkpoint:
+    def _in_parts(self, reader: Worker, target: Remote, store: RemoteStore, found: Found) -> Checkpoint:
         received = 0
 
         def supply(spans: list[tuple[int, int]]) -> list[bytes]:

@@ -68,7 +68,7 @@ def load_both(
 
 def _read(reader: Worker, path: PathLike, settings: Settings) -> Checkpoint:
     if names.is_url(str(path)):
-        reading = elsewhere.Reading(settings)
+        reading = elsewhere.RemoteReading(settings)
         try:
             return reading.read(reader, names.remote(str(path), allowed=settings.allow_host), whole=False)
         except errors.BninspectError as error:

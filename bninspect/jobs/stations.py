@@ -15,7 +15,7 @@ from typing import Any, Self
 from bninspect import errors
 from bninspect.jobs import baseline, processes
 from bninspect.jobs.context import Surroundings
-from bninspect.jobs.elsewhere import Reading
+from bninspect.jobs.elsewhere import RemoteReading
 from bninspect.records import Checkpoint, ModelReport, verdict
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
@@ -49,7 +49,7 @@ class Station:
         self.runner: Worker = processes.runner(settings, around, folder)
         self.environment: dict[str, Any] = {}
         """What the framework's process said of what it runs on."""
-        self._elsewhere = Reading(settings)
+        self._elsewhere = RemoteReading(settings)
         self._work = work
         self._ahead = ahead
 

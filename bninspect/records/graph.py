@@ -71,7 +71,7 @@ class Quantisation:
 
 
 @dataclass(frozen=True)
-class Limits:
+class ActivationLimits:
     """An operation that cuts its input off and does nothing else, as relu and relu6 do."""
 
     low: float
@@ -100,7 +100,7 @@ class Node:
     """Of a batch norm that survived as one, what the file says of it."""
     geometry: Geometry | None = None
     """Of an operation with a kernel, where the file states it."""
-    limits: Limits | None = None
+    limits: ActivationLimits | None = None
     """Where the operation, or its activation, is one that cuts off."""
     setting: str = ""
     """Of an operation that saturates, along which axis it works, such as `axis -1`; empty where nobody says."""

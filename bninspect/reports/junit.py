@@ -29,7 +29,7 @@ _LONGEST_PATH = 1000
 
 
 @dataclass(frozen=True)
-class Case:
+class JunitCase:
     """One test case: passed if it has no outcome."""
 
     name: str
@@ -58,7 +58,7 @@ def render(report: Report) -> str:
     return text.decode("ascii") + "\n"
 
 
-def _count(element: ET.Element, cases: list[Case], seconds: float) -> None:
+def _count(element: ET.Element, cases: list[JunitCase], seconds: float) -> None:
     outcomes = [case.outcome for case in cases]
     counts = {"tests": len(cases), "failures": outcomes.count("failure"), "errors": outcomes.count("error")}
     element.attrib.update({name: str(count) for name, count in counts.items()})
@@ -83,7 +83,7 @@ def _properties(suite: ET.Element, model: ModelReport) -> None:
             ET.SubElement(properties, "property", name=name, value=printable(value))
 
 
-def _add(suite: ET.Element, case: Case, path: str) -> None:
+def _add(suite: ET.Element, case: JunitCase, path: str) -> None:
     element = ET.SubElement(suite, "testcase", classname=path, name=case.name)
     text = "\n".join(case.details)
     if case.outcome == "skipped":
@@ -94,7 +94,7 @@ def _add(suite: ET.Element, case: Case, path: str) -> None:
         ET.SubElement(element, "system-out").text = text
 
 
-def _cases(model: ModelReport, threshold: str) -> Iterator[Case]:
+def _cases(model: ModelReport, threshold: str) -> Iterator[JunitCase]:
     if model.error or not (model.layers or any(not calls.known for calls in model.unread)):
         yield _without_layers(model)
         return
@@ -102,27 +102,27 @@ def _cases(model: ModelReport, threshold: str) -> Iterator[Case]:
     cases.extend(map(_unread_case, model.unread))
     cases.extend(_finding_case("model", finding, model, threshold) for finding in model.findings)
     if model.status is Status.FAIL and not any(case.outcome == "failure" for case in cases):
-        cases.insert(0, Case("model: verdict", "failure", "fail", "a finding reaches --fail-on"))
+        cases.insert(0, JunitCase("model: verdict", "failure", "fail", "a finding reaches --fail-on"))
     yield from cases
 
 
-def _without_layers(model: ModelReport) -> Case:
+def _without_layers(model: ModelReport) -> JunitCase:
     message = words.verdict(model)
     if model.status is Status.EMPTY or model.error is None:
-        return Case("model", "skipped", message=message)
+        return JunitCase("model", "skipped", message=message)
     error = model.error
     details = [f"{word}: {words.message(text)}" for word, text in (("why", error.why), ("hint", error.hint)) if text]
-    return Case("model", "error", printable(error.kind), message, tuple(details))
+    return JunitCase("model", "error", printable(error.kind), message, tuple(details))
 
 
-def _unread_case(calls: Unread) -> Case:
+def _unread_case(calls: Unread) -> JunitCase:
     name, said = f"{printable(calls.where)}: read", words.unread(calls)
     if calls.known:
-        return Case(name, "skipped", message=f"{words.message(calls.known)}: {said}")
-    return Case(name, "error", "unread", said)
+        return JunitCase(name, "skipped", message=f"{words.message(calls.known)}: {said}")
+    return JunitCase(name, "error", "unread", said)
 
 
-def _layer_cases(layer: LayerReport, model: ModelReport, threshold: str) -> Iterator[Case]:
+def _layer_cases(layer: LayerReport, model: ModelReport, threshold: str) -> Iterator[JunitCase]:
     name = printable(layer.name)
     export = _export_case(name, layer, layer.counterpart, model, threshold) if layer.counterpart else None
     layer = conversion_words.layer_alone(layer)
@@ -131,18 +131,18 @@ def _layer_cases(layer: LayerReport, model: ModelReport, threshold: str) -> Iter
     fails = counting.mismatch_counts(layer, model, threshold)
     if layer.status is LayerStatus.UNVERIFIED:
         said = words.message(layer.reason)
-        known = Case(f"{name}: verified", "skipped", message=f"{words.message(layer.known)}: {said}")
-        cases.append(known if layer.known else Case(f"{name}: verified", "error", "unverified", said))
+        known = JunitCase(f"{name}: verified", "skipped", message=f"{words.message(layer.known)}: {said}")
+        cases.append(known if layer.known else JunitCase(f"{name}: verified", "error", "unverified", said))
     elif fails and all(case.outcome != "failure" for case in cases):
-        cases.append(Case(f"{name}: verified", "failure", "mismatch", words.unspoken(layer)))
+        cases.append(JunitCase(f"{name}: verified", "failure", "mismatch", words.unspoken(layer)))
     if all(case.outcome == "skipped" for case in cases):
-        yield Case(f"{name}: read")
+        yield JunitCase(f"{name}: read")
     yield from cases
     if export:
         yield export
 
 
-def _export_case(name: str, layer: LayerReport, found: Counterpart, model: ModelReport, threshold: str) -> Case:
+def _export_case(name: str, layer: LayerReport, found: Counterpart, model: ModelReport, threshold: str) -> JunitCase:
     """Return the case of what became of a layer in the export."""
     name = f"{name}: in the export {printable(model.against.path if model.against else '', _LONGEST_PATH)}"
     about = [finding for finding in layer.findings if conversion_words.about_export(finding)]
@@ -154,14 +154,14 @@ def _export_case(name: str, layer: LayerReport, found: Counterpart, model: Model
     details += [f"cause: {line}" for line in conversion_words.reasons(found)]
     details += [f"hint: {words.message(finding.hint)}" for finding in about if finding.hint]
     if found.status is LayerStatus.VERIFIED:
-        return Case(name, details=tuple(details))
+        return JunitCase(name, details=tuple(details))
     if layer.known or (found.status is LayerStatus.MISMATCH and not counting.mismatch_counts(layer, model, threshold)):
         why = words.message(layer.known) or "not counted because of --fail-on never"
-        return Case(name, "skipped", message=f"{why}: {said[0]}")
+        return JunitCase(name, "skipped", message=f"{why}: {said[0]}")
     if found.status is LayerStatus.UNVERIFIED:
-        return Case(name, "error", "unverified", said[0], tuple(details))
+        return JunitCase(name, "error", "unverified", said[0], tuple(details))
     rules = " ".join(dict.fromkeys(printable(finding.rule) for finding in about))
-    return Case(name, "failure", rules or "mismatch", said[0], tuple(details))
+    return JunitCase(name, "failure", rules or "mismatch", said[0], tuple(details))
 
 
 def _told(finding: Finding, layer: LayerReport) -> bool:
@@ -169,19 +169,21 @@ def _told(finding: Finding, layer: LayerReport) -> bool:
     return any(finding in counting.about(one, layer) for one in layer.comparisons if not one.agrees)
 
 
-def _comparison_case(name: str, layer: LayerReport, comparison: Comparison, model: ModelReport, threshold: str) -> Case:
+def _comparison_case(
+    name: str, layer: LayerReport, comparison: Comparison, model: ModelReport, threshold: str
+) -> JunitCase:
     name = f"{name}: {printable(comparison.title)}"
     details = tuple(_figures(comparison))
     if layer.explanation and not comparison.agrees:
         details += tuple(f"cause: {line}" for line in words.causes(layer.explanation))
     if comparison.agrees:
-        return Case(name, details=details)
+        return JunitCase(name, details=details)
     said = words.measured(comparison)
     if not counting.mismatch_counts(layer, model, threshold):
         why = words.message(layer.known) or "not counted because of --fail-on never"
-        return Case(name, "skipped", message=f"{why}: {said}")
+        return JunitCase(name, "skipped", message=f"{why}: {said}")
     rules = " ".join(printable(finding.rule) for finding in counting.about(comparison, layer))
-    return Case(name, "failure", rules or "mismatch", said, details)
+    return JunitCase(name, "failure", rules or "mismatch", said, details)
 
 
 def _figures(comparison: Comparison) -> Iterator[str]:
@@ -201,11 +203,11 @@ def _figures(comparison: Comparison) -> Iterator[str]:
         yield f"channels with violations, worst first: {', '.join(map(str, comparison.channels))}"
 
 
-def _finding_case(where: str, finding: Finding, model: ModelReport, threshold: str) -> Case:
+def _finding_case(where: str, finding: Finding, model: ModelReport, threshold: str) -> JunitCase:
     name, rule, said = f"{where}: {printable(finding.rule)}", printable(finding.rule), words.message(finding.message)
     if finding.ignored is not None:
-        return Case(name, "skipped", rule, f"ignored ({words.message(finding.ignored)}): {said}")
+        return JunitCase(name, "skipped", rule, f"ignored ({words.message(finding.ignored)}): {said}")
     hint = (f"hint: {words.message(finding.hint)}",) if finding.hint else ()
     if counting.finding_counts(finding, model, threshold):
-        return Case(name, "failure", rule, said, (f"severity: {finding.severity}", *hint))
-    return Case(name, details=(f"{finding.severity}: {said}", *hint))
+        return JunitCase(name, "failure", rule, said, (f"severity: {finding.severity}", *hint))
+    return JunitCase(name, details=(f"{finding.severity}: {said}", *hint))

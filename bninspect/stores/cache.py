@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from bninspect.errors import LimitExceeded, Unreachable
-from bninspect.stores.found import Found, Store
+from bninspect.stores.found import Found, RemoteStore
 from bninspect.stores.names import Remote
 
 LIMIT = 20_000_000_000
@@ -21,7 +21,7 @@ LIMIT = 20_000_000_000
 
 
 @contextlib.contextmanager
-def held(target: Remote, store: Store, found: Found, folder: str | None, limit: int | None) -> Iterator[Path]:
+def held(target: Remote, store: RemoteStore, found: Found, folder: str | None, limit: int | None) -> Iterator[Path]:
     """Yield the path of a whole copy of a file; it is deleted after, unless `folder` names where copies stay.
 
     A copy that stayed is used again if the server still says the same version and size of the file.
@@ -49,7 +49,7 @@ def held(target: Remote, store: Store, found: Found, folder: str | None, limit: 
         raise Unreachable(f"{target.name} cannot be kept here", why=error.strerror or str(error)) from error
 
 
-def _kept(folder: Path, target: Remote, store: Store, found: Found, most: int) -> Path:
+def _kept(folder: Path, target: Remote, store: RemoteStore, found: Found, most: int) -> Path:
     key = hashlib.sha256(f"{target.url}\0{found.version}\0{found.size}".encode()).hexdigest()[:32]
     place = folder / key
     copy = place / _file_name(target)
@@ -68,7 +68,7 @@ def _kept(folder: Path, target: Remote, store: Store, found: Found, most: int) -
     return copy
 
 
-def _download(store: Store, found: Found, copy: Path) -> None:
+def _download(store: RemoteStore, found: Found, copy: Path) -> None:
     with copy.open("wb") as file:
         store.download(found, file)
 

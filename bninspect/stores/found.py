@@ -24,7 +24,7 @@ class Found:
     """Whether parts of it can be had."""
 
 
-class Store(Protocol):
+class RemoteStore(Protocol):
     """One file at a URL. All methods raise Unreachable, LimitExceeded, UnsafeFile or UnreadableFile."""
 
     def find(self) -> Found:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bninspect.errors import MissingPackage
-from bninspect.stores.found import Store
+from bninspect.stores.found import RemoteStore
 from bninspect.stores.names import WEB, Remote, scheme
 
 
-def open_store(target: Remote, seconds: float) -> Store:
+def open_store(target: Remote, seconds: float) -> RemoteStore:
     """Return the store of a model; each of its calls takes at most so many seconds.
 
     Raises MissingPackage if what it needs is not installed.

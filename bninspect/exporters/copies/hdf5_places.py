@@ -7,13 +7,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from bninspect.exporters.copies.place import Place, refusal
+from bninspect.exporters.copies.place import ArrayPlace, refusal
 from bninspect.records import BatchNorm
 
 WANTED = ("moving_mean", "moving_variance")
 
 
-def places(stream: BinaryIO, layers: tuple[BatchNorm, ...], start: int = 0) -> dict[str, dict[str, Place]]:
+def places(stream: BinaryIO, layers: tuple[BatchNorm, ...], start: int = 0) -> dict[str, dict[str, ArrayPlace]]:
     """Return the place of each statistic, by layer and parameter.
 
     Args:
@@ -64,8 +64,8 @@ def _names(name: str) -> tuple[str, ...]:
     return (name, {"moving_mean": "running_mean", "moving_variance": "running_std"}[name])
 
 
-def _place(layer: BatchNorm, name: str, dataset: Any, start: int) -> Place:
+def _place(layer: BatchNorm, name: str, dataset: Any, start: int) -> ArrayPlace:
     offset, dtype = dataset.id.get_offset(), np.dtype(dataset.dtype)
     if offset is None or dtype.kind != "f" or dataset.size != layer.channels:
         raise refusal(layer.name, f"{name} is compressed or in pieces" if offset is None else f"{name} is {dtype}")
-    return Place(start + int(offset), dtype, int(dataset.size))
+    return ArrayPlace(start + int(offset), dtype, int(dataset.size))

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from bninspect.exporters.copies.place import Place, refusal
+from bninspect.exporters.copies.place import ArrayPlace, refusal
 
 _GRAPH, _INITIALIZER, _DIMS, _TYPE, _FLOATS, _NAME, _RAW, _DOUBLES = 7, 5, 1, 2, 4, 8, 9, 10
 _TYPES: Mapping[int, str] = {1: "<f4", 10: "<f2", 11: "<f8"}
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 
 
-def places(content: bytes, names: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Place]]:
+def places(content: bytes, names: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, ArrayPlace]]:
     """Return the place of each statistic, by layer and parameter.
 
     Args:
@@ -34,7 +34,7 @@ def places(content: bytes, names: Mapping[str, Mapping[str, str]]) -> dict[str, 
     }
 
 
-def _initializers(content: bytes) -> dict[str, Place]:
+def _initializers(content: bytes) -> dict[str, ArrayPlace]:
     found = {}
     for number, _, start, end in _fields(content, 0, len(content)):
         if number == _GRAPH:
@@ -44,7 +44,7 @@ def _initializers(content: bytes) -> dict[str, Place]:
     return found
 
 
-def _tensor(content: bytes, start: int, end: int) -> tuple[str, Place] | None:
+def _tensor(content: bytes, start: int, end: int) -> tuple[str, ArrayPlace] | None:
     name, kind, data = "", 0, None
     for number, wire, begin, stop in _fields(content, start, end):
         if number == _NAME:
@@ -56,7 +56,7 @@ def _tensor(content: bytes, start: int, end: int) -> tuple[str, Place] | None:
     if data is None or kind not in _TYPES:
         return None
     dtype: np.dtype[Any] = np.dtype(_TYPES[kind])
-    return name, Place(data[0], dtype, (data[1] - data[0]) // dtype.itemsize)
+    return name, ArrayPlace(data[0], dtype, (data[1] - data[0]) // dtype.itemsize)
 
 
 def _fields(content: bytes, position: int, end: int) -> Iterator[tuple[int, int, int, int]]:

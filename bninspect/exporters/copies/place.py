@@ -13,7 +13,7 @@ from bninspect.safe_text import printable
 
 
 @dataclass(frozen=True)
-class Place:
+class ArrayPlace:
     """So many numbers of one type, one after the other."""
 
     start: int

@@ -12,7 +12,7 @@ import numpy as np
 
 from bninspect.errors import RuntimeFailure
 from bninspect.exporters.copies import hdf5_places, onnx_places, zip_patch
-from bninspect.exporters.copies.place import Place, refusal
+from bninspect.exporters.copies.place import ArrayPlace, refusal
 from bninspect.records import Array, BatchNorm, Checkpoint
 from bninspect.safe_text import printable
 
@@ -25,7 +25,7 @@ class OpenedFile:
     """A file whose statistics can be replaced."""
 
     content: bytes
-    places: Mapping[str, Mapping[str, Place]]
+    places: Mapping[str, Mapping[str, ArrayPlace]]
     """By layer and parameter."""
     members: Mapping[str, str]
     """By layer and parameter joined by a slash, the member of the zip that holds it; empty for no zip."""
@@ -108,7 +108,7 @@ def _exported_program(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
         raise RuntimeFailure("the file does not list its weights", why="it was written before torch 2.9")
     start, size = found[listed]
     configuration = json.loads(content[start : start + size])["config"]
-    places: dict[str, dict[str, Place]] = {}
+    places: dict[str, dict[str, ArrayPlace]] = {}
     members = {}
     for layer in layers:
         places[layer.name] = {}
@@ -118,7 +118,7 @@ def _exported_program(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
             if entry is None or member not in found or entry["tensor_meta"]["storage_offset"]["as_int"]:
                 raise refusal(layer.name, f"{printable(theirs)} is not a member of its own")
             dtype = np.dtype({6: "<f2", 7: "<f4", 8: "<f8"}.get(entry["tensor_meta"]["dtype"], "<f4"))
-            places[layer.name][name] = Place(found[member][0], dtype, layer.channels)
+            places[layer.name][name] = ArrayPlace(found[member][0], dtype, layer.channels)
             members[f"{layer.name}/{name}"] = member
     return OpenedFile(content, places, members, path)
 

@@ -17,12 +17,12 @@ MOST_DEPTH = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Element:
+class XmlElement:
     """One element: its name, attributes, and what is inside it."""
 
     tag: str
     attributes: dict[str, str]
-    children: list[Element] = field(default_factory=list)
+    children: list[XmlElement] = field(default_factory=list)
     pieces: list[str] = field(default_factory=list)
 
     @property
@@ -30,7 +30,7 @@ class Element:
         """The characters that stand directly inside it, without the space around them."""
         return "".join(self.pieces).strip()
 
-    def every(self, *path: str) -> Iterator[Element]:
+    def every(self, *path: str) -> Iterator[XmlElement]:
         """Yield the elements that a path of names leads to, in the order of the file."""
         if not path:
             yield self
@@ -39,12 +39,12 @@ class Element:
             if child.tag == path[0]:
                 yield from child.every(*path[1:])
 
-    def first(self, *path: str) -> Element | None:
+    def first(self, *path: str) -> XmlElement | None:
         """Return the first element that a path of names leads to; None if there is none."""
         return next(self.every(*path), None)
 
 
-def parse(data: bytes) -> Element:
+def parse(data: bytes) -> XmlElement:
     """Return the root element.
 
     Raises:
@@ -53,7 +53,7 @@ def parse(data: bytes) -> Element:
     """
     from xml.parsers import expat
 
-    reading = _Reading()
+    reading = _XmlReading()
     parser = expat.ParserCreate()
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = _refuse_doctype
@@ -71,11 +71,11 @@ def _refuse_doctype(*_: Any) -> NoReturn:
     raise UnsafeFile("this XML has a document type", why="it could define entities, and name other files")
 
 
-class _Reading:
+class _XmlReading:
     """The elements that are open."""
 
     def __init__(self) -> None:
-        self.top = Element("", {})
+        self.top = XmlElement("", {})
         self._open = [self.top]
         self._count = 0
 
@@ -84,7 +84,7 @@ class _Reading:
         if self._count > MOST_ELEMENTS or len(self._open) > MOST_DEPTH:
             why = f"at most {MOST_ELEMENTS:,} elements are read, {MOST_DEPTH} deep"
             raise UnsafeFile("this XML is too large", why=why)
-        element = Element(tag, attributes)
+        element = XmlElement(tag, attributes)
         self._open[-1].children.append(element)
         self._open.append(element)
 

@@ -17,11 +17,11 @@ from bninspect.formats import whole_file
 from bninspect.formats.containers.siblings import sibling
 from bninspect.formats.format import Format
 from bninspect.formats.ncnn import param
-from bninspect.formats.ncnn.weights import KINDS, Loaded, Stored, load, moved_by
+from bninspect.formats.ncnn.weights import KINDS, Loaded, StoredWeights, load, moved_by
 from bninspect.formats.tensorflow import files
 from bninspect.records import BatchNorm, Checkpoint
 from bninspect.records import graph as network
-from bninspect.records.graph import Geometry, Limits, Network, Node, Value
+from bninspect.records.graph import ActivationLimits, Geometry, Network, Node, Value
 
 NAME = "ncnn"
 _EMPTY = "no BatchNorm: its batch norms may be folded, which verify MODEL --against finds"
@@ -55,7 +55,7 @@ def beside(path: Path) -> Path:
 def parsed(path: Path) -> tuple[Loaded, ...]:
     """Return the layers of a model with what they load, in order. Raises as reading it."""
     text = whole_file.read(path, param.MOST_BYTES).decode("utf-8", "replace")
-    stored = Stored(whole_file.read(beside(path)))
+    stored = StoredWeights(whole_file.read(beside(path)))
     try:
         found = tuple(load(layer, stored) for layer in param.parse(text))
         stored.end()
@@ -125,7 +125,7 @@ def _node(loaded: Loaded) -> Node:
         kind = network.DEPTHWISE
     fused, geometry = layer.number(9), moved_by(layer)
     ends = (*layer.reals(10), 0.0, 0.0)[:2]
-    limits = {1: Limits(0.0, float("inf")), 3: Limits(*ends)}.get(fused)
+    limits = {1: ActivationLimits(0.0, float("inf")), 3: ActivationLimits(*ends)}.get(fused)
     return Node(
         layer.name,
         kind,
@@ -139,12 +139,12 @@ def _node(loaded: Loaded) -> Node:
     )
 
 
-def _limits(layer: param.NcnnLayer) -> Limits | None:
+def _limits(layer: param.NcnnLayer) -> ActivationLimits | None:
     if layer.kind == "ReLU" and not any(layer.reals(0)):
-        return Limits(0.0, float("inf"))
+        return ActivationLimits(0.0, float("inf"))
     if layer.kind == "Clip":
         low, high = (*layer.reals(0), -float("inf"))[0], (*layer.reals(1), float("inf"))[0]
-        return Limits(low, high)
+        return ActivationLimits(low, high)
     return None
 
 

@@ -57,7 +57,7 @@ class Loaded:
     """Of a layer without kernel, in the order in which they are stored."""
 
 
-class Stored:
+class StoredWeights:
     """The bytes of a `.bin`, taken one tensor after the other."""
 
     def __init__(self, data: bytes) -> None:
@@ -99,7 +99,7 @@ class Stored:
         return self._data[self._place - size : self._place]
 
 
-def load(layer: NcnnLayer, stored: Stored) -> Loaded:
+def load(layer: NcnnLayer, stored: StoredWeights) -> Loaded:
     """Return what a layer loads.
 
     Raises:
@@ -129,7 +129,7 @@ def load(layer: NcnnLayer, stored: Stored) -> Loaded:
     raise UnreadableFile(f"a layer {printable(layer.kind)} is not read", why=why)
 
 
-def _kernel(layer: NcnnLayer, stored: Stored) -> Kernel:
+def _kernel(layer: NcnnLayer, stored: StoredWeights) -> Kernel:
     """Return weights and bias in the order of `records.graph`, weights of int8 as what they stand for."""
     dense = layer.kind == "InnerProduct"
     outputs, count = layer.number(0), layer.number(2 if dense else 6)
@@ -168,7 +168,7 @@ def _taps(layer: NcnnLayer) -> int:
     return width * height * (layer.number(21, width) if layer.kind.endswith("3D") else 1)
 
 
-def _scales(layer: NcnnLayer, stored: Stored, outputs: int, groups: int) -> Array | None:
+def _scales(layer: NcnnLayer, stored: StoredWeights, outputs: int, groups: int) -> Array | None:
     """Return the scales of int8 weights, behind which that of the input and perhaps of the output stand."""
     term = layer.number(8)
     if not term or "1D" in layer.kind or "3D" in layer.kind or KINDS[layer.kind] == network.TRANSPOSED:

@@ -10,7 +10,7 @@ import numpy as np
 from bninspect.errors import DamagedFile
 from bninspect.formats.onnx.constants import Constant, Constants, dequantised
 from bninspect.records import graph as network
-from bninspect.records.graph import Geometry, Kernel, Limits, Node
+from bninspect.records.graph import ActivationLimits, Geometry, Kernel, Node
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _FLOAT = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _FUSED = ("FusedConv", "FusedGemm", "FusedMatMul")
 """Of com.microsoft: with an activation behind."""
 _DOMAIN = "com.microsoft::"
-_FUSED_LIMITS = {"Relu": Limits(0.0, float("inf")), "": None}
+_FUSED_LIMITS = {"Relu": ActivationLimits(0.0, float("inf")), "": None}
 
 
 def kernel_node(node: NodeProto, constants: Constants) -> Node | None:
@@ -46,10 +46,10 @@ def kernel_node(node: NodeProto, constants: Constants) -> Node | None:
     )
 
 
-def _fused_limits(node: NodeProto, activation: str) -> Limits | None:
+def _fused_limits(node: NodeProto, activation: str) -> ActivationLimits | None:
     if activation == "Clip":
         low, high = (*_reals(node, "activation_params"), float("nan"), float("nan"))[:2]
-        return Limits(low, high)
+        return ActivationLimits(low, high)
     return _FUSED_LIMITS.get(activation)
 
 

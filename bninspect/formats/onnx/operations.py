@@ -16,7 +16,7 @@ from bninspect.formats.onnx import norms, quantised
 from bninspect.formats.onnx.constants import Constant, Constants
 from bninspect.formats.onnx.linear import kernel_node
 from bninspect.records import graph as network
-from bninspect.records.graph import Geometry, Limits, Network, Node
+from bninspect.records.graph import ActivationLimits, Geometry, Network, Node
 
 if TYPE_CHECKING:
     from bninspect.formats.onnx.model import ModelProto, NodeProto
@@ -37,7 +37,7 @@ def read(model: ModelProto, path: Path) -> Network:
     found = [one for one in norms.find(model, path).found if not one.graph and one.y and one.nodes]
     ends = {one.nodes[-1]: one for one in found}
     inside = {label for one in found for label in one.nodes}
-    reading = quantised.Reading(graph, constants)
+    reading = quantised.QuantisedReading(graph, constants)
     nodes: list[Node] = []
     for node in graph.nodes:
         if node.label in ends:
@@ -62,7 +62,7 @@ def _norm(found: norms.FoundNorm) -> Node:
     )
 
 
-def _nodes(node: NodeProto, reading: quantised.Reading) -> Iterator[Node]:
+def _nodes(node: NodeProto, reading: quantised.QuantisedReading) -> Iterator[Node]:
     constants = reading.constants
     joined = reading.joined(node)
     if joined is not None:
@@ -125,15 +125,15 @@ def _other(node: NodeProto, constants: Constants) -> Node:
     )
 
 
-def _limits(node: NodeProto, constants: Constants) -> Limits | None:
+def _limits(node: NodeProto, constants: Constants) -> ActivationLimits | None:
     if node.op == "Relu":
-        return Limits(0.0, float("inf"))
+        return ActivationLimits(0.0, float("inf"))
     if node.op != "Clip":
         return None
     # Up to opset 10 attributes, later inputs.
     low = _number(constants, node.takes(1), node.real("min", -float("inf")))
     high = _number(constants, node.takes(2), node.real("max", float("inf")))
-    return None if low is None or high is None else Limits(low, high)
+    return None if low is None or high is None else ActivationLimits(low, high)
 
 
 def _number(constants: Constants, name: str, default: float) -> float | None:

@@ -61,7 +61,7 @@ def _note(
 
 
 @dataclass(eq=False)
-class Reading:
+class QuantisedReading:
     """What is known while a graph is read."""
 
     graph: GraphProto

@@ -55,7 +55,7 @@ def read_network(path: Path) -> Network:
     return operations.read(parsed(path)[1])
 
 
-def parsed(path: Path) -> tuple[xml_text.Element, model.IrGraph]:
+def parsed(path: Path) -> tuple[xml_text.XmlElement, model.IrGraph]:
     """Return the XML of a file and the graph that it describes. Raises as reading it."""
     data = whole_file.read(path, MOST_XML)
     weights = _mapped(beside(path))
@@ -85,7 +85,7 @@ def _mapped(path: Path) -> Array:
         raise UnreadableFile(f"{printable(str(path))} cannot be read", why=str(error)) from error
 
 
-def _writer(net: xml_text.Element) -> str:
+def _writer(net: xml_text.XmlElement) -> str:
     version = net.first("rt_info", "Runtime_version")
     stated = version.attributes.get("value", "") if version is not None else ""
     return f"OpenVINO {printable(stated.partition('-')[0])}" if stated else "OpenVINO"

@@ -24,7 +24,7 @@ from bninspect.formats.openvino.constants import IrConstant, IrConstants
 from bninspect.formats.openvino.model import IrGraph, IrOperation
 from bninspect.records import Array, Statistics
 from bninspect.records import graph as network
-from bninspect.records.graph import Geometry, Kernel, Limits, Network, Node, Quantisation, Value
+from bninspect.records.graph import ActivationLimits, Geometry, Kernel, Network, Node, Quantisation, Value
 from bninspect.safe_text import printable
 
 _PASSING = {
@@ -155,10 +155,14 @@ def _other(operation: IrOperation, constants: IrConstants) -> Node:
     )
 
 
-def _limits(operation: IrOperation) -> Limits | None:
+def _limits(operation: IrOperation) -> ActivationLimits | None:
     if operation.kind == "relu":
-        return Limits(0.0, float("inf"))
-    return Limits(operation.real("min", -np.inf), operation.real("max", np.inf)) if operation.kind == "clamp" else None
+        return ActivationLimits(0.0, float("inf"))
+    return (
+        ActivationLimits(operation.real("min", -np.inf), operation.real("max", np.inf))
+        if operation.kind == "clamp"
+        else None
+    )
 
 
 def _setting(operation: IrOperation) -> str:

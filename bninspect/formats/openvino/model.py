@@ -16,7 +16,7 @@ import numpy as np
 
 from bninspect.arithmetic.rounding import from_bfloat16
 from bninspect.errors import DamagedFile, UnreadableFile
-from bninspect.formats.encodings.xml_text import Element
+from bninspect.formats.encodings.xml_text import XmlElement
 from bninspect.records import Array
 from bninspect.safe_text import printable
 
@@ -35,7 +35,7 @@ _BODIES = ("body", "then_body", "else_body")
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
+class StoredConstant:
     """A constant as the file holds it."""
 
     name: str
@@ -79,7 +79,7 @@ class IrOperation:
     shapes: tuple[tuple[int | None, ...], ...]
     """Of its outputs; None where a length is open."""
     dtypes: tuple[str, ...]
-    stored: Stored | None = None
+    stored: StoredConstant | None = None
     """Of a constant."""
     bodies: tuple[IrGraph, ...] = ()
     """Of a loop or a condition."""
@@ -111,7 +111,7 @@ class IrGraph:
         return (operation for operation in self.operations if operation.kind == kind)
 
 
-def parse(net: Element, weights: Array) -> IrGraph:
+def parse(net: XmlElement, weights: Array) -> IrGraph:
     """Return the graph of a `net` element.
 
     Args:
@@ -121,7 +121,7 @@ def parse(net: Element, weights: Array) -> IrGraph:
     Raises:
         DamagedFile: it contradicts itself, or its constants lie beyond the flat file.
     """
-    layers: dict[str, Element] = {}
+    layers: dict[str, XmlElement] = {}
     for layer in net.every("layers", "layer"):
         if layers.setdefault(layer.attributes.get("id", ""), layer) is not layer:
             raise DamagedFile("two layers have the same id", why=printable(layer.attributes.get("id", "")))
@@ -144,7 +144,7 @@ def _distinct(names: Iterator[str]) -> Iterator[str]:
         yield own
 
 
-def _values(layers: Mapping[str, Element], names: Mapping[str, str]) -> dict[tuple[str, str], str]:
+def _values(layers: Mapping[str, XmlElement], names: Mapping[str, str]) -> dict[tuple[str, str], str]:
     """Return the name of the value that each output port gives: the operation's for the first one."""
     return {
         (key, port.attributes.get("id", "")): f"{names[key]}:{place}" if place else names[key]
@@ -154,7 +154,7 @@ def _values(layers: Mapping[str, Element], names: Mapping[str, str]) -> dict[tup
 
 
 def _fed(
-    net: Element, layers: Mapping[str, Element], values: Mapping[tuple[str, str], str]
+    net: XmlElement, layers: Mapping[str, XmlElement], values: Mapping[tuple[str, str], str]
 ) -> dict[tuple[str, str], str]:
     """Return the value that goes into each input port."""
     fed: dict[tuple[str, str], str] = {}
@@ -170,7 +170,7 @@ def _fed(
 
 def _operation(
     key: str,
-    layer: Element,
+    layer: XmlElement,
     name: str,
     fed: Mapping[tuple[str, str], str],
     values: Mapping[tuple[str, str], str],
@@ -198,7 +198,7 @@ def _operation(
     )
 
 
-def _shape(port: Element) -> tuple[int | None, ...]:
+def _shape(port: XmlElement) -> tuple[int | None, ...]:
     lengths = [_integers(one.text, "a dimension") for one in port.every("dim")]
     return tuple(one[0] if one and one[0] >= 0 else None for one in lengths)
 
@@ -209,7 +209,7 @@ def _dtype(precision: str) -> str:
     return _PRECISIONS.get(precision, precision.lower())
 
 
-def _stored(name: str, attributes: Mapping[str, str], weights: Array) -> Stored:
+def _stored(name: str, attributes: Mapping[str, str], weights: Array) -> StoredConstant:
     shape = _integers(attributes.get("shape", ""), f"the shape of {name}")
     places = [_integers(attributes.get(each, ""), f"the {each} of {name}") for each in ("offset", "size")]
     if any(len(place) != 1 for place in places) or min((*shape, *places[0], *places[1])) < 0:
@@ -222,7 +222,7 @@ def _stored(name: str, attributes: Mapping[str, str], weights: Array) -> Stored:
     if kind in _TYPES and math.prod(shape) * np.dtype(_TYPES[kind][1]).itemsize != size:
         why = f"constant {printable(name)} of shape {shape} and {kind} has {size:,} bytes"
         raise DamagedFile("a constant contradicts itself", why=why)
-    return Stored(name, kind, shape, weights[offset : offset + size])
+    return StoredConstant(name, kind, shape, weights[offset : offset + size])
 
 
 def _integers(text: str, what: str) -> tuple[int, ...]:

@@ -66,7 +66,7 @@ class Pieces:
 
 
 @dataclass(frozen=True, eq=False)
-class _Step:
+class _PieceStep:
     call: ExportedCall
     place: int
     x: str
@@ -80,7 +80,7 @@ def search(program: ExportedProgram) -> Pieces:
     """Return what is taken apart in a program, at any depth."""
     if not any(_kind(call) in {"sqrt", "rsqrt", "pow", *_MOMENTS} for call in program.calls):
         return Pieces((), (), ())
-    expressions = _Expressions(program)
+    expressions = _PieceExpressions(program)
     norms: dict[str, PiecedNorm] = {}
     for call in program.calls:
         found = expressions.norm(call)
@@ -103,7 +103,7 @@ def _kind(call: ExportedCall) -> str:
     return name if name.startswith("__") else name.removesuffix("_")
 
 
-class _Expressions:
+class _PieceExpressions:
     """What the values of a program are as expressions over its parameters."""
 
     def __init__(self, program: ExportedProgram) -> None:
@@ -111,14 +111,14 @@ class _Expressions:
         self._known: dict[str, Polynomial] = {
             name: algebra.parameter(Leaf((stored,), (name, 0))) for name, stored in program.stored.items()
         }
-        self._steps: dict[str, _Step] = {}
+        self._steps: dict[str, _PieceStep] = {}
         self._uses = Counter(name for call in program.calls for name in _texts(call.arguments.values()))
         for call in program.calls:
             self._enter(call)
 
     def norm(self, call: ExportedCall) -> PiecedNorm | None:
         """Return the batch norm that ends with a call."""
-        steps: list[_Step] = []
+        steps: list[_PieceStep] = []
         slope, intercept = algebra.number(1.0), algebra.number(0.0)
         name = call.outputs[0] if call.outputs else ""
         while len(steps) < _LONGEST and (step := self._steps.get(name)) is not None:
@@ -150,7 +150,7 @@ class _Expressions:
             if (_kind(call) in _ROOTS or self._exponent(call)) and (found := self._variance(call)) is not None:
                 yield BatchMoment(call, found)
 
-    def _found(self, steps: list[_Step], found: algebra.Normalisation) -> PiecedNorm | None:
+    def _found(self, steps: list[_PieceStep], found: algebra.Normalisation) -> PiecedNorm | None:
         first = steps[0]
         rank = len(self._program.shape(first.x))
         shapes = [self._program.shape(step.operand) for step in steps if step.operand]
@@ -209,7 +209,7 @@ class _Expressions:
             place = list(call.arguments.values()).index(given[data])
             operand = given[1 - data]
             name = operand if isinstance(operand, str) else ""
-            self._steps[call.outputs[0]] = _Step(call, place, given[data], name, *mapped)
+            self._steps[call.outputs[0]] = _PieceStep(call, place, given[data], name, *mapped)
         return None
 
     def _of(self, given: Any) -> Polynomial | None:

@@ -16,7 +16,7 @@ from bninspect.formats import channel_chains
 from bninspect.formats.channel_chains import RELUS, Piece
 from bninspect.records import Array
 from bninspect.records import graph as network
-from bninspect.records.graph import Geometry, Kernel, Limits, Node
+from bninspect.records.graph import ActivationLimits, Geometry, Kernel, Node
 
 SAME: Mapping[str, str] = {
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "flatten", "squeeze", "unsqueeze", "unflatten"), "reshape"),
@@ -153,7 +153,7 @@ def _piece(call: OperatorCall) -> Node | None:
     )
 
 
-def _limits(call: OperatorCall) -> Limits | None:
+def _limits(call: OperatorCall) -> ActivationLimits | None:
     operation = call.operation.rstrip("_")
     if operation in RELUS:
         return RELUS[operation]
@@ -165,7 +165,7 @@ def _limits(call: OperatorCall) -> Limits | None:
     }.get(operation, ("", ""))
     if isinstance(low, str) or isinstance(high, str):
         return None
-    return Limits(-float("inf") if low is None else float(low), float("inf") if high is None else float(high))
+    return ActivationLimits(-float("inf") if low is None else float(low), float("inf") if high is None else float(high))
 
 
 def _setting(call: OperatorCall) -> str:

@@ -16,7 +16,7 @@ from bninspect.errors import UnsafeFile
 from bninspect.formats.encodings.pickle_opcodes import Instance
 from bninspect.formats.torch import script_pieces
 from bninspect.formats.torch.norm_operators import OPERATORS
-from bninspect.formats.torch.script_pieces import ScriptConstant, VarianceRoot
+from bninspect.formats.torch.script_pieces import ScriptConstant, ScriptRoot
 from bninspect.formats.torch.script_sources import ScriptSources
 
 MOST_CALLS = 200_000
@@ -65,7 +65,7 @@ class ScriptFollower:
     sources: ScriptSources
     label: str
     calls: list[ScriptCall] = field(default_factory=list)
-    roots: list[tuple[str, VarianceRoot]] = field(default_factory=list)
+    roots: list[tuple[str, ScriptRoot]] = field(default_factory=list)
     """Roots of variances in single operators, and the methods that take them."""
     _entered: set[int] = field(default_factory=set)
     _count: int = 0
@@ -215,7 +215,7 @@ class ScriptFollower:
         if name in {"alias", "contiguous", "detach", "_unwrap_optional", "prim::unchecked_cast"} and given:
             return given[0]
         found = script_pieces.value(name, given, UNKNOWN)
-        if isinstance(found, VarianceRoot) and not any(isinstance(one, VarianceRoot) for one in given):
+        if isinstance(found, ScriptRoot) and not any(isinstance(one, ScriptRoot) for one in given):
             self.roots.append((where, found))
         return found
 

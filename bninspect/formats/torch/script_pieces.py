@@ -30,7 +30,7 @@ class ScriptConstant:
 
 
 @dataclass(frozen=True)
-class Stored:
+class ScriptTensor:
     """Stored numbers in another shape."""
 
 
@@ -43,26 +43,26 @@ class OfBatch:
 class Under:
     """What stands under a root: a variance and epsilon."""
 
-    variance: Stored | OfBatch
+    variance: ScriptTensor | OfBatch
 
 
 @dataclass(frozen=True)
-class Deviation:
+class ScriptDeviation:
     """The root of a variance, to which epsilon may yet be added."""
 
-    variance: Stored | OfBatch
+    variance: ScriptTensor | OfBatch
 
 
 @dataclass(frozen=True)
-class VarianceRoot:
+class ScriptRoot:
     """The root of a variance and epsilon."""
 
-    variance: Stored | OfBatch
+    variance: ScriptTensor | OfBatch
 
     @property
     def reason(self) -> str:
         """Return why it is not read."""
-        of = "a stored variance" if isinstance(self.variance, Stored) else "a variance over the batch"
+        of = "a stored variance" if isinstance(self.variance, ScriptTensor) else "a variance over the batch"
         return f"the root of {of} and epsilon: TorchScript does not name what is computed in single operators"
 
 
@@ -75,15 +75,15 @@ def value(name: str, given: Sequence[Any], unknown: Any) -> Any:
     if name in _MOMENTS and _is_batch(other):
         return (OfBatch(), OfBatch()) if name == "var_mean" else OfBatch()
     if name in _DEVIATIONS and _is_batch(other):
-        return (Deviation(OfBatch()), OfBatch()) if name == "std_mean" else Deviation(OfBatch())
+        return (ScriptDeviation(OfBatch()), OfBatch()) if name == "std_mean" else ScriptDeviation(OfBatch())
     if name == "sub" and isinstance(first, OfBatch):
         return first  # E[x^2] - E[x]^2
     if name == "add":
         return _sum(given, unknown)
     if name in _ROOTS or (name == "pow" and other in (0.5, -0.5)):
         if given and isinstance(given[0], Under):
-            return VarianceRoot(given[0].variance)
-        return Deviation(first) if first is not None and name == "sqrt" else unknown
+            return ScriptRoot(given[0].variance)
+        return ScriptDeviation(first) if first is not None and name == "sqrt" else unknown
     return unknown
 
 
@@ -92,15 +92,15 @@ def _sum(given: Sequence[Any], unknown: Any) -> Any:
         if type(other) is float or isinstance(other, ScriptConstant):  # a trace keeps epsilon as a constant
             if (variance := _variance(one)) is not None:
                 return Under(variance)
-            if isinstance(one, Deviation):
-                return VarianceRoot(one.variance)
+            if isinstance(one, ScriptDeviation):
+                return ScriptRoot(one.variance)
     return unknown
 
 
-def _variance(value: Any) -> Stored | OfBatch | None:
+def _variance(value: Any) -> ScriptTensor | OfBatch | None:
     if isinstance(value, (PickledTensor, ScriptConstant)):
-        return Stored()
-    return value if isinstance(value, (Stored, OfBatch)) else None
+        return ScriptTensor()
+    return value if isinstance(value, (ScriptTensor, OfBatch)) else None
 
 
 def _is_batch(axes: Any) -> bool:
@@ -112,4 +112,4 @@ def _is_batch(axes: Any) -> bool:
     return -_RANK in axes and _NEXT_TO_BATCH not in axes
 
 
-_PARTS = (Under, Deviation, VarianceRoot)
+_PARTS = (Under, ScriptDeviation, ScriptRoot)

@@ -41,7 +41,7 @@ class _Panel:
 
 
 @dataclass(frozen=True)
-class _Step:
+class _AxisStep:
     """The layers that share a place of the picture: mostly one."""
 
     layers: tuple[LayerReport, ...]
@@ -74,12 +74,12 @@ def _first_wrong(model: ModelReport, threshold: str) -> list[LayerReport]:
     return [layer for layer in wrong if not (layer.counterpart and layer.counterpart.inherited)] or wrong
 
 
-def _steps(layers: Sequence[LayerReport]) -> list[_Step]:
+def _steps(layers: Sequence[LayerReport]) -> list[_AxisStep]:
     each = max(1, -(-len(layers) // _MOST_STEPS))
     count = -(-len(layers) // each) if layers else 0
     width = min(1 / count, _WIDEST) if count else 0.0
     return [
-        _Step(tuple(layers[index * each : (index + 1) * each]), (index + 0.5) / count - width / 2, width)
+        _AxisStep(tuple(layers[index * each : (index + 1) * each]), (index + 0.5) / count - width / 2, width)
         for index in range(count)
     ]
 
@@ -88,7 +88,7 @@ def _named(wrong: Sequence[LayerReport]) -> str:
     return f"; marked: {words.some(wrong)}" if wrong else ""
 
 
-def _variance(steps: Sequence[_Step]) -> _Panel | None:
+def _variance(steps: Sequence[_AxisStep]) -> _Panel | None:
     found = [[values for layer in step.layers if (values := layer.parameters.get("moving_variance"))] for step in steps]
     epsilons = [_epsilon(step) for step in steps]
     marked = [number for number in epsilons if number]
@@ -103,7 +103,7 @@ def _variance(steps: Sequence[_Step]) -> _Panel | None:
     return _Panel(f"stored variance{' (dashed: epsilon)' if any(epsilons) else ''}", draw)
 
 
-def _slopes(steps: Sequence[_Step]) -> _Panel | None:
+def _slopes(steps: Sequence[_AxisStep]) -> _Panel | None:
     found = [[layer.slopes for layer in step.layers if layer.slopes] for step in steps]
     scale = _scale(found, [])
     if scale is None:
@@ -111,7 +111,7 @@ def _slopes(steps: Sequence[_Step]) -> _Panel | None:
     return _Panel("|gamma| / sqrt(variance + epsilon)", lambda frame: _spread(steps, found, scale, frame))
 
 
-def _errors(steps: Sequence[_Step]) -> _Panel | None:
+def _errors(steps: Sequence[_AxisStep]) -> _Panel | None:
     own = [[one.ratio for layer in step.layers for one in layer.comparisons] for step in steps]
     exported = [
         [one.ratio for layer in step.layers if layer.counterpart for one in layer.counterpart.comparisons]
@@ -138,13 +138,13 @@ def _errors(steps: Sequence[_Step]) -> _Panel | None:
     return _Panel(f"largest error / its limit (dashed){diamonds}", draw)
 
 
-def _worst(steps: Sequence[_Step], ratios: Sequence[Sequence[float | None]]) -> list[tuple[_Step, float]]:
+def _worst(steps: Sequence[_AxisStep], ratios: Sequence[Sequence[float | None]]) -> list[tuple[_AxisStep, float]]:
     """Return the largest finite ratio of each step that has one."""
     finite = [[ratio for ratio in several if ratio is not None] for several in ratios]
     return [(step, max(several)) for step, several in zip(steps, finite, strict=True) if several]
 
 
-def _epsilon(step: _Step) -> float | None:
+def _epsilon(step: _AxisStep) -> float | None:
     return next((layer.epsilon for layer in step.layers if layer.epsilon), None)
 
 
@@ -161,7 +161,7 @@ def _scale(found: Sequence[Sequence[Distribution]], marked: Sequence[float], *, 
 
 
 def _spread(
-    steps: Sequence[_Step], found: Sequence[Sequence[Distribution]], scale: Scale, frame: PlotFrame
+    steps: Sequence[_AxisStep], found: Sequence[Sequence[Distribution]], scale: Scale, frame: PlotFrame
 ) -> Iterator[Markup | None]:
     """Yield a bar from the smallest to the largest value of each step, and a mark at its median."""
     bars, middles, broken = [], [], []
@@ -184,7 +184,7 @@ def _spread(
 
 
 def _dashes(
-    steps: Sequence[_Step], epsilons: Sequence[float | None], scale: Scale, frame: PlotFrame
+    steps: Sequence[_AxisStep], epsilons: Sequence[float | None], scale: Scale, frame: PlotFrame
 ) -> Iterator[Markup]:
     """Yield a dashed line for each run of steps of one epsilon."""
     for epsilon, run in groupby(range(len(steps)), key=epsilons.__getitem__):
@@ -194,7 +194,7 @@ def _dashes(
             yield svg.level(scale.place(epsilon), frame, left, right)
 
 
-def _places_of(wrong: Sequence[LayerReport], steps: Sequence[_Step], whole: int) -> Markup | None:
+def _places_of(wrong: Sequence[LayerReport], steps: Sequence[_AxisStep], whole: int) -> Markup | None:
     """Return bands behind all panels where the layers are that fail, with the name of the first."""
     if not wrong:
         return None

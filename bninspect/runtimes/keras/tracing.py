@@ -16,7 +16,7 @@ import numpy as np
 from bninspect.formats.channel_chains import RELUS
 from bninspect.records import Array, Observation
 from bninspect.records import graph as network
-from bninspect.records.graph import Geometry, Kernel, Limits, Network, Node, Value
+from bninspect.records.graph import ActivationLimits, Geometry, Kernel, Network, Node, Value
 
 _SAME = {
     **dict.fromkeys(("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "Identity"), "identity"),
@@ -301,7 +301,7 @@ def _of_norm(layer: Any) -> Geometry:
     return Geometry(channel_axis=int(axis) - rank if rank and int(axis) >= 0 else int(axis))
 
 
-def _limits(layer: Any, kind: str) -> Limits | None:
+def _limits(layer: Any, kind: str) -> ActivationLimits | None:
     """Return where an activation cuts off, if that is all it does."""
     if kind != "ReLU":
         return RELUS.get(_activation(layer) if kind == "Activation" else kind.lower())
@@ -309,7 +309,7 @@ def _limits(layer: Any, kind: str) -> Limits | None:
         return RELUS["relu"]
     if layer.negative_slope or layer.threshold:
         return None
-    return Limits(0.0, float("inf") if layer.max_value is None else float(layer.max_value))
+    return ActivationLimits(0.0, float("inf") if layer.max_value is None else float(layer.max_value))
 
 
 def _activated(layer: Any, x: str, y: str) -> Node:

@@ -24,7 +24,7 @@ def elements(draw: st.DrawFn, depth: int = 3) -> ET.Element:
     return made
 
 
-def _same(own: xml_text.Element, other: ET.Element) -> bool:
+def _same(own: xml_text.XmlElement, other: ET.Element) -> bool:
     return (
         own.tag == other.tag
         and own.attributes == other.attrib

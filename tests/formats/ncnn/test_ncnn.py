@@ -16,7 +16,7 @@ from bninspect.errors import BninspectError, DamagedFile, UnreadableFile, Unsafe
 from bninspect.formats import search
 from bninspect.formats.ncnn import param
 from bninspect.records import graph as network
-from bninspect.records.graph import Geometry, Limits
+from bninspect.records.graph import ActivationLimits, Geometry
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_network_is_that_of_the_lines(model: Path) -> None:
     assert conv.kernel is not None
     assert dense.kernel is not None
     np.testing.assert_array_equal(conv.kernel.weights, network.convolution(build.KERNEL))
-    assert (conv.limits, conv.padded, conv.operation) == (Limits(0.0, 6.0), True, network.CONVOLUTION)
+    assert (conv.limits, conv.padded, conv.operation) == (ActivationLimits(0.0, 6.0), True, network.CONVOLUTION)
     assert conv.geometry == Geometry((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), (), 1)
     assert (norm.operation, norm.layer, norm.inputs) == (network.BATCH_NORM, "norm", ("c",))
     assert dense.kernel.dtype == "float16"
