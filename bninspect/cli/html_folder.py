@@ -14,7 +14,7 @@ from typing import IO, Self
 from bninspect import atomic_files
 from bninspect.cli.messages import show_error
 from bninspect.errors import BninspectError, UsageError
-from bninspect.records import ModelReport, Report, Status, verdict
+from bninspect.records import ModelReport, Report, Status, outcome
 from bninspect.safe_text import printable
 
 _INDEX = "index.html"
@@ -65,7 +65,7 @@ class HtmlFolder:
 
         self._number += 1
         name = f"{_PAGES}/{self._number:06}.html"
-        alone = replace(self._now, models=(model,), summary=verdict.count((model,), allow_empty=False))
+        alone = replace(self._now, models=(model,), summary=outcome.count((model,), allow_empty=False))
         self._write(name, html.render(alone).encode())
         if model.status not in self._rows:  # kept on disk: there may be many
             spool = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed with the folder

@@ -111,7 +111,7 @@ def _outputs(options: dict[str, Any]) -> tuple[tuple[str, str], ...]:
 
 def _surroundings(context: click.Context, options: dict[str, Any], progress: Progress) -> tuple[Surroundings, Report]:
     """Return what is around the run, and its report as far as it is known before any model."""
-    from bninspect.records import Option, verdict
+    from bninspect.records import Option, outcome
 
     around = shared.surroundings(context, progress, options["verbose"])
     command = str(context.info_name)
@@ -123,7 +123,7 @@ def _surroundings(context: click.Context, options: dict[str, Any], progress: Pro
             sources[f"{name}_sha256"] = Option(digest, f"--{name}")
     baseline = _baseline(options, command)
     around = replace(around, began=progress.began, baseline=baseline, options=sources)
-    return around, verdict.report(command, (), options=sources, allow_empty=options["allow_empty"], running={})
+    return around, outcome.report(command, (), options=sources, allow_empty=options["allow_empty"], running={})
 
 
 def _baseline(options: dict[str, Any], command: str) -> Report | None:
@@ -163,7 +163,7 @@ def _as_baseline(done: Report, options: dict[str, Any], settings: Settings) -> t
     from bninspect import atomic_files
     from bninspect.errors import BninspectError
     from bninspect.jobs import baseline
-    from bninspect.records import verdict
+    from bninspect.records import outcome
     from bninspect.reports import json_document
 
     path = Path(options["write_baseline"])
@@ -178,5 +178,5 @@ def _as_baseline(done: Report, options: dict[str, Any], settings: Settings) -> t
     if options["baseline"]:
         return done, True
     models = tuple(baseline.judged(model, done, settings) for model in done.models)
-    counts = verdict.count(models, allow_empty=settings.allow_empty, shard=done.shard)
+    counts = outcome.count(models, allow_empty=settings.allow_empty, shard=done.shard)
     return replace(done, models=models, summary=counts), True

@@ -36,7 +36,7 @@ from bninspect.records import (
     LayerStatus,
     Verified,
     codec,
-    verdict,
+    outcome,
 )
 from bninspect.records.graph import Network
 from bninspect.runtimes import session as graph_run
@@ -92,7 +92,7 @@ def compare(
     counted = replace(settings, select=())
     said = (*_findings(sentence, export.path, layers), *_less_precise(ran, settings))
     every = (*verified.model.findings, *rules.judged(said, "", counted))
-    status = verdict.model_status(layers, every, settings.fail_on, checkpoint.unread, one.open)
+    status = outcome.model_status(layers, every, settings.fail_on, checkpoint.unread, one.open)
     model = replace(verified.model, layers=layers, findings=every, against=one, status=status)
     return Verified(model, {**verified.environment, **environment})
 
@@ -224,7 +224,7 @@ def _joined(layer: LayerReport, counterpart: Counterpart | None, found: SourceRu
     if counterpart is None:
         counterpart = _unknown(layer, found)
     every = (*layer.findings, *rules.judged(findings.of_layer(counterpart), layer.name, settings))
-    return verdict.joined(replace(layer, findings=every), counterpart)
+    return outcome.joined(replace(layer, findings=every), counterpart)
 
 
 def _unknown(layer: LayerReport, found: SourceRun) -> Counterpart:

@@ -15,7 +15,7 @@ from bninspect.conversion.local import Proof
 from bninspect.conversion.pairing import Match, Pairing, Place, SourceNorm
 from bninspect.conversion.wiring import Stretch
 from bninspect.formats.channel_chains import RELUS
-from bninspect.records import Cause, Comparison, Counterpart, Explanation, LayerStatus, graph, verdict
+from bninspect.records import Cause, Comparison, Counterpart, Explanation, LayerStatus, graph, outcome
 from bninspect.records.graph import Network, Node
 
 FOLDED, FORWARD, PAIR, NODE = "folded", "folded forward", "scale and shift", "batch norm"
@@ -81,7 +81,7 @@ def judge(case: Case) -> Sentence:
     places = case.seen.places if case.seen is not None else case.pairing.places
     views = {id(one.node): _view(one, case) for one in places}
     by_norm: dict[SourceNorm, Place] = {}
-    for place in sorted(places, key=lambda one: verdict.rank(views[id(one.node)].status)):
+    for place in sorted(places, key=lambda one: outcome.rank(views[id(one.node)].status)):
         for norm in place.norms:
             by_norm.setdefault(norm, place)
     same = _is_same(case)
@@ -476,7 +476,7 @@ def by_layer(judged: Sequence[Judged]) -> Mapping[str, Counterpart]:
         if earlier is None:
             found[name] = counterpart
             continue
-        worse, other = sorted((earlier, counterpart), key=lambda each: verdict.rank(each.status))
+        worse, other = sorted((earlier, counterpart), key=lambda each: outcome.rank(each.status))
         joined = measuring.joined((*worse.comparisons, *other.comparisons))
         found[name] = replace(worse, comparisons=joined)
     return found

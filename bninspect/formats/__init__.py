@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bninspect.errors import DamagedFile, UnknownFormat, UnreadableFile, UnsafeFile
 from bninspect.formats.format import Format
-from bninspect.formats.identify import HDF5_SIGNATURE, ZIP_SIGNATURE, hint, identify, is_zip_behind
+from bninspect.formats.unknown_files import HDF5_SIGNATURE, ZIP_SIGNATURE, hint, identify, is_zip_behind
 
 if TYPE_CHECKING:
     from pathlib import Path

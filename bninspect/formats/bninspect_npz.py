@@ -9,7 +9,7 @@ from bninspect.errors import UnreadableFile
 from bninspect.formats.encodings import npy
 from bninspect.formats.export_metadata import from_text
 from bninspect.formats.format import Format
-from bninspect.formats.identify import ZIP_SIGNATURE
+from bninspect.formats.unknown_files import ZIP_SIGNATURE
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bninspect.formats import FORMATS
-from bninspect.formats.identify import LFS_POINTER, foreign_folder
+from bninspect.formats.unknown_files import LFS_POINTER, foreign_folder
 from bninspect.safe_text import matches
 
 _SHARED_SUFFIXES = frozenset({".pb", ".npz", ".msgpack", ".xml", ".weights", ".json", ".param"})

@@ -25,7 +25,7 @@ from bninspect.records import (
     Severity,
     Status,
     Unread,
-    verdict,
+    outcome,
 )
 from bninspect.settings import Settings
 from bninspect.verdicts import selection
@@ -50,7 +50,7 @@ def judged(model: ModelReport, earlier: Report, settings: Settings) -> ModelRepo
     worse = outputs_are_worse(model, before)
     findings = model.findings if worse else _known(model.findings, before.findings)
     unread = tuple(_unread(calls, before.unread) for calls in model.unread)
-    status = verdict.model_status(layers, findings, settings.fail_on, unread, _unproved(model))
+    status = outcome.model_status(layers, findings, settings.fail_on, unread, _unproved(model))
     return replace(model, layers=tuple(layers), findings=findings, unread=unread, status=status)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bninspect.errors import UsageError
 from bninspect.jobs import baseline
-from bninspect.records import Finding, LayerReport, ModelReport, Report, Severity, Status, verdict
+from bninspect.records import Finding, LayerReport, ModelReport, Report, Severity, Status, outcome
 from bninspect.verdicts import change_findings
 
 
@@ -30,7 +30,7 @@ def compare(old: Report, new: Report) -> Report:
         seen.add(id(before))
         models.append(_new(model) if before is None else _changed(model, before))
     models += [_gone(model) for model in old.models if id(model) not in seen]
-    return verdict.report("compare", models, options={}, allow_empty=False, running={})
+    return outcome.report("compare", models, options={}, allow_empty=False, running={})
 
 
 def _changed(model: ModelReport, before: ModelReport) -> ModelReport:
@@ -119,7 +119,7 @@ def _of(model: ModelReport, findings: list[Finding], path: str = "") -> ModelRep
         for layer in model.layers
     )
     every = [*findings, *(finding for layer in layers for finding in layer.findings)]
-    failed = any(verdict.fails(finding, "error") for finding in every)
+    failed = any(outcome.fails(finding, "error") for finding in every)
     return ModelReport(
         path=path or model.path,
         sha256=model.sha256,

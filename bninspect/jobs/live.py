@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bninspect.errors import BninspectError, UsageError
 from bninspect.jobs import pipeline
-from bninspect.records import BatchNorm, Checkpoint, Report, Verified, verdict
+from bninspect.records import BatchNorm, Checkpoint, Report, Verified, outcome
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
 from bninspect.verdicts import selection
@@ -119,10 +119,10 @@ def _here(
     except UsageError:
         raise
     except BninspectError as error:
-        verified = Verified(verdict.broken(name, error), {})
+        verified = Verified(outcome.broken(name, error), {})
     noted = replace(verified.model, notes=(f"run in this process: {why}", *verified.model.notes))
     running = verified.environment
-    return verdict.report(command, [noted], options={}, allow_empty=settings.allow_empty, running=running)
+    return outcome.report(command, [noted], options={}, allow_empty=settings.allow_empty, running=running)
 
 
 def _run(package: str, model: Any, name: str, settings: Settings, judge: _InThisProcess) -> Verified:

@@ -17,7 +17,7 @@ from bninspect.jobs import baseline, elsewhere, gather, processes, results, shar
 from bninspect.jobs.cluster.engine import Cluster
 from bninspect.jobs.context import Surroundings
 from bninspect.jobs.stations import Station, Work, attend
-from bninspect.records import BatchNorm, Checkpoint, ModelReport, Report, Status, Verified, verdict
+from bninspect.records import BatchNorm, Checkpoint, ModelReport, Report, Status, Verified, outcome
 from bninspect.settings import Settings
 from bninspect.stores import names
 from bninspect.stores.names import Remote
@@ -119,7 +119,7 @@ def _inspect_model(station: Station, path: str) -> ModelReport:
         description.describe(layer, rules.judged(rules.check(layer), layer.name, mine), brief=brief)
         for layer in checkpoint.layers
     )
-    status = verdict.model_status(layers, (), station.settings.fail_on, checkpoint.unread)
+    status = outcome.model_status(layers, (), station.settings.fail_on, checkpoint.unread)
     return _scoped(replace(description.model(checkpoint), layers=layers, status=status), whole, station)
 
 
@@ -172,7 +172,7 @@ def _run(
         verified = station.runner.call(task, Verified, arguments, station.around.progress)
     except errors.LimitExceeded as error:
         # A later run need not wait for the same again.
-        return replace(description.model(checkpoint), status=Status.ERROR, error=verdict.problem(error))
+        return replace(description.model(checkpoint), status=Status.ERROR, error=outcome.problem(error))
     station.environment.update(verified.environment)
     return verified.model
 
@@ -237,13 +237,13 @@ def _report(
     if shard is None:
         found.require_layers()
     if shard is None or shard.index == 1:
-        absent = [verdict.broken(path, gather.nothing(path)) for path in gathered.vain]
+        absent = [outcome.broken(path, gather.nothing(path)) for path in gathered.vain]
         if around.baseline and shard is None:
             absent += baseline.gone(around.baseline, found.paths, gathered.searched)
         for number, model in enumerate(absent, len(chosen)):
             found.add(number, model)
             around.ended(model)
-    report = verdict.report(
+    report = outcome.report(
         command,
         found.models,
         options=around.options,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from bninspect import errors, safe_text
-from bninspect.records import ModelReport, Shard, Summary, verdict
+from bninspect.records import ModelReport, Shard, Summary, outcome
 from bninspect.settings import Settings
 
 
@@ -23,7 +23,7 @@ class Results:
         self._kept: dict[int, ModelReport] | None = {} if kept else None
         self._numbers: list[int] = []
         """The place of each model in the list of all, in the order in which they ended."""
-        self._tally = verdict.ReportTally()
+        self._tally = outcome.ReportTally()
         self._fitting: set[str] = set()
         self._any_layer = False
         self._nearest = ""

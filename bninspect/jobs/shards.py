@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from bninspect.errors import UsageError
-from bninspect.records import ModelReport, Report, Shard, verdict
+from bninspect.records import ModelReport, Report, Shard, outcome
 from bninspect.safe_text import printable
 from bninspect.settings import Part
 
@@ -60,13 +60,13 @@ def merge(reports: Sequence[Named]) -> Report:
             hint="give every model to one run only",
         )
     threshold = str(_value(first, "fail_on") or "error")
-    models = tuple(verdict.recount(model, threshold) for model in models)
+    models = tuple(outcome.recount(model, threshold) for model in models)
     allowed = first.options.get("allow_empty")
     return replace(
         first,
         environment=_together([report for _, report in reports]),
         models=models,
-        summary=verdict.count(models, allow_empty=bool(allowed and allowed.value)),
+        summary=outcome.count(models, allow_empty=bool(allowed and allowed.value)),
         shard=None,
     )
 

@@ -16,7 +16,7 @@ from bninspect import errors
 from bninspect.jobs import baseline, processes
 from bninspect.jobs.context import Surroundings
 from bninspect.jobs.elsewhere import RemoteReading
-from bninspect.records import Checkpoint, ModelReport, verdict
+from bninspect.records import Checkpoint, ModelReport, outcome
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
 from bninspect.workers import tasks
@@ -80,7 +80,7 @@ class Station:
         except errors.UsageError:
             raise
         except errors.BninspectError as error:
-            model = verdict.broken(path, self._elsewhere.named_error(error))
+            model = outcome.broken(path, self._elsewhere.named_error(error))
         finally:
             self._elsewhere.close()
             self.around.progress("")

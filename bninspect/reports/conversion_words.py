@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from bninspect.records import Counterpart, Finding, LayerReport, LayerStatus, ModelReport, Status
-from bninspect.records import verdict as summary
+from bninspect.records import outcome as summary
 from bninspect.records.limits import of_limit, of_limits
 from bninspect.safe_text import printable
 

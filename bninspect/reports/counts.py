@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bninspect.records import Comparison, Finding, LayerReport, LayerStatus, ModelReport, Report, Status, verdict
+from bninspect.records import Comparison, Finding, LayerReport, LayerStatus, ModelReport, Report, Status, outcome
 from bninspect.reports import conversion_words
 
 OUTPUTS = ("formula", "output")
@@ -28,7 +28,7 @@ def unverified_counts(layer: LayerReport) -> bool:
 
 def finding_counts(finding: Finding, model: ModelReport, threshold: str) -> bool:
     """Return whether a finding counts against a model."""
-    return model.status is not Status.PASS and verdict.fails(finding, threshold)
+    return model.status is not Status.PASS and outcome.fails(finding, threshold)
 
 
 def layer_counts(layer: LayerReport, model: ModelReport, threshold: str) -> bool:

@@ -21,7 +21,7 @@ from bninspect.records import (
     Statistics,
     Verified,
     codec,
-    verdict,
+    outcome,
 )
 from bninspect.runtimes.runtime import Stream
 from bninspect.settings import MAX_EFFECT, TRAINED_BATCH, Settings
@@ -62,7 +62,7 @@ def drift_checkpoint(
     wanted = [layer for layer in checkpoint.layers if selection.wanted(layer.name, settings)]
     if all(map(_untestable, wanted)):
         layers = tuple(description.describe(layer, (), LayerStatus.UNVERIFIED, _untestable(layer)) for layer in wanted)
-        status = verdict.model_status(layers, (), settings.fail_on, checkpoint.unread)
+        status = outcome.model_status(layers, (), settings.fail_on, checkpoint.unread)
         return Verified(replace(description.model(checkpoint), status=status, layers=layers), {})
     progress(f"{checkpoint.path}: loading the model")
     with runtimes.open_stream(checkpoint, run_settings(settings)) as stream:
@@ -116,7 +116,7 @@ def _judged(
     reports = tuple(_report(layer, fits, measured, stream, about, settings) for layer in layers)
     model = replace(
         description.model(checkpoint),
-        status=verdict.model_status(reports, (), settings.fail_on, checkpoint.unread),
+        status=outcome.model_status(reports, (), settings.fail_on, checkpoint.unread),
         runtime=stream.title,
         evidence=Evidence.MODEL,
         notes=(*checkpoint.notes, *stream.notes),

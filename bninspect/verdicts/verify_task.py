@@ -11,7 +11,8 @@ from typing import Any
 from bninspect import runtimes
 from bninspect.errors import MissingPackage, UsageError
 from bninspect.inspection import description, rules
-from bninspect.records import Checkpoint, Finding, Run, Verified, codec, verdict
+from bninspect.records import Checkpoint, Finding, Run, Verified, codec
+from bninspect.records import outcome as verdict
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
 from bninspect.verdicts import findings, selection

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from bninspect import formats
 from bninspect.errors import UnknownFormat, UnreadableFile, UnsafeFile
 from bninspect.formats import search
-from bninspect.formats.identify import describe, hint, identify, is_zip_behind
+from bninspect.formats.unknown_files import describe, hint, identify, is_zip_behind
 
 PACKAGE = Path(formats.__file__).parents[1]
 

@@ -29,7 +29,7 @@ from bninspect.records import (
     Tolerance,
     Unread,
     Worst,
-    verdict,
+    outcome,
 )
 
 NASTY = (
@@ -158,15 +158,15 @@ def reports(draw: st.DrawFn) -> Report:
         path = f"{number}{model.path}"
         error = draw(st.sampled_from([None, None, DamagedFile, LimitExceeded, NothingToCheck]))
         if error is not None:
-            models.append(verdict.broken(path, error(draw(TEXT), why=draw(TEXT), hint=draw(TEXT))))
+            models.append(outcome.broken(path, error(draw(TEXT), why=draw(TEXT), hint=draw(TEXT))))
             continue
         layers = tuple(_settled(layer, command, draw(st.booleans())) for layer in model.layers)
-        status = verdict.model_status(layers, model.findings, fail_on, model.unread)
+        status = outcome.model_status(layers, model.findings, fail_on, model.unread)
         models.append(replace(model, path=path, error=None, layers=layers, status=status))
     # A report that a program made, not the command line, does not say what was asked for.
     told = {"fail_on": Option(fail_on, "command line"), "layer": Option([draw(TEXT)], "default")}
     options = draw(st.sampled_from([told, {}]))
-    return verdict.report(
+    return outcome.report(
         command, models, options=options, allow_empty=draw(st.booleans()), running={"device": draw(TEXT)}
     )
 

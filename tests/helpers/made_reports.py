@@ -15,7 +15,7 @@ from bninspect.records import (
     Report,
     Severity,
     Shard,
-    verdict,
+    outcome,
 )
 
 
@@ -45,14 +45,14 @@ def unverified(name: str = "bn") -> LayerReport:
 
 def model(path: str = "m.h5", *layers: LayerReport, sha256: str | None = None, fail_on: str = "error") -> ModelReport:
     layers = layers or (layer(),)
-    status = verdict.model_status(layers, (), fail_on)
+    status = outcome.model_status(layers, (), fail_on)
     return ModelReport(path, sha256 or f"digest of {path}", 100, "keras-h5", "Keras 3", status, layers=layers)
 
 
 def report(*models: ModelReport, shard: Shard | None = None, command: str = "verify", **options: Any) -> Report:
     chosen = {name: Option(value, "default") for name, value in {"seed": 0, "allow_empty": False, **options}.items()}
     allowed = bool(chosen["allow_empty"].value)
-    return verdict.report(command, models, options=chosen, allow_empty=allowed, running={}, shard=shard)
+    return outcome.report(command, models, options=chosen, allow_empty=allowed, running={}, shard=shard)
 
 
 def paths(models: Sequence[ModelReport]) -> list[str]:

@@ -24,7 +24,7 @@ from bninspect.records import (
     Status,
     Unread,
 )
-from bninspect.records import verdict as summary
+from bninspect.records import outcome as summary
 from bninspect.settings import Settings
 
 DEFAULTS = Settings()

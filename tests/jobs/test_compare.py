@@ -9,17 +9,17 @@ from helpers import made_reports
 
 from bninspect.errors import UsageError
 from bninspect.jobs.compare import compare
-from bninspect.records import LayerStatus, ModelReport, Problem, Report, Status, verdict
+from bninspect.records import LayerStatus, ModelReport, Problem, Report, Status, outcome
 from bninspect.reports import REPORTS, Looks
 
 
 def report(*models: ModelReport, command: str = "verify") -> Report:
-    return verdict.report(command, models, options={}, allow_empty=False, running={})
+    return outcome.report(command, models, options={}, allow_empty=False, running={})
 
 
 def model(*layers: object, path: str = "m.h5") -> ModelReport:
     made = made_reports.model(path, *layers)  # type: ignore[arg-type]
-    return replace(made, sha256=path, status=verdict.model_status(made.layers, (), "error"))
+    return replace(made, sha256=path, status=outcome.model_status(made.layers, (), "error"))
 
 
 def found(done: Report) -> list[str]:

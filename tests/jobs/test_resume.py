@@ -12,11 +12,11 @@ from helpers.made_reports import layer, model, report
 from bninspect import errors
 from bninspect.errors import UsageError
 from bninspect.jobs import resume
-from bninspect.records import Report, verdict
+from bninspect.records import Report, outcome
 from bninspect.reports import json_document
 
 GOOD, BAD = model("good.h5"), model("bad.h5", layer(ratio=9.0))
-BROKEN = verdict.broken("broken.h5", errors.DamagedFile("truncated"))
+BROKEN = outcome.broken("broken.h5", errors.DamagedFile("truncated"))
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -32,14 +32,14 @@ def test_a_model_that_took_too_long_is_waited_for_again_only_with_other_limits(
     limits: dict[str, Any], kept: bool, tmp_path: Path
 ) -> None:
     before: dict[str, Any] = {"timeout": 20.0, "max_memory": None, "jobs": 2}
-    slow = replace(model("slow.h5"), error=verdict.problem(errors.LimitExceeded("not finished within 20 s")))
+    slow = replace(model("slow.h5"), error=outcome.problem(errors.LimitExceeded("not finished within 20 s")))
     path = written(tmp_path, json_document.render_lines(report(GOOD, slow, **before)))
     known = resume.earlier(path, report(**{**before, **limits})).models
     assert known == ({"good.h5": GOOD, "slow.h5": slow} if kept else {"good.h5": GOOD})
 
 
 def test_an_error_comes_after_an_older_result(tmp_path: Path) -> None:
-    later = verdict.broken("good.h5", errors.DamagedFile("truncated"))
+    later = outcome.broken("good.h5", errors.DamagedFile("truncated"))
     text = json_document.first_line(report()) + json_document.model_line(GOOD) + json_document.model_line(later)
     assert resume.earlier(written(tmp_path, text), report()).models == {}
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bninspect.cli.options import FORMATS
-from bninspect.records import ModelReport, Report, verdict
+from bninspect.records import ModelReport, Report, outcome
 from bninspect.reports import REPORTS, Looks, github, html, json_document, junit, markdown
 from bninspect.safe_text import printable
 
@@ -25,7 +25,7 @@ def test_every_format_can_be_asked_for() -> None:
 @given(models=st.lists(MODELS, max_size=2))
 def test_no_report_breaks_a_format(models: list[ModelReport]) -> None:
     """Not even one that contradicts itself, which a file handed to `merge` may do."""
-    report = verdict.report("verify", models, options={}, allow_empty=False, running={})
+    report = outcome.report("verify", models, options={}, allow_empty=False, running={})
     for name, render in REPORTS.items():
         text = render(report, LOOKS)
         text.encode()

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from helpers import made_reports
 
-from bninspect.records import Comparison, Counterpart, Export, Finding, LayerStatus, Report, Severity, Status, verdict
+from bninspect.records import Comparison, Counterpart, Export, Finding, LayerStatus, Report, Severity, Status, outcome
 from bninspect.reports import Looks, github, html, junit, markdown
 from bninspect.reports.html import notebook
 from bninspect.reports.text import verify
@@ -62,7 +62,7 @@ def held(*counterparts: Counterpart, same: bool = True) -> Report:
         )
     export = Export("export.tflite", "5ae1", 900, "tflite", "a converter", "LiteRT 2", same)
     another = (Finding("BN410", Severity.ERROR, "export.tflite is not the same model", {}, "another"),) * (not same)
-    status = verdict.model_status(tuple(layers), another, "error")
+    status = outcome.model_status(tuple(layers), another, "error")
     model = replace(made_reports.model("m.h5", *layers), status=status, runtime="keras 3", findings=another)
     return made_reports.report(replace(model, against=export))
 

@@ -18,7 +18,7 @@ from bninspect.records import (
     Report,
     Severity,
     Status,
-    verdict,
+    outcome,
 )
 from bninspect.reports import REPORTS, Looks
 
@@ -49,7 +49,7 @@ def report(*layers: LayerReport, changes: tuple[InputChange, ...] = ()) -> Repor
     about = DataReport(HOSTILE, 400, "", 32, 32, True, first=first, changes=changes, tried=60)
     status = Status.FAIL if first else Status.PASS
     model = ModelReport("m.h5", None, 1, "keras-h5", "Keras", status, runtime="keras 3", layers=layers, data=about)
-    return verdict.report("drift", [model], options={}, allow_empty=False, running={})
+    return outcome.report("drift", [model], options={}, allow_empty=False, running={})
 
 
 CHANGE = InputChange("scale", "the data is 0..255; the model was trained on 0..1", 0.01, ("one", "two"))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from bninspect.errors import DamagedFile
 from bninspect.inspection.description import describe
-from bninspect.records import Finding, LayerStatus, ModelReport, Report, Severity, Status, verdict
+from bninspect.records import Finding, LayerStatus, ModelReport, Report, Severity, Status, outcome
 from bninspect.reports import github
 
 
@@ -42,12 +42,12 @@ def model(path: str, status: Status, *findings: Finding, layers: int = 1) -> Mod
 
 
 def report(*models: ModelReport) -> Report:
-    return verdict.report("verify", models, options={}, allow_empty=False, running={})
+    return outcome.report("verify", models, options={}, allow_empty=False, running={})
 
 
 def test_one_error_for_a_model_that_fails_and_no_word_of_one_that_passes() -> None:
     bad = Finding("BN102", Severity.ERROR, "moving_variance is negative in 1 channel", {}, "recompute it")
-    broken = verdict.broken("a,b:c%.h5", DamagedFile("truncated: 12%0A", why="12 of 400 bytes", hint="copy it again"))
+    broken = outcome.broken("a,b:c%.h5", DamagedFile("truncated: 12%0A", why="12 of 400 bytes", hint="copy it again"))
     text = github.render(report(model("good.h5", Status.PASS), model("bad.h5", Status.FAIL, bad, layers=2), broken))
     fail, error = commands(text)
     assert fail[:2] == ("error", {"file": "bad.h5", "title": "bninspect verify: fail"})

@@ -11,7 +11,7 @@ from helpers.any_reports import MODELS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bninspect.records import ModelReport, Option, Report, verdict
+from bninspect.records import ModelReport, Option, Report, outcome
 from bninspect.reports import json_document, schema
 
 
@@ -28,7 +28,7 @@ def test_every_report_fits_the_schema_and_reads_back(
     models: list[ModelReport], validator: jsonschema.Draft202012Validator
 ) -> None:
     options = {"seed": Option(0, "default"), "layers": Option(["a"], "command line")}
-    report = verdict.report("verify", models, options=options, allow_empty=False, running={"onednn": True})
+    report = outcome.report("verify", models, options=options, allow_empty=False, running={"onednn": True})
     text = json_document.render(report)
     assert text.isascii()
     validator.validate(json.loads(text))
@@ -40,7 +40,7 @@ def test_the_shipped_schema_is_the_derived_one() -> None:
 
 
 def test_the_schema_refuses_what_is_no_report(validator: jsonschema.Draft202012Validator) -> None:
-    report = verdict.report("verify", [], options={}, allow_empty=True, running={})
+    report = outcome.report("verify", [], options={}, allow_empty=True, running={})
     document = json.loads(json_document.render(report))
     for field in dataclasses.fields(Report):
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:

@@ -13,7 +13,8 @@ from helpers.layers import layer, observation
 from hypothesis import given, settings
 
 from bninspect.errors import DamagedFile, NothingToCheck
-from bninspect.records import Evidence, LayerReport, ModelReport, Option, Report, Run, verdict
+from bninspect.records import Evidence, LayerReport, ModelReport, Option, Report, Run
+from bninspect.records import outcome as verdict
 from bninspect.reports import junit
 from bninspect.settings import Settings
 from bninspect.verdicts.layers import Judge

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from bninspect.errors import DamagedFile
 from bninspect.inspection.description import describe
-from bninspect.records import Finding, LayerStatus, ModelReport, Report, Severity, Status, verdict
+from bninspect.records import Finding, LayerStatus, ModelReport, Report, Severity, Status, outcome
 from bninspect.reports import markdown
 from bninspect.safe_text import printable
 
@@ -50,7 +50,7 @@ class Page(HTMLParser):
 
 
 def report(*models: ModelReport) -> Report:
-    return verdict.report("verify", models, options={}, allow_empty=False, running={"device": "CPU"})
+    return outcome.report("verify", models, options={}, allow_empty=False, running={"device": "CPU"})
 
 
 def model(path: str, status: Status, *findings: Finding, layers: int = 1) -> ModelReport:
@@ -60,7 +60,7 @@ def model(path: str, status: Status, *findings: Finding, layers: int = 1) -> Mod
 
 def test_the_verdict_then_failures_then_all_models_then_details() -> None:
     bad = Finding("BN102", Severity.ERROR, "moving_variance is negative", {}, "recompute it")
-    broken = verdict.broken("broken.h5", DamagedFile("truncated", why="12 of 400 bytes", hint="copy it again"))
+    broken = outcome.broken("broken.h5", DamagedFile("truncated", why="12 of 400 bytes", hint="copy it again"))
     text = markdown.render(report(model("good.h5", Status.PASS), broken, model("bad.h5", Status.FAIL, bad)))
     assert text.startswith("## ⛔ ERROR: bninspect verify\n\n3 models: 1 pass, 1 fail, 1 error; ")
     places = [

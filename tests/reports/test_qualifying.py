@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bninspect.records import LayerReport, LayerStatus, ModelReport, Report, Statistics, Status, Tolerance
-from bninspect.records import verdict as summary
+from bninspect.records import outcome as summary
 from bninspect.reports import REPORTS, Looks
 
 PLAIN = LayerReport("bn", "", 1, -1, 1e-3, "file", 0.9, "float32", True, True, status=LayerStatus.VERIFIED)

@@ -73,9 +73,9 @@ def test_a_fingerprint_does_not_depend_on_words_and_numbers(report: Report) -> N
 
 
 def test_rules_have_help_and_a_page() -> None:
-    from bninspect.records import verdict
+    from bninspect.records import outcome
     from bninspect.reports import manual
 
-    rules = _run(verdict.report("verify", (), options={}, allow_empty=False, running={}))["tool"]["driver"]["rules"]
+    rules = _run(outcome.report("verify", (), options={}, allow_empty=False, running={}))["tool"]["driver"]["rules"]
     assert {rule["id"] for rule in rules} == {*manual.pages(), sarif.UNVERIFIED, sarif.UNREADABLE, sarif.UNREAD}
     assert all(rule["help"]["text"] and rule["helpUri"].startswith("https://") for rule in rules)

@@ -22,7 +22,7 @@ from bninspect.errors import BninspectError, DamagedFile, LimitExceeded, UnsafeF
 from bninspect.formats.containers import hdf5_array, parts
 from bninspect.formats.containers.hdf5_attribute import AttributeBudget, decoded, texts
 from bninspect.formats.containers.parts import PartPath
-from bninspect.formats.identify import HDF5_SIGNATURE, refusal
+from bninspect.formats.unknown_files import HDF5_SIGNATURE, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

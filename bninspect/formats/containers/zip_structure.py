@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats.containers import parts
-from bninspect.formats.identify import HDF5_SIGNATURE, ZIP_SIGNATURE, refusal
+from bninspect.formats.unknown_files import HDF5_SIGNATURE, ZIP_SIGNATURE, refusal
 
 MEMBERS = 100_000
 DIRECTORY_BYTES = 16 << 20

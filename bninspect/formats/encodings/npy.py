@@ -47,7 +47,7 @@ def read(path: Path) -> dict[str, Array]:
             among them DamagedFile where it is cut off and UnsafeFile where it is a decompression bomb.
         LimitExceeded: it is larger than `LARGEST`.
     """
-    from bninspect.formats.identify import ZIP_SIGNATURE, refusal
+    from bninspect.formats.unknown_files import ZIP_SIGNATURE, refusal
 
     label = printable(str(path))
     try:

@@ -18,11 +18,11 @@ from bninspect.formats.containers.hdf5 import open_file
 from bninspect.formats.containers.siblings import sibling
 from bninspect.formats.containers.zip_archive import open_archive
 from bninspect.formats.format import Format
-from bninspect.formats.identify import ZIP_SIGNATURE
 from bninspect.formats.keras.config import TEXT_CHARACTERS, load, parse
 from bninspect.formats.keras.pairing import pair
 from bninspect.formats.keras.saved_objects import collect
 from bninspect.formats.keras.weights import is_legacy
+from bninspect.formats.unknown_files import ZIP_SIGNATURE
 from bninspect.records import Checkpoint
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from bninspect.errors import DamagedFile, UnknownFormat
 from bninspect.formats.containers.hdf5 import open_file
 from bninspect.formats.format import Format
-from bninspect.formats.identify import HDF5_SIGNATURE
 from bninspect.formats.keras import weights as keras_weights
 from bninspect.formats.keras.config import parse
 from bninspect.formats.keras.hdf5_names import NamedWeights, distinct, layer_name, owners, pair, sites
+from bninspect.formats.unknown_files import HDF5_SIGNATURE
 from bninspect.records import PARAMETERS, BatchNorm, Checkpoint
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from bninspect.errors import BninspectError, DamagedFile, UnreadableFile, Unsafe
 from bninspect.formats.containers.hdf5 import Group, open_file
 from bninspect.formats.containers.siblings import sibling
 from bninspect.formats.format import Format
-from bninspect.formats.identify import HDF5_SIGNATURE
 from bninspect.formats.keras.config import load
 from bninspect.formats.keras.discovery import discover
 from bninspect.formats.keras.saved_objects import VARS, Saved, collect, distinct, joined, named_path
+from bninspect.formats.unknown_files import HDF5_SIGNATURE
 from bninspect.records import Checkpoint
 
 if TYPE_CHECKING:

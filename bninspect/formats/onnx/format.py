@@ -8,9 +8,9 @@ from pathlib import Path
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats import whole_file
 from bninspect.formats.format import Format
-from bninspect.formats.identify import CORE_ML
 from bninspect.formats.onnx import model, operations, scales, tensor, unread
 from bninspect.formats.onnx import norms as finding
+from bninspect.formats.unknown_files import CORE_ML
 from bninspect.records import Checkpoint
 from bninspect.records.graph import Network
 

@@ -21,7 +21,7 @@ from bninspect.jobs import baseline
 from bninspect.jobs.cluster import likeness, post
 from bninspect.jobs.context import Surroundings
 from bninspect.jobs.stations import Work
-from bninspect.records import ModelReport, codec, verdict
+from bninspect.records import ModelReport, codec, outcome
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
 from bninspect.workers import tasks
@@ -100,7 +100,7 @@ class Cluster:
                     yield number, self._report(future, texts.get(future), path)
                     future.release()
             for number, path in [*self._pending.values(), *waiting]:
-                yield number, verdict.broken(path, _no_worker())
+                yield number, outcome.broken(path, _no_worker())
 
     def _fill(self, client: Any, waiting: Iterator[tuple[int, str]]) -> bool:
         """Hand out models until enough are on their way; return whether any is."""
@@ -145,7 +145,7 @@ class Cluster:
         try:
             answer = json.loads(future.result(timeout=CONNECT_SECONDS) if text is None else text)
         except Exception as error:  # noqa: BLE001 - whatever becomes of a worker is an error of one model
-            return verdict.broken(path, _lost(future, error))
+            return outcome.broken(path, _lost(future, error))
         if "error" in answer:
             problem = answer["error"]
             raise errors.by_name(problem["kind"])(problem["what"], why=problem["why"], hint=problem["hint"])

@@ -17,7 +17,7 @@ from bninspect.errors import BninspectError, UnlikeWorker, UnreadableFile, Usage
 from bninspect.jobs.cluster import likeness
 from bninspect.jobs.context import Surroundings
 from bninspect.jobs.stations import Station, Work
-from bninspect.records import ModelReport, Option, codec, verdict
+from bninspect.records import ModelReport, Option, codec, outcome
 from bninspect.settings import Settings
 from bninspect.stores.names import Remote, is_url
 from bninspect.workers import tasks
@@ -148,7 +148,7 @@ def serve(order: Order, path: str, earlier: str = "", target: Remote | None = No
     except UnlikeWorker as error:  # it has joined after the others were compared
         return _error(error)
     if not (os.path.isabs(path) or is_url(path) or _is_folder(order.folder)):  # noqa: PTH117
-        model = verdict.broken(path, _elsewhere(order.folder))
+        model = outcome.broken(path, _elsewhere(order.folder))
         return json.dumps({"model": codec.encode(model), "environment": {}, "complaints": []})
     with _lock:
         if order.name in _ended:
@@ -167,7 +167,7 @@ def release(name: str) -> None:
 
 
 def _error(error: BninspectError) -> str:
-    return json.dumps({"error": codec.encode(verdict.problem(error))})
+    return json.dumps({"error": codec.encode(outcome.problem(error))})
 
 
 def _elsewhere(folder: str) -> UnreadableFile:

@@ -38,7 +38,7 @@ def tables(path: Path, stack: ExitStack) -> dict[str, Table]:
     Raises:
         UnreadableFile: it is neither, or damaged, or holds something other than numbers.
     """
-    from bninspect.formats.identify import ZIP_SIGNATURE, refusal
+    from bninspect.formats.unknown_files import ZIP_SIGNATURE, refusal
 
     label = printable(str(path))
     try:

@@ -29,7 +29,7 @@ from bninspect.records import (
     Observation,
     Verified,
     codec,
-    verdict,
+    outcome,
 )
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
@@ -84,7 +84,7 @@ def report(checkpoint: Checkpoint, path: Path, settings: Settings) -> ModelRepor
     layers += tuple(judged)  # the probe, the last of the vectors
     return replace(
         description.model(checkpoint),
-        status=verdict.model_status(layers, (), settings.fail_on, checkpoint.unread),
+        status=outcome.model_status(layers, (), settings.fail_on, checkpoint.unread),
         runtime=printable(path.name),
         evidence=Evidence.LAYER,
         notes=(*checkpoint.notes, _PROBED if returned else _UNPROBED),

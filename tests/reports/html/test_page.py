@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bninspect.inspection.description import describe
-from bninspect.records import BatchNorm, Evidence, ModelReport, Option, Report, Run, Status, verdict
+from bninspect.records import BatchNorm, Evidence, ModelReport, Option, Report, Run, Status, outcome
 from bninspect.reports import html
 from bninspect.reports.html import room
 from bninspect.safe_text import printable
@@ -100,15 +100,15 @@ def verified(*stored: BatchNorm, off: float = 0.0) -> Report:
             seen = observation(one, observed)
             judge.see(replace(seen, y=seen.y + np.float32(off)))
     layers = judge.reports(RUN)
-    status = verdict.model_status(layers, (), "error")
+    status = outcome.model_status(layers, (), "error")
     model = ModelReport("m.h5", "ab12", 9, "keras-h5", "Keras 3.15", status, RUN.runtime, RUN.evidence, layers=layers)
-    return verdict.report("verify", [model], options={}, allow_empty=False, running={"device": "CPU"})
+    return outcome.report("verify", [model], options={}, allow_empty=False, running={"device": "CPU"})
 
 
 def read(*stored: BatchNorm) -> Report:
     layers = tuple(describe(one, ()) for one in stored)
-    model = ModelReport("m", None, 9, "npz", "", verdict.model_status(layers, (), "error"), layers=layers)
-    return verdict.report("inspect", [model], options={}, allow_empty=False, running={})
+    model = ModelReport("m", None, 9, "npz", "", outcome.model_status(layers, (), "error"), layers=layers)
+    return outcome.report("inspect", [model], options={}, allow_empty=False, running={})
 
 
 def wide(channels: int, **changes: Any) -> BatchNorm:
@@ -120,7 +120,7 @@ def wide(channels: int, **changes: Any) -> BatchNorm:
 @settings(max_examples=50)
 @given(models=st.lists(MODELS, max_size=2))
 def test_any_report_is_a_whole_page_of_known_tags(models: list[ModelReport]) -> None:
-    text = html.render(verdict.report("verify", models, options={}, allow_empty=False, running={}))
+    text = html.render(outcome.report("verify", models, options={}, allow_empty=False, running={}))
     assert text.isascii()
     page = Page(text)
     assert len(page.titles) == page.tags["svg"]
@@ -194,7 +194,7 @@ def failing_model(good: int) -> Report:
     report = verified(*layers, bad)
     wrong = verified(bad, off=1.0).models[0].layers[0]
     model = report.models[0]
-    changed = replace(model, layers=(*model.layers[:-1], wrong), status=verdict.model_status([wrong], (), "error"))
+    changed = replace(model, layers=(*model.layers[:-1], wrong), status=outcome.model_status([wrong], (), "error"))
     return replace(report, models=(changed,))
 
 
@@ -220,7 +220,7 @@ def test_the_cause_stands_before_everything_else() -> None:
     assert explanation is not None
     assert explanation.causes
     model = ModelReport("m.h5", None, 9, "keras-h5", "Keras", Status.FAIL, RUN.runtime, RUN.evidence, layers=layers)
-    report = verdict.report("verify", [model], options={}, allow_empty=False, running={})
+    report = outcome.report("verify", [model], options={}, allow_empty=False, running={})
     text = html.render(report)
     body = re.sub(r"<[^>]*>", " ", text[text.index("<body>") :])
     cause = html_text.escape(explanation.causes[0].sentence)
@@ -234,7 +234,7 @@ def test_a_page_of_many_models_is_below_a_megabyte(models: int) -> None:
         verified(*(replace(layer(), name=f"bn{n}") for n in range(9))).models[0],
     )
     every = [replace(failing if n % 9 == 8 else passing, path=f"models/{n:04}.h5") for n in range(models)]
-    text = html.render(verdict.report("verify", every, options={}, allow_empty=False, running={}))
+    text = html.render(outcome.report("verify", every, options={}, allow_empty=False, running={}))
     assert len(text) < 1_000_000
     page = Page(text)
     assert all(page.text[model.path] for model in every)
@@ -247,12 +247,12 @@ def test_a_page_of_many_models_is_below_a_megabyte(models: int) -> None:
 
 def test_models_that_passed_can_be_hidden_without_a_script() -> None:
     passing, failing = verified(layer()).models[0], failing_model(1).models[0]
-    both = html.render(verdict.report("verify", [passing, failing], options={}, allow_empty=False, running={}))
+    both = html.render(outcome.report("verify", [passing, failing], options={}, allow_empty=False, running={}))
     assert re.findall(r'<input type="radio" name="show" id="([a-z-]+)"( checked)?', both) == [
         ("show-all", " checked"),
         ("show-wrong", ""),
     ]
-    one = html.render(verdict.report("verify", [passing, passing], options={}, allow_empty=False, running={}))
+    one = html.render(outcome.report("verify", [passing, passing], options={}, allow_empty=False, running={}))
     assert "<input" not in one
 
 
@@ -273,7 +273,7 @@ def test_the_page_says_how_to_make_it_again() -> None:
         "ignores": Option([{"rule": "BN113"}], "pyproject.toml"),
     }
     model = replace(verified(layer()).models[0], path="a model.h5")
-    text = html.render(verdict.report("verify", [model], options=options, allow_empty=False, running={}))
+    text = html.render(outcome.report("verify", [model], options=options, allow_empty=False, running={}))
     again = re.search(r"again:</p><pre>(.*?)</pre>", text)
     assert again
     assert shlex.split(html_text.unescape(again[1])) == [

@@ -22,7 +22,7 @@ from bninspect.records import (
     Observation,
     Report,
     Run,
-    verdict,
+    outcome,
 )
 from bninspect.reports import Looks
 from bninspect.reports.text.verify import render
@@ -38,17 +38,17 @@ def verified(*pairs: tuple[BatchNorm, Observation], path: str = "m.h5", run: Run
         judge.see(seen)
         judge.see(replace(seen, observed="probed"))
     layers = judge.reports(run)
-    status = verdict.model_status(layers, (), "error")
+    status = outcome.model_status(layers, (), "error")
     model = ModelReport(path, None, 9, "keras-h5", "Keras 2.4.0", status, run.runtime, run.evidence, layers=layers)
-    return verdict.report("verify", [model], options={}, allow_empty=False, running={})
+    return outcome.report("verify", [model], options={}, allow_empty=False, running={})
 
 
 def inspected(*stored: BatchNorm) -> Report:
     layers = tuple(describe(one, check(one)) for one in stored)
     model = ModelReport(
-        "m.h5", None, 9, "keras-h5", "Keras 2.4.0", verdict.model_status(layers, (), "error"), layers=layers
+        "m.h5", None, 9, "keras-h5", "Keras 2.4.0", outcome.model_status(layers, (), "error"), layers=layers
     )
-    return verdict.report("inspect", [model], options={}, allow_empty=False, running={})
+    return outcome.report("inspect", [model], options={}, allow_empty=False, running={})
 
 
 def outside_the_root(stored: BatchNorm) -> Observation:
@@ -148,7 +148,7 @@ def test_layers_with_one_cause_share_it_and_the_worst_is_shown() -> None:
 def test_what_failed_comes_before_what_passed_and_the_total_last() -> None:
     good = verified((layer(), observation(layer())), path="good.h5").models[0]
     bad = verified((layer(), outside_the_root(layer())), path="bad.h5").models[0]
-    report = verdict.report("verify", [good, bad], options={}, allow_empty=False, running={})
+    report = outcome.report("verify", [good, bad], options={}, allow_empty=False, running={})
     lines = render(report, Looks()).splitlines()
     assert lines[0].startswith("bad.h5")
     assert lines[-1].startswith("FAIL  2 models: 1 pass, 1 fail; 1 of 2 layers verified; exit code 1: ")
@@ -164,8 +164,8 @@ def test_layers_unverified_for_one_reason_share_a_line() -> None:
 
 
 def test_an_error_has_three_lines() -> None:
-    broken = verdict.broken("m.h5", DamagedFile("truncated", why="12 of 400 bytes", hint="copy it again"))
-    text = render(verdict.report("verify", [broken], options={}, allow_empty=False, running={}), Looks())
+    broken = outcome.broken("m.h5", DamagedFile("truncated", why="12 of 400 bytes", hint="copy it again"))
+    text = render(outcome.report("verify", [broken], options={}, allow_empty=False, running={}), Looks())
     assert text == "ERROR m.h5: truncated\n      why: 12 of 400 bytes\n      hint: copy it again\n" + (
         "ERROR 1 model; exit code 3: something could not be checked\n"
     )
