@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-_EXACT = 1.01
-"""Up to here all digits are said: 1.0000001 is over the limit, and must not be rounded to 1."""
+_NEAR = 1.1
+"""Up to here more digits are said: 1.03 and 1.0000001 are over the limit, and must not be rounded to 1."""
 
 
 def of_limit(ratio: float | None) -> str:
@@ -35,8 +35,9 @@ def _percent(ratio: float) -> str:
 
 
 def _times(ratio: float) -> str:
-    if ratio < _EXACT:
-        return f"{ratio:.9g}" if ratio > 1.00000001 else repr(float(ratio))
+    if ratio < _NEAR:
+        digits = next((digits for digits in (4, 9, 17) if float(f"{ratio:.{digits}g}") > 1.0), 17)
+        return f"{ratio:.{digits}g}"
     if not 10 <= ratio < 1e6:
         return f"{ratio:.2g}"
     return f"{float(f'{ratio:.2g}'):,.0f}"

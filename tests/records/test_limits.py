@@ -21,6 +21,7 @@ from bninspect.records.limits import of_limit, of_limits
         (0.99999, "99.9 % of the limit"),
         (1.0, "100 % of the limit"),
         (1.00000012, "1.00000012 times the limit"),
+        (1.03125, "1.031 times the limit"),
         (2.31, "2.3 times the limit"),
         (14_321.0, "14,000 times the limit"),
         (1.2e9, "1.2e+09 times the limit"),
