@@ -24,7 +24,8 @@ from bninspect import runtimes
 from bninspect.arithmetic import compare
 from bninspect.errors import UnreadableFile
 from bninspect.records import Checkpoint, Evidence, Form
-from bninspect.runtimes import inputs, loading
+from bninspect.runtimes import loading
+from bninspect.runtimes.keras import symbolic_input
 
 pytestmark = pytest.mark.tensorflow
 
@@ -310,7 +311,7 @@ def test_memory_errors_of_the_model_are_too(k: Any, save: Save, monkeypatch: pyt
     def exhausted(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(inputs, "fed", exhausted)
+    monkeypatch.setattr(symbolic_input, "fed", exhausted)
     with pytest.raises(MemoryError):
         watch(checkpoint)
 

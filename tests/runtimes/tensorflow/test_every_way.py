@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bninspect import formats
-from bninspect.records import Checkpoint, LayerStatus
+from bninspect.records import Checkpoint, LayerStatus, Statistics
 from bninspect.settings import Settings
 from bninspect.verdicts import verify_task
 
@@ -105,7 +105,6 @@ def test_an_operation_that_is_a_layer(tmp_path: Path, op: str, inputs: tuple[str
 @pytest.mark.parametrize(
     ("op", "inputs", "why"),
     [
-        ("FusedBatchNormV3", COMPUTED, "its mean and variance are computed in the graph"),
         ("QuantizedBatchNormWithGlobalNormalization", STORED, "is not taken apart"),
         ("HorovodSyncBatchNorm", STORED, "is not taken apart"),
         ("_QuantizedFusedBatchNorm", STORED, "is not taken apart"),
@@ -119,17 +118,28 @@ def test_an_operation_that_is_no_layer_is_counted(tmp_path: Path, op: str, input
     assert why in calls.reason
 
 
+def test_statistics_that_the_graph_computes_are_those_of_a_layer(tmp_path: Path) -> None:
+    checkpoint = read(tmp_path, graph_of("FusedBatchNormV3", COMPUTED, is_training=False))
+    (layer,) = checkpoint.layers
+    assert (layer.name, layer.statistics, set(layer.arrays)) == ("bn", Statistics.COMPUTED, {"gamma", "beta"})
+    assert checkpoint.unread == ()
+    model = verify_task.verify_checkpoint(checkpoint, Settings()).model
+    (report,) = model.layers
+    assert report.status is LayerStatus.UNVERIFIED
+    assert "computed" in report.reason
+
+
 def test_the_gradient_of_a_batch_norm_is_none(tmp_path: Path) -> None:
     checkpoint = read(tmp_path, graph_of("FusedBatchNormGradV3", STORED, is_training=True))
     assert (checkpoint.layers, checkpoint.unread) == ((), ())
 
 
-def frozen(folder: Path, build: Any) -> Path:
+def frozen(folder: Path, build: Any, batch: int | None = 1) -> Path:
     import tensorflow as tf
 
     v1 = tf.compat.v1
     with tf.Graph().as_default() as graph, v1.Session() as session:
-        tf.identity(build(v1.placeholder("float32", (1, 4, 4, 3), "x")), "out")
+        tf.identity(build(v1.placeholder("float32", (batch, 4, 4, 3), "x")), "out")
         session.run(v1.global_variables_initializer())
         constants = v1.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), ["out"])
     path = folder / "frozen.pb"
@@ -156,10 +166,13 @@ def test_epsilon_outside_the_root_is_said(tmp_path: Path) -> None:
         return (x - of["moving_mean"]) / (tf.sqrt(of["moving_variance"]) + 1e-5) * of["gamma"] + of["beta"]
 
     checkpoint = formats.read(frozen(tmp_path, build))
-    assert checkpoint.layers == ()
-    (calls,) = checkpoint.unread
-    assert calls.where == "bn"
-    assert calls.reason == "it is spelt out with epsilon outside the square root: sqrt(variance) + 1e-05"
+    (layer,) = checkpoint.layers
+    assert (layer.name, set(layer.arrays)) == ("bn", set(PARAMETERS))
+    assert layer.epsilon == pytest.approx(1e-5)
+    assert layer.notes == ("epsilon is outside the square root: sqrt(variance) + 1e-05",)
+    assert checkpoint.unread == ()
+    (report,) = verify_task.verify_checkpoint(checkpoint, Settings()).model.layers
+    assert report.status is LayerStatus.MISMATCH
 
 
 def test_what_normalises_by_its_own_input_is_none(tmp_path: Path) -> None:
@@ -169,11 +182,24 @@ def test_what_normalises_by_its_own_input_is_none(tmp_path: Path) -> None:
         of = variables()
         mean, variance = tf.nn.moments(x, [1, 2, 3], keepdims=True)
         y = (x - mean) * tf.math.rsqrt(variance + 1e-3) * of["gamma"] + of["beta"]
-        ones, zeros = tf.ones(3), tf.zeros(3)
-        return tf.compat.v1.nn.fused_batch_norm(y, ones, zeros, epsilon=1e-3)[0]
+        samples = tf.reshape(y, (1, 4, 4, 6))
+        return tf.compat.v1.nn.fused_batch_norm(samples, tf.ones(6), tf.zeros(6), epsilon=1e-3)[0]
+
+    checkpoint = formats.read(frozen(tmp_path, build, batch=2))
+    assert (checkpoint.layers, checkpoint.unread) == ((), ())
+
+
+def test_what_normalises_by_its_batch_is_a_layer_without_parameters(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def build(x: Any) -> Any:
+        return tf.compat.v1.nn.fused_batch_norm(x, tf.ones(3), tf.zeros(3), epsilon=1e-3)[0]
 
     checkpoint = formats.read(frozen(tmp_path, build))
-    assert (checkpoint.layers, checkpoint.unread) == ((), ())
+    (layer,) = checkpoint.layers
+    assert (layer.statistics, dict(layer.arrays), checkpoint.unread) == (Statistics.BATCH, {}, ())
+    (report,) = verify_task.verify_checkpoint(checkpoint, Settings()).model.layers
+    assert report.status is LayerStatus.UNVERIFIED
 
 
 @pytest.mark.parametrize("keras", ["keras", "tf_keras"])

@@ -201,7 +201,7 @@ def test_a_graph_that_reads_files_is_not_run(tmp_path: Path, monkeypatch: pytest
     checkpoint = assert_holds(saved.saved_model, saved.truth)
     assert checkpoint.code == ("op ReadFile 'ReadFile'",)
     # Relative, so that a run would fail; it must not come to that.
-    monkeypatch.setattr(savedmodel, "_session", lambda: pytest.fail("TensorFlow was given the graph"))
+    monkeypatch.setattr(savedmodel, "opened_session", lambda: pytest.fail("TensorFlow was given the graph"))
     layers, model = verified(saved.saved_model)
     assert layers["bn"].status is LayerStatus.UNVERIFIED
     assert "op ReadFile" in layers["bn"].reason
