@@ -106,7 +106,8 @@ def _results(model: ModelReport, place: int) -> Iterator[dict[str, Any]]:
 def _found(finding: Finding, model: ModelReport, place: int, layer: LayerReport | None = None) -> dict[str, Any]:
     where = f"{printable(layer.name)}: " if layer else ""
     hint = f" ({words.message(finding.hint)})" if finding.hint else ""
-    said = f"{where}{words.message(finding.message)}{hint}"
+    # Code scanning refuses an empty message, which the finding of a report read back may have.
+    said = f"{where}{words.message(finding.message) or 'a finding without a message'}{hint}"
     result = _result(finding.rule, _LEVELS[finding.severity], said, model, place, layer)
     if finding.ignored is not None:
         result["suppressions"] = [{"kind": "external", "justification": words.message(finding.ignored)}]

@@ -31,7 +31,10 @@ def test_every_page_says_what_to_do_and_how_bad_it_is() -> None:
         assert page.code == code
         assert page.title[0].islower() or page.title[0].isdigit()
         assert any(paragraph.startswith("What to do: ") for paragraph in page.paragraphs)
-        assert re.fullmatch(r"Severity: (error|warning|note)(, or warning from .*)?\.", page.paragraphs[-1])
+        assert re.fullmatch(
+            r"Severity: (error|warning|note)(, or warning from .*|; (error|warning) (for|if) .*)?\.",
+            page.paragraphs[-1],
+        )
 
 
 def test_codes_are_in_order() -> None:
