@@ -11,7 +11,7 @@ import pytest
 from helpers.wrong_kernels import KERNELS, Numbers
 
 from bninspect import causes, formats
-from bninspect.records import BatchNorm, Observation
+from bninspect.records import Array, BatchNorm, Observation
 
 # Equal while no output exceeds 6, and between wide bounds of few digits.
 ALIKE = [
@@ -29,6 +29,15 @@ def alike(names: set[str], layer: BatchNorm) -> bool:
     if {name.partition("=")[0] for name in names} == {"variance-factor", "gamma-factor"}:
         return bool(least > 1e5 * (layer.epsilon or 0))
     return any(names <= each for each in ALIKE)
+
+
+def computes_the_same(names: set[str], x: Array, numbers: Numbers, y: Array) -> bool:
+    """Return whether the kernels of all these causes give y to the last bit: where mean is 0, folds round alike."""
+    with np.errstate(all="ignore"):
+        return all(
+            name in KERNELS and np.array_equal(KERNELS[name](x, numbers).astype(np.float32), y, equal_nan=True)
+            for name in names
+        )
 
 
 def read(path: Path) -> tuple[BatchNorm, ...]:
@@ -62,7 +71,7 @@ def check(layer: BatchNorm) -> Iterator[str]:
         found = causes.explain(layer, [causes.sample(layer, observation)])
         named = {cause.name for cause in found.causes}
         if found.matches:
-            if name == "gamma-absolute":
+            if name in {"gamma-absolute", "gamma-clipped"}:
                 assert (gamma >= 0).all()
             elif name.startswith("epsilon"):
                 assert layer.moving_variance.min() > 100
@@ -73,7 +82,7 @@ def check(layer: BatchNorm) -> Iterator[str]:
                 yield f"{name} is explained by {named} although no output is a number"
         elif name not in named and not (named and alike(named | {name}, layer) and numbers.variance.min() > 100):
             yield f"{name} is not among {named}"
-        elif len(named) > 1 and not alike(named, layer):
+        elif len(named) > 1 and not alike(named, layer) and not computes_the_same(named, x, numbers, y):
             yield f"{name} cannot be told from {named - {name}}"
         elif len(named) > 1 and not all(cause.separated_by and cause.ties for cause in found.causes):
             yield f"{name} has ties that nothing is said to separate"

@@ -322,7 +322,9 @@ def test_models_that_deploy_well_have_notes_at_most(shared_models: Path, sample_
     tiny = shared_models / "mlperf-tiny"
     assert codes(tiny / "pretrainedResnet.h5") == set()
     assert codes(tiny / "kws_ref_model") == {"BN113"}  # one channel has a variance of 8.5e-4
-    assert codes(shared_models / "face-classification" / "fer2013_mini_XCEPTION.102-0.66.hdf5") == {"BN113"}
+    # Two channels of its batch_normalization_1 have variances that stuck at 1.2e-36.
+    faces = shared_models / "face-classification" / "fer2013_mini_XCEPTION.102-0.66.hdf5"
+    assert codes(faces) == {"BN110", "BN113"}
     for sound in ("keras2_digits.h5", "keras3_digits.keras", "keras3_nested.keras", "keras3_mixed_float16.keras"):
         assert codes(sample_models / sound) == set()
 
