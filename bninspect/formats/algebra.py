@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from bninspect.records.stored import OUTSIDE_ROOT
+
 MOST_TERMS = 8
 
 
@@ -140,7 +142,7 @@ class Normalisation:
     def notes(self) -> tuple[str, ...]:
         """What is odd about it, in words."""
         epsilon = f"{self.root.epsilon:.7g}"
-        return (f"epsilon is outside the square root: sqrt(variance) + {epsilon}",) if self.root.outside else ()
+        return (f"{OUTSIDE_ROOT}: sqrt(variance) + {epsilon}",) if self.root.outside else ()
 
 
 def combined(op: str, left: Polynomial, right: Polynomial) -> Polynomial | None:

@@ -15,7 +15,7 @@ from bninspect.inspection.diff_changes import changes, rounded_to, same_values
 from bninspect.records import PARAMETERS, Array, BatchNorm, Statistics
 
 _SETTINGS = ("epsilon", "momentum")
-_FELT = {"epsilon", "statistics", "axis", "training"}
+_FELT = {"epsilon", "statistics", "axis", "training", "root"}
 """Settings that the output depends on; momentum is not used at inference."""
 _SLACK = 8.0
 """Unit roundoffs by which the same scale or shift may differ, computed in another order."""
@@ -80,7 +80,7 @@ def difference(before: BatchNorm, after: BatchNorm, matched_by: str, *, one_form
         verdict, reasons = Verdict.UNSTATED, (_unstated(unstated["epsilon"]),)
     elif alike and not _FELT & settings.keys():
         verdict = Verdict.EQUAL
-    elif not {"axis", "training"} & settings.keys() and same_map(before, after):
+    elif not {"axis", "training", "root"} & settings.keys() and same_map(before, after):
         verdict, reasons = Verdict.SAME_MAP, tuple(_maps(before, after, settings))
     else:
         verdict, reasons = Verdict.CHANGED, (*_settings(settings), *changes(before, after))
@@ -118,6 +118,8 @@ def _compared(
         stated = _states_mode(before) and _states_mode(after)
         wired = [one.wired if _states_mode(one) else None for one in (before, after)]
         (differ if stated else unstated)["training"] = tuple(wired)
+    if before.is_outside_root != after.is_outside_root:
+        differ["root"] = (before.is_outside_root, after.is_outside_root)
     if one_format and _moved(before.axis, after.axis):
         differ["axis"] = (before.axis, after.axis)
     elif (before.axis is None) != (after.axis is None) and all(array.ndim == 1 for array in before.arrays.values()):
@@ -251,6 +253,9 @@ def _settings(settings: Mapping[str, tuple[Any, ...]]) -> Iterator[str]:
         yield f"axis {_listed(settings['axis'][0])} became {_listed(settings['axis'][1])}"
     if "statistics" in settings:
         yield f"{settings['statistics'][0]} statistics became {settings['statistics'][1]} statistics"
+    if "root" in settings:
+        moved = "back inside" if settings["root"][0] else "outside"
+        yield f"epsilon went {moved} the square root"
     if "training" in settings:
         more, now = ("no longer", "the moving statistics") if settings["training"][0] else ("now", "the batch's own")
         yield f"training=True is {more} hard-wired (BN124): model(x) and exports normalise by {now}"

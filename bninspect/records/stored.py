@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from bninspect.records.vocabulary import PARAMETERS, Array, Statistics
 
+OUTSIDE_ROOT = "epsilon is outside the square root"
+"""How a reader begins the note on a layer whose graph computes sqrt(variance) + epsilon."""
+
 
 @dataclass(frozen=True, eq=False)
 class BatchNorm:
@@ -44,6 +47,11 @@ class BatchNorm:
     epsilon_source: str | None = None
     """`file`, or the option that supplied it, for instance `--epsilon`; `None` while epsilon is unknown."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_outside_root(self) -> bool:
+        """Whether the graph adds epsilon to the deviation instead of the variance."""
+        return any(note.startswith(OUTSIDE_ROOT) for note in self.notes)
 
     @property
     def channels(self) -> int:
