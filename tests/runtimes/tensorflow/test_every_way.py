@@ -173,6 +173,8 @@ def test_epsilon_outside_the_root_is_said(tmp_path: Path) -> None:
     assert checkpoint.unread == ()
     (report,) = verify_task.verify_checkpoint(checkpoint, Settings()).model.layers
     assert report.status is LayerStatus.MISMATCH
+    assert report.explanation is not None
+    assert [cause.name for cause in report.explanation.causes] == ["epsilon-outside"]
 
 
 def test_what_normalises_by_its_own_input_is_none(tmp_path: Path) -> None:
