@@ -59,7 +59,7 @@ def test_a_failing_file_fails_in_the_words_of_the_command_line(sample_models: Pa
 
 
 def test_what_cannot_be_read_fails(sample_models: Path) -> None:
-    with pytest.raises(AssertionError, match=r"\nERROR .*broken_truncated\.h5: .*\n +why: "):
+    with pytest.raises(AssertionError, match=r"\nERROR .*broken_truncated\.h5 is truncated\n +why: .*\n +hint: "):
         assert_batchnorm_close(str(sample_models / "broken_truncated.h5"))
 
 

@@ -284,6 +284,6 @@ def test_layers_that_were_left_out_are_said_and_by_what(
     assert "gate.toml" in said
     assert run([command, model, "--layer", "*_1", "--json"]) == 0
     document = json.loads(capfd.readouterr().out)
-    assert document["models"][0]["left_out"] == {"count": 3, "by": "--layer"}
+    assert document["models"][0]["left_out"] == {"count": 3, "by": "--layer", "nearest": ""}
     assert run([command, model, "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["models"][0]["left_out"] is None

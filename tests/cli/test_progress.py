@@ -128,7 +128,7 @@ def test_a_real_command_shows_it_and_its_result_is_intact(sample_models: Path, t
     )
     os.close(writer)
     assert done.returncode == 0
-    assert done.stdout.decode().endswith("30 models: 30 pass\n")
+    assert done.stdout.decode().endswith("\nPASS  30 models: 30 pass; exit code 0: checked, and nothing fails\n")
     assert b"\x1b" not in done.stdout
     assert re.search(rb"\d+/30", os.read(reader, 1_000_000))
     os.close(reader)
