@@ -154,6 +154,8 @@ def convolution(weights: Array, groups: int = 1) -> Array:
     _require_rank(weights, 3)
     if groups < 1 or weights.shape[0] % groups:
         raise DamagedFile("a convolution contradicts itself", why=f"{weights.shape[0]} outputs in {groups} groups")
+    if not weights.size:
+        raise DamagedFile("a convolution contradicts itself", why=f"its weights have shape {weights.shape}")
     outputs, inputs = weights.shape[:2]
     return weights.reshape(outputs, inputs, -1).transpose(2, 1, 0)
 

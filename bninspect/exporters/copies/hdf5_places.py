@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from bninspect.exporters.copies.place import ArrayPlace, refusal
+from bninspect.formats.containers import hdf5
+from bninspect.formats.containers.hdf5 import Group
 from bninspect.records import BatchNorm
 
 WANTED = ("moving_mean", "moving_variance")
+Stored = tuple[int | None, Any, int]
+"""The offset in the file, the dtype as stored, and how many numbers."""
 
 
 def places(stream: BinaryIO, layers: tuple[BatchNorm, ...], start: int = 0) -> dict[str, dict[str, ArrayPlace]]:
@@ -24,27 +26,18 @@ def places(stream: BinaryIO, layers: tuple[BatchNorm, ...], start: int = 0) -> d
     Raises:
         RuntimeFailure: an array is compressed, in pieces, or not where its name says.
     """
-    import h5py
-
-    with h5py.File(stream, "r") as file:
+    with hdf5.open_file(stream, "the file to copy") as root:
         return {
-            layer.name: {name: _place(layer, name, dataset, start) for name, dataset in _datasets(file, layer).items()}
+            layer.name: {name: _place(layer, name, found, start) for name, found in _stored(root, layer).items()}
             for layer in layers
         }
 
 
-def _datasets(file: Any, layer: BatchNorm) -> Mapping[str, Any]:
-    import h5py
-
-    found: dict[str, Any] = {}
-
-    def visit(_name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[item.name] = item
-
-    if layer.location not in file:
+def _stored(root: Group, layer: BatchNorm) -> Mapping[str, Stored]:
+    group = root if layer.location == root.path else root.group(layer.location)
+    if group is None:
         raise refusal(layer.name, "the file does not say where its arrays are")
-    file[layer.location].visititems(visit)
+    found = dict(_below(group))
     named = {
         name: [one for path, one in found.items() if path.rpartition("/")[2].partition(":")[0] in _names(name)]
         for name in WANTED
@@ -59,13 +52,23 @@ def _datasets(file: Any, layer: BatchNorm) -> Mapping[str, Any]:
     raise refusal(layer.name, "its arrays have no names that are known")
 
 
+def _below(group: Group) -> Iterator[tuple[str, Stored]]:
+    """Yield the path of every array below a group, and where it is stored."""
+    for name in group.names():
+        child = group.group(name)
+        if child is not None:
+            yield from _below(child)
+        elif (stored := group.place(name)) is not None:
+            yield f"{group.path.rstrip('/')}/{name}", stored
+
+
 def _names(name: str) -> tuple[str, ...]:
     # Keras 1 called them so.
     return (name, {"moving_mean": "running_mean", "moving_variance": "running_std"}[name])
 
 
-def _place(layer: BatchNorm, name: str, dataset: Any, start: int) -> ArrayPlace:
-    offset, dtype = dataset.id.get_offset(), np.dtype(dataset.dtype)
-    if offset is None or dtype.kind != "f" or dataset.size != layer.channels:
+def _place(layer: BatchNorm, name: str, stored: Stored, start: int) -> ArrayPlace:
+    offset, dtype, size = stored
+    if offset is None or dtype.kind != "f" or size != layer.channels:
         raise refusal(layer.name, f"{name} is compressed or in pieces" if offset is None else f"{name} is {dtype}")
-    return ArrayPlace(start + int(offset), dtype, int(dataset.size))
+    return ArrayPlace(start + int(offset), dtype, size)

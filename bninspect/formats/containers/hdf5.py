@@ -122,6 +122,18 @@ class Group:
         return None if dataset is None else tuple(dataset.shape or ())
 
     @_guarded
+    def place(self, name: str) -> tuple[int | None, Any, int] | None:
+        """Return where the array called `name` begins in the file, its stored dtype and how many numbers it has.
+
+        None where there is no such array; no offset where its bytes do not lie in the file as they are.
+        """
+        dataset = self._dataset(name)
+        if dataset is None:
+            return None
+        hdf5_array.declared(dataset, dataset.get_type(), self.label, f"{self.path}: {name}")
+        return dataset.get_offset(), dataset.dtype, int(dataset.get_space().get_simple_extent_npoints())
+
+    @_guarded
     def text(self, attribute: str) -> str | None:
         """Return an attribute that is one text, or None where there is none."""
         found = texts(self._handle, attribute, self._budget, self.path)
