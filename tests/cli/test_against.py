@@ -38,7 +38,9 @@ def test_right_export(pair: tuple[Path, Path], tmp_path: Path) -> None:
     report = json.loads((tmp_path / "report.json").read_text())
     jsonschema.validate(report, json.loads(schema.text()))
     (model,) = report["models"]
-    assert sum(line.startswith("PASS") for line in lines) == 2
+    # The model by itself, its export, and the whole, which comes last.
+    assert sum(line.startswith("PASS") for line in lines) == 3
+    assert lines[-1].startswith("PASS  1 model; 4 of 4 layers verified; exit code 0: ")
     for layer in model["layers"]:
         (line,) = (one for one in lines if one.startswith("ok") and f" {layer['name']} " in one)
         assert "folded into" in line
@@ -58,8 +60,11 @@ def test_wrong_export(pair: tuple[Path, Path], tmp_path: Path) -> None:
     assert {one["counterpart"]["inherited"] for one in rest} == {first["name"]}
     lines = done.stdout.splitlines()
     # The model itself is right, and that is said; the export is not.
-    assert lines[1].startswith("PASS")
-    assert sum(line.startswith("FAIL") for line in lines) == 1 + len(model["layers"])
+    (alone,) = (number for number, line in enumerate(lines) if line.startswith("ok    4 of 4 layers equal "))
+    assert lines[alone + 1].startswith("against ")
+    assert not any(line.startswith("PASS") for line in lines)
+    assert sum(line.startswith("FAIL") for line in lines) == len(model["layers"]) + len(("export", "whole"))
+    assert lines[-1].startswith("FAIL  1 model; 0 of 4 layers verified; exit code 1: ")
     assert sum("inherited from" in line for line in lines) == len(rest)
     for form in ("junit", "markdown", "html"):
         assert "the export holds other numbers" in (tmp_path / form).read_text(encoding="utf-8")
@@ -68,7 +73,8 @@ def test_wrong_export(pair: tuple[Path, Path], tmp_path: Path) -> None:
 def test_quiet_is_short(pair: tuple[Path, Path]) -> None:
     done = _verify(pair[0], "--against", pair[1], "-q")
     assert done.returncode == 0
-    assert [line[:4] for line in done.stdout.splitlines()] == ["PASS", "PASS"]
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("PASS  1 model; 4 of 4 layers verified; exit code 0: ")
 
 
 @pytest.mark.parametrize(
