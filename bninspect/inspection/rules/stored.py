@@ -157,7 +157,7 @@ def no_denominator(layer: BatchNorm) -> Finding | None:
     if variance is None or layer.epsilon is None:
         return None
     smallest = float(np.finfo(np.float32).smallest_normal)
-    channels = where((variance >= 0) & (variance + layer.epsilon < smallest))
+    channels = where((variance >= 0) & (np.maximum(variance, 0) + layer.epsilon < smallest))
     if not channels.size and layer.epsilon >= 0:
         return None
     place = f"in {counted(channels)}" if channels.size else "in no channel yet, but epsilon is negative"
