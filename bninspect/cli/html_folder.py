@@ -6,7 +6,6 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -14,7 +13,7 @@ from typing import IO, Self
 from bninspect import atomic_files
 from bninspect.cli.messages import show_error
 from bninspect.errors import BninspectError, UsageError
-from bninspect.records import ModelReport, Report, Status, outcome
+from bninspect.records import Heading, ModelReport, Report, Status, outcome
 from bninspect.safe_text import printable
 
 _INDEX = "index.html"
@@ -27,14 +26,14 @@ class HtmlFolder:
 
     Args:
         path: the folder; it is made if it is not there. One that holds anything but such pages is refused.
-        now: the report as far as it is known before any model.
+        heading: what is known before any model.
         inputs: files that are being read.
 
     Raises UsageError if the folder is not to be written to.
     """
 
-    def __init__(self, path: Path, now: Report, inputs: Sequence[Path]) -> None:
-        self._path, self._now, self._inputs = path, now, inputs
+    def __init__(self, path: Path, heading: Heading, inputs: Sequence[Path]) -> None:
+        self._path, self._heading, self._inputs = path, heading, inputs
         self._number = 0
         self._failed: BninspectError | None = None
         self._open = ExitStack()
@@ -65,7 +64,7 @@ class HtmlFolder:
 
         self._number += 1
         name = f"{_PAGES}/{self._number:06}.html"
-        alone = replace(self._now, models=(model,), summary=outcome.count((model,), allow_empty=False))
+        alone = outcome.under(self._heading, (model,))
         self._write(name, html.render(alone).encode())
         if model.status not in self._rows:  # kept on disk: there may be many
             spool = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed with the folder

@@ -14,7 +14,7 @@ import click
 from bninspect import atomic_files
 from bninspect.cli.messages import to_whoever_reads
 from bninspect.errors import BninspectError
-from bninspect.records import ModelReport, Report
+from bninspect.records import Heading, ModelReport, Report
 from bninspect.reports import json_document
 
 
@@ -22,7 +22,7 @@ class Journal:
     """Where the reports of models go as they end.
 
     Args:
-        now: the report as far as it is known before any model.
+        heading: what is known before any model.
         kept: reports of models that an earlier run has found out, which must not be lost if this one is cut short.
         paths: files to write; one that cannot be written is left to those who write the whole report at the end.
         aloud: whether to write to standard output.
@@ -30,14 +30,20 @@ class Journal:
     """
 
     def __init__(
-        self, now: Report, kept: Iterable[ModelReport], paths: Sequence[Path], *, aloud: bool, inputs: Sequence[Path]
+        self,
+        heading: Heading,
+        kept: Iterable[ModelReport],
+        paths: Sequence[Path],
+        *,
+        aloud: bool,
+        inputs: Sequence[Path],
     ) -> None:
         self._open = ExitStack()
         self._streams: list[IO[str]] = []
         self._aloud = aloud
         self._lost = False
         """Whether a line could not be written."""
-        head = json_document.first_line(now)
+        head = json_document.first_line(heading)
         lines = head + "".join(map(json_document.model_line, kept))
         for path in paths:
             if is_ours(path):

@@ -22,7 +22,7 @@ from bninspect.safe_text import printable
 if TYPE_CHECKING:
     from bninspect.jobs.context import Surroundings
     from bninspect.jobs.resume import Earlier
-    from bninspect.records import ModelReport, Report
+    from bninspect.records import Heading, ModelReport, Report
     from bninspect.settings import Settings
 
     Run = Callable[[tuple[str, ...], Settings, Surroundings], Report]
@@ -109,8 +109,8 @@ def _outputs(options: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     return (*outputs, ("jsonl", resumed))
 
 
-def _surroundings(context: click.Context, options: dict[str, Any], progress: Progress) -> tuple[Surroundings, Report]:
-    """Return what is around the run, and its report as far as it is known before any model."""
+def _surroundings(context: click.Context, options: dict[str, Any], progress: Progress) -> tuple[Surroundings, Heading]:
+    """Return what is around the run, and what is known of it before any model."""
     from bninspect.records import Option, outcome
 
     around = shared.surroundings(context, progress, options["verbose"])
@@ -123,7 +123,7 @@ def _surroundings(context: click.Context, options: dict[str, Any], progress: Pro
             sources[f"{name}_sha256"] = Option(digest, f"--{name}")
     baseline = _baseline(options, command)
     around = replace(around, began=progress.began, baseline=baseline, options=sources)
-    return around, outcome.report(command, (), options=sources, allow_empty=options["allow_empty"], running={})
+    return around, outcome.heading(command, sources, running={})
 
 
 def _baseline(options: dict[str, Any], command: str) -> Report | None:
@@ -141,7 +141,7 @@ def _baseline(options: dict[str, Any], command: str) -> Report | None:
     return found
 
 
-def _known(options: dict[str, Any], now: Report) -> Earlier:
+def _known(options: dict[str, Any], now: Heading) -> Earlier:
     from bninspect import atomic_files
     from bninspect.jobs import resume
 

@@ -14,7 +14,6 @@ import bninspect.reports  # noqa: F401 - tells how notebooks show what comes out
 from bninspect import errors, safe_text
 from bninspect.inspection import description, rules
 from bninspect.jobs import baseline, elsewhere, gather, processes, results, shards
-from bninspect.jobs.cluster.engine import Cluster
 from bninspect.jobs.context import Surroundings
 from bninspect.jobs.stations import Station, Work, attend
 from bninspect.records import BatchNorm, Checkpoint, ModelReport, Report, Status, Verified, outcome
@@ -278,6 +277,8 @@ def _attended(
 ) -> Generator[tuple[int, ModelReport]]:
     """Yield the place and the report of each model as it ends; `running` takes what its framework runs on."""
     if settings.dask and chosen:
+        from bninspect.jobs.cluster.engine import Cluster
+
         yield from Cluster(work, settings, around, ahead, running, runs=command != "inspect").attend(chosen)
         return
     places = max(1, min(settings.jobs, len(chosen)))

@@ -10,7 +10,7 @@ from typing import Any
 
 from bninspect import environment
 from bninspect.errors import UsageError
-from bninspect.records import ModelReport, Report, codec
+from bninspect.records import Heading, ModelReport, codec
 from bninspect.reports import json_document
 from bninspect.safe_text import printable
 
@@ -32,12 +32,12 @@ class Earlier:
     """Why nothing of an earlier run can be taken over; empty if it can, or if there was none."""
 
 
-def earlier(path: Path, now: Report) -> Earlier:
+def earlier(path: Path, now: Heading) -> Earlier:
     """Return what the run that wrote a file of JSON Lines has found out, if `now` asks the same.
 
     Args:
         path: the file; if there is none, nothing is known yet.
-        now: a report without models, as the run that now begins will make it.
+        now: what the run that now begins asks.
 
     Raises:
         UsageError: the file is no such report, or one of another command or of other options.
@@ -80,7 +80,7 @@ def _head(text: str, label: str) -> dict[str, Any]:
     )
 
 
-def _running(text: str, now: Report) -> dict[str, Any]:
+def _running(text: str, now: Heading) -> dict[str, Any]:
     """Return what a finished run knew of its environment besides what is known before any model."""
     try:
         last = json_document.parse_lines(text).environment
@@ -102,7 +102,7 @@ def _value(options: Mapping[str, Any], name: str) -> Any:
     return option.get("value") if isinstance(option, dict) else None
 
 
-def _changed(head: Mapping[str, Any], now: Report) -> str:
+def _changed(head: Mapping[str, Any], now: Heading) -> str:
     """Return what of the surroundings is no longer the same, in words; empty if all is."""
     known = head.get("environment") or {}
     pairs = [("bninspect", head["tool"].get("version"), now.tool["version"])]

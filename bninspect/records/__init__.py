@@ -24,6 +24,7 @@ from bninspect.records.fitted import DataFit, DataReport, Departure, InputChange
 from bninspect.records.observed import Arrival, DeclaredPrecision, Observation, Replay, Run
 from bninspect.records.reported import (
     Distribution,
+    Heading,
     LayerReport,
     LeftOut,
     ModelReport,
@@ -69,6 +70,7 @@ __all__ = [
     "Export",
     "Finding",
     "Form",
+    "Heading",
     "InputChange",
     "LayerReport",
     "LayerStatus",

@@ -12,6 +12,7 @@ from bninspect.errors import BninspectError
 from bninspect.records import (
     Counterpart,
     Finding,
+    Heading,
     LayerReport,
     LayerStatus,
     ModelReport,
@@ -191,16 +192,26 @@ def report(
         running: what the framework's process said of its environment.
         shard: which part of the models these are. One that has none, because others have them, is a success.
     """
-    models = tuple(models)
-    return Report(
+    return under(heading(command, options, running), models, allow_empty=allow_empty, shard=shard)
+
+
+def heading(command: str, options: Mapping[str, Option], running: Mapping[str, Any]) -> Heading:
+    """Return what is known of a run before its first model. Arguments as for `report`."""
+    return Heading(
         command=command,
-        models=models,
-        summary=count(models, allow_empty=allow_empty, shard=shard),
         tool={"name": "bninspect", "version": __version__},
         environment={**environment.describe(), **running},
         options=options,
-        shard=shard,
     )
+
+
+def under(
+    heading: Heading, models: Iterable[ModelReport], *, allow_empty: bool = False, shard: Shard | None = None
+) -> Report:
+    """Return the report under a heading, counted. Arguments as for `report`."""
+    models = tuple(models)
+    summary = count(models, allow_empty=allow_empty, shard=shard)
+    return Report(**vars(heading), summary=summary, models=models, shard=shard)
 
 
 def count(models: Iterable[ModelReport], *, allow_empty: bool, shard: Shard | None = None) -> Summary:

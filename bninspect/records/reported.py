@@ -203,14 +203,20 @@ class Summary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """The one result of a command: what the terminal, JSON and every other output are made from."""
+class Heading:
+    """What is known of a run before its first model: who asks what of which program."""
 
     schema_version: str = "1.0"
     command: str
     tool: Mapping[str, str]
     environment: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Option] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Heading):
+    """The one result of a command: what the terminal, JSON and every other output are made from."""
+
     summary: Summary
     models: tuple[ModelReport, ...]
     shard: Shard | None = None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bninspect.errors import UsageError
-from bninspect.records import ModelReport, Report, codec
+from bninspect.records import Heading, ModelReport, Report, codec
 from bninspect.safe_text import printable
 
 _LAST = ("environment", "shard", "summary")
@@ -41,9 +41,9 @@ def render_lines(report: Report) -> str:
     return first_line(report) + "".join(map(model_line, report.models)) + last_line(report)
 
 
-def first_line(report: Report) -> str:
+def first_line(heading: Heading) -> str:
     """Return the line before the models: schema version, command, tool, environment and options."""
-    return _line({key: value for key, value in _frame(report).items() if key not in ("summary", "shard", "models")})
+    return _line({name: codec.encode(getattr(heading, name)) for name in Heading.__dataclass_fields__})
 
 
 def model_line(model: ModelReport) -> str:
