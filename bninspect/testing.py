@@ -54,13 +54,13 @@ def assert_batchnorm_close(model: Any, settings: Settings | None = None, /, **op
         TypeError: there is no option of that name.
     """
     __tracebackhide__ = True  # pytest shows the line of the test instead of this one.
-    from bninspect.jobs import live, pipeline
+    from bninspect.jobs import live_model, pipeline
     from bninspect.reports import Looks
     from bninspect.reports.text import verify
 
     with _settings(settings or Settings(), options) as chosen:
         is_path = isinstance(model, (str, os.PathLike))
-        report = pipeline.verify(Path(model), chosen) if is_path else live.verify(model, chosen)
+        report = pipeline.verify(Path(model), chosen) if is_path else live_model.verify(model, chosen)
     if report.summary.exit_code != 0:
         raise AssertionError("\n" + verify.render(report, Looks()).rstrip())
     return report

@@ -83,7 +83,7 @@ def test_a_live_model_with_a_wrong_variance_fails(monkeypatch: pytest.MonkeyPatc
     keras = loading.framework("keras")
     model = _model(keras, variance=-0.5)
     # Run here, which is quicker: the words are the same.
-    monkeypatch.setattr("bninspect.jobs.live._not_saved", lambda *_: "a test wants it here")
+    monkeypatch.setattr("bninspect.jobs.live_model._not_saved", lambda *_: "a test wants it here")
     with pytest.raises(AssertionError) as failure:
         assert_batchnorm_close(model)
     lines = str(failure.value).splitlines()
@@ -188,7 +188,7 @@ def test_a_batch_norm_without_parameters_is_no_success() -> None:
 def test_a_live_model_without_batch_norm_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
     keras = loading.framework("keras")
     model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(4)])
-    monkeypatch.setattr("bninspect.jobs.live._not_saved", lambda *_: "a test wants it here")
+    monkeypatch.setattr("bninspect.jobs.live_model._not_saved", lambda *_: "a test wants it here")
     with pytest.raises(AssertionError, match="no batch-norm layer"):
         assert_batchnorm_close(model)
     assert_batchnorm_close(model, allow_empty=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
 from bninspect.jobs import gather
@@ -33,6 +33,10 @@ from bninspect.verdicts import selection
 KNOWN = "in the baseline"
 WORSE = 2.0
 """A known mismatch is worse if its error grew by more than this factor: other kernels and inputs change it a little."""
+_STORED = tuple(
+    field.name for field in fields(LayerReport) if field.default is MISSING and field.default_factory is MISSING
+)
+"""What a file says of a layer: of what a run finds out there may be nothing yet."""
 
 
 def judged(model: ModelReport, earlier: Report, settings: Settings) -> ModelReport:
@@ -197,20 +201,8 @@ def _channels(finding: Finding) -> tuple[list[Any], int]:
 def _gone(layer: LayerReport) -> LayerReport:
     """Return a layer of the baseline that the model no longer has, as one that nothing vouches for."""
     reason = "this layer is gone: it is in the baseline, and the model no longer has it"
-    return LayerReport(
-        name=layer.name,
-        location=layer.location,
-        channels=layer.channels,
-        axis=layer.axis,
-        epsilon=layer.epsilon,
-        epsilon_source=layer.epsilon_source,
-        momentum=layer.momentum,
-        dtype=layer.dtype,
-        scale=layer.scale,
-        center=layer.center,
-        status=LayerStatus.UNVERIFIED,
-        reason=reason,
-    )
+    stored = {name: getattr(layer, name) for name in _STORED}
+    return LayerReport(**stored, status=LayerStatus.UNVERIFIED, reason=reason)
 
 
 def _unproved(model: ModelReport) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bninspect import atomic_files
 from bninspect.errors import UsageError
-from bninspect.jobs import live, pipeline, processes
+from bninspect.jobs import live_model, pipeline, processes
 from bninspect.jobs.context import Surroundings
 from bninspect.jobs.spool import spool
 from bninspect.records import Checkpoint, Report
@@ -47,7 +47,11 @@ def drift(model: Any, data: Any, settings: Settings = DEFAULTS, around: Surround
         chosen = replace(settings, data=str(path))
         if isinstance(model, (str, os.PathLike)):
             return pipeline.drift(Path(model), chosen, around)
-        return pipeline.drift(model, chosen, around) if isinstance(model, (list, tuple)) else live.drift(model, chosen)
+        return (
+            pipeline.drift(model, chosen, around)
+            if isinstance(model, (list, tuple))
+            else live_model.drift(model, chosen)
+        )
 
 
 def recalibrate(

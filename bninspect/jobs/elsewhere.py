@@ -79,7 +79,7 @@ def list_of_models(url: str, settings_hosts: tuple[str, ...] = ()) -> bytes:
 
 
 class RemoteReading:
-    """Reads models elsewhere for one station; the copies that it makes last until `close`."""
+    """Reads models elsewhere for one pair of processes; the copies that it makes last until `close`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -15,7 +15,7 @@ from bninspect import errors, safe_text
 from bninspect.inspection import description, rules
 from bninspect.jobs import baseline, elsewhere, gather, processes, results, shards
 from bninspect.jobs.context import Surroundings
-from bninspect.jobs.stations import Station, Work, attend
+from bninspect.jobs.process_pairs import ProcessPair, Work, attend
 from bninspect.records import BatchNorm, Checkpoint, ModelReport, Report, Status, Verified, outcome
 from bninspect.settings import Settings
 from bninspect.stores import names
@@ -109,22 +109,22 @@ def inspect(
     return _report("inspect", _inspect_model, paths, settings, around)
 
 
-def _inspect_model(station: Station, path: str) -> ModelReport:
-    brief = station.around.brief
-    whole = selection.complete(station.read(path, digest=not brief, whole=False), station.settings)
-    checkpoint = selection.select(whole, station.settings)
-    mine = selection.for_model(station.settings, checkpoint.path)
+def _inspect_model(pair: ProcessPair, path: str) -> ModelReport:
+    brief = pair.around.brief
+    whole = selection.complete(pair.read(path, digest=not brief, whole=False), pair.settings)
+    checkpoint = selection.select(whole, pair.settings)
+    mine = selection.for_model(pair.settings, checkpoint.path)
     layers = tuple(
         description.describe(layer, rules.judged(rules.check(layer), layer.name, mine), brief=brief)
         for layer in checkpoint.layers
     )
-    status = outcome.model_status(layers, (), station.settings.fail_on, checkpoint.unread)
-    return _scoped(replace(description.model(checkpoint), layers=layers, status=status), whole, station)
+    status = outcome.model_status(layers, (), pair.settings.fail_on, checkpoint.unread)
+    return _scoped(replace(description.model(checkpoint), layers=layers, status=status), whole, pair)
 
 
-def _scoped(model: ModelReport, whole: Checkpoint, station: Station) -> ModelReport:
+def _scoped(model: ModelReport, whole: Checkpoint, pair: ProcessPair) -> ModelReport:
     """Return the report of a model with what it leaves out of the whole file."""
-    return replace(model, left_out=selection.left_out(whole, station.settings, station.around.options))
+    return replace(model, left_out=selection.left_out(whole, pair.settings, pair.around.options))
 
 
 def verify(
@@ -140,14 +140,14 @@ def verify(
     return _report("verify", _verify_model, paths, settings, around, ahead)
 
 
-def _verify_model(station: Station, path: str) -> ModelReport:
+def _verify_model(pair: ProcessPair, path: str) -> ModelReport:
     # All layers go along, chosen or not: a batch norm that the reader has not found must be noticed.
-    checkpoint = selection.complete(station.read(path), station.settings)
-    return _scoped(_verified(station, checkpoint), checkpoint, station)
+    checkpoint = selection.complete(pair.read(path), pair.settings)
+    return _scoped(_verified(pair, checkpoint), checkpoint, pair)
 
 
-def _verified(station: Station, checkpoint: Checkpoint) -> ModelReport:
-    settings, around = station.settings, station.around
+def _verified(pair: ProcessPair, checkpoint: Checkpoint) -> ModelReport:
+    settings, around = pair.settings, pair.around
     if not any(selection.wanted(layer.name, settings) for layer in checkpoint.layers):
         return description.model(checkpoint)
     earlier = around.earlier.get(checkpoint.path)
@@ -155,24 +155,24 @@ def _verified(station: Station, checkpoint: Checkpoint) -> ModelReport:
         return earlier
     arguments: dict[str, Any] = {"checkpoint": checkpoint, "settings": settings}
     if settings.against is None:
-        return _run(station, tasks.verify_model, checkpoint, arguments)
+        return _run(pair, tasks.verify_model, checkpoint, arguments)
     if _holds_arrays(Path(settings.against)):
         arguments["outputs"] = settings.against
-        return station.reader.call(tasks.judge_outputs, Verified, arguments).model
-    arguments["export"] = station.read(settings.against)
-    return _run(station, tasks.hold_against_export, checkpoint, arguments)
+        return pair.reader.call(tasks.judge_outputs, Verified, arguments).model
+    arguments["export"] = pair.read(settings.against)
+    return _run(pair, tasks.hold_against_export, checkpoint, arguments)
 
 
 def _run(
-    station: Station, task: tasks.Task[Verified], checkpoint: Checkpoint, arguments: Mapping[str, Any]
+    pair: ProcessPair, task: tasks.Task[Verified], checkpoint: Checkpoint, arguments: Mapping[str, Any]
 ) -> ModelReport:
     """Have the framework's process run a model. Of which file it is known that it did not end is kept with it."""
     try:
-        verified = station.runner.call(task, Verified, arguments, station.around.progress)
+        verified = pair.runner.call(task, Verified, arguments, pair.around.progress)
     except errors.LimitExceeded as error:
         # A later run need not wait for the same again.
         return replace(description.model(checkpoint), status=Status.ERROR, error=outcome.problem(error))
-    station.environment.update(verified.environment)
+    pair.environment.update(verified.environment)
     return verified.model
 
 
@@ -188,12 +188,12 @@ def drift(
     return _report("drift", _drift_of_model, paths, settings, around)
 
 
-def _drift_of_model(station: Station, path: str) -> ModelReport:
-    checkpoint = selection.complete(station.read(path), station.settings)
-    if not any(selection.wanted(layer.name, station.settings) for layer in checkpoint.layers):
-        return _scoped(description.model(checkpoint), checkpoint, station)
-    arguments = {"checkpoint": checkpoint, "settings": station.settings}
-    return _scoped(_run(station, tasks.hold_against_data, checkpoint, arguments), checkpoint, station)
+def _drift_of_model(pair: ProcessPair, path: str) -> ModelReport:
+    checkpoint = selection.complete(pair.read(path), pair.settings)
+    if not any(selection.wanted(layer.name, pair.settings) for layer in checkpoint.layers):
+        return _scoped(description.model(checkpoint), checkpoint, pair)
+    arguments = {"checkpoint": checkpoint, "settings": pair.settings}
+    return _scoped(_run(pair, tasks.hold_against_data, checkpoint, arguments), checkpoint, pair)
 
 
 _OTHER_RUNTIMES = (".onnx", ".tflite", ".pt", ".pth", ".pt2")
@@ -277,14 +277,14 @@ def _attended(
 ) -> Generator[tuple[int, ModelReport]]:
     """Yield the place and the report of each model as it ends; `running` takes what its framework runs on."""
     if settings.dask and chosen:
-        from bninspect.jobs.cluster.engine import Cluster
+        from bninspect.jobs.cluster.client import Cluster
 
         yield from Cluster(work, settings, around, ahead, running, runs=command != "inspect").attend(chosen)
         return
     places = max(1, min(settings.jobs, len(chosen)))
-    stations = tuple(Station(work, settings, around, ahead) for _ in range(places))
-    yield from attend(chosen, stations)
-    running.update(ChainMap(*(station.environment for station in stations)))
+    pairs = tuple(ProcessPair(work, settings, around, ahead) for _ in range(places))
+    yield from attend(chosen, pairs)
+    running.update(ChainMap(*(pair.environment for pair in pairs)))
 
 
 def _require_layers(layers: Iterable[BatchNorm], settings: Settings, *, complete: bool) -> None:

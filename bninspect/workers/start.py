@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from bninspect.workers import family, tasks
+from bninspect.workers import process_tree, tasks
 from bninspect.workers.limits import WorkerLimits
 from bninspect.workers.tasks import Task
 
@@ -81,7 +81,7 @@ def dismiss() -> None:
     """End the children that wait and that nobody has taken: the command ended before."""
     while _spare:
         _, (process, _) = _spare.popitem()
-        family.end(process.pid)
+        process_tree.end(process.pid)
         process.communicate()
 
 

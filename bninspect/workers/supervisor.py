@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 
 from bninspect import errors
 from bninspect.settings import START_SECONDS
-from bninspect.workers import family
+from bninspect.workers import process_tree
 from bninspect.workers import start as starting
 from bninspect.workers.limits import WorkerLimits
 from bninspect.workers.start import Request
@@ -204,7 +204,7 @@ class Worker:
             remaining -= step
             if remaining <= 0:
                 self._killed_for = "time"
-            elif self.limits.watched and family.exceeds(process.pid, self.limits.memory):
+            elif self.limits.watched and process_tree.exceeds(process.pid, self.limits.memory):
                 self._killed_for = "memory"
             if self._killed_for:
                 self._kill()
@@ -217,7 +217,7 @@ class Worker:
         # Also if it is dead already: what it started may live on. Its number is its own until its watcher has ended.
         if not self._gone:
             self._gone = True
-            family.end(process.pid)
+            process_tree.end(process.pid)
         process.wait()
 
     def _post_mortem(self) -> errors.BninspectError:

@@ -40,7 +40,7 @@ def _handle(pid: int) -> int | None:
 def _wait_and_end(command: int | None) -> None:
     import select
 
-    from bninspect.workers import family
+    from bninspect.workers import process_tree
 
     worker = os.getppid()
     # The supervisor waits for the end of these: they must not stay open here when the worker has gone.
@@ -52,7 +52,7 @@ def _wait_and_end(command: int | None) -> None:
     if command is not None:
         signs.register(command, select.POLLIN)
     signs.poll()
-    family.end(worker)
+    process_tree.end(worker)
 
 
 def _watch_in_a_thread(command: int) -> None:

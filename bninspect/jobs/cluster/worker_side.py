@@ -1,4 +1,4 @@
-"""The inside of a Dask worker: stations that stay there, so that a framework's process serves many models.
+"""The inside of a Dask worker: process pairs that stay there, so that a framework's process serves many models.
 
 Dask runs these functions by their names. What they return is JSON text, which the client decodes as every other report.
 """
@@ -16,14 +16,14 @@ from typing import Any
 from bninspect.errors import BninspectError, UnlikeWorker, UnreadableFile, UsageError, WorkerDied
 from bninspect.jobs.cluster import likeness
 from bninspect.jobs.context import Surroundings
-from bninspect.jobs.stations import Station, Work
+from bninspect.jobs.process_pairs import ProcessPair, Work
 from bninspect.records import ModelReport, Option, codec, outcome
 from bninspect.settings import Settings
 from bninspect.stores.names import Remote, is_url
 from bninspect.workers import tasks
 
 IDLE_SECONDS = 120.0
-"""A station that nobody has needed for so long is closed: the command that it served may have been killed."""
+"""A pair of processes that nobody has needed for so long is closed: the command that it served may have been killed."""
 
 
 @dataclass(frozen=True)
@@ -45,61 +45,61 @@ class Order:
 
 
 @dataclass(frozen=True)
-class _Seat:
-    """A station, with what it is told of each model and what it has to say."""
+class _TakenPair:
+    """A process pair, with what it is told of each model and what it has to say."""
 
-    station: Station
+    pair: ProcessPair
     complaints: list[str]
     earlier: dict[str, ModelReport]
     urls: dict[str, Remote]
 
 
-class Post:
-    """The stations of one run in this worker, as many as it works on models at a time."""
+class PairsOfRun:
+    """The process pairs of one run in this worker, as many as it works on models at a time."""
 
     def __init__(self, order: Order) -> None:
         self._order = order
         self._lock = threading.Lock()
-        self._idle: list[_Seat] = []
-        self._all: list[Station] = []
+        self._idle: list[_TakenPair] = []
+        self._all: list[ProcessPair] = []
         self._calls = 0
         self._closed = False
 
     def serve(self, path: str, earlier: str, target: Remote | None) -> str:
         """Return the report of a model and what else the client is to know, as JSON text."""
-        seat = self._take()
+        taken = self._take()
         try:
             if earlier:
-                seat.earlier[path] = codec.decode(ModelReport, json.loads(earlier))
+                taken.earlier[path] = codec.decode(ModelReport, json.loads(earlier))
             if target is not None:
-                seat.urls[path] = target
-            model = seat.station.run(path)
-            answer = {"model": codec.encode(model), "environment": codec.encode(seat.station.environment)}
-            return json.dumps({**answer, "complaints": seat.complaints})
+                taken.urls[path] = target
+            model = taken.pair.run(path)
+            answer = {"model": codec.encode(model), "environment": codec.encode(taken.pair.environment)}
+            return json.dumps({**answer, "complaints": taken.complaints})
         except UsageError as error:
             return _error(error)
         finally:
-            self._put(seat)
+            self._put(taken)
 
     def close(self) -> None:
         """End all processes of the run. A model that is being worked on is given up."""
         with self._lock:
             self._closed = True
-            stations, self._all = self._all, []
-        for station in stations:
-            station.__exit__(None, None, None)
+            pairs, self._all = self._all, []
+        for pair in pairs:
+            pair.__exit__(None, None, None)
 
-    def _take(self) -> _Seat:
+    def _take(self) -> _TakenPair:
         with self._lock:
             self._calls += 1
             if self._idle:
                 return self._idle.pop()
-            seat = self._seat()
-            self._all.append(seat.station)
-        seat.station.__enter__()
-        return seat
+            taken = self._new()
+            self._all.append(taken.pair)
+        taken.pair.__enter__()
+        return taken
 
-    def _seat(self) -> _Seat:
+    def _new(self) -> _TakenPair:
         order, complaints = self._order, list[str]()
         earlier, urls = dict[str, ModelReport](), dict[str, Remote]()
         around = Surroundings(
@@ -111,17 +111,17 @@ class Post:
             urls=urls,
         )
         folder = order.folder if _is_folder(order.folder) else os.sep
-        station = Station(order.work, order.settings, around, order.ahead, folder=folder)
-        return _Seat(station, complaints, earlier, urls)
+        pair = ProcessPair(order.work, order.settings, around, order.ahead, folder=folder)
+        return _TakenPair(pair, complaints, earlier, urls)
 
-    def _put(self, seat: _Seat) -> None:
-        seat.complaints.clear()
-        seat.earlier.clear()
-        seat.urls.clear()
+    def _put(self, taken: _TakenPair) -> None:
+        taken.complaints.clear()
+        taken.earlier.clear()
+        taken.urls.clear()
         with self._lock:
             if self._closed:
                 return
-            self._idle.append(seat)
+            self._idle.append(taken)
             timer = threading.Timer(IDLE_SECONDS, self._rest, [self._calls])
             timer.daemon = True
             timer.start()
@@ -132,11 +132,11 @@ class Post:
             if calls != self._calls:
                 return
             resting, self._idle = self._idle, []
-        for seat in resting:
-            seat.station.__exit__(None, None, None)
+        for taken in resting:
+            taken.pair.__exit__(None, None, None)
 
 
-_posts: dict[str, Post] = {}
+_runs: dict[str, PairsOfRun] = {}
 _ended: set[str] = set()
 _lock = threading.Lock()
 
@@ -153,17 +153,17 @@ def serve(order: Order, path: str, earlier: str = "", target: Remote | None = No
     with _lock:
         if order.name in _ended:
             return _error(WorkerDied("the work was given up"))
-        post = _posts.setdefault(order.name, Post(order))
-    return post.serve(path, earlier, target)
+        pairs = _runs.setdefault(order.name, PairsOfRun(order))
+    return pairs.serve(path, earlier, target)
 
 
 def release(name: str) -> None:
     """End the processes of a run in this worker; nothing more of it is worked on."""
     with _lock:
         _ended.add(name)
-        post = _posts.pop(name, None)
-    if post is not None:
-        post.close()
+        pairs = _runs.pop(name, None)
+    if pairs is not None:
+        pairs.close()
 
 
 def _error(error: BninspectError) -> str:

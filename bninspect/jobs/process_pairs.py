@@ -1,4 +1,4 @@
-"""Many models, several at a time: each goes to the next idle station, which has processes of its own."""
+"""Many models, several at a time: each goes to the next idle pair of processes, one that reads and one that runs."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from bninspect.workers import tasks
 from bninspect.workers.supervisor import Worker
 
 
-class Station:
-    """A place of work, with a process that reads files and one that runs frameworks; it serves one model at a time.
+class ProcessPair:
+    """A process that reads files and one that runs frameworks; together they serve one model at a time.
 
     Args:
-        work: makes the report of one model, with what the station has.
+        work: makes the report of one model, with what the pair has.
         settings: what was asked for.
         around: who is told of what is going on, and what is known from before.
         ahead: a task for whose sake the framework is imported before it is asked for.
@@ -90,31 +90,31 @@ class Station:
 
 
 AHEAD = 2
-"""Models for each station that are on their way: the next one is there when one ends."""
+"""Models for each pair that are on their way: the next one is there when one ends."""
 
-Work = Callable[[Station, str], ModelReport]
+Work = Callable[[ProcessPair, str], ModelReport]
 
 
-def attend(paths: Sequence[str], stations: Sequence[Station]) -> Iterator[tuple[int, ModelReport]]:
+def attend(paths: Sequence[str], pairs: Sequence[ProcessPair]) -> Iterator[tuple[int, ModelReport]]:
     """Yield the place of each model in `paths` and its report, as they end.
 
     Args:
         paths: the models.
-        stations: where they are worked on, as many at a time as there are stations; opened here and closed.
+        pairs: where they are worked on, as many at a time as there are pairs; opened here and closed.
 
     Raises:
-        Whatever the work on a model raises: models that have not begun are given up, and the stations closed, which
+        Whatever the work on a model raises: models that have not begun are given up, and the pairs closed, which
         ends those that have. So it is when this generator is closed.
     """
-    idle: SimpleQueue[Station] = SimpleQueue()
+    idle: SimpleQueue[ProcessPair] = SimpleQueue()
     waiting = enumerate(paths)
-    with ThreadPoolExecutor(max(1, len(stations))) as pool, ExitStack() as opened:
-        for station in stations:
-            idle.put(opened.enter_context(station))
+    with ThreadPoolExecutor(max(1, len(pairs))) as pool, ExitStack() as opened:
+        for pair in pairs:
+            idle.put(opened.enter_context(pair))
         running: dict[Future[ModelReport], int] = {}
         try:
             while True:
-                for number, path in islice(waiting, AHEAD * len(stations) - len(running)):
+                for number, path in islice(waiting, AHEAD * len(pairs) - len(running)):
                     running[pool.submit(_serve, idle, path)] = number
                 if not running:
                     return
@@ -124,9 +124,9 @@ def attend(paths: Sequence[str], stations: Sequence[Station]) -> Iterator[tuple[
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _serve(idle: SimpleQueue[Station], path: str) -> ModelReport:
-    station = idle.get()
+def _serve(idle: SimpleQueue[ProcessPair], path: str) -> ModelReport:
+    pair = idle.get()
     try:
-        return station.run(path)
+        return pair.run(path)
     finally:
-        idle.put(station)
+        idle.put(pair)

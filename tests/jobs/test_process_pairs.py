@@ -1,4 +1,4 @@
-"""Many models at several stations: every one once, in order, and an error of the command ends them all."""
+"""Many models at several pairs of processes: every one once, in order, and an error of the command ends them all."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 
 from bninspect.errors import UsageError
 from bninspect.jobs.context import Surroundings
-from bninspect.jobs.stations import Station, attend
+from bninspect.jobs.process_pairs import ProcessPair, attend
 from bninspect.records import ModelReport, Status
 from bninspect.settings import Settings
 
 PATHS = [f"m{number}" for number in range(40)]
 
 
-class Place(Station):
-    """A station that notes what it did; two models at a time would be an error."""
+class Place(ProcessPair):
+    """A pair that notes what it did; two models at a time would be an error."""
 
     def __init__(self) -> None:
         super().__init__(self.note, Settings(), Surroundings())
@@ -32,7 +32,7 @@ class Place(Station):
     def __exit__(self, *error: object) -> None:
         self.closed += 1
 
-    def note(self, _station: Station, path: str) -> ModelReport:
+    def note(self, _pair: ProcessPair, path: str) -> ModelReport:
         assert self._busy.acquire(blocking=False)
         self.served.append(path)
         self._busy.release()
@@ -69,13 +69,13 @@ def test_a_station_that_waits_is_left_by_closing_it() -> None:
         def __exit__(self, *error: object) -> None:
             given_up.set()
 
-        def note(self, station: Station, path: str) -> ModelReport:
+        def note(self, pair: ProcessPair, path: str) -> ModelReport:
             if path == "m1":
                 at_work.wait(30)
                 raise UsageError("wrong")
             at_work.set()
             assert given_up.wait(30)
-            return super().note(station, path)
+            return super().note(pair, path)
 
     with pytest.raises(UsageError):
         list(attend(["m0", "m1", "m2"], [Waiting(), Waiting()]))

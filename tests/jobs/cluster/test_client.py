@@ -18,7 +18,7 @@ from helpers.marked import alive, marked, wait_for_the_end
 from helpers.running import LISTENING, after, bninspect
 
 from bninspect import errors
-from bninspect.jobs.cluster import engine, likeness
+from bninspect.jobs.cluster import client, likeness
 
 pytest.importorskip("distributed")
 
@@ -96,7 +96,7 @@ def test_without_any_worker_every_model_is_an_error(models: Path, monkeypatch: p
     with cluster(models / "dask", workers=1) as found:
 
         def end(_: Any) -> None:
-            monkeypatch.setattr(engine, "WAIT_SECONDS", 2.0)
+            monkeypatch.setattr(client, "WAIT_SECONDS", 2.0)
             for worker in found.workers:
                 worker.terminate()
                 worker.wait()
@@ -134,8 +134,8 @@ def test_ctrl_c_cancels_what_waits_and_leaves_no_process(models: Path) -> None:
     wait_for_the_end(environment)
 
 
-def test_a_command_that_is_killed_leaves_no_process_on_the_workers(running: Running, models: Path) -> None:
-    """A cluster goes on after a client; the processes of that client's run on it do not, once its models are done."""
+def test_a_command_that_has_ended_leaves_no_process_on_the_workers(running: Running, models: Path) -> None:
+    """A cluster goes on after a command; the processes of its run do not."""
     done = bninspect("lint", "models", "--dask", running.file, cwd=models)
     assert done.returncode == 3
     below = [pid for pid in running.worker_pids() if _children(pid)]
@@ -153,7 +153,7 @@ def test_no_scheduler_is_an_error_and_not_a_traceback(
 ) -> None:
     from bninspect.cli import run
 
-    monkeypatch.setattr(engine, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(client, "CONNECT_SECONDS", 1.0)
     monkeypatch.chdir(models)
     assert run(["lint", "models", "--dask", "tcp://127.0.0.1:9"]) == 3
     said = capfd.readouterr().err

@@ -18,9 +18,9 @@ from typing import Any
 
 from bninspect import errors
 from bninspect.jobs import baseline
-from bninspect.jobs.cluster import likeness, post
+from bninspect.jobs.cluster import likeness, worker_side
 from bninspect.jobs.context import Surroundings
-from bninspect.jobs.stations import Work
+from bninspect.jobs.process_pairs import Work
 from bninspect.records import ModelReport, codec, outcome
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
@@ -58,7 +58,7 @@ class Cluster:
         runs: bool,
     ) -> None:
         self._around, self._settings, self._environment, self._runs = around, settings, environment, runs
-        self._order = post.Order(
+        self._order = worker_side.Order(
             name=uuid.uuid4().hex,
             work=work,
             settings=settings,
@@ -110,7 +110,7 @@ class Cluster:
             earlier = self._around.earlier.get(path)
             known = json.dumps(codec.encode(earlier)) if earlier else ""
             future = client.submit(
-                post.serve,
+                worker_side.serve,
                 self._order,
                 path,
                 known,
@@ -160,7 +160,7 @@ class Cluster:
         """Cancel what has not begun, and end the processes of this run on all workers."""
         with contextlib.suppress(Exception):
             client.cancel(list(self._pending), force=True)
-        _everywhere(client, post.release, self._order.name)
+        _everywhere(client, worker_side.release, self._order.name)
 
 
 @contextlib.contextmanager
