@@ -6,29 +6,26 @@ InstanceNorm take theirs within each sample.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-from bninspect.formats.moment_axes import over_batch
+from bninspect.formats import batch_moments
+from bninspect.formats.batch_moments import BatchRoot, MomentGraph, MomentStep
 from bninspect.formats.onnx import shapes
 from bninspect.formats.onnx.constants import Constants
 from bninspect.formats.onnx.model import GraphProto, NodeProto
 
 _VIEWS = frozenset(("Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Expand"))
 _MEANS = frozenset(("ReduceMean", "GlobalAveragePool"))
-_ARITHMETIC = frozenset(("Add", "Sub", "Mul", "Div", "Reciprocal", *_VIEWS))
+_KINDS = {
+    **{name: name.lower() for name in ("Add", "Sub", "Mul", "Div", "Neg", "Reciprocal", "Sqrt", "Transpose")},
+    **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze", "Flatten"), "reshape"),
+    **dict.fromkeys(("Identity", "Cast", "Expand"), "view"),
+    "Max": "maximum",
+    "ReduceMean": "mean",
+    "ReduceSum": "sum",
+}
+_WITH_NUMBERS = frozenset(("add", "sub", "mul", "div", "maximum"))
 _LONGEST = 8
-_FOLLOWED = 6
-"""Levels of operators behind a root among which gamma or beta must come."""
-
-
-@dataclass(frozen=True, eq=False)
-class BatchRoot:
-    """The root of a variance that is taken over a batch."""
-
-    node: NodeProto
-    x: str
-    epsilon: float
 
 
 def normalises_itself(node: NodeProto, constants: Constants) -> bool:
@@ -74,62 +71,52 @@ def source(name: str, constants: Constants) -> str:
     return name
 
 
-def batch_roots(graph: GraphProto, constants: Constants) -> Iterator[BatchRoot]:
-    """Yield each root of a variance over the batch and epsilon, or of one behind which gamma or beta comes."""
-    users: dict[str, list[NodeProto]] = {}
-    for node in graph.nodes:
-        for name in node.inputs:
-            users.setdefault(name, []).append(node)
-    for node in graph.nodes:
-        if node.op != "Sqrt" and not (node.op == "Pow" and constants.number(node.takes(1)) in {0.5, -0.5}):
-            continue
-        found = _variance(node, constants)
-        if found is None or moves_samples(found.x, constants):
-            continue
-        if found.epsilon or _has_parameters(node, users, constants):
-            yield found
+def roots(graph: GraphProto, constants: Constants) -> Mapping[NodeProto, BatchRoot]:
+    """Return the nodes that take the root of a variance over the batch, by which they normalise data."""
+    if not any(node.op in {"Sqrt", "Pow"} for node in graph.nodes):
+        return {}
+    found = batch_moments.batch_roots(_moment_graph(graph, constants))
+    return {graph.nodes[int(root.name)]: root for root in found}
 
 
-def _variance(root: NodeProto, constants: Constants) -> BatchRoot | None:
-    """Return what a root is of if that is variance(x) + epsilon over axes that include the batch."""
-    name, epsilon = root.takes(0), 0.0
-    node = constants.maker(name)
-    if node is not None and node.op == "Add":
-        number = next((one for one in node.inputs if constants.number(one) is not None), None)
-        if number is None:
-            return None
-        epsilon = constants.number(number) or 0.0
-        name = next((one for one in node.inputs if one != number), "")
-    moment = _behind_views(name, constants)
-    if moment is not None and moment.op == "Sub":  # E[x^2] - E[x]^2
-        moment = _behind_views(moment.takes(0), constants)
-    if moment is None or moment.op != "ReduceMean":
-        return None
-    if not over_batch(_axes(moment, constants), shapes.rank(moment.takes(0), constants)):
-        return None
-    squares = _behind_views(moment.takes(0), constants)
-    if squares is None or squares.op not in {"Mul", "Pow"}:
-        return None
-    difference = constants.maker(squares.takes(0))
-    x = difference.takes(0) if difference is not None and difference.op == "Sub" else squares.takes(0)
-    return BatchRoot(root, x, epsilon)
+def is_of_sample(node: NodeProto, graph: GraphProto, constants: Constants) -> bool:
+    """Return whether a batch norm in training mode provably normalises a batch of one by moments within its sample."""
+    return batch_moments.is_of_sample(_moment_graph(graph, constants), str(graph.nodes.index(node)))
+
+
+def _moment_graph(graph: GraphProto, constants: Constants) -> MomentGraph:
+    steps = (_step(str(place), node, constants) for place, node in enumerate(graph.nodes) if node.outputs)
+    return MomentGraph(tuple(steps), lambda value: shapes.shape(value, constants))
+
+
+def epsilon_of(root: NodeProto, constants: Constants) -> float | None:
+    """Return what is added under a root, or to it; None if that is more than one number."""
+    added = constants.maker(root.takes(0))
+    numbers = [constants.number(name) for name in added.inputs] if added is not None and added.op == "Add" else []
+    return next((number for number in numbers if number is not None), None)
+
+
+def _step(name: str, node: NodeProto, constants: Constants) -> MomentStep:
+    computed = tuple(value for value in node.inputs if value and value not in constants)
+    kind = _KINDS.get(node.op, node.op)
+    if node.op == "Pow":
+        kind = {0.5: "sqrt", -0.5: "rsqrt", 2.0: "square"}.get(constants.number(node.takes(1)) or 0.0, "power")
+    axes: Sequence[int] = ()
+    if kind == "transpose":
+        axes = node.integers("perm")
+    elif kind in {"mean", "sum"}:
+        axes = _axes(node, constants)
+    numbers = []
+    for value in node.inputs if kind in _WITH_NUMBERS else ():
+        constant = constants.get(value) if value in constants else None
+        if constant is not None and constant.values.dtype.kind == "f":
+            numbers.append(constant.values.size)
+    return MomentStep(name, kind, computed, tuple(numbers), node.outputs[0], tuple(axes))
 
 
 def _axes(node: NodeProto, constants: Constants) -> Sequence[int]:
     """Return the axes of a reduction, an attribute up to opset 17 and an input from 18 on; all if there are none."""
     return (constants.integers(node.takes(1)) if node.takes(1) else node.integers("axes")) or ()
-
-
-def _has_parameters(node: NodeProto, users: dict[str, list[NodeProto]], constants: Constants) -> bool:
-    level = list(node.outputs)
-    for _ in range(_FOLLOWED):
-        after = [user for name in level for user in users.get(name, ()) if user.op in _ARITHMETIC]
-        for user in after:
-            found = [constants.get(name) for name in user.inputs if name in constants]
-            if any(one is not None and one.values.dtype.kind == "f" and one.values.size > 1 for one in found):
-                return True
-        level = list(dict.fromkeys(name for user in after for name in user.outputs))
-    return False
 
 
 def _behind_views(name: str, constants: Constants) -> NodeProto | None:

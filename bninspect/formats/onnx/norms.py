@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bninspect.formats.batch_moments import BatchRoot
 from bninspect.formats.onnx import moments, pieces
 from bninspect.formats.onnx.constants import Constant, Constants
 from bninspect.formats.onnx.model import GraphProto, ModelProto, NodeProto
@@ -67,16 +68,16 @@ def find(model: ModelProto, path: Path) -> FoundNorms:
         spelt, count = pieces.search(graph, constants)
         loose[graph.path] += count
         ends = {one.nodes[-1]: one for one in spelt}
-        roots = {one.node: one for one in moments.batch_roots(graph, constants)}
+        roots = moments.roots(graph, constants)
         for node in graph.nodes:
-            if node.op == "BatchNormalization" and _is_of_samples(node, model.opset, constants):
+            if node.op == "BatchNormalization" and _is_of_samples(node, model.opset, graph, constants):
                 disguised += 1
             elif node.op == "BatchNormalization":
                 found.append(_node(node, model.opset, graph, constants))
             elif node in ends:
                 found.append(_spelt_out(ends[node], graph, constants))
             elif node in roots:
-                found.append(_by_batch(roots[node], graph))
+                found.append(_by_batch(node, roots[node], graph, constants))
     return FoundNorms(tuple(renamed(found)), {place: count for place, count in loose.items() if count}, disguised)
 
 
@@ -139,14 +140,15 @@ def _statistics(node: NodeProto, opset: int, constants: Constants) -> tuple[Stat
     return Statistics.MOVING, ["is_test is 0, but it has the single output of a node under test"] if odd else []
 
 
-def _is_of_samples(node: NodeProto, opset: int, constants: Constants) -> bool:
+def _is_of_samples(node: NodeProto, opset: int, graph: GraphProto, constants: Constants) -> bool:
     """Return whether a node normalises each sample by itself: the samples of its data are among its channels.
 
     tf.keras runs its LayerNormalization by the kernel of a batch norm, and multiplies and adds behind it; PyTorch
-    exports InstanceNorm so while it trains. Of a batch of one nobody can tell.
+    exports InstanceNorm so while it trains. Of a batch of one only what is behind it can tell.
     """
-    sampled = _statistics(node, opset, constants)[0] is Statistics.SAMPLE
-    return sampled and moments.moves_samples(node.takes(0), constants)
+    if _statistics(node, opset, constants)[0] is not Statistics.SAMPLE:
+        return False
+    return moments.moves_samples(node.takes(0), constants) or moments.is_of_sample(node, graph, constants)
 
 
 def _spelt_out(site: pieces.SpeltOut, graph: GraphProto, constants: Constants) -> FoundNorm:
@@ -187,18 +189,19 @@ def _flat(constant: Constant | None) -> Array | None:
     return None if constant is None else constant.values.reshape(-1)
 
 
-def _by_batch(root: moments.BatchRoot, graph: GraphProto) -> FoundNorm:
+def _by_batch(node: NodeProto, root: BatchRoot, graph: GraphProto, constants: Constants) -> FoundNorm:
+    epsilon = moments.epsilon_of(node, constants)
     layer = BatchNorm(
-        name=graph.path + root.node.label,
+        name=graph.path + node.label,
         gamma=None,
         beta=None,
         moving_mean=None,
         moving_variance=None,
-        epsilon=root.epsilon,
-        epsilon_source="file",
-        location=root.node.label,
+        epsilon=epsilon,
+        epsilon_source=None if epsilon is None else "file",
+        location=node.label,
         class_name="ReduceMean+Sqrt",
-        statistics=Statistics.BATCH,
+        statistics=Statistics.SAMPLE if root.sample else Statistics.BATCH,
         notes=("it is spelt out in single operators",),
     )
-    return FoundNorm(layer, root.x, "", graph.path, (root.node.label,), {})
+    return FoundNorm(layer, root.x, "", graph.path, (node.label,), {})

@@ -14,6 +14,9 @@ HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu LRN MaxPoo
 DequantizeLinear ReduceMean Relu Resize Selu Sigmoid Softplus Softsign Sqrt Sub Tanh ThresholdedRelu Upsample
 """
 _SAME_RANK = frozenset(_KEEPING.split())
+_SAME_SHAPE = frozenset(
+    ("Identity", "Cast", "Relu", "Sigmoid", "Tanh", "Neg", "Abs", "Add", "Sub", "Mul", "Div", "Pow")
+)
 _FARTHEST = 4096
 """Operators between a value and the input that it is made of."""
 
@@ -36,6 +39,42 @@ def rank(name: str, constants: Constants) -> int | None:
             return None
         name = _data(node.inputs, constants)
     return None
+
+
+def shape(name: str, constants: Constants) -> tuple[int | None, ...] | None:
+    """Return what the graph tells of a shape, None for a length that it does not; None if it does not tell the rank."""
+    orders: list[list[int]] = []
+    found: tuple[int | None, ...] | None = None
+    for _ in range(_FARTHEST):
+        node = constants.maker(name)
+        if (stated := constants.shape(name)) is not None or node is None:
+            found = stated
+            break
+        if node.op == "Reshape":
+            found = _reshaped(node.takes(1), constants)
+            break
+        if node.op == "Transpose" and (order := node.integers("perm")):
+            orders.append(order)
+        elif node.op not in _SAME_SHAPE or sum(value not in constants for value in node.inputs if value) != 1:
+            axes = rank(name, constants)
+            found = None if not axes else (1 if batch(name, constants) == 1 else None, *(None,) * (axes - 1))
+            break
+        name = _data(node.inputs, constants)
+    for order in reversed(orders):
+        fits = found is not None and sorted(order) == list(range(len(found)))
+        found = tuple(found[axis] for axis in order) if found is not None and fits else None
+    return found
+
+
+def _reshaped(name: str, constants: Constants) -> tuple[int | None, ...] | None:
+    lengths, first = constants.integers(name), leading(name, constants)
+    if lengths is None:
+        return None if first is None else (_length(first), None, None, None)
+    return tuple(map(_length, lengths))
+
+
+def _length(stated: int) -> int | None:
+    return stated if stated > 0 else None
 
 
 def batch(name: str, constants: Constants) -> int | None:

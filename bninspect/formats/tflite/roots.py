@@ -6,18 +6,23 @@ sample (LayerNorm, GroupNorm, InstanceNorm), which is not a batch norm; or the s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from bninspect.formats import batch_moments
+from bninspect.formats.batch_moments import MomentGraph, MomentStep
 from bninspect.formats.norm_names import is_called_norm
 from bninspect.formats.tflite.model import Operator, Subgraph, TfliteTensor
 from bninspect.records import BatchNorm, Statistics, Unread
 
 _VIEWS = frozenset(("reshape", "squeeze", "expand dims", "cast", "dequantize", "quantize"))
-_SQUARES = frozenset(("mul", "square", "squared difference"))
-_ARITHMETIC = frozenset(("add", "sub", "mul", "div", *_VIEWS))
+_KINDS = {
+    **dict.fromkeys(("reshape", "squeeze", "expand dims"), "reshape"),
+    **dict.fromkeys(("cast", "dequantize", "quantize", "broadcast to"), "view"),
+    "reduce max": "largest",
+}
 _LONGEST = 8
-_FOLLOWED = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,20 +32,48 @@ class VarianceRoot:
     operator: Operator
     stored: bool
     """Whether the file holds the variance; else it is one over the batch."""
+    sample: bool = False
+    """Whether it may as well be one within each sample: nobody can tell of a batch of one that was reshaped."""
 
 
 def roots(graph: Subgraph) -> Iterator[VarianceRoot]:
     """Yield the roots of variances of one graph."""
     makers = {tensor.index: one for one in graph.operators for tensor in one.outputs}
+    over_batch = {root.name: root for root in batch_moments.batch_roots(_moment_graph(graph))}
     for operator in graph.operators:
         variance = _variance(operator, makers) if operator.operation in {"sqrt", "rsqrt"} else None
-        if variance is None:
-            continue
-        maker = _behind_views(variance, makers)
-        if variance.is_constant or (maker is not None and maker.operation == "read variable"):
+        maker = None if variance is None else _behind_views(variance, makers)
+        if variance is not None and (
+            variance.is_constant or (maker is not None and maker.operation == "read variable")
+        ):
             yield VarianceRoot(operator, stored=True)
-        elif maker is not None and _is_over_batch(maker, makers) and _has_parameters(operator, graph):
-            yield VarianceRoot(operator, stored=False)
+        elif (root := over_batch.get(str(operator.index))) is not None:
+            yield VarianceRoot(operator, stored=False, sample=root.sample)
+
+
+def _moment_graph(graph: Subgraph) -> MomentGraph:
+    tensors = {
+        str(one.index): one for operator in graph.operators for one in (*operator.inputs, *operator.outputs) if one
+    }
+
+    def shape(value: str) -> tuple[int | None, ...] | None:
+        return tensors[value].signature if value in tensors else None
+
+    return MomentGraph(tuple(_moment_step(operator) for operator in graph.operators if operator.outputs), shape)
+
+
+def _moment_step(operator: Operator) -> MomentStep:
+    taken = [one for one in operator.inputs if one is not None]
+    constants = [one for one in taken if one.is_constant]
+    axes = operator.takes(1) if operator.operation in {"mean", "sum", "transpose"} else None
+    return MomentStep(
+        str(operator.index),
+        _KINDS.get(operator.operation, operator.operation),
+        tuple(str(one.index) for one in taken if not one.is_constant),
+        tuple(math.prod(one.shape) for one in constants if one.dtype.startswith("float") or one.scales.size),
+        str(operator.outputs[0].index),
+        tuple(int(one) for one in axes.stored.ravel()) if axes is not None and axes.is_constant else (),
+    )
 
 
 def trained(graph: Subgraph) -> Iterator[BatchNorm]:
@@ -60,7 +93,7 @@ def trained(graph: Subgraph) -> Iterator[BatchNorm]:
             None,
             location=f"operator {root.operator.index}",
             class_name="MEAN+RSQRT",
-            statistics=Statistics.BATCH,
+            statistics=Statistics.SAMPLE if root.sample else Statistics.BATCH,
         )
 
 
@@ -87,32 +120,6 @@ def _variance(root: Operator, makers: Mapping[int, Operator]) -> TfliteTensor | 
     numbers = [one for one in added.inputs if one is not None and one.is_constant and one.stored.size == 1]
     others = [one for one in added.inputs if one is not None and one not in numbers]
     return others[0] if len(numbers) == 1 and len(others) == 1 else None
-
-
-def _is_over_batch(mean: Operator, makers: Mapping[int, Operator]) -> bool:
-    """Return whether a moment is a mean of squares over axes that include the batch."""
-    x, axes = mean.takes(0), mean.takes(1)
-    if mean.operation != "mean" or x is None or axes is None or not axes.is_constant:
-        return False
-    squares = makers.get(x.index)
-    rank = max(len(x.shape), 1)
-    over = {int(one) % rank for one in axes.stored.ravel()}
-    return squares is not None and squares.operation in _SQUARES and 0 in over and (rank == 1 or len(over) < rank)
-
-
-def _has_parameters(root: Operator, graph: Subgraph) -> bool:
-    level = {tensor.index for tensor in root.outputs}
-    for _ in range(_FOLLOWED):
-        after = [
-            one
-            for one in graph.operators
-            if one.operation in _ARITHMETIC and any(each is not None and each.index in level for each in one.inputs)
-        ]
-        constants = [each for one in after for each in one.inputs if each is not None and each.is_constant]
-        if any(one.dtype.startswith("float") and one.data.size > 4 for one in constants):
-            return True
-        level = {tensor.index for one in after for tensor in one.outputs}
-    return False
 
 
 def _behind_views(tensor: TfliteTensor, makers: Mapping[int, Operator]) -> Operator | None:

@@ -233,6 +233,32 @@ def test_only_samples_among_the_channels_make_a_norm_of_samples(tmp_path: Path, 
     assert all(layer.statistics is Statistics.SAMPLE for layer in found.layers)
 
 
+def test_of_a_batch_of_one_gamma_behind_it_tells(tmp_path: Path) -> None:
+    """LayerNormalization of tf.keras, whose gamma runs along the axis that its moments were taken over."""
+    arrays = {
+        "to": np.array([1, 5, 6, 1]),
+        "back": np.array([1, 5, 6]),
+        **{name: np.ones(5, np.float32) for name in NAMES},
+        "gamma": np.arange(1, 7, dtype=np.float32),
+        "wide": np.ones((5, 1), np.float32),
+    }
+    for gamma, count in (("gamma", 0), ("wide", 1)):
+        nodes = [
+            build.node("Reshape", ["x", "to"], ["r"]),
+            build.node("BatchNormalization", ("r", *NAMES), ["n", "", ""], "bn", training_mode=1),
+            build.node("Reshape", ["n", "back"], ["k"]),
+            build.node("Mul", ["k", gamma], ["y"]),
+        ]
+        found = _written(tmp_path, build.model(build.graph(nodes, arrays, [build.value("x", 1, 5, 6)]), 17))
+        assert len(found.layers) == count
+
+
+def test_moments_that_divide_nothing_are_none(tmp_path: Path) -> None:
+    nodes = [*_moments([0])[:-3], build.node("ReduceMean", ["sd"], ["s1"]), build.node("Mul", ["s1", "s"], ["y"])]
+    found = _read(tmp_path, nodes, {**MAPS, **EPSILON}, 13)
+    assert (found.layers, found.unread) == ((), ())
+
+
 @pytest.mark.parametrize(
     "axes", [[2, 3], [-1], [1, 2, 3], [0, 1, 2, 3]], ids=["instance", "layer", "layer-of-maps", "all"]
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,25 +81,90 @@ def test_surviving_scale_and_shift_is_counted_and_in_the_network(converted: tupl
     np.testing.assert_allclose(node.kernel.bias, beta - mean * scale, rtol=0, atol=1e-6)
 
 
+def _written_by_converter(path: Path, function: Any, shape: tuple[int | None, ...]) -> Checkpoint:
+    import tensorflow as tf
+
+    made = tf.function(function, input_signature=[tf.TensorSpec(shape)])
+    with _quiet():
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([made.get_concrete_function()])
+        (path / "m.tflite").write_bytes(converter.convert())
+    return formats.read(path / "m.tflite")
+
+
+_VARIANCES: dict[str, Callable[[Any, Any, list[int]], tuple[Any, Any]]] = {
+    "moments": lambda tf, x, axes: tuple(tf.nn.moments(x, axes, keepdims=True)),
+    "of-squares": lambda tf, x, axes: (
+        tf.reduce_mean(x, axes, keepdims=True),
+        tf.reduce_mean(x * x, axes, keepdims=True) - tf.reduce_mean(x, axes, keepdims=True) ** 2,
+    ),
+    "of-sums": lambda tf, x, axes: (
+        tf.reduce_sum(x, axes, keepdims=True) / 32.0,
+        tf.reduce_sum((x - tf.reduce_sum(x, axes, keepdims=True) / 32.0) ** 2, axes, keepdims=True) / 32.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("batch", [None, 1, 2])
+@pytest.mark.parametrize("variance", _VARIANCES)
+@pytest.mark.parametrize("parameters", [False, True], ids=["bare", "gamma"])
 @pytest.mark.parametrize(
     ("axes", "expected"), [([0, 1, 2], 1), ([1, 2], 0), ([-1], 0)], ids=["batch", "instance", "layer"]
 )
-def test_moments_of_the_batch_are_a_batch_norm_in_training_mode(tmp_path: Path, axes: list[int], expected: int) -> None:
+def test_moments_of_the_batch_are_a_batch_norm_in_training_mode(
+    tmp_path: Path, axes: list[int], expected: int, parameters: bool, variance: str, batch: int | None
+) -> None:
     import tensorflow as tf
 
-    ones = tf.constant([1.5, 0.5], tf.float32)
-
-    @tf.function(input_signature=[tf.TensorSpec((2, 4, 4, 2))])  # type: ignore[untyped-decorator, unused-ignore]
     def normalised(x: Any) -> Any:
-        mean, variance = tf.nn.moments(x, axes, keepdims=True)
-        return (x - mean) * tf.math.rsqrt(variance + 1e-3) * ones + ones
+        mean, spread = _VARIANCES[variance](tf, x, axes)
+        y = (x - mean) * tf.math.rsqrt(spread + 1e-3)
+        return y * tf.constant([1.5, 0.5]) + tf.constant([0.25, 2.0]) if parameters else y
 
-    with _quiet():
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([normalised.get_concrete_function()])
-        (tmp_path / "m.tflite").write_bytes(converter.convert())
-    found = formats.read(tmp_path / "m.tflite")
+    found = _written_by_converter(tmp_path, normalised, (batch, 4, 4, 2))
     assert [one.statistics for one in found.layers] == [Statistics.BATCH] * expected
     assert found.unread == ()
+
+
+def test_a_feature_of_the_deviations_of_a_batch_is_none(tmp_path: Path) -> None:
+    """As discriminators of generative networks have it: nothing is divided by it."""
+    import tensorflow as tf
+
+    def deviating(x: Any) -> Any:
+        spread = tf.sqrt(tf.reduce_mean(tf.square(x - tf.reduce_mean(x, 0, keepdims=True)), 0) + 1e-8)
+        return tf.concat([x, tf.reduce_mean(spread) * tf.ones_like(x[..., :1])], -1)
+
+    found = _written_by_converter(tmp_path, deviating, (4, 3, 3, 2))
+    assert (found.layers, found.unread) == ((), ())
+
+
+@pytest.mark.parametrize("batch", [None, 1, 4])
+@pytest.mark.parametrize("shape", [(6,), (5, 6), (4, 4, 6)], ids=["vectors", "series", "maps"])
+def test_layer_normalization_by_the_kernel_of_a_batch_norm_is_none(
+    tmp_path: Path, shape: tuple[int, ...], batch: int | None
+) -> None:
+    import tensorflow as tf
+    import tf_keras
+
+    inputs = tf_keras.layers.Input(shape, batch_size=batch)
+    built = tf_keras.Model(inputs, tf_keras.layers.LayerNormalization()(inputs))
+    generator = np.random.default_rng(2)
+    built.set_weights([generator.uniform(0.5, 2, one.shape) for one in built.get_weights()])
+    with _quiet():
+        (tmp_path / "m.tflite").write_bytes(tf.lite.TFLiteConverter.from_keras_model(built).convert())
+    found = formats.read(tmp_path / "m.tflite")
+    assert (found.layers, found.unread) == ((), ())
+
+
+def test_of_one_sample_whose_norm_has_no_gamma_nobody_can_tell(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def normalised(x: Any) -> Any:
+        reshaped = tf.reshape(x, (1, 5, 6, 1))
+        mean, spread = tf.nn.moments(reshaped, [0, 2, 3], keepdims=True)
+        return (reshaped - mean) * tf.math.rsqrt(spread + 1e-3)
+
+    found = _written_by_converter(tmp_path, normalised, (1, 5, 6))
+    assert [one.statistics for one in found.layers] == [Statistics.SAMPLE]
 
 
 def test_a_variance_that_is_still_a_variable_is_not_read(tmp_path: Path) -> None:

@@ -1,0 +1,290 @@
+"""Where a graph normalises data by the moments of a batch: a batch norm in training mode, spelt out.
+
+Its variance is a mean of squares over axes that include that of the samples, and some other axis is left. It is added
+to an epsilon, and its root divides the data that it was taken of. LayerNorm, GroupNorm and InstanceNorm take their
+moments within each sample; a feature that is made of the deviations of a batch divides nothing by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bninspect.formats.sample_axes import SampleAxes, Shape, behind_reshape, behind_transpose
+
+_MOST = 48
+"""Operations that are looked at around a root."""
+_FARTHEST = 4096
+"""Operations between a value and the input that it is made of."""
+_RANK = 4
+"""Of maps, where nobody knows the rank of a value."""
+ROOTS = frozenset(("sqrt", "rsqrt"))
+VIEWS = frozenset(("view", "reshape", "transpose"))
+_POINTWISE = frozenset(("add", "sub", "mul", "div", "neg", "maximum"))
+_MEANS = frozenset(("mean", "sum"))
+
+
+@dataclass(frozen=True, eq=False)
+class MomentStep:
+    """An operation of a graph, as far as it may be a part of a normalisation."""
+
+    name: str
+    kind: str
+    """sqrt, rsqrt, square, squared difference, mean, sum, reciprocal, those above, or anything else."""
+    values: tuple[str, ...]
+    """That it takes and that are computed."""
+    numbers: tuple[int, ...]
+    """Lengths of the float constants that it takes: 1 for a single number."""
+    output: str
+    axes: tuple[int, ...] = ()
+    """Of a mean or sum; of a transpose the order."""
+
+
+@dataclass(frozen=True, eq=False)
+class MomentGraph:
+    """What a format says of its graph."""
+
+    steps: Sequence[MomentStep]
+    shape: Callable[[str], Shape | None]
+    """Return the shape of a value, None where a length is open; None if the graph does not tell."""
+
+
+@dataclass(frozen=True, eq=False)
+class BatchRoot:
+    """The root of a variance over a batch, by which data is divided."""
+
+    name: str
+    """Of the step."""
+    x: str
+    """What the variance is of."""
+    epsilon: bool
+    """Whether anything is added to the variance."""
+    sample: bool
+    """Whether the batch may well be an axis within a sample: it is of one, and was reshaped."""
+
+
+def batch_roots(graph: MomentGraph) -> Iterator[BatchRoot]:
+    """Yield each root by which data is normalised over its batch, in the order of the graph."""
+    if any(step.kind in ROOTS for step in graph.steps):
+        walk = _Walk(graph)
+        for step in graph.steps:
+            if step.kind in ROOTS and (found := walk.root(step)) is not None:
+                yield found
+
+
+def is_of_sample(graph: MomentGraph, name: str) -> bool:
+    """Return whether a batch norm of training, an operator, normalises each sample: its batch of one was reshaped."""
+    walk = _Walk(graph)
+    return next((walk.is_of_sample(step) for step in graph.steps if step.name == name), False)
+
+
+@dataclass(frozen=True, eq=False)
+class _Moment:
+    x: str
+    axes: frozenset[int]
+    """That it is taken over."""
+    rank: int
+    samples: SampleAxes
+
+
+class _Walk:
+    def __init__(self, graph: MomentGraph) -> None:
+        self._graph = graph
+        self._makers: Mapping[str, MomentStep] = {step.output: step for step in graph.steps}
+        self._known: dict[str, SampleAxes] = {}
+        self._users: dict[str, list[MomentStep]] = {}
+        for step in graph.steps:
+            for value in dict.fromkeys(step.values):
+                self._users.setdefault(value, []).append(step)
+
+    def root(self, step: MomentStep) -> BatchRoot | None:
+        """Return what the root of a step is of, if it is a variance over the batch that divides its data."""
+        moment, epsilon = self._variance(step)
+        if moment is None:
+            return None
+        divided = self._divided(step, moment.x)
+        if divided is None:
+            return None
+        reader, outside = divided
+        epsilon = epsilon or outside
+        followed = self._lengths_behind(reader, self._source(moment.x))
+        if not epsilon and not any(length > 1 for length in followed):
+            return None
+        if moment.samples.single and self._is_within(moment, followed):
+            return None
+        return BatchRoot(step.name, moment.x, epsilon, bool(moment.samples.single))
+
+    def is_of_sample(self, step: MomentStep) -> bool:
+        """Return whether a step takes moments over all axes but the second, and those are of a sample."""
+        x = step.values[0]
+        shape, samples = self._graph.shape(x), self._samples(x)
+        if shape is None or not samples.single:
+            return False
+        over = frozenset(axis for axis in range(len(shape)) if axis != 1)
+        if 1 not in samples.single[1:] and self._is_everything(shape, over):
+            return True
+        moment = _Moment(x, over, len(shape), samples)
+        return self._is_within(moment, self._lengths_behind(replace(step, numbers=(), values=()), self._source(x)))
+
+    def _variance(self, root: MomentStep) -> tuple[_Moment | None, bool]:
+        """Return the moment of squares under a root, and whether an epsilon is added to it."""
+        waiting, epsilon, centred = list(root.values), False, False
+        found: list[_Moment] = []
+        for _ in range(_MOST):
+            if not waiting:
+                break
+            step = self._makers.get(waiting.pop())
+            if step is None:
+                continue
+            if step.kind in _MEANS or self._is_of_one(step):
+                moment, exact = self._moment(step)
+                found += [moment] if moment is not None else []
+                centred = centred or exact
+            elif step.kind in VIEWS or step.kind in _POINTWISE:
+                epsilon = epsilon or (step.kind in {"add", "maximum"} and 1 in step.numbers)
+                centred = centred or (step.kind == "sub" and len(step.values) == 2)
+                waiting += step.values
+        return (found[0], epsilon) if found and centred else (None, False)
+
+    def _is_of_one(self, step: MomentStep) -> bool:
+        """Return whether a step is the square of x - x: a mean over a batch of one is the value itself."""
+        shape = self._graph.shape(step.output)
+        return (
+            step.kind == "squared difference"
+            and bool(shape)
+            and shape is not None
+            and shape[0] == 1
+            and len({self._source(value) for value in step.values}) == 1
+        )
+
+    def _moment(self, step: MomentStep) -> tuple[_Moment | None, bool]:
+        """Return the moment of squares that a step is, and whether they are squares of differences from a mean."""
+        squares = step if self._is_of_one(step) else self._makers.get(self._source(step.values[0]))
+        if squares is None or squares.kind not in {"square", "squared difference", "mul"} or not squares.values:
+            return None, False
+        if squares.kind == "mul" and len({self._source(value) for value in squares.values}) != 1:
+            return None, False
+        x, centred = self._data(squares.values), squares.kind == "squared difference"
+        difference = self._makers.get(self._source(x))
+        if not centred and difference is not None and difference.kind == "sub" and len(difference.values) == 2:
+            x, centred = self._data(difference.values), True
+        # The axes are those of what the step takes, whatever shape the squares were brought to.
+        value = step.values[0]
+        shape = self._graph.shape(value)
+        axes = (0,) if step is squares else step.axes
+        rank = len(shape) if shape is not None else max(_RANK, 1 + max(axes, default=0), -min(axes, default=0))
+        over = frozenset(axis % max(rank, 1) for axis in axes) or frozenset(range(rank))
+        samples = self._samples(value)
+        if not samples.axes & over or (len(over) >= rank and rank != 1):
+            return None, centred
+        if samples.single and 1 not in samples.single[1:] and self._is_everything(shape, over):
+            return None, centred
+        return _Moment(x, over, rank, samples), centred
+
+    def _data(self, values: Sequence[str]) -> str:
+        """Return which of two values is none of moments."""
+        return next((value for value in values if not self._is_moment(value)), values[0])
+
+    def _is_moment(self, value: str) -> bool:
+        for _ in range(_MOST):
+            step = self._makers.get(value)
+            if step is None or step.kind in _MEANS:
+                return step is not None
+            if step.kind not in VIEWS and (step.kind not in {"mul", "div"} or not step.values):
+                return False
+            value = step.values[0]
+        return False
+
+    @staticmethod
+    def _is_everything(shape: Shape | None, over: frozenset[int]) -> bool:
+        """Return whether what is left of the axes holds one place: then the moments are of the whole sample."""
+        return shape is not None and all(length == 1 for axis, length in enumerate(shape) if axis not in over)
+
+    def _samples(self, value: str) -> SampleAxes:
+        chain: list[MomentStep] = []
+        for _ in range(_FARTHEST):
+            step = self._makers.get(value)
+            if value in self._known or step is None or not step.values:
+                break
+            chain.append(step)
+            value = step.values[0]
+        found = self._known.get(value, SampleAxes())
+        for step in reversed(chain):
+            if step.kind == "reshape":
+                shape = self._graph.shape
+                found = behind_reshape(found, shape(step.values[0]), shape(step.output))
+            elif step.kind == "transpose" and step.axes:
+                found = behind_transpose(found, step.axes)
+            self._known[step.output] = found
+        return found
+
+    def _divided(self, root: MomentStep, x: str) -> tuple[MomentStep, bool] | None:
+        """Return the step in which the root divides the data, itself or with constants, and whether one is added."""
+        level, seen, epsilon = [root.output], {root.output}, False
+        source = self._source(x)
+        for _ in range(_MOST):
+            if not level:
+                break
+            value = level.pop(0)
+            for user in self._users.get(value, ()):
+                others = [one for one in user.values if one != value]
+                if user.kind in {"mul", "div"} and any(self._comes_of(one, source) for one in others):
+                    return user, epsilon
+                if user.kind in VIEWS or user.kind in {"mul", "div", "neg", "reciprocal", "add", "maximum"}:
+                    epsilon = epsilon or (user.kind in {"add", "maximum"} and 1 in user.numbers)
+                    level += [user.output] if user.output not in seen else []
+                    seen.add(user.output)
+        return None
+
+    def _comes_of(self, value: str, source: str) -> bool:
+        """Return whether a value is made of data, and not of its moments alone."""
+        waiting = [value]
+        for _ in range(_MOST):
+            if not waiting:
+                break
+            value = self._source(waiting.pop())
+            if value == source:
+                return True
+            step = self._makers.get(value)
+            if step is not None and step.kind in _POINTWISE:
+                waiting += step.values
+        return False
+
+    def _lengths_behind(self, step: MomentStep, source: str) -> list[int]:
+        """Return the lengths of the constants that follow a step or come to it: gamma and beta, if there are any."""
+        found = [*step.numbers]
+        level = [step.output]
+        for value in step.values:
+            maker = self._makers.get(value)
+            found += maker.numbers if maker is not None and maker.kind in {"mul", "div"} else ()
+        for _ in range(_MOST):
+            if not level:
+                break
+            value = level.pop(0)
+            for user in self._users.get(value, ()):
+                others = [one for one in user.values if one != value]
+                if (user.kind in VIEWS or user.kind in {"mul", "add", "sub", "div"}) and not any(
+                    self._comes_of(one, source) for one in others
+                ):
+                    found += user.numbers
+                    level.append(user.output)
+        return found
+
+    def _is_within(self, moment: _Moment, followed: Sequence[int]) -> bool:
+        """Return whether gamma or beta runs along axes that the moments were taken over: so LayerNorm has them."""
+        shape = self._graph.shape(moment.x)
+        if shape is None or None in shape or len(shape) != moment.rank:
+            return False
+        over = kept = 1
+        for axis, length in enumerate(shape):
+            over, kept = (over * (length or 1), kept) if axis in moment.axes else (over, kept * (length or 1))
+        return over != kept and over in followed and kept not in followed
+
+    def _source(self, value: str) -> str:
+        """Return what a value was before it was reshaped."""
+        for _ in range(_MOST):
+            step = self._makers.get(value)
+            if step is None or step.kind not in VIEWS or not step.values:
+                break
+            value = step.values[0]
+        return value
