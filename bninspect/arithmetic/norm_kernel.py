@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from bninspect.arithmetic.bounds import PRECISIONS
 from bninspect.arithmetic.formula import Parameters
 from bninspect.errors import BninspectError
 from bninspect.records import BatchNorm, Statistics
-from bninspect.records.graph import Kernel
+from bninspect.records.graph import BATCH_NORM, Kernel, Network, Node
 
 
 def norm_kernel(layer: BatchNorm) -> Kernel | None:
@@ -27,3 +30,15 @@ def norm_kernel(layer: BatchNorm) -> Kernel | None:
     return Kernel(
         scale, shift, scale.size, coarsest if PRECISIONS[coarsest].unit > PRECISIONS["float32"].unit else "float32"
     )
+
+
+def with_norms(network: Network, layers: Iterable[BatchNorm]) -> Network:
+    """Return a network whose batch norms hold what the file says of their layers."""
+    stored = {layer.name: layer for layer in layers}
+    return replace(network, nodes=tuple(_of_file(node, stored.get(node.layer)) for node in network.nodes))
+
+
+def _of_file(node: Node, layer: BatchNorm | None) -> Node:
+    if node.operation != BATCH_NORM or layer is None:
+        return node
+    return replace(node, kernel=norm_kernel(layer), norm=layer)

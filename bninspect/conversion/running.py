@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from bninspect import formats, runtimes
 from bninspect.conversion import tensors
-from bninspect.conversion.source import SourceRun
+from bninspect.conversion.source import SourceRun, layouts
 from bninspect.errors import BninspectError, MissingPackage, RuntimeFailure, UnreadableFile, UsageError
 from bninspect.records import Array, Checkpoint
 from bninspect.records.graph import Network, Quantisation
@@ -30,6 +30,7 @@ class Ran:
     session: Session | None
     network: Network
     data: Mapping[str, Array]
+    """By the names of its inputs; empty where it does not say what it takes, so that the model has to."""
     notes: tuple[str, ...] = ()
     reason: str = ""
     """Why it cannot be run."""
@@ -41,17 +42,12 @@ def exported(export: Checkpoint, settings: Settings) -> Ran:
     """Open the export in its runtime, if there is one, and choose the input for both."""
     mine = replace(verify_task.run_settings(settings), runtime=None)
     try:
-        runtime = runtimes.choose(export)[0]
-        if runtime.open is None or export.format not in runtime.formats:
-            raise UsageError(
-                f"{export.path} cannot be held against a model",
-                why=f"nothing runs {export.format} and shows what its operations return",
-                hint="ONNX, TFLite, TorchScript and torch.export files can; bninspect diff compares stored parameters",
-            )
         if export.code and not settings.trust:
             raise RuntimeFailure("it is not run", why=f"{printable(export.code[0])} is code (run it with --trust)")
-        session = runtime.open(export, mine)
+        session = _opened(export, mine)
         network = session.network or formats.read_network(Path(export.path))
+        if not session.inputs and mine.input is None and not mine.input_shapes:
+            return Ran(session, network, {})
         data, notes = _fed(session, network, mine)
     except (MissingPackage, RuntimeFailure) as error:
         # Its numbers can be held against the model all the same, if they can be read without it.
@@ -61,12 +57,32 @@ def exported(export: Checkpoint, settings: Settings) -> Ran:
     return Ran(session, network, data, notes, given=mine.input is not None)
 
 
-def together(ran: Ran, observe: Callable[[Mapping[str, Array]], SourceRun]) -> tuple[Ran, SourceRun]:
+def _opened(export: Checkpoint, settings: runtimes.RunSettings) -> Session:
+    """Return the export, loaded by the first runtime that can."""
+    failed: list[RuntimeFailure] = []
+    for runtime in runtimes.choose(export):
+        if runtime.open is None or export.format not in runtime.formats:
+            raise UsageError(
+                f"{export.path} cannot be held against a model",
+                why=f"nothing runs {export.format} and shows what its operations return",
+                hint="bninspect diff compares stored parameters",
+            )
+        try:
+            return runtime.open(export, settings)
+        except RuntimeFailure as failure:
+            failed.append(failure)
+    raise failed[0]
+
+
+def together(ran: Ran, observe: Callable[[Mapping[str, Array] | None], SourceRun]) -> tuple[Ran, SourceRun]:
     """Run the source on the input of the export, on one sample of it if it takes no more; return both.
 
     Raises:
         UsageError: the source takes no such input.
     """
+    if ran.session is not None and not ran.data:
+        found = observe(None)
+        return _taking(ran, found), found
     try:
         return ran, observe(stood_for(ran))
     except UsageError:
@@ -75,6 +91,41 @@ def together(ran: Ran, observe: Callable[[Mapping[str, Array]], SourceRun]) -> t
             raise
         ran = replace(ran, data=single)
         return ran, observe(stood_for(ran))
+
+
+def _taking(ran: Ran, found: SourceRun) -> Ran:
+    """Return an export that does not say what it takes with what the model took, in the layout that it accepts.
+
+    Of several that it accepts, as convolutions of any size do, the one whose outputs are the nearest to the model's.
+
+    Raises:
+        RuntimeFailure: it accepts none.
+    """
+    assert ran.session is not None  # noqa: S101 - one that was not loaded says what it takes
+    failed: list[RuntimeFailure] = []
+    accepted: list[tuple[float, Mapping[str, Array]]] = []
+    for arrays in layouts(found.data):
+        data = {"": arrays[0]}
+        try:
+            returned = ran.session.compute(data, ran.session.outputs)
+        except RuntimeFailure as failure:
+            failed.append(failure)
+            continue
+        accepted.append((_apart(list(returned.values()), found.outputs), data))
+    if not accepted:
+        raise failed[0]
+    return replace(ran, data=min(accepted, key=lambda one: one[0])[1])
+
+
+def _apart(returned: Sequence[Array], outputs: Sequence[Array]) -> float:
+    """Return the largest difference of outputs in their order; infinite where their sizes differ."""
+    off = 0.0
+    for one, other in zip(returned, outputs, strict=False):
+        if one.shape != other.shape:
+            return float("inf")
+        with np.errstate(all="ignore"):
+            off = max(off, float(np.abs(one.astype(np.float64) - other).max(initial=0.0)))
+    return off
 
 
 def _fed(

@@ -16,6 +16,7 @@ from bninspect.errors import BninspectError, UsageError
 from bninspect.records import Array, Checkpoint, Observation, Run
 from bninspect.records.graph import Network
 from bninspect.runtimes import loading
+from bninspect.runtimes import session as graph_run
 from bninspect.runtimes.keras import tracing
 from bninspect.runtimes.keras.tracing import Trace, TracedCall, called
 from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
@@ -43,20 +44,25 @@ class SourceRun:
     """What it was given, in the order of its inputs."""
 
 
-def observed(checkpoint: Checkpoint, settings: RunSettings, data: Mapping[str, Array], begin: Begin) -> SourceRun:
+def observed(
+    checkpoint: Checkpoint, settings: RunSettings, data: Mapping[str, Array] | None, begin: Begin
+) -> SourceRun:
     """Run a source on the given input, and see what feeds what.
 
     Args:
         checkpoint: of the source.
         settings: how to run it.
         data: the input that the export gets, by the names that it has there. Inputs of the source that are called the
-            same get the same, else they go by their order; the source may want its channels at the other end.
+            same get the same, else they go by their order; the source may want its channels at the other end. None
+            where the export does not say what it takes: then the source gets what it takes itself.
         begin: starts an attempt, as for `runtimes.run`.
 
     Raises:
         UsageError: the source takes no such input, in whatever order of axes.
         MissingPackage, UnreadableFile: as `runtimes.run`.
     """
+    if data is None:
+        return _observed(checkpoint, settings, (), begin)
     refused: list[UsageError] = []
     for named in _layouts(data):
         try:
@@ -67,14 +73,19 @@ def observed(checkpoint: Checkpoint, settings: RunSettings, data: Mapping[str, A
 
 
 def _layouts(data: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
-    """Yield the input by name and by position: as it is, with its channels moved to the end, and to the front."""
+    """Yield the input by name and by position, in each layout."""
+    for moved in layouts(tuple(data.values())):
+        if len(moved) > 1:
+            yield {_plain(name): one for name, one in zip(data, moved, strict=True)}
+        yield {f"arr_{place}": one for place, one in enumerate(moved)}
+
+
+def layouts(arrays: Sequence[Array]) -> Iterator[tuple[Array, ...]]:
+    """Yield input as it is, with its channels moved to the end, and to the front."""
     for source, target in ((1, 1), (1, -1), (-1, 1)):
-        moved = [np.moveaxis(one, source, target) if one.ndim > 2 else one for one in data.values()]
-        shapes = [one.shape for one in moved]
-        if source == target or shapes != [one.shape for one in data.values()]:
-            if len(moved) > 1:
-                yield {_plain(name): one for name, one in zip(data, moved, strict=True)}
-            yield {f"arr_{place}": one for place, one in enumerate(moved)}
+        moved = tuple(np.moveaxis(one, source, target) if one.ndim > 2 else one for one in arrays)
+        if source == target or any(one.shape != other.shape for one, other in zip(moved, arrays, strict=True)):
+            yield moved
 
 
 def _plain(name: str) -> str:
@@ -101,12 +112,12 @@ def _opened(found: SourceRun, runtime: Runtime, checkpoint: Checkpoint, settings
     from bninspect import formats
 
     path = Path(checkpoint.path)
-    if runtime is runtimes.GRAPHS:
-        return _of_graph(found, checkpoint, settings)
     session = runtime.open(checkpoint, settings) if runtime.open is not None else None
     if session is None:
         return replace(found, network=formats.read_network(path))
     network = session.network or formats.read_network(path)
+    if not found.data:  # the same that it was run on
+        found = replace(found, data=tuple(graph_run.ready(session, settings)[0].values()))
     names = [one.name for one in session.inputs] or [""]
     compute, again = session.compute, session.replay
 
@@ -184,18 +195,3 @@ def _keeping(kept: list[TracedCall], sink: Callable[[Observation], None]) -> Cal
         sink(observation)
 
     return see
-
-
-def _of_graph(found: SourceRun, checkpoint: Checkpoint, settings: RunSettings) -> SourceRun:
-    """Return a graph of TensorFlow with what it computes, ready to be run again."""
-    from bninspect.formats.tensorflow import kernels
-    from bninspect.runtimes.tensorflow.again import GraphAgain
-
-    network = kernels.read_network(Path(checkpoint.path), settings.signature, settings.tag)
-    graph = GraphAgain(checkpoint, settings)
-
-    def replay(data: Sequence[Array] | None, forced: Mapping[str, Array], wanted: Iterable[str]) -> Mapping[str, Array]:
-        return graph.values(found.data if data is None else data, forced, wanted)
-
-    outputs = replay(None, {}, graph.outputs)
-    return replace(found, network=network, outputs=tuple(outputs.values()), replay=replay)

@@ -39,7 +39,7 @@ def _runtime(name: str, title: str, package: str, extra: str, formats: tuple[str
         observe=later(home, "observe"),
         observe_layers=later(home, "observe_layers"),
         stream=later(streams, "stream") if formats != ("tflite",) else None,
-        open=later(home, "opened") if formats not in (KERAS_FORMATS, GRAPH_FORMATS) else None,
+        open=later(f"{__name__}.tensorflow.session" if formats == GRAPH_FORMATS else home, "opened"),
     )
 
 

@@ -65,7 +65,7 @@ def test_a_wrong_framework_fails_and_the_layer_is_named(tamper: str, rule: str, 
     ("tamper", "cause"),
     [
         ("hidden-epsilon:1e-5", "epsilon 1e-05 instead of 0.001"),
-        ("swap", "beta from gamma, gamma from beta"),
+        ("swap", "gamma and beta exchanged"),
     ],
 )
 def test_the_broken_convention_is_named(tamper: str, cause: str, sample_models: Path) -> None:

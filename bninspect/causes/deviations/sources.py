@@ -136,15 +136,23 @@ def _roles(present: tuple[Role, ...]) -> Iterator[Deviation]:
         if targets == present:
             continue
         taken = dict(zip(targets, present, strict=True))
-        order = ", ".join(f"{target} from {source}" for target, source in taken.items() if target != source)
-        absent = [role for role in ROLES if role not in taken and role in present]
-        rest = "".join(f", {role} {NEUTRAL[role]:g}" for role in absent)
         yield Deviation(
             f"roles={','.join(taken.get(role, '-') for role in ROLES)}",
             "roles",
-            f"the arrays taken in another order: {order}{rest}",
+            _said_of_roles(taken, present),
             partial(_reassigned, taken),
         )
+
+
+def _said_of_roles(taken: Mapping[Role, Role], present: tuple[Role, ...]) -> str:
+    moved = [target for target, source in taken.items() if target != source]
+    if len(moved) == 2 and all(taken.get(taken[one]) == one for one in moved):
+        first, second = sorted(moved, key=ROLES.index)
+        return f"{first} and {second} exchanged"
+    order = ", ".join(f"{target} from {taken[target]}" for target in moved)
+    absent = [role for role in ROLES if role not in taken and role in present]
+    rest = "".join(f", {role} {NEUTRAL[role]:g}" for role in absent)
+    return f"the arrays taken in another order: {order}{rest}"
 
 
 def _reassigned(taken: Mapping[Role, Role], reading: Reading, _view: View) -> Reading:

@@ -132,7 +132,7 @@ def _node(flat: FlatNode, reading: _Reading) -> Node:
         outputs,
         kernel,
         padded=padded,
-        geometry=Geometry(channel_axis=_axis(flat)) if kernel is not None else None,
+        geometry=_geometry(flat, reading) if kernel is not None else None,
         limits=RELUS.get(operation),
         setting={"softmax": "axis -1", "sigmoid": "elementwise"}.get(operation, ""),
     )
@@ -142,6 +142,25 @@ def _axis(flat: FlatNode) -> int:
     """Return where an operation has its channels."""
     layout = flat.node.text("data_format")
     return 1 if layout.startswith("NC") and layout != "NC" else -1
+
+
+def _geometry(flat: FlatNode, reading: _Reading) -> Geometry | None:
+    """Return how an operation with a kernel moves over its input; None where it states what contradicts itself."""
+    axis = _axis(flat)
+    stored = None if flat.op == "MatMul" else reading.constant(flat.inputs[_WEIGHTS[flat.op]])
+    if stored is None:
+        return Geometry(channel_axis=axis)
+    size = stored.shape[:-2]
+    # Lists of one number for each axis, batch and channels included; of padding two.
+    moved = slice(2, None) if axis == 1 else slice(1, -1)
+    strides, dilations = (flat.node.integers(name)[moved] or (1,) * len(size) for name in ("strides", "dilations"))
+    word = flat.node.text("padding")
+    ends = flat.node.integers("explicit_paddings")
+    both = tuple(zip(ends[::2], ends[1::2], strict=False))[moved]
+    padding = "same" if word == "SAME" else both if word == "EXPLICIT" else ((0, 0),) * len(size)
+    if any(len(one) != len(size) for one in (strides, dilations)) or (word == "EXPLICIT" and len(both) != len(size)):
+        return None
+    return Geometry(size, strides, padding, dilations, channel_axis=axis)
 
 
 def _kernel(flat: FlatNode, reading: _Reading) -> tuple[Kernel | None, str]:

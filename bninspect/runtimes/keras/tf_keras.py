@@ -9,10 +9,10 @@ from typing import Any
 from bninspect.environment import installed
 from bninspect.records import Checkpoint, Estimator, Form, Run
 from bninspect.runtimes import loading
-from bninspect.runtimes.keras import run
+from bninspect.runtimes.keras import run, session
 from bninspect.runtimes.keras import stream as streams
 from bninspect.runtimes.keras.framework import Framework, Training
-from bninspect.runtimes.runtime import Begin, RunSettings, Stream
+from bninspect.runtimes.runtime import Begin, RunSettings, Session, Stream
 
 
 def framework() -> Framework:
@@ -93,3 +93,8 @@ def observe_layers(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) 
 def stream(checkpoint: Checkpoint, settings: RunSettings) -> AbstractContextManager[Stream]:
     """Load the file to run data through it. As `streams.streaming`."""
     return streams.streaming(framework(), checkpoint, settings)
+
+
+def opened(checkpoint: Checkpoint, settings: RunSettings) -> Session:
+    """Load the file to run it as an export. As `session.opened`."""
+    return session.opened(framework(), checkpoint, settings)

@@ -13,19 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from bninspect.formats.channel_chains import RELUS
 from bninspect.records import Array, Observation
-from bninspect.records import graph as network
-from bninspect.records.graph import ActivationLimits, Geometry, Kernel, Network, Node, Value
-
-_SAME = {
-    **dict.fromkeys(("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "Identity"), "identity"),
-    **dict.fromkeys(("GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization"), "identity"),
-    **dict.fromkeys(("InputLayer", "Masking"), "identity"),
-    **dict.fromkeys(("Reshape", "Flatten"), "reshape"),
-    "Permute": "transpose",
-}
-_NO_ACTIVATION = ("", "linear")
+from bninspect.records.graph import Network, Node, Value
+from bninspect.runtimes.keras import operations
+from bninspect.runtimes.keras.operations import as_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +51,8 @@ class Trace:
         self.inputs: tuple[Array, ...] = ()
         self.outputs: tuple[Array, ...] = ()
         """What the model took and returned."""
+        self._returned: tuple[str, ...] = ()
+        """The labels of what it returned, as they were in that pass; empty where no call was seen to make one."""
 
     def _start(self) -> None:
         self._nodes: list[Node] = []
@@ -86,7 +79,12 @@ class Trace:
     def network(self) -> Network:
         """Return what was called; its values are numbered."""
         given = tuple(Value(f"output {place}", one.shape, one.dtype.name) for place, one in enumerate(self.outputs))
-        return Network(_values(self.inputs), given, tuple(self._nodes))
+        ends = (
+            Node(one.name, "identity", (label,), (one.name,))
+            for one, label in zip(given, self._returned, strict=True)
+            if label
+        )
+        return Network(_values(self.inputs), given, (*self._nodes, *ends))
 
     def replay(
         self, data: Sequence[Array] | None, forced: Mapping[str, Array], wanted: Iterable[str]
@@ -106,7 +104,7 @@ class Trace:
         self._forced, self._wanted, self._depth = forced, frozenset(wanted), 1
         outputs = _tensors(self._again(data))
         found = self._computed
-        found |= {f"output {place}": _array(one) for place, one in enumerate(outputs)}
+        found |= {f"output {place}": as_array(one) for place, one in enumerate(outputs)}
         self._start()
         return {name: values for name, values in found.items() if name in wanted}
 
@@ -127,8 +125,9 @@ class Trace:
         if len(self._nodes) == before and taken and _tensors(returned):
             returned = self._add(layer, taken, returned)
         if first and not self.outputs and len(self._nodes) > before:
-            self.inputs = tuple(_array(one) for one in taken)
-            self.outputs = tuple(_array(one) for one in _tensors(returned))
+            self.inputs = tuple(as_array(one) for one in taken)
+            self.outputs = tuple(as_array(one) for one in _tensors(returned))
+            self._returned = tuple(self._labels.get(id(one), "") for one in _tensors(returned))
             self._again = lambda data: compute(self._fed(arguments, data))
         return returned
 
@@ -153,8 +152,9 @@ class Trace:
     @contextmanager
     def _split(self, layer: Any, taken: list[Any]) -> Iterator[None]:
         """See what a kernel returns before the layer's own activation gets it."""
-        kernel, activation = _kernel_of(layer), _maybe(layer, "activation")
-        if kernel is None or not _activation(layer):
+        kernel = operations.kernel_of(layer)
+        activation: Any = getattr(layer, "activation", None)
+        if kernel is None or not operations.activation(layer):
             yield
             return
 
@@ -162,12 +162,12 @@ class Trace:
         def split(values: Any, *args: Any, **kwargs: Any) -> Any:
             inputs = tuple(self._label(one) for one in taken)
             between = self._given(values)
-            self._nodes += _linear(layer, kernel, inputs, (self._label(between),))
+            self._nodes += operations.linear(layer, kernel, inputs, (self._label(between),))
             size = len(self._nodes)
             returned = activation(between, *args, **kwargs)
             if len(self._nodes) == size:  # no layer, which would have been seen
                 returned = self._given(returned)
-                self._nodes.append(_activated(layer, self._label(between), self._label(returned)))
+                self._nodes.append(operations.activated(layer, self._label(between), self._label(returned)))
             return returned
 
         # Past the framework's own __setattr__, which looks for layers and variables to keep.
@@ -187,14 +187,14 @@ class Trace:
         outputs = tuple(self._label(one) for one in _tensors(returned) if not any(one is each for each in taken))
         # TimeDistributed calls its layer for each step, and shows only itself.
         for norm in dict.fromkeys(seen or [""]) if outputs else ():
-            self._nodes += _nodes(layer, inputs, outputs, norm)
+            self._nodes += operations.of_call(layer, inputs, outputs, norm)
         return returned
 
     def _given(self, tensor: Any) -> Any:
         """Return what is to go on for a tensor that was just computed, under a new label."""
         label = self._next()
         if label in self._wanted:
-            self._computed[label] = _array(tensor)
+            self._computed[label] = as_array(tensor)
         if label in self._forced:
             import tensorflow as tf
 
@@ -261,142 +261,5 @@ def _mapped(structure: Any, change: Callable[[Any], Any]) -> Any:
     return tf.nest.map_structure(lambda one: change(one) if _is_tensor(one) else one, structure)
 
 
-def _array(tensor: Any) -> Array:
-    values = np.asarray(tensor)
-    return values.astype(np.float32) if values.dtype.name == "bfloat16" else values
-
-
 def _values(arrays: tuple[Array, ...]) -> tuple[Value, ...]:
     return tuple(Value(f"input {place}", array.shape, array.dtype.name) for place, array in enumerate(arrays))
-
-
-def _nodes(layer: Any, inputs: tuple[str, ...], outputs: tuple[str, ...], norm: str) -> Iterator[Node]:
-    """Yield the operations of one call: one, or two for a separable convolution."""
-    inner = layer.layer if type(layer).__name__ == "TimeDistributed" else layer
-    name, kind = str(layer.name), type(inner).__name__
-    if norm:
-        yield Node(name, network.BATCH_NORM, inputs[:1], outputs, layer=norm, geometry=_of_norm(inner))
-        return
-    kernel = _kernel_of(inner)
-    if kernel is not None:
-        if _activation(inner):  # of a TimeDistributed, which calls what its layer does, not its layer
-            between = f"{outputs[0]} before"
-            yield from _linear(inner, kernel, inputs, (between,))
-            yield _activated(inner, between, outputs[0])
-        else:
-            yield from _linear(inner, kernel, inputs, outputs)
-        return
-    operation = _SAME.get(kind, kind.lower())
-    if kind == "Activation":
-        operation = _activation(inner) or "identity"
-    padded = kind.startswith("ZeroPadding")
-    limits, setting = _limits(inner, kind), _setting(inner, operation)
-    yield Node(name, operation, inputs, outputs, padded=padded, limits=limits, setting=setting)
-
-
-def _of_norm(layer: Any) -> Geometry:
-    axes = getattr(layer, "axis", -1)
-    axis = axes[0] if isinstance(axes, (list, tuple)) else axes
-    rank = getattr(getattr(layer, "input_spec", None), "ndim", None)
-    return Geometry(channel_axis=int(axis) - rank if rank and int(axis) >= 0 else int(axis))
-
-
-def _limits(layer: Any, kind: str) -> ActivationLimits | None:
-    """Return where an activation cuts off, if that is all it does."""
-    if kind != "ReLU":
-        return RELUS.get(_activation(layer) if kind == "Activation" else kind.lower())
-    if not hasattr(layer, "max_value"):
-        return RELUS["relu"]
-    if layer.negative_slope or layer.threshold:
-        return None
-    return ActivationLimits(0.0, float("inf") if layer.max_value is None else float(layer.max_value))
-
-
-def _activated(layer: Any, x: str, y: str) -> Node:
-    function = _activation(layer)
-    setting = _setting(layer, function)
-    return Node(f"{layer.name} {function}", function, (x,), (y,), limits=RELUS.get(function), setting=setting)
-
-
-def _setting(layer: Any, operation: str) -> str:
-    """Return along which axis a softmax is; that of Keras's activation is the last one."""
-    if operation == "softmax":
-        axis = getattr(layer, "axis", -1) if type(layer).__name__ == "Softmax" else -1
-        return f"axis {axis}" if isinstance(axis, int) and axis < 0 else ""
-    if operation == "argmax":
-        axis = getattr(layer, "axis", None)
-        return f"axis {axis}" if isinstance(axis, int) and axis < 0 else ""
-    return "elementwise" if operation == "sigmoid" else ""
-
-
-def _linear(
-    layer: Any, kernel: tuple[Kernel, str], inputs: tuple[str, ...], outputs: tuple[str, ...]
-) -> Iterator[Node]:
-    """Yield the linear operations of a call, without the activation."""
-    name, kind = str(layer.name), type(layer).__name__
-    padded = getattr(layer, "padding", "valid") == "same"
-    first_axis = getattr(layer, "data_format", "channels_last") == "channels_first"
-    rank = int(getattr(layer, "rank", 0) or (2 if kind.startswith("Depthwise") else 0))
-    geometry = Geometry(channel_axis=-1 - rank if first_axis else -1)
-    if not kind.startswith("Separable"):
-        yield Node(name, kernel[1], inputs[:1], outputs, kernel[0], padded=padded, geometry=geometry)
-        return
-    between = (f"{outputs[0]} between",)
-    depthwise = _numpy(layer.depthwise_kernel)
-    first = Kernel(_depthwise(depthwise), None, depthwise.shape[-2])
-    yield Node(f"{name} depthwise", network.DEPTHWISE, inputs[:1], between, first, padded=padded, geometry=geometry)
-    yield Node(name, network.CONVOLUTION, between, outputs, kernel[0], geometry=geometry)
-
-
-def _kernel_of(layer: Any) -> tuple[Kernel, str] | None:
-    """Return the constants of a linear layer, the pointwise ones of a separable one; None for every other layer."""
-    kind = type(layer).__name__
-    if kind.startswith("Separable") and getattr(layer, "pointwise_kernel", None) is not None:
-        pointwise = _numpy(layer.pointwise_kernel)
-        return Kernel(pointwise.reshape(1, *pointwise.shape[-2:]), _bias(layer)), network.CONVOLUTION
-    kernel, operation = _kernel(layer, kind)
-    return None if kernel is None else (kernel, operation)
-
-
-def _kernel(layer: Any, kind: str) -> tuple[Kernel | None, str]:
-    """Return the constants of a linear layer in our order, and what kind it is; (None, "") for every other layer."""
-    # tf-keras has a name of its own for the weights of a depthwise convolution.
-    stored = _numpy(
-        _maybe(layer, "depthwise_kernel") if hasattr(layer, "depthwise_kernel") else _maybe(layer, "kernel")
-    )
-    if stored is None:
-        return None, ""
-    if kind == "Dense" and stored.ndim == 2:
-        return Kernel(network.dense(stored), _bias(layer)), network.DENSE
-    if kind.startswith("Depthwise"):
-        return Kernel(_depthwise(stored), _bias(layer), stored.shape[-2]), network.DEPTHWISE
-    if kind.startswith("Conv") and kind.endswith("Transpose"):  # (places..., outputs, inputs)
-        weights = np.swapaxes(stored, -1, -2).reshape(-1, stored.shape[-1], stored.shape[-2])
-        return Kernel(weights, _bias(layer)), network.TRANSPOSED
-    if kind in {"Conv1D", "Conv2D", "Conv3D"}:  # (places..., inputs per group, outputs)
-        weights = stored.reshape(-1, *stored.shape[-2:])
-        return Kernel(weights, _bias(layer), int(getattr(layer, "groups", 1))), network.CONVOLUTION
-    return None, ""
-
-
-def _depthwise(stored: Array) -> Array:
-    """Return the weights of a depthwise convolution, stored as (places..., inputs, multiplier)."""
-    return stored.reshape(-1, 1, stored.shape[-2] * stored.shape[-1])
-
-
-def _bias(layer: Any) -> Any:
-    return _numpy(_maybe(layer, "bias"))
-
-
-def _maybe(layer: Any, name: str) -> Any:
-    return getattr(layer, name, None)
-
-
-def _numpy(variable: Any) -> Any:
-    return None if variable is None else _array(variable.numpy())
-
-
-def _activation(layer: Any) -> str:
-    function = getattr(layer, "activation", None)
-    name = str(getattr(function, "__name__", "")) if function is not None else ""
-    return "" if name in _NO_ACTIVATION else name

@@ -15,6 +15,7 @@ from bninspect.runtimes.runtime import RunSettings
 from bninspect.runtimes.tensorflow import inputs as graph_inputs
 from bninspect.runtimes.tensorflow import source as graph_source
 from bninspect.runtimes.tensorflow.copy import Copy, add
+from bninspect.runtimes.tensorflow.inputs import Feed
 
 _GIVEN = "bninspect_given"
 
@@ -35,7 +36,12 @@ class GraphAgain:
         options.graph_options.optimizer_options.opt_level = v1.OptimizerOptions.L0
         self._graph = tf.Graph()
         self._scopes: dict[tuple[str, ...], tuple[str, frozenset[str], dict[str, Any]]] = {}
-        with graph_source.opened(checkpoint, settings) as source, loading.quiet(), self._graph.as_default():
+        with (
+            graph_source.silent(),
+            graph_source.opened(checkpoint, settings) as source,
+            loading.quiet(),
+            self._graph.as_default(),
+        ):
             searched = models.chosen(source.model, settings.signature)
             self._flat = searched.graph
             self._session = v1.Session(graph=self._graph, config=options)
@@ -44,7 +50,8 @@ class GraphAgain:
                 every = [(name, 0) for name in self._flat.nodes]
                 self._copy = Copy(self._flat, [*every, *self._flat.outputs])
             signature = source.model.signatures.get(searched.signature)
-            self._taken, self._off = graph_inputs.feeds(
+            self.taken: tuple[Feed, ...]
+            self.taken, self._off = graph_inputs.feeds(
                 self._flat, signature, [name for name, _ in self._flat.outputs], settings
             )
 
@@ -58,7 +65,7 @@ class GraphAgain:
         names = list(dict.fromkeys(wanted))
         with loading.failing_as("TensorFlow cannot run the model"), self._graph.as_default():
             scope, own, fed = self._scoped(tuple(sorted(given)))
-            feed = {self._fed(feed.tensor): array for feed, array in zip(self._taken, data, strict=True)}
+            feed = {self._fed(feed.tensor): array for feed, array in zip(self.taken, data, strict=True)}
             feed |= {fed[name]: array for name, array in given.items()}
             feed |= {f"{name}:0": np.zeros((), np.bool_) for name in self._off if self._is_there(name)}
             fetched = self._fetchable(names, scope, own)

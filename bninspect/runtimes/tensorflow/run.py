@@ -103,13 +103,8 @@ def opened_session() -> Iterator[Any]:
     options = v1.ConfigProto()
     options.graph_options.rewrite_options.disable_meta_optimizer = True
     options.graph_options.optimizer_options.opt_level = v1.OptimizerOptions.L0
-    level = v1.logging.get_verbosity()
-    v1.logging.set_verbosity(v1.logging.ERROR)  # The session's interface is an old one, and says so.
-    try:
-        with loading.quiet(), tf.Graph().as_default(), v1.Session(config=options) as session:
-            yield session
-    finally:
-        v1.logging.set_verbosity(level)
+    with graph_source.silent(), loading.quiet(), tf.Graph().as_default(), v1.Session(config=options) as session:
+        yield session
 
 
 class Running:

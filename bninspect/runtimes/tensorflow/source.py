@@ -30,6 +30,20 @@ class GraphFile:
 
 
 @contextmanager
+def silent() -> Iterator[None]:
+    """Have TensorFlow not say that the interface of sessions is an old one."""
+    import tensorflow as tf
+
+    logging = tf.compat.v1.logging
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+@contextmanager
 def opened(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[GraphFile]:
     """Read the file once more, in this process, as the same bytes.
 

@@ -53,6 +53,10 @@ class NodeDef:
         """Return a boolean attribute."""
         return bool(self.attribute(name).integer(5)) if name in self.attributes else default
 
+    def integers(self, name: str) -> tuple[int, ...]:
+        """Return an attribute that is a list of whole numbers, such as `strides`; empty if it is missing."""
+        return tuple(self.attribute(name).message(1).integers(3))
+
     def dtype(self, name: str) -> int:
         """Return a type attribute; 0 if it is missing."""
         return self.attribute(name).integer(6)

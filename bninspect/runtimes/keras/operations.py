@@ -1,0 +1,188 @@
+"""What one call of a Keras layer computes, as operations of a network: its weights in our order, how it moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from bninspect.formats.channel_chains import RELUS
+from bninspect.records import Array
+from bninspect.records import graph as network
+from bninspect.records.graph import ActivationLimits, Geometry, Kernel, Node
+
+_SAME = {
+    **dict.fromkeys(("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "Identity"), "identity"),
+    **dict.fromkeys(("GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization"), "identity"),
+    **dict.fromkeys(("InputLayer", "Masking"), "identity"),
+    **dict.fromkeys(("Reshape", "Flatten"), "reshape"),
+    "Permute": "transpose",
+}
+_NO_ACTIVATION = ("", "linear")
+
+
+def of_call(layer: Any, inputs: tuple[str, ...], outputs: tuple[str, ...], norm: str) -> Iterator[Node]:
+    """Yield the operations of one call: one, or two for a separable convolution."""
+    inner = layer.layer if type(layer).__name__ == "TimeDistributed" else layer
+    name, kind = str(layer.name), type(inner).__name__
+    if norm:
+        yield Node(name, network.BATCH_NORM, inputs[:1], outputs, layer=norm, geometry=_of_norm(inner))
+        return
+    kernel = kernel_of(inner)
+    if kernel is not None:
+        if activation(inner):  # of a TimeDistributed, which calls what its layer does, not its layer
+            between = f"{outputs[0]} before"
+            yield from linear(inner, kernel, inputs, (between,))
+            yield activated(inner, between, outputs[0])
+        else:
+            yield from linear(inner, kernel, inputs, outputs)
+        return
+    operation = _SAME.get(kind, kind.lower())
+    if kind == "Activation":
+        operation = activation(inner) or "identity"
+    padded = kind.startswith("ZeroPadding")
+    limits, setting = _limits(inner, kind), _setting(inner, operation)
+    yield Node(name, operation, inputs, outputs, padded=padded, limits=limits, setting=setting)
+
+
+def _of_norm(layer: Any) -> Geometry:
+    axes = getattr(layer, "axis", -1)
+    axis = axes[0] if isinstance(axes, (list, tuple)) else axes
+    rank = getattr(getattr(layer, "input_spec", None), "ndim", None)
+    return Geometry(channel_axis=int(axis) - rank if rank and int(axis) >= 0 else int(axis))
+
+
+def _limits(layer: Any, kind: str) -> ActivationLimits | None:
+    """Return where an activation cuts off, if that is all it does."""
+    if kind != "ReLU":
+        return RELUS.get(activation(layer) if kind == "Activation" else kind.lower())
+    if not hasattr(layer, "max_value"):
+        return RELUS["relu"]
+    if layer.negative_slope or layer.threshold:
+        return None
+    return ActivationLimits(0.0, float("inf") if layer.max_value is None else float(layer.max_value))
+
+
+def activated(layer: Any, x: str, y: str) -> Node:
+    """Return the activation of a layer that has one as an operation of its own, from value `x` to value `y`."""
+    function = activation(layer)
+    setting = _setting(layer, function)
+    return Node(f"{layer.name} {function}", function, (x,), (y,), limits=RELUS.get(function), setting=setting)
+
+
+def _setting(layer: Any, operation: str) -> str:
+    """Return along which axis a softmax is; that of Keras's activation is the last one."""
+    if operation == "softmax":
+        axis = getattr(layer, "axis", -1) if type(layer).__name__ == "Softmax" else -1
+        return f"axis {axis}" if isinstance(axis, int) and axis < 0 else ""
+    if operation == "argmax":
+        axis = getattr(layer, "axis", None)
+        return f"axis {axis}" if isinstance(axis, int) and axis < 0 else ""
+    return "elementwise" if operation == "sigmoid" else ""
+
+
+def linear(layer: Any, kernel: tuple[Kernel, str], inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Iterator[Node]:
+    """Yield the linear operations of a call, without the activation."""
+    name, kind = str(layer.name), type(layer).__name__
+    padded = getattr(layer, "padding", "valid") != "valid"
+    geometry = _geometry(layer)
+    if not kind.startswith("Separable"):
+        yield Node(name, kernel[1], inputs[:1], outputs, kernel[0], padded=padded, geometry=geometry)
+        return
+    between = (f"{outputs[0]} between",)
+    depthwise = _numpy(layer.depthwise_kernel)
+    first = Kernel(_depthwise(depthwise), None, depthwise.shape[-2])
+    yield Node(f"{name} depthwise", network.DEPTHWISE, inputs[:1], between, first, padded=padded, geometry=geometry)
+    pointwise = Geometry(tuple(1 for _ in geometry.size), channel_axis=geometry.channel_axis)
+    yield Node(name, network.CONVOLUTION, between, outputs, kernel[0], geometry=pointwise)
+
+
+def _geometry(layer: Any) -> Geometry:
+    """Return how a kernel moves over its input: of a dense layer that it has no places."""
+    size = tuple(map(int, getattr(layer, "kernel_size", ()) or ()))
+    if not size:
+        return Geometry()
+    rank = len(size)
+    dilation = _lengths(layer, "dilation_rate", rank)
+    first_axis = getattr(layer, "data_format", "channels_last") == "channels_first"
+    return Geometry(
+        size,
+        _lengths(layer, "strides", rank),
+        _padding(str(layer.padding), size, dilation),
+        dilation,
+        # Of a transposed one what is behind the border follows from the length of its output.
+        channel_axis=-1 - rank if first_axis else -1,
+    )
+
+
+def _lengths(layer: Any, name: str, rank: int) -> tuple[int, ...]:
+    found = getattr(layer, name, None) or 1
+    return (int(found),) * rank if isinstance(found, int) else tuple(map(int, found))
+
+
+def _padding(word: str, size: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[tuple[int, int], ...] | str:
+    if word == "causal":
+        return tuple((each * (places - 1), 0) for places, each in zip(size, dilation, strict=True))
+    return "same" if word == "same" else tuple((0, 0) for _ in size)
+
+
+def kernel_of(layer: Any) -> tuple[Kernel, str] | None:
+    """Return the constants of a linear layer, the pointwise ones of a separable one; None for every other layer."""
+    kind = type(layer).__name__
+    if kind.startswith("Separable") and getattr(layer, "pointwise_kernel", None) is not None:
+        pointwise = _numpy(layer.pointwise_kernel)
+        return Kernel(pointwise.reshape(1, *pointwise.shape[-2:]), _bias(layer)), network.CONVOLUTION
+    kernel, operation = _kernel(layer, kind)
+    return None if kernel is None else (kernel, operation)
+
+
+def _kernel(layer: Any, kind: str) -> tuple[Kernel | None, str]:
+    """Return the constants of a linear layer in our order, and what kind it is; (None, "") for every other layer."""
+    # tf-keras has a name of its own for the weights of a depthwise convolution.
+    stored = _numpy(
+        _maybe(layer, "depthwise_kernel") if hasattr(layer, "depthwise_kernel") else _maybe(layer, "kernel")
+    )
+    if stored is None:
+        return None, ""
+    if kind == "Dense" and stored.ndim == 2:
+        return Kernel(network.dense(stored), _bias(layer)), network.DENSE
+    if kind.startswith("Depthwise"):
+        return Kernel(_depthwise(stored), _bias(layer), stored.shape[-2]), network.DEPTHWISE
+    if kind.startswith("Conv") and kind.endswith("Transpose"):  # (places..., outputs, inputs)
+        weights = np.swapaxes(stored, -1, -2).reshape(-1, stored.shape[-1], stored.shape[-2])
+        return Kernel(weights, _bias(layer)), network.TRANSPOSED
+    if kind in {"Conv1D", "Conv2D", "Conv3D"}:  # (places..., inputs per group, outputs)
+        weights = stored.reshape(-1, *stored.shape[-2:])
+        return Kernel(weights, _bias(layer), int(getattr(layer, "groups", 1))), network.CONVOLUTION
+    return None, ""
+
+
+def _depthwise(stored: Array) -> Array:
+    """Return the weights of a depthwise convolution, stored as (places..., inputs, multiplier)."""
+    return stored.reshape(-1, 1, stored.shape[-2] * stored.shape[-1])
+
+
+def as_array(tensor: Any) -> Array:
+    """Return the values of an eager tensor; those of bfloat16, which NumPy does not know, in float32."""
+    values = np.asarray(tensor)
+    return values.astype(np.float32) if values.dtype.name == "bfloat16" else values
+
+
+def _bias(layer: Any) -> Any:
+    return _numpy(_maybe(layer, "bias"))
+
+
+def _maybe(layer: Any, name: str) -> Any:
+    return getattr(layer, name, None)
+
+
+def _numpy(variable: Any) -> Any:
+    return None if variable is None else as_array(variable.numpy())
+
+
+def activation(layer: Any) -> str:
+    """Return the name of the function that a layer applies to its result; empty if it applies none."""
+    function = getattr(layer, "activation", None)
+    name = str(getattr(function, "__name__", "")) if function is not None else ""
+    return "" if name in _NO_ACTIVATION else name
