@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -42,16 +43,29 @@ worker.call(worker_tasks.hang_with_children, Option, {"note": sys.argv[1]})
 """
 
 
+_NO_HANDLES = """
+import os
+
+def refuse(pid, flags=0):
+    raise OSError("this system has no files for processes")
+
+os.pidfd_open = refuse
+"""
+
+
 def _started(note: Path, how: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), str(note.parent)])
     return subprocess.Popen([sys.executable, "-c", _COMMAND, str(note), how], env=environment, stdin=subprocess.PIPE)
 
 
+@pytest.mark.parametrize("handles", [True, False], ids=["handles", "no handles"])
 @pytest.mark.parametrize("how", ["main", "thread"])
 def test_a_worker_inside_a_native_call_ends_with_its_command_and_with_it_what_it_started(
-    how: str, tmp_path: Path
+    how: str, handles: bool, tmp_path: Path
 ) -> None:
     environment = marked()
+    if not handles:  # as on macOS, and on Linux before 5.3: the pipe alone tells
+        (tmp_path / "sitecustomize.py").write_text(_NO_HANDLES)
     with _started(tmp_path / "note", how, environment) as command:
         wait_for(tmp_path / "note")
         time.sleep(0.2)  # until it is inside
