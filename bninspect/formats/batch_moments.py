@@ -18,10 +18,10 @@ _FARTHEST = 4096
 """Operations between a value and the input that it is made of."""
 _RANK = 4
 """Of maps, where nobody knows the rank of a value."""
-ROOTS = frozenset(("sqrt", "rsqrt"))
+ROOTS = frozenset(("sqrt", "rsqrt", "deviation"))
 VIEWS = frozenset(("view", "reshape", "transpose"))
 _POINTWISE = frozenset(("add", "sub", "mul", "div", "neg", "maximum"))
-_MEANS = frozenset(("mean", "sum"))
+_MEANS = frozenset(("mean", "sum", "variance", "deviation"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +30,16 @@ class MomentStep:
 
     name: str
     kind: str
-    """sqrt, rsqrt, square, squared difference, mean, sum, reciprocal, those above, or anything else."""
+    """Any other than those above: square, squared difference, mean, sum, variance, deviation, reciprocal ..."""
     values: tuple[str, ...]
     """That it takes and that are computed."""
-    numbers: tuple[int, ...]
-    """Lengths of the float constants that it takes: 1 for a single number."""
+    lengths: tuple[int, ...]
+    """Of the float constants that it takes: 1 for a single number."""
     output: str
     axes: tuple[int, ...] = ()
-    """Of a mean or sum; of a transpose the order."""
+    """Of a mean, sum, variance or deviation, all if there are none; of a transpose the order."""
+    number: float = 0.0
+    """The single number among the constants."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +59,8 @@ class BatchRoot:
     """Of the step."""
     x: str
     """What the variance is of."""
-    epsilon: bool
-    """Whether anything is added to the variance."""
+    epsilon: float
+    """What is added to the variance, or to its root; 0 if nothing is."""
     sample: bool
     """Whether the batch may well be an axis within a sample: it is of one, and was reshaped."""
 
@@ -73,7 +75,11 @@ def batch_roots(graph: MomentGraph) -> Iterator[BatchRoot]:
 
 
 def is_of_sample(graph: MomentGraph, name: str) -> bool:
-    """Return whether a batch norm of training, an operator, normalises each sample: its batch of one was reshaped."""
+    """Return whether a batch norm of training, an operator, normalises each sample by itself.
+
+    Its samples were moved among its channels; or it has a batch of one that was reshaped, and the gamma behind it runs
+    along what the moments are taken over.
+    """
     walk = _Walk(graph)
     return next((walk.is_of_sample(step) for step in graph.steps if step.name == name), False)
 
@@ -118,17 +124,20 @@ class _Walk:
         """Return whether a step takes moments over all axes but the second, and those are of a sample."""
         x = step.values[0]
         shape, samples = self._graph.shape(x), self._samples(x)
+        if 0 not in samples.axes:
+            return True
         if shape is None or not samples.single:
             return False
         over = frozenset(axis for axis in range(len(shape)) if axis != 1)
         if 1 not in samples.single[1:] and self._is_everything(shape, over):
             return True
         moment = _Moment(x, over, len(shape), samples)
-        return self._is_within(moment, self._lengths_behind(replace(step, numbers=(), values=()), self._source(x)))
+        return self._is_within(moment, self._lengths_behind(replace(step, lengths=(), values=()), self._source(x)))
 
-    def _variance(self, root: MomentStep) -> tuple[_Moment | None, bool]:
-        """Return the moment of squares under a root, and whether an epsilon is added to it."""
-        waiting, epsilon, centred = list(root.values), False, False
+    def _variance(self, root: MomentStep) -> tuple[_Moment | None, float]:
+        """Return the moment of squares under a root, and what is added to it."""
+        epsilon, centred = 0.0, False
+        waiting = [root.output] if root.kind == "deviation" else list(root.values)
         found: list[_Moment] = []
         for _ in range(_MOST):
             if not waiting:
@@ -139,12 +148,13 @@ class _Walk:
             if step.kind in _MEANS or self._is_of_one(step):
                 moment, exact = self._moment(step)
                 found += [moment] if moment is not None else []
-                centred = centred or exact
+                # A mean of squares is a moment of its own; a sum of them without a mean taken off is a length.
+                centred = centred or exact or step.kind == "mean"
             elif step.kind in VIEWS or step.kind in _POINTWISE:
-                epsilon = epsilon or (step.kind in {"add", "maximum"} and 1 in step.numbers)
+                epsilon = epsilon or (step.number if step.kind in {"add", "maximum"} else 0.0)
                 centred = centred or (step.kind == "sub" and len(step.values) == 2)
                 waiting += step.values
-        return (found[0], epsilon) if found and centred else (None, False)
+        return (found[0], epsilon) if found and centred else (None, 0.0)
 
     def _is_of_one(self, step: MomentStep) -> bool:
         """Return whether a step is the square of x - x: a mean over a batch of one is the value itself."""
@@ -159,20 +169,14 @@ class _Walk:
 
     def _moment(self, step: MomentStep) -> tuple[_Moment | None, bool]:
         """Return the moment of squares that a step is, and whether they are squares of differences from a mean."""
-        squares = step if self._is_of_one(step) else self._makers.get(self._source(step.values[0]))
-        if squares is None or squares.kind not in {"square", "squared difference", "mul"} or not squares.values:
+        x, centred = self._squared(step)
+        if not x:
             return None, False
-        if squares.kind == "mul" and len({self._source(value) for value in squares.values}) != 1:
-            return None, False
-        x, centred = self._data(squares.values), squares.kind == "squared difference"
-        difference = self._makers.get(self._source(x))
-        if not centred and difference is not None and difference.kind == "sub" and len(difference.values) == 2:
-            x, centred = self._data(difference.values), True
         # The axes are those of what the step takes, whatever shape the squares were brought to.
         value = step.values[0]
         shape = self._graph.shape(value)
-        axes = (0,) if step is squares else step.axes
-        rank = len(shape) if shape is not None else max(_RANK, 1 + max(axes, default=0), -min(axes, default=0))
+        axes = (0,) if self._is_of_one(step) else step.axes
+        rank = len(shape) if shape else max(_RANK, 1 + max(axes, default=0), -min(axes, default=0))
         over = frozenset(axis % max(rank, 1) for axis in axes) or frozenset(range(rank))
         samples = self._samples(value)
         if not samples.axes & over or (len(over) >= rank and rank != 1):
@@ -180,6 +184,21 @@ class _Walk:
         if samples.single and 1 not in samples.single[1:] and self._is_everything(shape, over):
             return None, centred
         return _Moment(x, over, rank, samples), centred
+
+    def _squared(self, step: MomentStep) -> tuple[str, bool]:
+        """Return what a moment of squares is of, empty if it is none, and whether its mean was taken off it."""
+        if step.kind in {"variance", "deviation"}:
+            return step.values[0], True
+        squares = step if self._is_of_one(step) else self._makers.get(self._source(step.values[0]))
+        if squares is None or squares.kind not in {"square", "squared difference", "mul"} or not squares.values:
+            return "", False
+        if squares.kind == "mul" and len({self._source(value) for value in squares.values}) != 1:
+            return "", False
+        x = self._data(squares.values)
+        difference = self._makers.get(self._source(x))
+        if squares.kind == "squared difference" or difference is None or difference.kind != "sub":
+            return x, squares.kind == "squared difference"
+        return (self._data(difference.values), True) if len(difference.values) == 2 else (x, False)
 
     def _data(self, values: Sequence[str]) -> str:
         """Return which of two values is none of moments."""
@@ -218,9 +237,9 @@ class _Walk:
             self._known[step.output] = found
         return found
 
-    def _divided(self, root: MomentStep, x: str) -> tuple[MomentStep, bool] | None:
-        """Return the step in which the root divides the data, itself or with constants, and whether one is added."""
-        level, seen, epsilon = [root.output], {root.output}, False
+    def _divided(self, root: MomentStep, x: str) -> tuple[MomentStep, float] | None:
+        """Return the step in which the root divides the data, itself or with constants, and what is added to it."""
+        level, seen, epsilon = [root.output], {root.output}, 0.0
         source = self._source(x)
         for _ in range(_MOST):
             if not level:
@@ -231,7 +250,7 @@ class _Walk:
                 if user.kind in {"mul", "div"} and any(self._comes_of(one, source) for one in others):
                     return user, epsilon
                 if user.kind in VIEWS or user.kind in {"mul", "div", "neg", "reciprocal", "add", "maximum"}:
-                    epsilon = epsilon or (user.kind in {"add", "maximum"} and 1 in user.numbers)
+                    epsilon = epsilon or (user.number if user.kind in {"add", "maximum"} else 0.0)
                     level += [user.output] if user.output not in seen else []
                     seen.add(user.output)
         return None
@@ -252,11 +271,11 @@ class _Walk:
 
     def _lengths_behind(self, step: MomentStep, source: str) -> list[int]:
         """Return the lengths of the constants that follow a step or come to it: gamma and beta, if there are any."""
-        found = [*step.numbers]
+        found = [*step.lengths]
         level = [step.output]
         for value in step.values:
             maker = self._makers.get(value)
-            found += maker.numbers if maker is not None and maker.kind in {"mul", "div"} else ()
+            found += maker.lengths if maker is not None and maker.kind in {"mul", "div"} else ()
         for _ in range(_MOST):
             if not level:
                 break
@@ -266,7 +285,7 @@ class _Walk:
                 if (user.kind in VIEWS or user.kind in {"mul", "add", "sub", "div"}) and not any(
                     self._comes_of(one, source) for one in others
                 ):
-                    found += user.numbers
+                    found += user.lengths
                     level.append(user.output)
         return found
 

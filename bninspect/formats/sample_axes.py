@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 Shape = Sequence[int | None]
-"""Lengths of the axes, None where one is open."""
+"""Lengths of the axes, None where one is open; empty for a batch of any size whose rank nobody knows."""
 _FIRST = frozenset((0,))
+_UNKNOWN = (1, 1)
+"""Shape of a sample of which nobody knows whether it has a single channel."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,20 @@ def behind_reshape(samples: SampleAxes, before: Shape | None, after: Shape | Non
         before: shape of the data, None if the graph does not tell.
         after: its new shape, or what is known of it.
     """
-    if not after or before is None or len(samples.axes) != 1:
+    if not after or len(samples.axes) != 1:
         return SampleAxes(_FIRST, samples.single)
+    if before is None:
+        return SampleAxes(_FIRST, samples.single or (_UNKNOWN if after[0] == 1 else ()))
     (axis,) = samples.axes
     length = before[axis] if axis < len(before) else None
     if length == 1:
         return SampleAxes(_FIRST, samples.single or tuple(before))
     if length is not None and None not in before and None not in after:
         return SampleAxes(_covering(axis, before, after), samples.single)  # type: ignore[arg-type]
-    if after[0] != 1:
-        return SampleAxes(_FIRST, samples.single)
+    if axis == 0:  # whatever the lengths behind it, the places of the first axis are the farthest apart
+        return SampleAxes(frozenset((next((place for place, one in enumerate(after) if one != 1), 0),)), samples.single)
     opened = frozenset(place for place, one in enumerate(after) if one is None)
-    return SampleAxes(opened or frozenset(range(1, len(after))), samples.single)
+    return SampleAxes(opened or _FIRST, samples.single)
 
 
 def behind_transpose(samples: SampleAxes, order: Sequence[int]) -> SampleAxes:

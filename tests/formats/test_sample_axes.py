@@ -43,7 +43,7 @@ def test_samples_are_along_the_axes_in_which_their_numbers_differ(shapes: tuple[
     [
         ((None, 5, 6), (1, None, 6, 1), {1}),
         ((None, 5, 6), (None, 6), {0}),
-        ((None, 3, 4, 4), (1, 6, 4, 4), {1, 2, 3}),
+        ((None, 3, 4, 4), (1, 6, 4, 4), {1}),
         ((None, 3, 4, 4), (None, 48), {0}),
         (None, (1, 6), {0}),
         ((2, 3), None, {0}),

@@ -89,13 +89,6 @@ def _moment_graph(graph: GraphProto, constants: Constants) -> MomentGraph:
     return MomentGraph(tuple(steps), lambda value: shapes.shape(value, constants))
 
 
-def epsilon_of(root: NodeProto, constants: Constants) -> float | None:
-    """Return what is added under a root, or to it; None if that is more than one number."""
-    added = constants.maker(root.takes(0))
-    numbers = [constants.number(name) for name in added.inputs] if added is not None and added.op == "Add" else []
-    return next((number for number in numbers if number is not None), None)
-
-
 def _step(name: str, node: NodeProto, constants: Constants) -> MomentStep:
     computed = tuple(value for value in node.inputs if value and value not in constants)
     kind = _KINDS.get(node.op, node.op)
@@ -106,12 +99,10 @@ def _step(name: str, node: NodeProto, constants: Constants) -> MomentStep:
         axes = node.integers("perm")
     elif kind in {"mean", "sum"}:
         axes = _axes(node, constants)
-    numbers = []
-    for value in node.inputs if kind in _WITH_NUMBERS else ():
-        constant = constants.get(value) if value in constants else None
-        if constant is not None and constant.values.dtype.kind == "f":
-            numbers.append(constant.values.size)
-    return MomentStep(name, kind, computed, tuple(numbers), node.outputs[0], tuple(axes))
+    given = [constants.get(value) for value in node.inputs if value in constants] if kind in _WITH_NUMBERS else []
+    floats = [one.values for one in given if one is not None and one.values.dtype.kind == "f"]
+    number = next((float(one.ravel()[0]) for one in floats if one.size == 1), 0.0)
+    return MomentStep(name, kind, computed, tuple(one.size for one in floats), node.outputs[0], tuple(axes), number)
 
 
 def _axes(node: NodeProto, constants: Constants) -> Sequence[int]:

@@ -77,7 +77,7 @@ def find(model: ModelProto, path: Path) -> FoundNorms:
             elif node in ends:
                 found.append(_spelt_out(ends[node], graph, constants))
             elif node in roots:
-                found.append(_by_batch(node, roots[node], graph, constants))
+                found.append(_by_batch(node, roots[node], graph))
     return FoundNorms(tuple(renamed(found)), {place: count for place, count in loose.items() if count}, disguised)
 
 
@@ -189,16 +189,15 @@ def _flat(constant: Constant | None) -> Array | None:
     return None if constant is None else constant.values.reshape(-1)
 
 
-def _by_batch(node: NodeProto, root: BatchRoot, graph: GraphProto, constants: Constants) -> FoundNorm:
-    epsilon = moments.epsilon_of(node, constants)
+def _by_batch(node: NodeProto, root: BatchRoot, graph: GraphProto) -> FoundNorm:
     layer = BatchNorm(
         name=graph.path + node.label,
         gamma=None,
         beta=None,
         moving_mean=None,
         moving_variance=None,
-        epsilon=epsilon,
-        epsilon_source=None if epsilon is None else "file",
+        epsilon=root.epsilon,
+        epsilon_source="file",
         location=node.label,
         class_name="ReduceMean+Sqrt",
         statistics=Statistics.SAMPLE if root.sample else Statistics.BATCH,

@@ -34,6 +34,7 @@ class VarianceRoot:
     """Whether the file holds the variance; else it is one over the batch."""
     sample: bool = False
     """Whether it may as well be one within each sample: nobody can tell of a batch of one that was reshaped."""
+    epsilon: float = 0.0
 
 
 def roots(graph: Subgraph) -> Iterator[VarianceRoot]:
@@ -48,7 +49,7 @@ def roots(graph: Subgraph) -> Iterator[VarianceRoot]:
         ):
             yield VarianceRoot(operator, stored=True)
         elif (root := over_batch.get(str(operator.index))) is not None:
-            yield VarianceRoot(operator, stored=False, sample=root.sample)
+            yield VarianceRoot(operator, stored=False, sample=root.sample, epsilon=root.epsilon)
 
 
 def _moment_graph(graph: Subgraph) -> MomentGraph:
@@ -64,15 +65,17 @@ def _moment_graph(graph: Subgraph) -> MomentGraph:
 
 def _moment_step(operator: Operator) -> MomentStep:
     taken = [one for one in operator.inputs if one is not None]
-    constants = [one for one in taken if one.is_constant]
+    constants = [one for one in taken if one.is_constant and one.dtype != "unknown"]
+    floats = [one for one in constants if one.stored.dtype.kind == "f" or one.scales.size]
     axes = operator.takes(1) if operator.operation in {"mean", "sum", "transpose"} else None
     return MomentStep(
         str(operator.index),
         _KINDS.get(operator.operation, operator.operation),
         tuple(str(one.index) for one in taken if not one.is_constant),
-        tuple(math.prod(one.shape) for one in constants if one.dtype.startswith("float") or one.scales.size),
+        tuple(math.prod(one.shape) for one in floats),
         str(operator.outputs[0].index),
         tuple(int(one) for one in axes.stored.ravel()) if axes is not None and axes.is_constant else (),
+        next((float(one.values.ravel()[0]) for one in floats if math.prod(one.shape) == 1), 0.0),
     )
 
 
@@ -91,6 +94,8 @@ def trained(graph: Subgraph) -> Iterator[BatchNorm]:
             None,
             None,
             None,
+            epsilon=root.epsilon,
+            epsilon_source="file",
             location=f"operator {root.operator.index}",
             class_name="MEAN+RSQRT",
             statistics=Statistics.SAMPLE if root.sample else Statistics.BATCH,

@@ -156,7 +156,7 @@ def _by_batch(moment: BatchMoment, before: list[ExportedNorm]) -> ExportedNorm:
         epsilon_source="file",
         location=moment.call.name,
         class_name=moment.call.operation,
-        statistics=Statistics.BATCH,
+        statistics=Statistics.SAMPLE if moment.sample else Statistics.BATCH,
         notes=("it is spelt out in single operators",),
     )
     return ExportedNorm((moment.call,), _distinct(layer, before), {})

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bninspect.formats import algebra
+from bninspect.formats import algebra, batch_moments
 from bninspect.formats.algebra import Leaf, Polynomial, Root
+from bninspect.formats.torch import exported_moments
 from bninspect.formats.torch.exported_graph import ExportedCall
 from bninspect.formats.torch.exported_program import ExportedProgram
 from bninspect.records import Form
@@ -27,7 +28,6 @@ _KINDS = {"add": "add", "sub": "sub", "subtract": "sub", "rsub": "rsub", "mul": 
 _KINDS |= {"div": "div", "divide": "div", "true_divide": "div", "neg": "neg", "negative": "neg"}
 _ROOTS = {"sqrt": 1, "rsqrt": -1}
 _MOMENTS = frozenset(("var", "var_mean", "std", "std_mean"))
-_SQUARES = frozenset(("pow", "square", "mul", "multiply"))
 _LONGEST = 8
 
 
@@ -53,6 +53,8 @@ class BatchMoment:
 
     call: ExportedCall
     epsilon: float
+    sample: bool
+    """Whether it may as well be one within each sample: nobody can tell of a batch of one that was reshaped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,10 +147,11 @@ class _PieceExpressions:
                     yield call, root
 
     def by_batch(self) -> Iterator[BatchMoment]:
-        """Yield each root of a variance over the batch, and each deviation over it that epsilon is added to."""
-        for call in self._program.calls:
-            if (_kind(call) in _ROOTS or self._exponent(call)) and (found := self._variance(call)) is not None:
-                yield BatchMoment(call, found)
+        """Yield each root of a variance over the batch by which data is divided."""
+        calls = {call.name: call for call in self._program.calls}
+        for root in batch_moments.batch_roots(exported_moments.moment_graph(self._program, _kind)):
+            if not self._program.is_of_samples(root.x):
+                yield BatchMoment(calls[root.name], root.epsilon, root.sample)
 
     def _found(self, steps: list[_PieceStep], found: algebra.Normalisation) -> PiecedNorm | None:
         first = steps[0]
@@ -221,46 +224,6 @@ class _PieceExpressions:
         """Return 1 for a root and -1 for the inverse of one, that a power is; 0 for all else."""
         exponent = call.arguments.get("exponent") if _kind(call) == "pow" else None
         return {0.5: 1, -0.5: -1}.get(exponent, 0) if isinstance(exponent, float) else 0
-
-    def _variance(self, root: ExportedCall) -> float | None:
-        """Return epsilon if a root is that of variance(x) + epsilon over the batch; None if it is not."""
-        name, epsilon = _first(root), 0.0
-        added = self._maker(name)
-        if added is not None and _kind(added) == "add":
-            numbers = [one for one in list(added.arguments.values())[:2] if isinstance(one, float)]
-            if not numbers:
-                return None
-            epsilon = numbers[0]
-            name = next(_texts(added.arguments.values()), "")
-        moment = self._maker(name)
-        if moment is not None and _kind(moment) == "sub":  # E[x^2] - E[x]^2
-            moment = self._maker(_first(moment))
-        return epsilon if moment is not None and self._is_over_batch(moment) else None
-
-    def _is_over_batch(self, moment: ExportedCall) -> bool:
-        x = _first(moment)
-        if _kind(moment) == "mean":
-            squares = self._maker(x)
-            if squares is None or _kind(squares) not in _SQUARES:
-                return False
-        elif _kind(moment) not in _MOMENTS:
-            return False
-        rank, dims = len(self._program.shape(x)), moment.arguments.get("dim")
-        over = {int(one) % rank for one in dims} if rank and isinstance(dims, list) else set()
-        return 0 in over and len(over) < max(rank, 2) and not self._program.is_of_samples(x)
-
-    def _maker(self, name: str) -> ExportedCall | None:
-        """Return the call that computes a value, whatever reshaped it."""
-        for _ in range(_LONGEST):
-            call = self._program.producers.get(name)
-            if call is None or _kind(call) not in _VIEWS:
-                return call
-            name = _first(call)
-        return None
-
-
-def _first(call: ExportedCall) -> str:
-    return next(_texts(call.arguments.values()), "")
 
 
 def _texts(values: Any) -> Iterator[str]:

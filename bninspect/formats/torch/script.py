@@ -63,7 +63,7 @@ def read(archive: Archive, folder: str) -> Checkpoint:
             layers.append(distinct(found, layers))
         elif found:
             unread[call.where, found] = unread.get((call.where, found), 0) + 1
-    for where, root in follower.roots:
+    for where, root in follower.dividing():
         unread[where, root.reason] = unread.get((where, root.reason), 0) + 1
     called = {layer.location for layer in layers}
     layers += [

@@ -8,7 +8,7 @@ and the body of a loop once.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from bninspect.errors import UnsafeFile
 from bninspect.formats.encodings.pickle_opcodes import Instance
 from bninspect.formats.torch import script_pieces
 from bninspect.formats.torch.norm_operators import OPERATORS
-from bninspect.formats.torch.script_pieces import ScriptConstant, ScriptRoot
+from bninspect.formats.torch.script_pieces import OfBatch, ScriptConstant, ScriptRoot
 from bninspect.formats.torch.script_sources import ScriptSources
 
 MOST_CALLS = 200_000
@@ -67,6 +67,8 @@ class ScriptFollower:
     calls: list[ScriptCall] = field(default_factory=list)
     roots: list[tuple[str, ScriptRoot]] = field(default_factory=list)
     """Roots of variances in single operators, and the methods that take them."""
+    _readers: dict[int, set[str]] = field(default_factory=dict)
+    """Operators that read each root, by its identity."""
     _entered: set[int] = field(default_factory=set)
     _count: int = 0
     _depth: int = 0
@@ -81,6 +83,13 @@ class ScriptFollower:
                     self._run(methods[name], [root], {}, name)
                 except RecursionError as error:
                     raise self._endless("an expression is nested too deeply") from error
+
+    def dividing(self) -> Iterator[tuple[str, ScriptRoot]]:
+        """Yield the roots, but for those of a batch that go into a mean alone: a feature, and nothing is divided."""
+        for where, root in self.roots:
+            readers = self._readers.get(id(root), set()) - script_pieces.VIEWS
+            if not (isinstance(root.variance, OfBatch) and readers and readers <= _REDUCING):
+                yield where, root
 
     def _endless(self, why: str) -> UnsafeFile:
         return UnsafeFile(f"{self.label} is too large", why=why)
@@ -214,10 +223,16 @@ class ScriptFollower:
             return not given[0]
         if name in {"alias", "contiguous", "detach", "_unwrap_optional", "prim::unchecked_cast"} and given:
             return given[0]
+        for one in given:
+            if isinstance(one, ScriptRoot):
+                self._readers.setdefault(id(one), set()).add(name)
         found = script_pieces.value(name, given, UNKNOWN)
         if isinstance(found, ScriptRoot) and not any(isinstance(one, ScriptRoot) for one in given):
             self.roots.append((where, found))
         return found
+
+
+_REDUCING = frozenset(("mean", "sum"))
 
 
 def _computed(node: ast.expr, parts: list[Any]) -> Any:

@@ -14,10 +14,11 @@ from typing import Any
 from bninspect.formats.torch.objects import PickledTensor
 
 _VIEWED = "alias clone contiguous detach expand reshape slice squeeze to type_as unsqueeze view view_as"
-_VIEWS = frozenset(_VIEWED.split())
+VIEWS = frozenset(_VIEWED.split())
 _ROOTS = frozenset(("sqrt", "rsqrt"))
 _MOMENTS = frozenset(("mean", "var", "var_mean"))
 _DEVIATIONS = frozenset(("std", "std_mean"))
+_ARITHMETIC = frozenset(("add", "sub", "sum", "square", "mul", "div", "neg", "reciprocal"))
 _NEXT_TO_BATCH = -3
 _RANK = 4
 
@@ -37,6 +38,18 @@ class ScriptTensor:
 @dataclass(frozen=True)
 class OfBatch:
     """A moment over the batch."""
+
+
+@dataclass(frozen=True)
+class ScriptTotal:
+    """A sum over the batch."""
+
+
+@dataclass(frozen=True)
+class ScriptDifference:
+    """Data without its mean over the batch, or, if squared, the square of that."""
+
+    squared: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,21 +83,50 @@ def value(name: str, given: Sequence[Any], unknown: Any) -> Any:
     """Return what an operator makes of values, as far as it may be a part of a batch norm; `unknown` for all else."""
     name, first = name.removesuffix("_"), _variance(given[0]) if given else None
     other = given[1] if len(given) > 1 else None
-    if name in _VIEWS:
+    if name in VIEWS:
         return first if first is not None else given[0] if given and isinstance(given[0], _PARTS) else unknown
     if name in _MOMENTS and _is_batch(other):
         return (OfBatch(), OfBatch()) if name == "var_mean" else OfBatch()
     if name in _DEVIATIONS and _is_batch(other):
         return (ScriptDeviation(OfBatch()), OfBatch()) if name == "std_mean" else ScriptDeviation(OfBatch())
-    if name == "sub" and isinstance(first, OfBatch):
-        return first  # E[x^2] - E[x]^2
-    if name == "add":
-        return _sum(given, unknown)
+    if name in _ARITHMETIC and given:
+        return _arithmetic(name, given, unknown)
+    if name in {"clamp", "clamp_min"} and isinstance(first, OfBatch):
+        return Under(first)
+    if name == "pow" and given and given[0] == ScriptDifference():
+        return _arithmetic("mul" if other == 2 else "pow", given, unknown)
     if name in _ROOTS or (name == "pow" and other in (0.5, -0.5)):
         if given and isinstance(given[0], Under):
             return ScriptRoot(given[0].variance)
         return ScriptDeviation(first) if first is not None and name == "sqrt" else unknown
     return unknown
+
+
+def _arithmetic(name: str, given: Sequence[Any], unknown: Any) -> Any:
+    first, other = _variance(given[0]), given[1] if len(given) > 1 else None
+    if name == "add":
+        return _sum(given, unknown)
+    if name == "sub" and isinstance(first, OfBatch):
+        return first  # E[x^2] - E[x]^2
+    if name == "sub":
+        return ScriptDifference() if isinstance(other, (OfBatch, ScriptTotal)) else unknown
+    if name == "sum":
+        total = OfBatch() if given[0] == ScriptDifference(squared=True) else ScriptTotal()
+        return total if _is_batch(other) else unknown
+    if name == "square" or given[0] == ScriptDifference():
+        squares = given[0] == ScriptDifference() and (name == "square" or other in (2, given[0]))
+        return ScriptDifference(squared=True) if squares else unknown
+    if name in {"neg", "reciprocal"}:
+        return given[0] if isinstance(given[0], ScriptRoot) else unknown
+    return _scaled(given, first, unknown) if name in {"mul", "div"} else unknown
+
+
+def _scaled(given: Sequence[Any], first: Any, unknown: Any) -> Any:
+    """Return a moment, or a root, that is multiplied or divided by a number or a parameter."""
+    root = next((one for one in given if isinstance(one, ScriptRoot)), None)
+    if root is not None:
+        return root if any(isinstance(_variance(one), ScriptTensor) for one in given) else unknown
+    return given[0] if isinstance(first, OfBatch) or isinstance(given[0], ScriptTotal) else unknown
 
 
 def _sum(given: Sequence[Any], unknown: Any) -> Any:
@@ -112,4 +154,4 @@ def _is_batch(axes: Any) -> bool:
     return -_RANK in axes and _NEXT_TO_BATCH not in axes
 
 
-_PARTS = (Under, ScriptDeviation, ScriptRoot)
+_PARTS = (Under, ScriptDeviation, ScriptRoot, ScriptTotal, ScriptDifference)

@@ -117,6 +117,9 @@ BY_BATCH = {
     "variance": "(x - x.mean((0, 2, 3), keepdim=True)) * (x.var((0, 2, 3), keepdim=True) + e).rsqrt()",
     "deviation": "(x - x.mean((0, 2, 3), keepdim=True)) / ((x * x).mean((0, 2, 3), keepdim=True) + e).sqrt()",
     "squares": "x * ((x * x).mean((0, 2, 3), True) - x.mean((0, 2, 3), True) ** 2 + e).rsqrt()",
+    "sums": "(lambda d: d / ((d * d).sum((0, 2, 3), True) / 40 + e).sqrt())(x - x.sum((0, 2, 3), True) / 40)",
+    "at least epsilon": "(x - x.mean((0, 2, 3), True)) * x.var((0, 2, 3), keepdim=True).clamp(min=e).rsqrt()",
+    "outside": "(x - x.mean((0, 2, 3), True)) / (x.std((0, 2, 3), keepdim=True) + e)",
     "negative axes": "x * (x.var((-4, -2, -1), keepdim=True) + e).rsqrt()",
 }
 NONE = {
@@ -126,6 +129,8 @@ NONE = {
     "scale and shift": "x * g + b",
     "a norm": "x / ((x * x).sum((1, 2, 3), True) + e).sqrt()",
     "GroupNorm": "torch.nn.functional.group_norm(x, 1) * g + b",
+    "length over the batch": "x / ((x * x).sum((0, 2, 3), True) + e).sqrt()",
+    "feature": "torch.cat([x, ((x - x.mean(0)) ** 2).mean(0).add(e).sqrt().mean().expand(2, 1, 4, 5)], 1)",
     "standardised": "(x - x.mean()) / (x.var() + e).sqrt()",
 }
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from bninspect.formats import algebra
 from bninspect.formats.algebra import Leaf, Polynomial
-from bninspect.formats.moment_axes import over_batch
 from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode, Tensor
 from bninspect.records import Array
@@ -22,7 +21,7 @@ Identity Cast Reshape Squeeze ExpandDims StopGradient PreventGradient Enter RefE
 GuaranteeConst PlaceholderWithDefault EnsureShape BroadcastTo CheckNumerics CheckNumericsV2
 DisableCopyOnRead ReadVariableOp
 """
-_VIEWS = frozenset(_KEEPING.split())
+VIEWS = frozenset(_KEEPING.split())
 _VARIABLES = frozenset(("VarHandleOp", "VariableV2", "Variable"))
 _ADDING = frozenset(("Add", "AddV2", "BiasAdd", "BiasAddV1"))
 _DIVIDING = frozenset(("RealDiv", "Div"))
@@ -80,73 +79,9 @@ class Expressions:
         leaf = algebra.single(polynomial)
         return leaf is not None and all(self._graph.nodes[name].op == "Const" for name in leaf.sources)
 
-    def batch_variance(self, one: Tensor) -> tuple[Tensor, float] | None:
-        """Return x and epsilon if a tensor is variance(x) + epsilon over axes that include the batch."""
-        node = self._graph.nodes[one[0]]
-        epsilon = 0.0
-        if node.op in _ADDING and len(node.inputs) == 2:
-            numbers = [self.number(source) for source in node.inputs]
-            if (numbers[0] is None) == (numbers[1] is None):
-                return None
-            epsilon = next(number for number in numbers if number is not None)
-            node = self._graph.nodes[node.inputs[0 if numbers[0] is None else 1][0]]
-        node = self._behind_views(node)
-        if node.op == "Sub" and node.inputs:  # E[x^2] - E[x]^2
-            node = self._behind_views(self._graph.nodes[node.inputs[0][0]])
-        if node.op != "Mean" or len(node.inputs) < 2:
-            return None
-        axes = self._integers(node.inputs[1])
-        squares = self._behind_views(self._graph.nodes[node.inputs[0][0]])
-        if axes is None or squares.op not in ("SquaredDifference", "Square", "Mul"):
-            return None
-        if not over_batch(axes, self._rank(squares.inputs[0])):
-            return None
-        return squares.inputs[0], epsilon
-
-    def moves_samples(self, one: Tensor) -> bool:
-        """Return whether a tensor is reshaped to a batch of one from one of any size: its samples are channels then.
-
-        So Keras has LayerNormalization computed by the operation of a batch norm. Of a batch of one nobody can tell.
-        """
-        node = self._graph.nodes[one[0]]
-        for _ in range(8):
-            if node.op == "Reshape" and self._leading(node.inputs[1]) == 1:
-                return self._placed(node.inputs[0]) != 1
-            if node.op not in _VIEWS or not node.inputs:
-                break
-            node = self._graph.nodes[node.inputs[0][0]]
-        return False
-
-    def _leading(self, one: Tensor) -> int | None:
-        """Return the first length of a shape that is a constant, or is put together of constants and others."""
-        node = self._behind_views(self._graph.nodes[one[0]])
-        if node.op in ("Pack", "ConcatV2") and node.inputs:
-            node = self._behind_views(self._graph.nodes[node.inputs[0][0]])
-        values = self.constant(node) if node.op == "Const" else None
-        return int(values.ravel()[0]) if values is not None and values.size and values.dtype.kind == "i" else None
-
-    def _placed(self, one: Tensor) -> int | None:
-        """Return the batch of what a tensor is computed from, as its placeholder states it; None if it is open."""
-        for _ in range(len(self._graph.nodes)):
-            node = self._graph.nodes[one[0]]
-            if node.op == "Placeholder":
-                shape = tensor.shape_of(node.node.attribute("shape").message(7))
-                return shape[0] if shape else None
-            if node.op == "Reshape" and (first := self._leading(node.inputs[1])) is not None and first > 0:
-                return first
-            data = [source for source in node.inputs if self._of(source) is None]
-            if not data:
-                return None
-            one = data[0]
-        return None
-
-    def _rank(self, one: Tensor) -> int | None:
-        """Return the rank of a placeholder, whatever passed it on; None for all else."""
-        node = self._graph.nodes[one[0]]
-        while node.op in ("Identity", "StopGradient", "Cast") and node.inputs:
-            node = self._graph.nodes[node.inputs[0][0]]
-        shape = tensor.shape_of(node.node.attribute("shape").message(7)) if node.op == "Placeholder" else None
-        return len(shape) if shape else None
+    def is_data(self, one: Tensor) -> bool:
+        """Return whether a tensor is neither a parameter nor made of them alone."""
+        return self._of(one) is None and self._graph.nodes[one[0]].op != "Const"
 
     def following(self, name: str) -> Mapping[str, Leaf]:
         """Return gamma and beta, as far as they are found in the few operations after a root."""
@@ -177,7 +112,7 @@ class Expressions:
             return algebra.parameter(Leaf((node.name,), (node.name, 0)))
         if node.op == "Const":
             return self._constant(node)
-        if node.op in _VIEWS and node.inputs:
+        if node.op in VIEWS and node.inputs:
             return self._viewed(node)
         if node.op in ("Rsqrt", "Sqrt", "Pow", "Reciprocal", "Inv") and node.inputs:
             return self._power(node)
@@ -205,7 +140,7 @@ class Expressions:
         if node.op == "ReadVariableOp" or (node.op == "Identity" and at == node.inputs[0] == (leaf.sources[0], 0)):
             at = (node.name, 0)  # A handle or reference is not a value yet.
         if node.op == "Reshape" and len(node.inputs) > 1:
-            lengths = self._integers(node.inputs[1])
+            lengths = self.integers(node.inputs[1])
             shape = tuple(lengths) if lengths and min(lengths) >= 0 else shape
         return algebra.parameter(Leaf(leaf.sources, at, shape))
 
@@ -256,9 +191,10 @@ class Expressions:
         if found is not None:
             self._steps[node.name] = AffineStep(node.name, node.inputs[data], *found)
 
-    def _behind_views(self, node: FlatNode) -> FlatNode:
+    def behind_views(self, node: FlatNode) -> FlatNode:
+        """Return the node that computes what a node only passes on."""
         for _ in range(8):
-            if node.op not in _VIEWS or not node.inputs:
+            if node.op not in VIEWS or not node.inputs:
                 break
             node = self._graph.nodes[node.inputs[0][0]]
         return node
@@ -270,9 +206,9 @@ class Expressions:
             return None
         return polynomial.get(algebra.ONE, 0.0)
 
-    def _integers(self, one: Tensor) -> list[int] | None:
+    def integers(self, one: Tensor) -> list[int] | None:
         """Return the whole numbers of a constant, for shapes and axes."""
-        node = self._behind_views(self._graph.nodes[one[0]])
+        node = self.behind_views(self._graph.nodes[one[0]])
         if node.op != "Const":
             return None
         values = self.constant(node)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.graph.expressions import Expressions
 from bninspect.formats.tensorflow.graph.flatten import FlatNode
+from bninspect.formats.tensorflow.norms.moments import Moments
 from bninspect.formats.tensorflow.norms.site import NormSite, shortest
 from bninspect.records import PARAMETERS, Form, Statistics
 
@@ -22,7 +23,7 @@ _FUSED: Mapping[str, tuple[tuple[int, ...], str, float]] = {
 _MERGED = re.compile(r"_Fused(Conv|Depthwise|BatchNormEx|MatMul)|_Mkl.*BatchNorm")
 
 
-def fused(node: FlatNode, expressions: Expressions) -> NormSite | None:
+def fused(node: FlatNode, expressions: Expressions, moments: Moments) -> NormSite | None:
     """Return the call that one operation is by itself; None if it is not a batch norm, or not known to be one."""
     if _MERGED.match(node.op):
         return _merged(node, expressions)
@@ -35,7 +36,7 @@ def fused(node: FlatNode, expressions: Expressions) -> NormSite | None:
         leaves["gamma"] = None
     trains = node.op != "BatchNormWithGlobalNormalization" and node.node.flag("is_training", default=True)
     if trains:
-        if expressions.moves_samples(x):
+        if moments.is_of_samples(node):
             return None
         leaves = {name: leaf for name, leaf in leaves.items() if leaf and expressions.is_named(leaf)}
     computed = not trains and not (leaves["moving_mean"] and leaves["moving_variance"])

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from bninspect.formats.tensorflow.graph.expressions import Expressions
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode
 from bninspect.formats.tensorflow.norms.fused import fused
+from bninspect.formats.tensorflow.norms.moments import Moments
 from bninspect.formats.tensorflow.norms.site import NormSite
 from bninspect.formats.tensorflow.norms.unfused import by_batch, spelt_out
 from bninspect.formats.tensorflow.norms.unread import unread
@@ -44,10 +45,15 @@ def search(graph: FlatGraph) -> SearchResult:
         DamagedFile, UnsafeFile: a constant of the graph is damaged or too large.
     """
     expressions = Expressions(graph)
+    moments = Moments(graph, expressions)
     looped = _in_loops(graph)
     sites: list[NormSite] = []
     for node in graph.nodes.values():
-        found = fused(node, expressions) or spelt_out(node, expressions, sites) or by_batch(node, expressions)
+        found = (
+            fused(node, expressions, moments)
+            or spelt_out(node, expressions, sites)
+            or by_batch(node, expressions, moments)
+        )
         if found is not None:
             hidden = node.hidden or found.hidden or ("inside a while loop" if node.name in looped else "")
             sites.append(replace(found, hidden=hidden))

@@ -7,6 +7,7 @@ from bninspect.formats.algebra import Leaf
 from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.graph.expressions import AffineStep, Expressions
 from bninspect.formats.tensorflow.graph.flatten import FlatNode
+from bninspect.formats.tensorflow.norms.moments import Moments
 from bninspect.formats.tensorflow.norms.site import NormSite, axes_of, shortest
 from bninspect.records import Form, Statistics
 
@@ -94,24 +95,19 @@ def _axis(found: algebra.Normalisation) -> tuple[int, ...] | None:
     return axes_of(shape)
 
 
-def by_batch(node: FlatNode, expressions: Expressions) -> NormSite | None:
+def by_batch(node: FlatNode, expressions: Expressions, moments: Moments) -> NormSite | None:
     """Return the batch norm, by the statistics of its batch, that begins at this square root."""
-    if node.op not in ("Rsqrt", "Sqrt") or not node.inputs:
+    root = moments.root(node.name) if node.op in ("Rsqrt", "Sqrt", "Pow") else None
+    if root is None:
         return None
-    moment = expressions.batch_variance(node.inputs[0])
-    if moment is None:
-        return None
-    x, epsilon = moment
-    leaves = expressions.following(node.name)
-    if not (leaves or epsilon) or expressions.moves_samples(x):
-        return None
+    name, _, port = root.x.rpartition(":")
     return NormSite(
         name=node.node.name,
         nodes=(node.name,),
-        x=x,
+        x=(name, int(port)),
         y=(node.name, 0),
-        parameters=leaves,
-        epsilon=shortest(epsilon),
+        parameters=expressions.following(node.name),
+        epsilon=shortest(root.epsilon),
         axis=None,
-        statistics=Statistics.BATCH,
+        statistics=Statistics.SAMPLE if root.sample else Statistics.BATCH,
     )

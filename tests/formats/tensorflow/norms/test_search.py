@@ -179,6 +179,44 @@ def test_moments_within_samples_or_over_everything_are_none(axes: list[int], sha
     assert w.found(_normalised(w, axes, shape)).sites == ()
 
 
+@pytest.mark.parametrize("kind", ["power", "at least epsilon", "outside", "sums", "of squares"])
+def test_however_the_moments_of_the_batch_are_written(kind: str) -> None:
+    w = Writer()
+    x = w.data()
+    w.nodes.append(const("axes", np.array([0, 1, 2], np.int32)))
+    reduction = "Sum" if kind == "sums" else "Mean"
+
+    def moment(of: str) -> str:
+        reduced = w.op(reduction, of, "axes")
+        return w.op("RealDiv", reduced, w.number(32.0)) if kind == "sums" else reduced
+
+    mean = moment(x)
+    difference = w.op("Sub", x, mean)
+    if kind == "of squares":
+        variance = w.op("Sub", moment(w.op("Mul", x, x)), w.op("Square", mean))
+    else:
+        variance = moment(w.op("Square", difference))
+    if kind == "power":
+        y = w.op("Mul", difference, w.op("Pow", w.op("AddV2", variance, w.number(1e-3)), w.number(-0.5)))
+    elif kind == "at least epsilon":
+        y = w.op("RealDiv", difference, w.op("Sqrt", w.op("Maximum", variance, w.number(1e-3))))
+    elif kind == "outside":
+        y = w.op("RealDiv", difference, w.op("AddV2", w.op("Sqrt", variance), w.number(1e-3)))
+    else:
+        y = w.op("Mul", difference, w.op("Rsqrt", w.op("AddV2", variance, w.number(1e-3))))
+    (site,) = w.found(y).sites
+    assert (site.statistics, site.epsilon) == (Statistics.BATCH, 1e-3)
+
+
+def test_a_feature_of_the_deviations_of_a_batch_is_none() -> None:
+    w = Writer()
+    x = w.data()
+    w.nodes.append(const("axes", np.array([0], np.int32)))
+    variance = w.op("Mean", w.op("SquaredDifference", x, w.op("Mean", x, "axes")), "axes")
+    deviation = w.op("Sqrt", w.op("AddV2", variance, w.number(1e-8)))
+    assert w.found(w.op("AddV2", x, w.op("Mean", deviation, "axes"))).sites == ()
+
+
 @pytest.mark.parametrize("wrong", ["no root", "root, not its inverse", "mean added"])
 @given(data=st.data())
 def test_what_is_not_the_formula_is_not_found(wrong: str, data: st.DataObject) -> None:
