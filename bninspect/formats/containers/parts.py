@@ -6,8 +6,6 @@ reads such a file as any other.
 
 from __future__ import annotations
 
-import io
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,9 +13,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from bninspect.formats.containers.sized_file import SizedFile
 
+if TYPE_CHECKING:
     Supply = Callable[[Sequence[tuple[int, int]]], list[Any]]
 
 BLOCK = 24 << 10
@@ -77,43 +75,19 @@ class Blocks:
         return range(start // BLOCK, -(-end // BLOCK)) if end > start else range(0)
 
 
-class PartFile(io.RawIOBase):
+class PartFile(SizedFile):
     """An open file elsewhere, for reading."""
 
     def __init__(self, blocks: Blocks) -> None:
+        super().__init__(blocks.size)
         self.blocks = blocks
-        self._position = 0
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the place of the next byte."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place."""
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.blocks.size}[whence]
-        if origin + offset < 0:
-            raise ValueError(f"seek to {origin + offset}")
-        self._position = origin + offset
-        return self._position
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        """Read as much as there is room for."""
-        view = memoryview(buffer).cast("B")
-        data = self.blocks.read(self._position, len(view))
-        view[: len(data)] = data
-        self._position += len(data)
-        return len(data)
+    def _fill(self, start: int, view: memoryview) -> int:
+        view[:] = self.blocks.read(start, len(view))
+        return len(view)
 
     def readall(self) -> bytes:
-        """Return all that is left."""
+        """Return all that is left, read at once."""
         data = self.blocks.read(self._position, self.blocks.size)
         self._position += len(data)
         return data

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile, UnsafeFile
 from bninspect.formats.containers.parts import PartFile
+from bninspect.formats.containers.sized_file import SizedFile
 from bninspect.formats.containers.zip_structure import check_ends, check_members, check_single, read_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from _typeshed import WriteableBuffer
 
 INFLATED_BYTES = 4 << 30
 """Most that one compressed member may inflate to."""
@@ -140,37 +139,17 @@ class Archive:
         )
 
 
-class _Window(io.RawIOBase):
+class _Window(SizedFile):
     """A read-only, seekable part of a file."""
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        super().__init__(size)
         self.below = file
         self.start = start
-        self._size = size
-        self._position = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        if origin + offset < 0:
-            raise ValueError(f"seek to {origin + offset}")
-        self._position = origin + offset
-        return self._position
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer).cast("B")[: max(0, self._size - self._position)]
-        self.below.seek(self.start + self._position)
-        count = cast(io.RawIOBase, self.below).readinto(view) or 0
-        self._position += count
-        return count
+    def _fill(self, start: int, view: memoryview) -> int:
+        self.below.seek(self.start + start)
+        return cast(io.RawIOBase, self.below).readinto(view) or 0
 
 
 @contextmanager
