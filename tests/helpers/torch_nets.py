@@ -120,9 +120,22 @@ def made(name: str) -> Any:
     return net.eval()
 
 
-def save(net: Any, kind: str, path: Path) -> Path:
-    """Save a network as `traced`, `scripted`, `frozen`, `exported`, `decomposed`, `state_dict` or `module`."""
-    x = torch.zeros(SHAPE)
+def settled(net: Any) -> Any:
+    """Return a network in evaluation mode, all its numbers between 0.1 and 1.1."""
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for tensor in net.state_dict().values():
+            if tensor.dtype.is_floating_point:
+                tensor.copy_(torch.rand(tensor.shape) + 0.1)
+    return net.eval()
+
+
+def save(net: Any, kind: str, path: Path, example: Any = None, *, any_batch: bool = False) -> Path:
+    """Save a network as `traced`, `scripted`, `frozen`, `exported`, `decomposed`, `state_dict` or `module`.
+
+    `example` is an array of its input; `any_batch` leaves the length of the first axis free in what is exported.
+    """
+    x = torch.zeros(SHAPE) if example is None else torch.from_numpy(example)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if kind == "traced":
@@ -132,7 +145,8 @@ def save(net: Any, kind: str, path: Path) -> Path:
         elif kind == "frozen":
             torch.jit.freeze(torch.jit.script(net), optimize_numerics=False).save(path)
         elif kind in {"exported", "decomposed"}:
-            program = torch.export.export(net, (x,))
+            shapes = ({0: torch.export.Dim("batch")},) if any_batch else None
+            program = torch.export.export(net, (x,), dynamic_shapes=shapes)
             torch.export.save(program.run_decompositions() if kind == "decomposed" else program, path)
         else:
             layout, _, what = kind.rpartition(" ")

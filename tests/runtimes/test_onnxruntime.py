@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import onnx_files as build
+from helpers.outcomes import observed, verified
 
 from bninspect import formats, runtimes
 from bninspect.arithmetic import bounds, compare, formula
@@ -22,9 +23,7 @@ from bninspect.records import (
     Evidence,
     Form,
     LayerStatus,
-    ModelReport,
     Observation,
-    Run,
     Statistics,
     Status,
 )
@@ -49,16 +48,6 @@ def _written(path: Path, data: bytes) -> Path:
     return path / "m.onnx"
 
 
-def _observed(path: Path, **settings: Any) -> tuple[Run, list[Observation]]:
-    seen: list[Observation] = []
-    run = runtimes.run(formats.read(path), RunSettings(**settings), lambda: seen.append)
-    return run, seen
-
-
-def _verified(path: Path, **settings: Any) -> ModelReport:
-    return verify_task.verify_checkpoint(formats.read(path), Settings(**settings)).model
-
-
 def test_every_call_is_seen_in_the_model_and_alone(tmp_path: Path) -> None:
     arrays = {**BN, **{f"{name}1": array.reshape(3, 1, 1) for name, array in BN.items()}, "e": np.array([0.5], "f4")}
     nodes = [
@@ -72,7 +61,7 @@ def test_every_call_is_seen_in_the_model_and_alone(tmp_path: Path) -> None:
         build.node("Add", ["h5", "b1"], ["y"], "shift"),
     ]
     path = _written(tmp_path, build.model(build.graph(nodes, arrays)))
-    run, seen = _observed(path)
+    run, seen = observed(path)
     assert run.evidence is Evidence.MODEL
     assert [(one.layer, one.observed) for one in seen] == [
         ("norm_h1", "in-model"),
@@ -90,7 +79,7 @@ def test_every_call_is_seen_in_the_model_and_alone(tmp_path: Path) -> None:
     np.testing.assert_allclose(spelt.y, expected, rtol=0, atol=2e-6)
     assert spelt.form is Form.CENTRED
     np.testing.assert_array_equal(spelt.loaded["beta"], BN["b"])
-    assert [layer.status for layer in _verified(path).layers] == [LayerStatus.VERIFIED] * 2
+    assert [layer.status for layer in verified(path).layers] == [LayerStatus.VERIFIED] * 2
 
 
 def test_a_runtime_that_computes_something_else_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +103,7 @@ def test_a_mean_for_every_element_is_unverified_in_old_files_too(tmp_path: Path)
     """ONNX Runtime has no BatchNormalization of opset 6, and what is left, the layer alone, has no such axes."""
     arrays = {name: np.resize(array, (3, 4, 4)) for name, array in BN.items()}
     node = _norm("x", "y", is_test=1, spatial=0)
-    model = _verified(_written(tmp_path, build.model(build.graph([node], arrays), opset=6)), accept=("layer",))
+    model = verified(_written(tmp_path, build.model(build.graph([node], arrays), opset=6)), accept=("layer",))
     (layer,) = model.layers
     assert (layer.status, model.status) == (LayerStatus.UNVERIFIED, Status.ERROR)
     assert "for every element" in layer.reason
@@ -122,13 +111,13 @@ def test_a_mean_for_every_element_is_unverified_in_old_files_too(tmp_path: Path)
 
 def test_outputs_that_are_not_numbers_do_not_change(tmp_path: Path) -> None:
     arrays = {**BN, "v": np.array([1, -4, 1], np.float32)}
-    run, _ = _observed(_written(tmp_path, build.model(build.graph([_norm("x", "y")], arrays))))
+    run, _ = observed(_written(tmp_path, build.model(build.graph([_norm("x", "y")], arrays))))
     assert run.notes == ()
 
 
-def test_training_mode_is_not_verified(tmp_path: Path) -> None:
+def test_training_mode_is_notverified(tmp_path: Path) -> None:
     node = build.node("BatchNormalization", INPUTS, ["y", "rm", "rv"], "bn", training_mode=1)
-    model = _verified(_written(tmp_path, build.model(build.graph([node], BN))))
+    model = verified(_written(tmp_path, build.model(build.graph([node], BN))))
     (layer,) = model.layers
     assert (layer.status, model.status) == (LayerStatus.UNVERIFIED, Status.ERROR)
     assert "statistics of each batch" in layer.reason
@@ -143,7 +132,7 @@ def test_a_batch_norm_in_a_branch_is_unverified_by_name(tmp_path: Path) -> None:
         build.node("If", ["c"], ["h"], "if", then_branch=branch, else_branch=branch),
         _norm("h", "y"),
     ]
-    model = _verified(_written(tmp_path, build.model(build.graph(nodes, BN))))
+    model = verified(_written(tmp_path, build.model(build.graph(nodes, BN))))
     statuses = {layer.name: layer.status for layer in model.layers}
     assert statuses["norm_y"] is LayerStatus.VERIFIED
     assert statuses["if/then_branch/norm_inner"] is LayerStatus.UNVERIFIED
@@ -162,16 +151,16 @@ def test_changed_after_it_was_read(tmp_path: Path) -> None:
 def test_what_onnxruntime_cannot_run_is_run_alone(tmp_path: Path) -> None:
     nodes = [build.node("NoSuchOperation", ["x"], ["h"], "odd"), _norm("h", "y")]
     path = _written(tmp_path, build.model(build.graph(nodes, BN)))
-    run, seen = _observed(path)
+    run, seen = observed(path)
     assert run.evidence is Evidence.LAYER
     assert "NoSuchOperation" in run.reason
     assert [one.observed for one in seen] == ["probed"]
-    assert _verified(path, accept=("layer",)).status is Status.PASS
+    assert verified(path, accept=("layer",)).status is Status.PASS
 
 
 def test_input_that_it_does_not_accept(tmp_path: Path) -> None:
     path = _written(tmp_path, build.model(build.graph([_norm("x", "y")], BN, inputs=(build.value("x", "N", 4, 4, 4),))))
-    run, _ = _observed(path)
+    run, _ = observed(path)
     assert run.evidence is Evidence.LAYER
     with pytest.raises(RuntimeFailure):
         onnxruntime.observe(formats.read(path), RunSettings(), lambda: lambda _: None)
@@ -182,7 +171,7 @@ def test_external_data(tmp_path: Path) -> None:
     arrays = {name: array for name, array in BN.items() if name != "v"}
     outside = build.tensor("v", BN["v"], {"location": "m.data", "offset": "8", "length": "12"})
     path = _written(tmp_path, build.model(build.graph([_norm("x", "y")], arrays, tensors=[outside])))
-    assert _verified(path).status is Status.PASS
+    assert verified(path).status is Status.PASS
 
 
 def _cases(kind: str, part: str) -> list[Any]:
@@ -239,11 +228,11 @@ def test_cases_of_the_onnx_package(tmp_path: Path) -> None:
                 ):
                     moved, bound = updated(old, moment, error, layer.momentum or 0.0)
                     assert (np.abs(new - moved) <= bound).all(), case.name
-                assert _verified(path).layers[0].status is LayerStatus.UNVERIFIED
+                assert verified(path).layers[0].status is LayerStatus.UNVERIFIED
                 continue
             expected, bound = _bound(layer, x, (1,))
             assert (np.abs(y - expected) <= bound).all(), case.name
-            assert _verified(path).status is Status.PASS
+            assert verified(path).status is Status.PASS
 
 
 def test_batch_norms_of_pytorch_that_the_onnx_package_ships(tmp_path: Path) -> None:
@@ -297,7 +286,7 @@ def test_half_precision_is_compared_with_what_the_runtime_computes_with(
     """Between operators that it only has for float32 ONNX Runtime rounds nothing, and so must not what we look at."""
     values = [_half_value(name) for name in outputs]
     path = _written(tmp_path, build.model(build.graph(nodes, HALF, [_half_value("x")], values)))
-    model = _verified(path)
+    model = verified(path)
     assert model.status is Status.PASS, [layer.findings for layer in model.layers]
     assert {one.observed for layer in model.layers for one in layer.comparisons} == {"in-model", "probed"}
     ratios = [one.ratio for layer in model.layers for one in layer.comparisons if one.observed == "in-model"]
@@ -323,7 +312,7 @@ def test_norms_in_functions_are_seen_where_they_are_called(tmp_path: Path) -> No
     ]
     content = build.model(build.graph(calls, BN))
     path = _written(tmp_path, build.with_functions(content, "my", build.function("my", "Block", inner, ["y"], body)))
-    model = _verified(path)
+    model = verified(path)
     assert model.status is Status.PASS
     assert [layer.name for layer in model.layers] == ["call_h/y", "call_y/y"]
     assert {one.observed for layer in model.layers for one in layer.comparisons} == {"in-model", "probed"}
@@ -335,14 +324,14 @@ def test_further_inputs_may_be_single_numbers_or_texts(tmp_path: Path) -> None:
     nodes = [_norm("x", "h"), build.node("Mul", ["h", "gain"], ["y"]), build.node("Identity", ["t"], ["u"])]
     inputs = [build.value("x", "N", 3, 4, 4), build.value("gain"), text]
     path = _written(tmp_path, build.model(build.graph(nodes, BN, inputs, [build.value("y", "N", 3, 4, 4), said])))
-    assert _verified(path).status is Status.PASS
+    assert verified(path).status is Status.PASS
 
 
 def test_an_input_of_rank_one_has_one_channel(tmp_path: Path) -> None:
     """onnx/defs/nn/defs.cc: it also accepts a single dimension of size N, in which case C is assumed to be 1."""
     arrays = {name: array[:1] for name, array in BN.items()}
     content = build.graph([_norm("x", "y")], arrays, [build.value("x", 10)], [build.value("y", 10)])
-    model = _verified(_written(tmp_path, build.model(content)))
+    model = verified(_written(tmp_path, build.model(content)))
     assert model.status is Status.PASS
     assert [one.elements for one in model.layers[0].comparisons if one.observed == "in-model"] == [10]
 
@@ -352,7 +341,7 @@ def test_a_model_in_training_mode_is_unverified_and_each_layer_is_named(tmp_path
         build.node("BatchNormalization", ("x", *INPUTS[1:]), ["h", "m2", "v2"], "one", training_mode=1),
         build.node("BatchNormalization", ("h", *INPUTS[1:]), ["y", "m3", "v3"], "two", training_mode=1),
     ]
-    model = _verified(_written(tmp_path, build.model(build.graph(nodes, BN))))
+    model = verified(_written(tmp_path, build.model(build.graph(nodes, BN))))
     assert model.status is Status.ERROR
     assert [layer.status for layer in model.layers] == [LayerStatus.UNVERIFIED] * 2
     assert [[one.rule for one in layer.findings] for layer in model.layers] == [["BN123"]] * 2

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import openvino_files as build
+from helpers.outcomes import observed, verified
 
-from bninspect import formats, runtimes
+from bninspect import formats
 from bninspect.conversion import task
 from bninspect.errors import UnreadableFile
 from bninspect.formats.read_task import read
-from bninspect.records import Evidence, LayerStatus, ModelReport, Observation, Run, Status
+from bninspect.records import Evidence, LayerStatus, ModelReport, Status
 from bninspect.runtimes import openvino
 from bninspect.runtimes.runtime import RunSettings
 from bninspect.settings import Settings
-from bninspect.verdicts import verify_task
 
 pytest.importorskip("openvino", reason="openvino is not installed: pip install 'bninspect[openvino]'")
 
@@ -44,18 +44,8 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(_HINT, "bf16")
 
 
-def _observed(path: Path, **options: Any) -> tuple[Run, list[Observation]]:
-    seen: list[Observation] = []
-    run = runtimes.run(formats.read(path), RunSettings(**options), lambda: seen.append)
-    return run, seen
-
-
-def _verified(path: Path, **options: Any) -> ModelReport:
-    return verify_task.verify_checkpoint(formats.read(path), Settings(**options)).model
-
-
 def test_observations_are_those_of_openvino_itself(written: Path, exact: None) -> None:
-    run, seen = _observed(written, seed=3)
+    run, seen = observed(written, seed=3)
     assert (run.evidence, run.unobserved, run.precision) == (Evidence.MODEL, {}, None)
     assert run.runtime.startswith("OpenVINO 20")
     assert [(one.layer, one.observed) for one in seen] == [
@@ -73,15 +63,15 @@ def test_observations_are_those_of_openvino_itself(written: Path, exact: None) -
     np.testing.assert_allclose(pair.y, np.maximum(pair.x, 0) * build.SCALE + build.SHIFT, rtol=1e-5, atol=1e-5)
 
 
-def test_right_file_is_verified(written: Path, exact: None) -> None:
-    model = _verified(written)
+def test_right_file_isverified(written: Path, exact: None) -> None:
+    model = verified(written)
     assert (model.status, model.precision and model.precision.dtype) == (Status.PASS, "float32")
     assert {one.observed for one in model.layers[0].comparisons} == {"in-model", "probed"}
-    assert _verified(written, precision="float32").status is Status.PASS
+    assert verified(written, precision="float32").status is Status.PASS
 
 
 def test_narrow_arithmetic_is_declared_and_bounded(written: Path, narrow: None) -> None:
-    model = _verified(written)
+    model = verified(written)
     assert model.status is Status.PASS
     assert model.precision is not None
     assert (model.precision.dtype, _HINT in model.precision.why) == ("bfloat16", True)
@@ -90,10 +80,10 @@ def test_narrow_arithmetic_is_declared_and_bounded(written: Path, narrow: None) 
 
 
 def test_gate_of_float32_fails_for_less(written: Path, narrow: None) -> None:
-    model = _verified(written, precision="float32")
+    model = verified(written, precision="float32")
     assert (model.status, [one.rule for one in model.findings]) == (Status.FAIL, ["BN306"])
     assert all(layer.status is LayerStatus.VERIFIED for layer in model.layers)
-    assert _verified(written, precision="bfloat16").status is Status.PASS
+    assert verified(written, precision="bfloat16").status is Status.PASS
 
 
 def test_precision_that_nobody_saw_does_not_pass() -> None:
@@ -119,7 +109,7 @@ def test_model_whose_numbers_changed_is_not_run(written: Path, tmp_path: Path) -
 def test_names_that_openvino_repeats_are_said(tmp_path: Path) -> None:
     path = build.write(tmp_path / "m.xml")
     path.write_text(path.read_text().replace('name="scaled"', 'name="positive"'))
-    model = _verified(path)
+    model = verified(path)
     assert model.status is Status.ERROR
     assert all("cannot be told apart" in layer.reason for layer in model.layers)
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 else:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bninspect[torch]'")
 
+from helpers.torch_nets import save, settled
+
 
 def _net() -> Any:
     class Net(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy
@@ -37,29 +39,14 @@ def _net() -> Any:
             x = torch.relu(self.bn1(self.conv(x)))
             return self.bn3(self.fc(self.bn2(self.up(x)).mean((2, 3))))
 
-    torch.manual_seed(3)
-    net = Net()
-    with torch.no_grad():
-        for tensor in net.state_dict().values():
-            if tensor.dtype.is_floating_point:
-                tensor.copy_(torch.rand(tensor.shape) + 0.1)
-    return net.eval()
+    return settled(Net())
 
 
 X = np.random.default_rng(0).normal(size=(2, 4, 6, 6)).astype(np.float32)
 
 
 def _saved(path: Path, kind: str, net: Any) -> Checkpoint:
-    x = torch.from_numpy(X)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if kind == "exported":
-            torch.export.save(torch.export.export(net, (x,)), path / "m.pt2")
-        elif kind == "scripted":
-            torch.jit.script(net).save(path / "m.pt2")
-        else:
-            torch.jit.trace(net, x).save(path / "m.pt2")
-    return formats.read(path / "m.pt2")
+    return formats.read(save(net, kind, path / "m.pt2", X))
 
 
 def test_sources_that_describe_no_class_say_nothing(tmp_path: Path) -> None:

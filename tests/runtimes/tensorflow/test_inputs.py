@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import tensorflow_models as models
+from helpers.outcomes import verified
 
 from bninspect import formats
-from bninspect.records import LayerStatus, ModelReport
-from bninspect.settings import Settings
-from bninspect.verdicts import verify_task
+from bninspect.records import LayerStatus
 
 pytestmark = pytest.mark.tensorflow
 
@@ -26,10 +25,6 @@ def _quiet(prepared: None) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def verified(path: Path, **options: Any) -> ModelReport:
-    return verify_task.verify_checkpoint(formats.read(path), Settings(**options)).model
 
 
 def assert_verified(path: Path, **options: Any) -> None:

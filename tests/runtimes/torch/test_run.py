@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from helpers.outcomes import observed, verified
 
-from bninspect import formats, runtimes
-from bninspect.records import Evidence, LayerStatus, ModelReport, Observation, Run, Status
-from bninspect.runtimes.runtime import RunSettings
+from bninspect import formats
+from bninspect.records import Evidence, LayerStatus, Status
 from bninspect.settings import EpsilonRule, Settings
 from bninspect.verdicts import verify_task
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
 else:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bninspect[torch]'")
+
+from helpers.torch_nets import save, settled
 
 
 class Net(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy
@@ -37,47 +39,13 @@ class Net(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy
         return self.bn3(self.fc(x.mean((2, 3))))
 
 
-def _net() -> Any:
-    torch.manual_seed(3)
-    net = Net()
-    with torch.no_grad():
-        for tensor in net.state_dict().values():
-            if tensor.dtype.is_floating_point:
-                tensor.copy_(torch.rand(tensor.shape) + 0.1)
-    return net.eval()
-
-
 X = np.random.default_rng(0).normal(size=(2, 3, 6, 6)).astype(np.float32)
-
-
-def _saved(path: Path, kind: str, net: Any) -> Path:
-    x = torch.from_numpy(X)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if kind == "exported":
-            shapes = ({0: torch.export.Dim("batch")},)
-            torch.export.save(torch.export.export(net, (x,), dynamic_shapes=shapes), path / "m.pt2")
-        elif kind == "scripted":
-            torch.jit.script(net).save(path / "m.pt2")
-        else:
-            torch.jit.trace(net, x).save(path / "m.pt2")
-    return path / "m.pt2"
-
-
-def _observed(path: Path, **settings: Any) -> tuple[Run, list[Observation]]:
-    seen: list[Observation] = []
-    run = runtimes.run(formats.read(path), RunSettings(**settings), lambda: seen.append)
-    return run, seen
-
-
-def _verified(path: Path, **settings: Any) -> ModelReport:
-    return verify_task.verify_checkpoint(formats.read(path), Settings(**settings)).model
 
 
 @pytest.mark.parametrize("kind", ["exported", "scripted", "traced"])
 def test_every_call_is_what_the_module_computed(tmp_path: Path, kind: str) -> None:
-    net = _net()
-    path = _saved(tmp_path, kind, net)
+    net = settled(Net())
+    path = save(net, kind, tmp_path / "m.pt2", X, any_batch=True)
     truth: list[tuple[str, Any, Any]] = []
     for name in ("bn1", "bn2", "bn3"):
         module = getattr(net, name)
@@ -85,7 +53,7 @@ def test_every_call_is_what_the_module_computed(tmp_path: Path, kind: str) -> No
     np.save(tmp_path / "x.npy", X)
     with torch.no_grad():
         net(torch.from_numpy(X))
-    run, seen = _observed(path, input=tmp_path / "x.npy")
+    run, seen = observed(path, input=tmp_path / "x.npy")
     assert run.evidence is Evidence.MODEL
     calls = [one for one in seen if one.observed == "in-model"]
     assert [one.layer for one in calls] == [name for name, _, _ in truth] == ["bn1", "bn2", "bn2", "bn3"]
@@ -93,28 +61,28 @@ def test_every_call_is_what_the_module_computed(tmp_path: Path, kind: str) -> No
         np.testing.assert_allclose(call.x, x, rtol=0, atol=1e-5)
         np.testing.assert_allclose(call.y, y, rtol=0, atol=1e-5)
     assert {one.layer for one in seen if one.observed == "probed"} == {"bn1", "bn2", "bn3"}
-    model = _verified(path, input=str(tmp_path / "x.npy"))
+    model = verified(path, input=str(tmp_path / "x.npy"))
     assert [layer.status for layer in model.layers] == [LayerStatus.VERIFIED] * 3
 
 
 def test_exported_program_says_what_it_takes(tmp_path: Path) -> None:
-    run, seen = _observed(_saved(tmp_path, "exported", _net()))
+    run, seen = observed(save(settled(Net()), "exported", tmp_path / "m.pt2", X, any_batch=True))
     assert run.evidence is Evidence.MODEL
     assert seen[0].x.shape == (1, 8, 4, 4)
 
 
 def test_torchscript_does_not_and_says_so(tmp_path: Path) -> None:
-    path = _saved(tmp_path, "traced", _net())
-    run, seen = _observed(path)
+    path = save(settled(Net()), "traced", tmp_path / "m.pt2", X, any_batch=True)
+    run, seen = observed(path)
     assert run.evidence is Evidence.LAYER
     assert "--input-shape" in run.reason
     assert {one.observed for one in seen} == {"probed"}
-    run, _ = _observed(path, input_shapes={"": (1, 3, 9, 9)})
+    run, _ = observed(path, input_shapes={"": (1, 3, 9, 9)})
     assert run.evidence is Evidence.MODEL
 
 
 def test_parameters_that_torch_loaded_are_compared(tmp_path: Path) -> None:
-    path = _saved(tmp_path, "exported", _net())
+    path = save(settled(Net()), "exported", tmp_path / "m.pt2", X, any_batch=True)
     checkpoint = formats.read(path)
     first = checkpoint.layers[0]
     assert first.gamma is not None
@@ -133,7 +101,7 @@ def test_operations_that_do_more_than_compute_are_not_run(tmp_path: Path) -> Non
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.script(Reads().eval()).save(tmp_path / "m.pt")
-    run, _ = _observed(tmp_path / "m.pt", input_shapes={"": (1, 3, 9, 9)})
+    run, _ = observed(tmp_path / "m.pt", input_shapes={"": (1, 3, 9, 9)})
     assert run.evidence is Evidence.LAYER
     assert "from_file" in run.reason
 
@@ -141,7 +109,7 @@ def test_operations_that_do_more_than_compute_are_not_run(tmp_path: Path) -> Non
 def test_texts_that_torch_would_evaluate_are_not_handed_to_it(tmp_path: Path) -> None:
     import zipfile
 
-    path = _saved(tmp_path, "exported", _net())
+    path = save(settled(Net()), "exported", tmp_path / "m.pt2", X, any_batch=True)
     assert formats.read(path).code == ()
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(tmp_path / "bad.pt2", "w") as target:
         for name in source.namelist():
@@ -152,14 +120,14 @@ def test_texts_that_torch_would_evaluate_are_not_handed_to_it(tmp_path: Path) ->
                 data = changed
             target.writestr(name, data)
     assert any("__import__" in one for one in formats.read(tmp_path / "bad.pt2").code)
-    run, _ = _observed(tmp_path / "bad.pt2")
+    run, _ = observed(tmp_path / "bad.pt2")
     assert run.evidence is Evidence.LAYER
 
 
 def test_state_dict_layer_by_layer(tmp_path: Path) -> None:
-    net = _net()
+    net = settled(Net())
     torch.save(net.state_dict(), tmp_path / "m.pt")
-    model = _verified(tmp_path / "m.pt")
+    model = verified(tmp_path / "m.pt")
     assert {layer.reason for layer in model.layers} == {
         "the file does not state epsilon: supply it with --epsilon [GLOB=]VALUE, "
         "and --accept layer: there is no model to run it in"
@@ -189,7 +157,7 @@ def test_torch_itself_is_within_the_bound(tmp_path: Path, kind: str, dtype: str)
         warnings.simplefilter("ignore")
         program = torch.export.export(norm, (torch.zeros(shape, dtype=getattr(torch, dtype)),))
         torch.export.save(program, tmp_path / "m.pt2")
-    model = _verified(tmp_path / "m.pt2")
+    model = verified(tmp_path / "m.pt2")
     assert model.status is Status.PASS
     (layer,) = model.layers
     assert {one.observed for one in layer.comparisons} == {"in-model", "probed"}
