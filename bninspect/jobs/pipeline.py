@@ -115,7 +115,7 @@ def _inspect_model(pair: ProcessPair, path: str) -> ModelReport:
     checkpoint = selection.select(whole, pair.settings)
     mine = selection.for_model(pair.settings, checkpoint.path)
     layers = tuple(
-        description.describe(layer, rules.judged(rules.check(layer), layer.name, mine), brief=brief)
+        description.describe(layer, rules.judged(rules.check(layer, checkpoint.writer), layer.name, mine), brief=brief)
         for layer in checkpoint.layers
     )
     status = outcome.model_status(layers, (), pair.settings.fail_on, checkpoint.unread)

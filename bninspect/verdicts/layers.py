@@ -50,7 +50,8 @@ class _LayerEvidence:
 class Judge:
     """Compares every observation as it arrives, so that no activation is kept."""
 
-    def __init__(self, layers: Iterable[BatchNorm], settings: Settings) -> None:
+    def __init__(self, layers: Iterable[BatchNorm], settings: Settings, writer: str = "") -> None:
+        self._writer = writer
         self._settings = settings
         self._layers = {layer.name: layer for layer in layers if wanted(layer.name, settings)}
         self._tolerances = {name: tolerance(name, settings) for name in self._layers}
@@ -117,7 +118,7 @@ class Judge:
         seen = self._seen[layer.name]
         replayed = seen.replayed
         wrong = (findings.off(one, one.observed) for one in seen.comparisons.values() if not one.agrees)
-        observed = (*rules.check(layer), *seen.findings.values(), *wrong, *replayed.findings.values())
+        observed = (*rules.check(layer, self._writer), *seen.findings.values(), *wrong, *replayed.findings.values())
         found = rules.judged(observed, layer.name, self._settings)
         status, reason = _status(layer, seen, run, self._settings)
         comparisons = (*seen.comparisons.values(), *replayed.comparisons.values())

@@ -69,13 +69,13 @@ class Trial:
             raise UsageError("--signature and --tag are for SavedModels", why=why)
         self._checkpoint = checkpoint
         self._settings = selection.for_model(settings, checkpoint.path)
-        self._judge = Judge(checkpoint.layers, self._settings)
+        self._judge = Judge(checkpoint.layers, self._settings, checkpoint.writer)
         self.how = run_settings(self._settings)
         """How the model is to be run."""
 
     def begin(self) -> runtimes.Sink:
         """Start an attempt: a runtime that failed half-way must leave nothing behind, the next is judged afresh."""
-        self._judge = Judge(self._checkpoint.layers, self._settings)
+        self._judge = Judge(self._checkpoint.layers, self._settings, self._checkpoint.writer)
         return self._judge.see
 
     def verdict(self, run: Run) -> Verified:

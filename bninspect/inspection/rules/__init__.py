@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from bninspect import safe_text
-from bninspect.inspection.rules import deployment, statistics, stored
+from bninspect.inspection.rules import deployment, inference_words, statistics, stored
 from bninspect.inspection.rules import settings as setting
 from bninspect.records import BatchNorm, Finding, Statistics
 from bninspect.settings import Settings
@@ -49,13 +49,21 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 )
 
 
-def check(layer: BatchNorm) -> tuple[Finding, ...]:
+def check(layer: BatchNorm, writer: str = "") -> tuple[Finding, ...]:
     """Return what the rules find in one layer, in the order of their codes.
 
     Of a layer whose statistics a converter folded there is only a scale and a shift to judge.
+
+    Args:
+        layer: to look at.
+        writer: what wrote its file, so that a hint speaks the words of that framework.
     """
     rules = (RULES["BN101"],) if layer.statistics is Statistics.FOLDED else RULES.values()
-    return tuple(finding for rule in rules if (finding := rule(layer)) is not None)
+    found = (finding for rule in rules if (finding := rule(layer)) is not None)
+    return tuple(
+        replace(one, hint=inference_words.hint(writer, layer.class_name)) if one.rule == "BN123" else one
+        for one in found
+    )
 
 
 def judged(findings: tuple[Finding, ...], layer: str, settings: Settings) -> tuple[Finding, ...]:

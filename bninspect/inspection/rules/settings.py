@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
 from bninspect.arithmetic import conventions
+from bninspect.inspection.rules import inference_words
 from bninspect.inspection.rules.columns import listed, values, where
 from bninspect.records import BatchNorm, Finding, Severity, Statistics
 from bninspect.safe_text import printable
@@ -119,21 +118,8 @@ def batch_statistics(layer: BatchNorm) -> Finding | None:
         Severity.WARNING,
         f"it normalises by the statistics of {what} at inference too, not by the moving ones",
         {"statistics": layer.statistics.value},
-        _inference(layer),
+        inference_words.hint("", layer.class_name),
     )
-
-
-_TORCH, _KERAS = "model.eval(), and not track_running_stats=False", "training=False"
-
-
-def _inference(layer: BatchNorm) -> str:
-    """Return how to have a layer use its moving statistics, in the framework that it is of, as far as it says."""
-    kind = layer.class_name
-    if re.match(r"[a-z_]|(Sync|Lazy)?BatchNorm(\dd)?$", kind):
-        return f"build or export it for inference: {_TORCH}"
-    if not kind or kind.endswith(("BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization")):
-        return f"build or export it for inference: {_KERAS}"
-    return f"build or export it for inference: {_KERAS} in Keras; in PyTorch {_TORCH}"
 
 
 def wired_training(layer: BatchNorm) -> Finding | None:

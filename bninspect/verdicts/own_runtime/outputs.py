@@ -79,7 +79,8 @@ def report(checkpoint: Checkpoint, path: Path, settings: Settings) -> ModelRepor
     returned = f"{vectors.PROBE}/y" in arrays
     judged = iter([_layer(vector, every, arrays, path, settings) for vector in every[: len(every) - (not returned)]])
     layers = tuple(
-        _untested(layer, reasons[layer.name], settings) if layer.name in reasons else next(judged) for layer in chosen
+        _untested(layer, reasons[layer.name], settings, checkpoint.writer) if layer.name in reasons else next(judged)
+        for layer in chosen
     )
     layers += tuple(judged)  # the probe, the last of the vectors
     return replace(
@@ -92,8 +93,8 @@ def report(checkpoint: Checkpoint, path: Path, settings: Settings) -> ModelRepor
     )
 
 
-def _untested(layer: BatchNorm, reason: str, settings: Settings) -> LayerReport:
-    found = rules.judged(rules.check(layer), layer.name, settings)
+def _untested(layer: BatchNorm, reason: str, settings: Settings, writer: str) -> LayerReport:
+    found = rules.judged(rules.check(layer, writer), layer.name, settings)
     return description.describe(layer, found, LayerStatus.UNVERIFIED, reason)
 
 
