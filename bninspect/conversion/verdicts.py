@@ -361,6 +361,7 @@ def _open(case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) -
         yield "what lies between the operations was not compared: the model cannot be run again on the export's values"
         return
     yield from case.seen.unreached
+    yield from _hidden(case)
     for place in places:
         view = views[id(place.node)]
         if not place.norms and view.status is LayerStatus.UNVERIFIED and place.operation is not None:
@@ -380,6 +381,15 @@ def _open(case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) -
             and not _covered(operation, case)
         ):
             yield f"{operation.name}: its weights are nowhere in the export"
+
+
+def _hidden(case: Case) -> Iterator[str]:
+    """Yield the loops and branches of either side that hold kernels or batch norms."""
+    for title, read in (("the model", case.source), ("the export", case.export)):
+        for node in read.nodes:
+            if node.within:
+                count = "a kernel or batch norm" if node.within == 1 else f"{node.within} kernels and batch norms"
+                yield f"{node.name} of {title}: {count} in its branches or its body, where nobody sees them run"
 
 
 _ALIASES = {"logistic": "sigmoid", "arg max": "argmax"}

@@ -112,6 +112,8 @@ class Node:
     """Values between the pieces that were joined to this one, and how much of their rounding reaches each channel."""
     order: tuple[int, ...] = ()
     """Of a transposition, and of an operation with one behind it: axis of the operation's own result, by its axis."""
+    within: int = 0
+    """Of a loop, or of a branch that data chooses, how many kernels and batch norms its graphs hold."""
     magnitude: Array | None = None
     """Sum of the sizes of all that the pieces add to each channel, where that is more than the size of the bias."""
 

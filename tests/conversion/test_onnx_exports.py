@@ -104,3 +104,22 @@ def test_bias_behind_a_transpose(tmp_path: Path, order: list[int], *, fine: bool
     assert (statuses(model)["bn"], model.status) == (
         (LayerStatus.VERIFIED, Status.PASS) if fine else (LayerStatus.MISMATCH, Status.FAIL)
     )
+
+
+def test_what_only_some_data_goes_through_is_not_proved(tmp_path: Path) -> None:
+    """All of it goes through the right branch here; nobody has seen what the other one does."""
+    nodes = [build.node("Conv", ["x", "w", "c"], ["h"], "conv"), _norm("h", "y", "bn")]
+    source = _written(tmp_path / "source.onnx", nodes, {**CONV, **BN})
+    right = build.graph([_norm("h", "r", "bn")], {}, inputs=(), outputs=(build.value("r"),))
+    wrong = build.graph([build.node("BatchNormalization", ("h", *"sbmv"), ["t"])], {}, (), (build.value("t"),))
+    choosing = [
+        nodes[0],
+        build.node("ReduceSum", ["x"], ["total"], keepdims=0),
+        build.node("Greater", ["total", "least"], ["large"]),
+        build.node("If", ["large"], ["y"], "if", then_branch=right, else_branch=wrong),
+    ]
+    arrays = {**CONV, **BN, "least": np.array(-1e9, np.float32)}
+    model = held(source, _written(tmp_path / "choosing.onnx", choosing, arrays))
+    assert model.status is Status.ERROR
+    assert model.against is not None
+    assert any("if of the export: 2 kernels and batch norms" in reason for reason in model.against.open)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-TYPES = {"float32": 1, "int8": 3, "int32": 6, "int64": 7, "float16": 10, "float64": 11}
+TYPES = {"float32": 1, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float16": 10, "float64": 11}
 
 
 def varint(value: int) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bninspect.arithmetic.norm_kernel import norm_kernel
-from bninspect.formats import channel_chains
+from bninspect.formats import bodies, channel_chains
 from bninspect.formats.channel_chains import Piece
 from bninspect.formats.onnx import norms, quantised
 from bninspect.formats.onnx.constants import Constant, Constants
@@ -43,9 +43,18 @@ def read(model: ModelProto, path: Path) -> Network:
         if node.label in ends:
             nodes.append(_norm(ends[node.label]))
         elif node.label not in inside and node.op != "Constant" and not _is_constant(node, constants):
-            nodes += _nodes(node, reading)
+            nodes += (replace(one, within=_within(node, model, constants)) for one in _nodes(node, reading))
     joined = channel_chains.join(nodes, (one.name for one in graph.outputs))
     return Network(graph.inputs, graph.outputs, tuple(joined), quantised.values(graph, constants))
+
+
+def _within(node: NodeProto, model: ModelProto, constants: Constants) -> int:
+    """Return how many kernels and batch norms are in the graphs of a node of the main graph; none if it is decided."""
+    if node.op == "If" and node.takes(0) in constants:
+        return 0
+    paths = tuple(f"{node.label}/{name}/" for name, _ in node.subgraphs())
+    inner = (graph for graph in model.graphs if paths and graph.path.startswith(paths))
+    return bodies.held(one.op for graph in inner for one in graph.nodes)
 
 
 def _is_constant(node: NodeProto, constants: Constants) -> bool:

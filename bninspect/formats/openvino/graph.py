@@ -17,7 +17,7 @@ import numpy as np
 
 from bninspect.arithmetic.norm_kernel import norm_kernel
 from bninspect.errors import DamagedFile
-from bninspect.formats import channel_chains
+from bninspect.formats import bodies, channel_chains
 from bninspect.formats.channel_chains import Piece
 from bninspect.formats.openvino import norms
 from bninspect.formats.openvino.constants import IrConstant, IrConstants
@@ -64,7 +64,8 @@ def read(graph: IrGraph) -> Network:
         elif operation.name in whole:
             nodes.append(_norm(whole[operation.name]))
         elif operation.name not in inside and not constants.made(operation) and operation.kind not in _ENDS:
-            nodes.append(_piece(operation, constants) or _other(operation, constants))
+            other = _piece(operation, constants) or _other(operation, constants)
+            nodes.append(replace(other, within=bodies.held(_inside(operation))))
     ends = [one.takes(0) for one in graph.every("result")]
     names = {one.operations[0]: one.layer.name for one in found}
     joined = (
@@ -78,6 +79,14 @@ def read(graph: IrGraph) -> Network:
         tuple(joined),
         dict(_quantised(graph, constants)),
     )
+
+
+def _inside(operation: IrOperation) -> Iterator[str]:
+    """Yield the kinds of the operations in the bodies of a loop or condition, at any depth."""
+    for body in operation.bodies:
+        for inner in body.operations:
+            yield inner.kind
+            yield from _inside(inner)
 
 
 def _quantised(graph: IrGraph, constants: IrConstants) -> Iterator[tuple[str, Quantisation]]:

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from bninspect.errors import UnreadableFile
+from bninspect.formats import bodies
 from bninspect.formats.channel_chains import RELUS
 from bninspect.formats.tensorflow import constants, frozen, model, saved_model
 from bninspect.formats.tensorflow.checkpoint_v2 import Bundle
 from bninspect.formats.tensorflow.graph.expressions import Expressions
-from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode, Tensor
+from bninspect.formats.tensorflow.graph.flatten import HIDING, FlatGraph, FlatNode, Tensor
 from bninspect.formats.tensorflow.model import GraphModel
 from bninspect.formats.tensorflow.norms.layers import Searched
 from bninspect.formats.tensorflow.norms.site import NormSite
@@ -103,9 +104,17 @@ def _network(found: GraphModel, variables: Variables, signature: str | None) -> 
                 Node(layer, network.BATCH_NORM, (_name(site.x),), (_name(site.y),), layer=layer, geometry=geometry)
             )
         elif flat.name not in inside and flat.inputs:
-            nodes.append(_node(flat, reading))
+            nodes.append(replace(_node(flat, reading), within=_within(flat, searched.graph)))
     outputs = tuple(Value(_name(one), (), "float32") for one in searched.graph.outputs)
     return Network((), outputs, tuple(_with_biases(nodes, reading)))
+
+
+def _within(flat: FlatNode, graph: FlatGraph) -> int:
+    """Return how many kernels and batch norms are in the functions of a loop, or of a branch that data chooses."""
+    if flat.op not in HIDING or flat.hidden:
+        return 0
+    prefix = f"{flat.scope}{flat.node.name}/"
+    return bodies.held(one.op for one in graph.nodes.values() if one.hidden and one.scope.startswith(prefix))
 
 
 def _sites(found: GraphModel, searched: Searched) -> Mapping[str, tuple[str, NormSite]]:

@@ -80,6 +80,8 @@ OPERATIONS: Mapping[int, str] = {
     100: "mirror pad",
     111: "elu",
     117: "hard swish",
+    118: "if",
+    119: "while",
     126: "batch matmul",
     130: "broadcast to",
     150: "gelu",
@@ -162,6 +164,8 @@ class Operator:
     activation: str
     options: FlatTable | None = None
     """What the schema says of this kind of operator: padding, strides ..."""
+    graphs: tuple[int, ...] = ()
+    """Places of the graphs that a condition, a loop or a composite runs."""
 
     def takes(self, place: int) -> TfliteTensor | None:
         """Return an input; None if it is left out."""
@@ -303,10 +307,15 @@ def _operator(index: int, table: FlatTable, codes: list[FlatTable], tensors: lis
     if code == COMPOSITE and (composite := table.table(12)) is not None:
         operation = f"composite {composite.text(0)}"
     options = table.table(4)
+    graphs: tuple[int, ...] = ()
+    if operation in {"if", "while"} and options is not None:
+        graphs = tuple(int(options.number(each, "i")) for each in (0, 1))
+    elif code == COMPOSITE and (composite := table.table(12)) is not None:
+        graphs = (int(composite.number(1, "i")),)
     field = _FUSED.get(operation)
     activation = int(options.number(field, "b")) if options is not None and field is not None else 0
     inputs = tuple(None if one < 0 else _at(tensors, int(one)) for one in table.numbers(1, "i4"))
     outputs = tuple(_at(tensors, int(one)) for one in table.numbers(2, "i4") if one >= 0)
     return Operator(
-        index, operation, inputs, outputs, _ACTIVATIONS.get(activation, f"activation {activation}"), options
+        index, operation, inputs, outputs, _ACTIVATIONS.get(activation, f"activation {activation}"), options, graphs
     )

@@ -5,12 +5,13 @@ Fields of the operators' options: tensorflow/compiler/mlir/lite/schema/schema.fb
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bninspect.formats import channel_chains
+from bninspect.formats import bodies, channel_chains
 from bninspect.formats.channel_chains import RELUS, Piece
 from bninspect.formats.tflite.graph import affine_maps
 from bninspect.formats.tflite.model import Operator, Subgraph, TfliteTensor
@@ -44,7 +45,8 @@ _SAME = 0
 def read(graph: Subgraph) -> Network:
     """Return what a graph computes."""
     names = {f"operator {affine.first.index}": name for name, affine in affine_maps(graph)}
-    nodes = channel_chains.join((_node(operator) for operator in graph.operators), (one.label for one in graph.outputs))
+    found = (replace(_node(one), within=bodies.held(_inside(one, graph))) for one in graph.operators)
+    nodes = channel_chains.join(found, (one.label for one in graph.outputs))
     nodes = [replace(node, layer=names.get(node.name, node.layer)) if node.layer else node for node in nodes]
     return Network(
         tuple(Value(one.label, one.signature, one.dtype) for one in graph.inputs),
@@ -52,6 +54,19 @@ def read(graph: Subgraph) -> Network:
         tuple(nodes),
         _quantised(graph),
     )
+
+
+def _inside(operator: Operator, graph: Subgraph) -> Iterator[str]:
+    """Yield the operations in the graphs that an operator runs, at any depth."""
+    waiting, seen = list(operator.graphs), set[int]()
+    while waiting:
+        place = waiting.pop()
+        if place in seen or not 0 < place <= len(graph.others):
+            continue
+        seen.add(place)
+        for inner in graph.others[place - 1].operators:
+            yield inner.operation
+            waiting += inner.graphs
 
 
 def _quantised(graph: Subgraph) -> dict[str, Quantisation]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bninspect.arithmetic.norm_kernel import norm_kernel
-from bninspect.formats import channel_chains
+from bninspect.formats import bodies, channel_chains
 from bninspect.formats.torch import operators
 from bninspect.formats.torch.exported_graph import ExportedCall, tensor_names, tensors_of
 from bninspect.formats.torch.exported_norms import norms_of
@@ -41,12 +41,18 @@ def read_network(archive: Archive, folder: str) -> Network:
                 norm = Node(call.name, network.BATCH_NORM, names, outputs, kernel, layer.name)
                 nodes.append(replace(norm, norm=layer, geometry=geometry))
             else:
-                nodes.append(_node(program, call))
+                nodes.append(replace(_node(program, call), within=_within(program, call)))
         return Network(
             inputs=tuple(_value(name, values[name]) for name in takes if name not in program.taken),
             outputs=tuple(_value(name, values[name]) for name in gives if name in values),
             nodes=tuple(channel_chains.join(nodes, gives)),
         )
+
+
+def _within(program: ExportedProgram, call: ExportedCall) -> int:
+    """Return how many kernels and batch norms are in the graphs of a call."""
+    inner = (one.operation for one in program.calls if one.inside and one.inside[0].startswith(f"{call.name}."))
+    return bodies.held(inner)
 
 
 def _node(program: ExportedProgram, call: ExportedCall) -> Node:

@@ -24,7 +24,7 @@ Tensor: TypeAlias = tuple[str, int]
 """A flat node's name and the position of its output."""
 
 _IF = frozenset(("If", "StatelessIf"))
-_HIDING = {
+HIDING: Mapping[str, str] = {
     "While": "inside a while loop",
     "StatelessWhile": "inside a while loop",
     "If": "inside a conditional that depends on the data",
@@ -32,6 +32,7 @@ _HIDING = {
     "Case": "inside a conditional that depends on the data",
     "StatelessCase": "inside a conditional that depends on the data",
 }
+"""Why nobody can observe what is in the functions of an operation."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -172,13 +173,13 @@ class _Flattener:
     def _expand_hidden(self) -> None:
         """Expand the bodies of loops and of undecided branches, as if they were called once."""
         seen: set[str] = set()
-        while pending := [one for one in self._nodes.values() if one.op in _HIDING and one.name not in seen]:
+        while pending := [one for one in self._nodes.values() if one.op in HIDING and one.name not in seen]:
             for flat in pending:
                 seen.add(flat.name)
                 frame, node = self._frames[flat.name], flat.node
                 given = data_inputs(node)[0 if "While" in node.op else 1 :]
                 for attribute, function in node.functions():
-                    body = self._calls.call(frame, node, function, given, frame.hidden or _HIDING[node.op])
+                    body = self._calls.call(frame, node, function, given, frame.hidden or HIDING[node.op])
                     outputs = 0 if attribute == "cond" or body.function is None else len(body.function.outputs)
                     for position in range(outputs):
                         self.place(body, body.returned(position))
