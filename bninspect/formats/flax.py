@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bninspect.arithmetic.rounding import from_bfloat16
 from bninspect.errors import DamagedFile, UnreadableFile
 from bninspect.formats import whole_file
 from bninspect.formats.encodings import msgpack
+from bninspect.formats.encodings.numbers import native
 from bninspect.formats.format import Format
 from bninspect.records import BatchNorm, Checkpoint
 from bninspect.safe_text import printable
@@ -106,11 +106,7 @@ def _array(value: Any, name: str) -> tuple[Array, str]:
             kind = np.dtype("<u2") if dtype == "bfloat16" else np.dtype(dtype).newbyteorder("<")
             if all(type(n) is int and n >= 0 for n in shape) and math.prod(shape) * kind.itemsize == len(data):
                 numbers = np.frombuffer(data, kind).reshape(shape)
-                if dtype == "bfloat16":
-                    numbers = from_bfloat16(numbers)
-                array = numbers.astype(numbers.dtype.newbyteorder("="))
-                array.flags.writeable = False
-                return array, dtype
+                return native(numbers, bfloat16=dtype == "bfloat16"), dtype
     raise DamagedFile("this file is damaged", why=f"{printable(name)} is not an array of numbers that fit its shape")
 
 

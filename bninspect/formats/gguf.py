@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bninspect.arithmetic.rounding import from_bfloat16
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
+from bninspect.formats.encodings.numbers import native
 from bninspect.formats.format import Format
 from bninspect.formats.torch import running_statistics
 from bninspect.records import Array, Checkpoint
@@ -59,10 +59,7 @@ class GgufTensor:
         """The numbers, read-only, bfloat16 widened to float32."""
         kind = next(each for name, each in _TYPES.values() if name == self.dtype)
         values = self.data.view(kind).reshape(self.shape)
-        values = from_bfloat16(values) if self.dtype == "bfloat16" else values
-        values = values.astype(values.dtype.newbyteorder("="))
-        values.flags.writeable = False
-        return values
+        return native(values, bfloat16=self.dtype == "bfloat16")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from bninspect.arithmetic.rounding import from_bfloat16
 from bninspect.errors import DamagedFile, LimitExceeded, UnsafeFile
 from bninspect.formats import whole_file
 from bninspect.formats.containers import parts
+from bninspect.formats.encodings.numbers import read_only
 from bninspect.formats.export_metadata import from_text, strict_json
 from bninspect.formats.format import Format
 from bninspect.formats.torch import running_statistics
@@ -217,8 +218,7 @@ def _array(kind: str, shape: tuple[int, ...], data: bytes | memoryview) -> Array
     if kind == "BF16":
         array = from_bfloat16(array)
     array = array.astype(array.dtype.newbyteorder("="), copy=False).reshape(shape)
-    array.flags.writeable = False
-    return array
+    return read_only(array)
 
 
 FORMAT = Format(NAME, "safetensors", (".safetensors",), _matches, _read)

@@ -12,6 +12,7 @@ import numpy as np
 
 from bninspect.arithmetic.rounding import from_bfloat16
 from bninspect.errors import DamagedFile, UnsafeFile
+from bninspect.formats.encodings.numbers import read_only
 
 if TYPE_CHECKING:
     from bninspect.records import Array
@@ -105,5 +106,4 @@ def read(dataset: Any, kind: Any, shape: tuple[int, ...], stored: str) -> Array:
         dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
     if stored == "bfloat16":
         array = from_bfloat16(array.view(np.uint16))
-    array.flags.writeable = False
-    return array
+    return read_only(array)

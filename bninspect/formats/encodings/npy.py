@@ -19,6 +19,7 @@ import numpy as np
 
 from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile, UnsafeFile
 from bninspect.formats import whole_file
+from bninspect.formats.encodings.numbers import read_only
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
@@ -125,8 +126,7 @@ def parse(data: bytes, label: str = "the array") -> Array:
     require_valid(array, label)
     if not (dtype.isnative and array.flags.aligned):
         array = array.astype(dtype.newbyteorder("="))
-    array.flags.writeable = False
-    return array
+    return read_only(array)
 
 
 def _header(data: bytes, label: str) -> tuple[object, bool, tuple[int, ...], int]:

@@ -20,6 +20,7 @@ from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile
 from bninspect.formats import whole_file
 from bninspect.formats.containers.siblings import sibling
 from bninspect.formats.encodings import json_text
+from bninspect.formats.encodings.numbers import native
 from bninspect.formats.format import Format
 from bninspect.formats.keras.config import CONTAINERS, TEXT_CHARACTERS, Architecture, parse
 from bninspect.formats.keras.hdf5_names import pair_by_name, sites
@@ -53,9 +54,7 @@ class ShardedWeight:
         if self.scale is not None:
             with np.errstate(all="ignore"):
                 numbers = (numbers * np.float64(self.scale) + self.least).astype(np.float32)
-        values = numbers.astype(numbers.dtype.newbyteorder("="))
-        values.flags.writeable = False
-        return values
+        return native(numbers)
 
 
 def _matches(_path: Path, head: bytes) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bninspect.errors import DamagedFile, UnreadableFile
+from bninspect.formats.encodings.numbers import read_only
 from bninspect.formats.ncnn.param import NcnnLayer
 from bninspect.records import Array
 from bninspect.records import graph as network
@@ -88,8 +89,7 @@ class StoredWeights:
         kind = np.dtype(_STORED[dtype])
         size = count * kind.itemsize
         values = np.frombuffer(self._bytes(-(-size // 4) * 4, whose)[:size], kind).astype(kind.newbyteorder("="))
-        values.flags.writeable = False
-        return values
+        return read_only(values)
 
     def _bytes(self, size: int, whose: str) -> memoryview:
         if size > len(self._data) - self._place:

@@ -170,10 +170,6 @@ class _Inliner:
         return attribute.without(6, 11) + b"".join(graphs)
 
 
-def _import(domain: str, version: int) -> bytes:
-    return field_of(1, domain.encode()) + encoded_varint(2 << 3) + encoded_varint(version)
-
-
 def key_of(node: Message) -> Key:
     """Return domain, name and overload of what a node calls."""
     return _domain(node.text(7)), node.text(4), node.text(8)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bninspect.formats.encodings.numbers import read_only
 from bninspect.formats.onnx.constants import Constant, Constants
 from bninspect.formats.onnx.model import GraphProto, ModelProto, NodeProto
 from bninspect.formats.onnx.norms import FoundNorm
@@ -31,8 +32,6 @@ class OnnxAffine:
     shift: Constant
     axis: int
     """Counted from the end."""
-    between: tuple[str, ...] = ()
-    """Label of the multiplication by another value that comes between the two, if there is one."""
 
     def found(self, graph: str) -> FoundNorm:
         """Return it as a batch norm whose statistics are folded."""
@@ -52,7 +51,7 @@ class OnnxAffine:
             statistics=Statistics.FOLDED,
         )
         values = {"gamma": self.scale.name, "beta": self.shift.name}
-        nodes = (self.first.label, *self.between, self.last.label)
+        nodes = (self.first.label, self.last.label)
         return FoundNorm(layer, self.x, self.last.outputs[0], graph, nodes, values)
 
 
@@ -70,26 +69,6 @@ def affine_maps(graph: GraphProto, constants: Constants) -> Iterator[OnnxAffine]
         axis = None if shift is None else _common_axis(scale, shift)
         if last is not None and shift is not None and axis is not None:
             yield OnnxAffine(node, last, x, scale, shift, axis)
-
-
-def further_maps(graph: GraphProto, constants: Constants) -> Iterator[OnnxAffine]:
-    """Yield what may be a batch norm and need not be one, which only its numbers can tell.
-
-    A batch norm of one channel is a Mul and an Add of single numbers. Of a product tf2onnx scales one of the factors:
-    `x * (y * scale) + shift`, which is what becomes of a batch norm behind silu.
-    """
-    taken_by = readers(graph)
-    for node, x, scale in _scaled(graph, constants):
-        value, between = node.outputs[0], tuple[str, ...]()
-        after = taken_by.get(value, [])
-        if len(after) == 1 and after[0].op == "Mul" and not any(one in constants for one in after[0].inputs):
-            value, between = after[0].outputs[0], (after[0].label,)
-        last, shift = _shifted(value, taken_by, constants)
-        axis = None if shift is None or not between else _common_axis(scale, shift)
-        if shift is not None and scale.values.size == shift.values.size == 1:
-            axis = -1
-        if last is not None and shift is not None and axis is not None:
-            yield OnnxAffine(node, last, x, scale, shift, axis, between)
 
 
 def readers(graph: GraphProto) -> Mapping[str, list[NodeProto]]:
@@ -145,5 +124,4 @@ def channel_axis(shape: tuple[int, ...]) -> int | None:
 
 def _flat(values: Array) -> Array:
     flat = values.reshape(-1)
-    flat.flags.writeable = False
-    return flat
+    return read_only(flat)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bninspect.arithmetic.rounding import from_bfloat16
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats.containers.siblings import sibling
+from bninspect.formats.encodings.numbers import native
 from bninspect.formats.onnx.model import TYPES
 from bninspect.safe_text import printable
 
@@ -68,11 +68,7 @@ def inside(tensor: Message) -> Array:
 
 def _native(data: bytes | memoryview, kind: np.dtype[np.generic], dtype: str, shape: tuple[int, ...]) -> Array:
     values = np.frombuffer(data, kind).reshape(shape)
-    if dtype == "bfloat16":
-        values = from_bfloat16(values)
-    native = values.astype(values.dtype.newbyteorder("="))
-    native.flags.writeable = False
-    return native
+    return native(values, bfloat16=dtype == "bfloat16")
 
 
 def _inside(tensor: Message, dtype: str, kind: np.dtype[np.generic]) -> bytes | memoryview:

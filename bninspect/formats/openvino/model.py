@@ -14,8 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
-from bninspect.arithmetic.rounding import from_bfloat16
 from bninspect.errors import DamagedFile, UnreadableFile
+from bninspect.formats.encodings.numbers import native
 from bninspect.formats.encodings.xml_text import XmlElement
 from bninspect.records import Array
 from bninspect.safe_text import printable
@@ -57,10 +57,7 @@ class StoredConstant:
             why = f"constant {printable(self.name)} is of the type {printable(self.kind)}"
             raise UnreadableFile("a constant is of a type that is not read", why=why)
         values = self.data.view(_TYPES[self.kind][1]).reshape(self.shape)
-        values = from_bfloat16(values) if self.kind == "bf16" else values
-        values = values.astype(values.dtype.newbyteorder("="))
-        values.flags.writeable = False
-        return values
+        return native(values, bfloat16=self.kind == "bf16")
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bninspect.formats.encodings.numbers import read_only
 from bninspect.formats.openvino.constants import IrConstant, IrConstants
 from bninspect.formats.openvino.model import IrGraph, IrOperation
 from bninspect.records import BatchNorm, Statistics
@@ -145,5 +146,4 @@ def _dtypes(*constants: IrConstant | None) -> str:
 
 def _flat(values: Array) -> Array:
     flat = values.reshape(-1)
-    flat.flags.writeable = False
-    return flat
+    return read_only(flat)

@@ -21,6 +21,7 @@ import numpy as np
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats.encodings import crc32c
 from bninspect.formats.encodings.leveldb_table import SortedTable
+from bninspect.formats.encodings.numbers import read_only
 from bninspect.formats.encodings.protobuf import Message, decoded, varint
 from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.ordered_code import slice_key
@@ -256,8 +257,7 @@ def assembled(shape: tuple[int, ...], parts: list[tuple[Slice, Array]], label: s
         covered[place] += 1
     if not (covered == 1).all():
         raise DamagedFile(f"{label} is damaged", why="its slices leave a gap, or overlap")
-    whole.flags.writeable = False
-    return whole
+    return read_only(whole)
 
 
 def variables(path: Path) -> Mapping[str, Array]:

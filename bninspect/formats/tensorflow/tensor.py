@@ -11,6 +11,7 @@ import numpy as np
 
 from bninspect.arithmetic.rounding import from_bfloat16
 from bninspect.errors import DamagedFile, UnsafeFile
+from bninspect.formats.encodings.numbers import read_only
 from bninspect.formats.encodings.protobuf import Message
 from bninspect.records import Array
 
@@ -100,8 +101,7 @@ def array(dtype: int, shape: tuple[int, ...], data: bytes | memoryview) -> Array
     values = np.frombuffer(data, _TYPES[dtype][0]).reshape(shape)
     if dtype == BFLOAT16:
         values = from_bfloat16(values)
-    values.flags.writeable = False
-    return values
+    return read_only(values)
 
 
 def value(proto: Message, label: str) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from bninspect.formats.encodings.numbers import read_only
 from bninspect.formats.encodings.protobuf import Message
 from bninspect.formats.tensorflow import object_graph, scopes, tensor
 from bninspect.formats.tensorflow.keras_metadata import KerasNorm
@@ -106,8 +107,7 @@ def of_keys(store: Store, title: str, keys: Mapping[str, str]) -> BatchNorm:
 def per_channel(values: Array) -> Array:
     """Return a parameter flat, unless it runs along several axes."""
     flat = values.reshape(-1) if sum(length != 1 for length in values.shape) < 2 else values
-    flat.flags.writeable = False
-    return flat
+    return read_only(flat)
 
 
 def location(keys: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from bninspect.errors import DamagedFile
 from bninspect.formats.algebra import Leaf
+from bninspect.formats.encodings.numbers import read_only
 from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.checkpoint_v2 import BundleEntry
 from bninspect.formats.tensorflow.graph.expressions import Expressions
@@ -74,8 +75,7 @@ class Variables:
             joined = np.concatenate(present)
         except ValueError as error:
             raise DamagedFile("the parts of a variable do not fit", why=str(error)) from error
-        joined.flags.writeable = False
-        return joined
+        return read_only(joined)
 
     def keys(self, graph: FlatGraph, leaf: Leaf) -> tuple[str, ...]:
         """Return where the values are: keys of the checkpoint, or names of constants."""
@@ -117,8 +117,7 @@ def _filled(graph: FlatGraph, node: FlatNode) -> Array | None:
         return None
     tensor.bytes_of(2, tuple(int(length) for length in lengths), printable(node.name))
     values = np.full(tuple(int(length) for length in lengths), fill.ravel()[0])
-    values.flags.writeable = False
-    return values
+    return read_only(values)
 
 
 def restored_by(graph: GraphDef, operation: str) -> Mapping[str, Restored]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from bninspect.arithmetic.rounding import from_bfloat16
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats.containers.zip_archive import EXPANSION
 from bninspect.formats.encodings.npy import LARGEST
+from bninspect.formats.encodings.numbers import native
 from bninspect.formats.torch.objects import STORAGES
 from bninspect.safe_text import printable
 
@@ -96,11 +96,7 @@ class Storages:
         places = zip(shape, strides, strict=True)
         steps = tuple(stride * kind.itemsize if length > 1 else 0 for length, stride in places)
         view = np.lib.stride_tricks.as_strided(numbers[offset:], shape, steps) if count else np.empty(shape, kind)
-        values = view.astype(kind.newbyteorder("="))
-        if dtype == "bfloat16":
-            values = from_bfloat16(values)
-        values.flags.writeable = False
-        return values
+        return native(view, bfloat16=dtype == "bfloat16")
 
     def _stored(self, key: str) -> bytes:
         """Return a storage. Tensors that share one follow each other: the latest is kept."""
