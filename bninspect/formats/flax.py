@@ -16,8 +16,8 @@ import numpy as np
 from bninspect.errors import DamagedFile, UnreadableFile
 from bninspect.formats import whole_file
 from bninspect.formats.encodings import msgpack
-from bninspect.formats.encodings.numbers import native
 from bninspect.formats.format import Format
+from bninspect.formats.stored_numbers import native
 from bninspect.records import BatchNorm, Checkpoint
 from bninspect.safe_text import printable
 

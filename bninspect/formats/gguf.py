@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
-from bninspect.formats.encodings.numbers import native
 from bninspect.formats.format import Format
+from bninspect.formats.stored_numbers import native
 from bninspect.formats.torch import running_statistics
 from bninspect.records import Array, Checkpoint
 from bninspect.safe_text import printable

@@ -20,9 +20,9 @@ from bninspect.arithmetic.rounding import from_bfloat16
 from bninspect.errors import DamagedFile, LimitExceeded, UnsafeFile
 from bninspect.formats import whole_file
 from bninspect.formats.containers import parts
-from bninspect.formats.encodings.numbers import read_only
 from bninspect.formats.export_metadata import from_text, strict_json
 from bninspect.formats.format import Format
+from bninspect.formats.stored_numbers import read_only
 from bninspect.formats.torch import running_statistics
 from bninspect.records import Checkpoint
 from bninspect.safe_text import printable

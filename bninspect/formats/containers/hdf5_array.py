@@ -12,7 +12,7 @@ import numpy as np
 
 from bninspect.arithmetic.rounding import from_bfloat16
 from bninspect.errors import DamagedFile, UnsafeFile
-from bninspect.formats.encodings.numbers import read_only
+from bninspect.formats.stored_numbers import read_only
 
 if TYPE_CHECKING:
     from bninspect.records import Array

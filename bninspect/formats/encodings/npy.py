@@ -19,7 +19,7 @@ import numpy as np
 
 from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile, UnsafeFile
 from bninspect.formats import whole_file
-from bninspect.formats.encodings.numbers import read_only
+from bninspect.formats.stored_numbers import read_only
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile
 from bninspect.formats import whole_file
 from bninspect.formats.containers.siblings import sibling
 from bninspect.formats.encodings import json_text
-from bninspect.formats.encodings.numbers import native
 from bninspect.formats.format import Format
 from bninspect.formats.keras.config import CONTAINERS, TEXT_CHARACTERS, Architecture, parse
 from bninspect.formats.keras.hdf5_names import pair_by_name, sites
+from bninspect.formats.stored_numbers import native
 from bninspect.formats.tensorflow import files
 from bninspect.records import PARAMETERS, Array, BatchNorm, Checkpoint
 from bninspect.safe_text import printable

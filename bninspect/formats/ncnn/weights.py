@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bninspect.errors import DamagedFile, UnreadableFile
-from bninspect.formats.encodings.numbers import read_only
 from bninspect.formats.ncnn.param import NcnnLayer
+from bninspect.formats.stored_numbers import read_only
 from bninspect.records import Array
 from bninspect.records import graph as network
 from bninspect.records.graph import Geometry, Kernel

@@ -11,8 +11,8 @@ import numpy as np
 
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats.containers.siblings import sibling
-from bninspect.formats.encodings.numbers import native
 from bninspect.formats.onnx.model import TYPES
+from bninspect.formats.stored_numbers import native
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:

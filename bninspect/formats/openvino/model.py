@@ -15,8 +15,8 @@ from functools import cached_property
 import numpy as np
 
 from bninspect.errors import DamagedFile, UnreadableFile
-from bninspect.formats.encodings.numbers import native
 from bninspect.formats.encodings.xml_text import XmlElement
+from bninspect.formats.stored_numbers import native
 from bninspect.records import Array
 from bninspect.safe_text import printable
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bninspect.formats.encodings.numbers import read_only
 from bninspect.formats.openvino.constants import IrConstant, IrConstants
 from bninspect.formats.openvino.model import IrGraph, IrOperation
+from bninspect.formats.stored_numbers import read_only
 from bninspect.records import BatchNorm, Statistics
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ import numpy as np
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats.encodings import crc32c
 from bninspect.formats.encodings.leveldb_table import SortedTable
-from bninspect.formats.encodings.numbers import read_only
 from bninspect.formats.encodings.protobuf import Message, decoded, varint
+from bninspect.formats.stored_numbers import read_only
 from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.ordered_code import slice_key
 from bninspect.records import Array

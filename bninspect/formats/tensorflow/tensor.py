@@ -11,8 +11,8 @@ import numpy as np
 
 from bninspect.arithmetic.rounding import from_bfloat16
 from bninspect.errors import DamagedFile, UnsafeFile
-from bninspect.formats.encodings.numbers import read_only
 from bninspect.formats.encodings.protobuf import Message
+from bninspect.formats.stored_numbers import read_only
 from bninspect.records import Array
 
 BOOL = 10

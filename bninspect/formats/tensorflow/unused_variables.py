@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from bninspect.formats.encodings.numbers import read_only
 from bninspect.formats.encodings.protobuf import Message
+from bninspect.formats.stored_numbers import read_only
 from bninspect.formats.tensorflow import object_graph, scopes, tensor
 from bninspect.formats.tensorflow.keras_metadata import KerasNorm
 from bninspect.formats.tensorflow.variables import Store, Variables

@@ -15,7 +15,7 @@ import numpy as np
 
 from bninspect.errors import DamagedFile
 from bninspect.formats.algebra import Leaf
-from bninspect.formats.encodings.numbers import read_only
+from bninspect.formats.stored_numbers import read_only
 from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.checkpoint_v2 import BundleEntry
 from bninspect.formats.tensorflow.graph.expressions import Expressions

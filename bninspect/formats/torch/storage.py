@@ -11,7 +11,7 @@ import numpy as np
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats.containers.zip_archive import EXPANSION
 from bninspect.formats.encodings.npy import LARGEST
-from bninspect.formats.encodings.numbers import native
+from bninspect.formats.stored_numbers import native
 from bninspect.formats.torch.objects import STORAGES
 from bninspect.safe_text import printable
 
