@@ -146,7 +146,7 @@ def _explained(path: Path, error: OSError) -> BninspectError:
     what = f"cannot write '{printable(str(path))}'"
     folder = path.parent
     if isinstance(error, FileExistsError):
-        return UsageError(what, why="it exists", hint="--force replaces it")
+        return UsageError(what, why="it exists", hint="name another file, or replace it with --force")
     if isinstance(error, FileNotFoundError):
         missing = f"the folder '{printable(str(folder))}' does not exist"
         return UsageError(what, why=missing, hint=f"mkdir -p {shlex.quote(printable(str(folder)))}")

@@ -109,7 +109,7 @@ def _complete(layer: BatchNorm) -> tuple[Array, Array, float]:
         raise UsageError(
             _subject(layer),
             why="the file does not state its epsilon",
-            hint="--epsilon 0.001 if the model used the default of Keras, else the value it was built with",
+            hint="pass --epsilon 0.001 if the model used the default of Keras, else the value that it was built with",
         )
     return layer.moving_mean, layer.moving_variance, layer.epsilon
 

@@ -60,7 +60,8 @@ def step(
     ]
     if any(array.size != mean.size for array in before):
         raise UsageError(
-            f"the batch has {mean.size} channels, the layer {before[0].size}", hint="--axis names the channels"
+            f"the batch has {mean.size} channels, the layer {before[0].size}",
+            hint="pass --axis, the axis of the channels",
         )
     chosen = tuple(range(min(mean.size, SHOWN))) if channels is None else channels
     if any(not 0 <= channel < mean.size for channel in chosen):

@@ -69,7 +69,9 @@ def _spread(typed: Typed, size: int, option: str) -> Typed:
         return typed
     if typed.size != 1:
         raise UsageError(
-            f"{option} has {typed.size} numbers", why=f"others have {size}", hint="one for each channel, or one"
+            f"{option} has {typed.size} numbers",
+            why=f"others have {size}",
+            hint="give one number for each channel, or one for all",
         )
     return Typed(np.repeat(typed.values, size), np.repeat(typed.half_digits, size))
 
@@ -96,7 +98,7 @@ def typed_inputs(
     if channels > 1:
         x = _spread(x, channels, "--x")
     if y is not None and y.size != x.size:
-        raise UsageError(f"--x has {x.size} numbers, --y has {y.size}", hint="one output for each input")
+        raise UsageError(f"--x has {x.size} numbers, --y has {y.size}", hint="give one output for each input")
     inputs = x.values.reshape(-1, channels)
     outputs = np.zeros(inputs.shape) if y is None else y.values.reshape(inputs.shape)
     observation = Observation(layer.name, "given", inputs, outputs, (1,))
@@ -117,7 +119,10 @@ def _arithmetic(layer: BatchNorm, sample: causes.Sample, *, given: bool) -> tupl
     """Return the arithmetic of the elements of a sample, the worst first if outputs were given."""
     if layer.epsilon is None:
         if not given:
-            raise UsageError("nothing can be computed without epsilon", hint="--epsilon 0.001 is the default of Keras")
+            raise UsageError(
+                "nothing can be computed without epsilon",
+                hint="pass --epsilon 0.001, the default of Keras, or the value that the layer was built with",
+            )
         return ()
     view = View.of(layer, sample)
     said, ratio = predicted((), view), mark((), view).ratio
@@ -205,7 +210,7 @@ def against(layer: BatchNorm, x: Array, y: Array, axis: tuple[int, ...], others:
         UsageError: shapes or types do not belong together.
     """
     if x.shape != y.shape or not x.size:
-        raise UsageError(f"the input has shape {x.shape}, the output {y.shape}", hint="one output for each input")
+        raise UsageError(f"the input has shape {x.shape}, the output {y.shape}", hint="give one output for each input")
     if any(array.dtype.kind not in "fiu" for array in (x, y)):
         raise UsageError(f"input and output hold {x.dtype} and {y.dtype}", why="only numbers can be compared")
     lengths = [x.shape[a] for a in sorted(axis)]
@@ -213,7 +218,7 @@ def against(layer: BatchNorm, x: Array, y: Array, axis: tuple[int, ...], others:
         raise UsageError(
             f"{printable(layer.name)} has {layer.channels} channels",
             why=f"axis {', '.join(map(str, axis))} of the input has {lengths}",
-            hint="--axis says along which axis of the input the channels are",
+            hint="pass --axis, the axis of the input along which the channels are",
         )
     observation = observed(layer.name, x, y, axis)
     sample = causes.sample(layer, observation, forms=EVERY_FORM)

@@ -93,6 +93,9 @@ def _run(arguments: Sequence[str], told: Told) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2
+    except click.MissingParameter as error:
+        show_error(*_missing(error), hint=_help_of(error.ctx))
+        return 2
     except click.UsageError as error:
         show_error(error.format_message(), hint=_meant(error) or _help_of(error.ctx))
         return 2
@@ -116,6 +119,13 @@ def _run(arguments: Sequence[str], told: Told) -> int:
     finally:
         start.dismiss()
     return code if isinstance(code, int) else 0
+
+
+def _missing(error: click.MissingParameter) -> tuple[str, str]:
+    """Return which argument or option is missing, and what it may be."""
+    choices = error.param.type.choices if error.param and isinstance(error.param.type, click.Choice) else ()
+    what = error.format_message().partition(". ")[0].removesuffix(".")  # click lists choices one a line
+    return what, f"known are {', '.join(map(str, choices))}" if choices else ""
 
 
 def _meant(error: click.UsageError) -> str:

@@ -78,7 +78,9 @@ def read(path: Path, *, required: bool = True) -> Configuration:
     except OSError as error:
         raise UsageError(f"cannot read {name}", why=error.strerror or str(error)) from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{name} is not TOML", why=printable(str(error)), hint="https://toml.io") from error
+        raise UsageError(
+            f"{name} is not TOML", why=printable(str(error)), hint="write it as TOML: https://toml.io"
+        ) from error
     tool = content.get("tool")
     table = tool.get("bninspect") if isinstance(tool, dict) else None
     if table is None:
@@ -146,7 +148,7 @@ def _ignore(entry: Mapping[str, Any], where: str, today: dt.date) -> IgnoreRule:
         raise wrong("until", where, until, "a date without quotes: until = 2027-01-31")
     reason = _text(entry, "reason", where)
     if not reason.strip():
-        raise UsageError(f"an ignore in {where} has no reason", hint='reason = "why it may be ignored"')
+        raise UsageError(f"an ignore in {where} has no reason", hint='add reason = "why it may be ignored"')
     return IgnoreRule(
         rule=_text(entry, "rule", where),
         reason=reason,

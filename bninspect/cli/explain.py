@@ -92,7 +92,7 @@ def _of_files(checkpoint: Checkpoint | None, options: dict[str, Any], around: Su
 
 def _check_batch(options: dict[str, Any]) -> None:
     if options["output"] is not None or options["y"] is not None:
-        raise click.UsageError("--training says what is stored: it takes no outputs")
+        raise click.UsageError("--training says what is stored: do not give outputs with it")
     if (options["input"] is None) == (options["x"] is None):
         raise click.UsageError("--training takes its batch from --input or from --x")
 

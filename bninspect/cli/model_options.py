@@ -153,6 +153,10 @@ def _listed(path: str, *, null: bool, hosts: tuple[str, ...]) -> list[str]:
 
 def _split(data: bytes, path: str, *, null: bool) -> list[bytes]:
     if not null and b"\0" in data:
-        raise UsageError(f"{printable(path)} is not a list of lines", why="it holds NUL characters", hint="add -0")
+        raise UsageError(
+            f"{printable(path)} is not a list of lines",
+            why="it holds NUL characters",
+            hint="add -0: the list is separated by zero bytes",
+        )
     names = data.split(b"\0") if null else [name.removesuffix(b"\r") for name in data.split(b"\n")]
     return [name for name in names if name]

@@ -243,7 +243,7 @@ def surroundings(context: click.Context, progress: Progress, verbose: int) -> Su
 
 
 def _passed_over(progress: Progress | None, folder: str, passed: Mapping[str, int]) -> None:
-    """Say under -v what a search of a folder took for no model: by their endings, so that a misnamed one is seen."""
+    """Say under -v which files a search of a folder did not take for models: so a misnamed file is seen."""
     if progress is None or not passed:
         return
     kinds = ", ".join(f"{count} {printable(ending) or 'without an ending'}" for ending, count in passed.items())

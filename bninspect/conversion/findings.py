@@ -6,28 +6,29 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from bninspect.causes import remedies
 from bninspect.conversion import measuring
 from bninspect.conversion.verdicts import WrongKernel
 from bninspect.records import Counterpart, Finding, LayerStatus, Severity
 from bninspect.safe_text import printable
 
-_CONVERT = "convert the model again with a converter that folds right, and verify the result"
+_CONVERT = "convert the model again, with another version of the converter or without folding, and verify the result"
 
 
-def of_layer(counterpart: Counterpart) -> tuple[Finding, ...]:
-    """Return what is to be said of a layer's counterpart: one of BN401 to BN404, or nothing."""
+def of_layer(counterpart: Counterpart, epsilon: float | None) -> tuple[Finding, ...]:
+    """Return what is to be said of the counterpart of a layer of this epsilon: one of BN401 to BN404, or nothing."""
     if counterpart.status is not LayerStatus.MISMATCH:
         return ()
     if counterpart.inherited:
         return (inherited(counterpart),)
     numbers = (measuring.WEIGHTS, measuring.BIAS)
-    wrong = [one for one in counterpart.comparisons if not one.agrees and one.observed in numbers]
+    wrong = [compared for compared in counterpart.comparisons if not compared.agrees and compared.observed in numbers]
     if wrong or not counterpart.how:
-        return (other_numbers(counterpart),)
-    return (other_input(counterpart) if counterpart.explanation is None else wrong_place(counterpart),)
+        return (other_numbers(counterpart, epsilon),)
+    return (other_input(counterpart) if counterpart.explanation is None else wrong_place(counterpart, epsilon),)
 
 
-def other_numbers(counterpart: Counterpart) -> Finding:
+def other_numbers(counterpart: Counterpart, epsilon: float | None) -> Finding:
     """BN401: an export holds other numbers than folding this layer gives.
 
     A converter takes a batch norm into the weights and the bias of its neighbour, W*a and (b - mean)*a + beta, or
@@ -40,7 +41,8 @@ def other_numbers(counterpart: Counterpart) -> Finding:
     Severity: error.
     """
     message = f"the export holds other numbers{_where(counterpart)}: {counterpart.sentence}"
-    return _error("BN401", message, _evidence(counterpart), _CONVERT)
+    hint = remedies.remedy(counterpart.explanation, epsilon, remedies.EXPORT) or _CONVERT
+    return _error("BN401", message, _evidence(counterpart), hint)
 
 
 def other_input(counterpart: Counterpart) -> Finding:
@@ -53,7 +55,8 @@ def other_input(counterpart: Counterpart) -> Finding:
 
     Severity: error.
     """
-    return _error("BN402", f"{counterpart.sentence}{_where(counterpart)}", _evidence(counterpart), _CONVERT)
+    hint = "compare what the export does in front of this layer with the model: padding, activation, preparation"
+    return _error("BN402", f"{counterpart.sentence}{_where(counterpart)}", _evidence(counterpart), hint)
 
 
 def inherited(counterpart: Counterpart) -> Finding:
@@ -66,11 +69,11 @@ def inherited(counterpart: Counterpart) -> Finding:
 
     Severity: error.
     """
-    hint = f"look at {printable(counterpart.inherited)} first"
+    hint = f"mend {printable(counterpart.inherited)}, then verify again: this layer follows from it"
     return _error("BN403", counterpart.sentence, _evidence(counterpart), hint)
 
 
-def wrong_place(counterpart: Counterpart) -> Finding:
+def wrong_place(counterpart: Counterpart, epsilon: float | None) -> Finding:
     """BN404: an export folded this layer where it must not be folded.
 
     The numbers are those of a right fold, in a place where it computes something else: across an activation, into an
@@ -81,7 +84,8 @@ def wrong_place(counterpart: Counterpart) -> Finding:
 
     Severity: error.
     """
-    return _error("BN404", f"{counterpart.sentence}{_where(counterpart)}", _evidence(counterpart), _CONVERT)
+    hint = remedies.remedy(counterpart.explanation, epsilon, remedies.EXPORT) or _CONVERT
+    return _error("BN404", f"{counterpart.sentence}{_where(counterpart)}", _evidence(counterpart), hint)
 
 
 def other_kernel(wrong: WrongKernel) -> Finding:
@@ -114,7 +118,7 @@ def other_model(export: str, layers: int) -> Finding:
         f"{printable(export)} is not the same model: none of the {layers} batch norms is in it, and its "
         "weights have nothing in common with what they should be"
     )
-    return _error("BN410", message, {}, "hold the model against an export of its own")
+    return _error("BN410", message, {}, "convert this model again, or name the model that the export was made from")
 
 
 def other_output(message: str, *, layers_right: bool) -> Finding:
@@ -127,8 +131,8 @@ def other_output(message: str, *, layers_right: bool) -> Finding:
 
     Severity: error.
     """
-    right = "every batch norm is right: look at what comes behind the last one"
-    return _error("BN411", message, {}, right if layers_right else "see the layers")
+    right = "compare what comes behind the last batch norm, in the model and in the export"
+    return _error("BN411", message, {}, right if layers_right else "mend the layers that are named first")
 
 
 FINDINGS: Mapping[str, Callable[..., Finding]] = MappingProxyType(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -119,7 +119,7 @@ def _held(found: SourceRun, ran: Ran, checkpoint: Checkpoint, settings: Settings
             reason = f"it could not be recomputed: {failure}"
     case = Case(norms, found.network, export, paired, diagnoses, lost, seen, reason, replayed=found.replay is not None)
     sentence = verdicts.judge(case)
-    return replace(sentence, notes=(*sentence.notes, *_notes(paired, seen), *_declared(ran))), seen
+    return replace(sentence, notes=(*sentence.notes, *_notes(paired, seen, taken), *_declared(ran))), seen
 
 
 def _declared(ran: Ran) -> Iterator[str]:
@@ -177,12 +177,13 @@ def _seen(subject: Subject, ran: Ran, found: SourceRun) -> Round:
     return seen
 
 
-def _notes(paired: Pairing, seen: Round | None) -> Iterator[str]:
+def _notes(paired: Pairing, seen: Round | None, taken: Collection[int]) -> Iterator[str]:
     # One number to multiply with and one to add are what models do to their input, for instance.
-    extra = [node.name for node in paired.pairs if node.kernel is not None and node.kernel.outputs > 1]
+    left = [node for node in paired.pairs if id(node) not in taken]  # what is wrong of others is said of the layer
+    extra = [node.name for node in left if node.kernel is not None and node.kernel.outputs > 1]
     if extra:
         others = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
-        yield f"it also holds {printable(extra[0])}{others}, which no batch norm of the model explains"
+        yield f"it also scales and shifts where the model does not: at {printable(extra[0])}{others}"
     if seen is None:
         return
     if seen.off is not None:
@@ -223,7 +224,7 @@ def _joined(layer: LayerReport, counterpart: Counterpart | None, found: SourceRu
     """Return a layer's own report with what became of it in the export."""
     if counterpart is None:
         counterpart = _unknown(layer, found)
-    every = (*layer.findings, *rules.judged(findings.of_layer(counterpart), layer.name, settings))
+    every = (*layer.findings, *rules.judged(findings.of_layer(counterpart, layer.epsilon), layer.name, settings))
     return outcome.joined(replace(layer, findings=every), counterpart)
 
 

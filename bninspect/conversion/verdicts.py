@@ -35,7 +35,7 @@ class Judged:
 
 @dataclass(frozen=True, eq=False)
 class WrongKernel:
-    """A kernel of the model, no batch norm, that the export does not hold or compute as the model does."""
+    """A kernel of the model, not of a batch norm, that the export does not hold or compute as the model does."""
 
     name: str
     sentence: str
@@ -153,7 +153,7 @@ def _is_of(stretch: Stretch, place: Place) -> bool:
 def _first(stretch: Stretch, case: Case) -> str:
     producers = case.export.producers()
     maker = producers.get(stretch.wire.value)
-    by = f", first seen at {maker.operation} '{maker.name}'" if maker is not None else ""
+    by = f", first seen at {maker.place}" if maker is not None else ""
     return f"what goes into it is not what the model makes of the same values before it{by}"
 
 
@@ -208,14 +208,14 @@ def _matched(norm: SourceNorm, place: Place, view: LayerView, case: Case) -> Jud
     if broken is not None:
         status, sentence = LayerStatus.MISMATCH, broken.sentence
         explanation = _explanation([broken], 0, view.comparisons)
-    name = f"{place.node.operation} '{place.node.name}'"
+    name = place.node.place
     counterpart = Counterpart(status, None, how, name, sentence, comparisons=view.comparisons, explanation=explanation)
     return Judged(norm, counterpart, status is LayerStatus.MISMATCH, (view.shaped or view.incoming) and broken is None)
 
 
 def _missing(norm: SourceNorm, case: Case, *, same: bool) -> Judged:
     found = case.diagnoses[norm]
-    place = "" if found.node is None else f"{found.node.operation} '{found.node.name}'"
+    place = "" if found.node is None else found.node.place
     explanation = _explanation(found.found, found.tried, found.comparisons)
     left_out = diagnosis.LEFT_OUT in {cause.name for cause in found.found}
     if same and left_out and (doubt := _doubt(norm, found, case)) is not None:
@@ -315,13 +315,13 @@ def _kernels(
         if place.operation is not None and (view.incoming or view.shaped) and before[place.operation] & wrong:
             continue
         if not place.norms and view.status is LayerStatus.MISMATCH and place.operation is not None:
-            name = f"{place.node.operation} '{place.node.name}'"
+            name = place.node.place
             yield WrongKernel(place.operation.name, view.sentence, name, view.comparisons)
     inside = {norm.kernel for norm in case.norms if norm in case.diagnoses}
     for operation, found in case.kernels.items():
         if operation in inside or found.node is None:
             continue
-        place_name = f"{found.node.operation} '{found.node.name}'"
+        place_name = found.node.place
         explanation = _explanation(found.found, found.tried, found.comparisons)
         sentence = explanation.sentence if found.found else _off(found)
         yield WrongKernel(operation.name, sentence, place_name, found.comparisons)

@@ -144,7 +144,7 @@ def _unfolded(entry: ExportEntry) -> dict[str, Array]:
     if layer.statistics is not Statistics.MOVING:
         raise UsageError(
             f"layer '{printable(layer.name)}' has no mean and variance of its own",
-            hint="--folded, or --exclude-layer for one that uses other statistics",
+            hint="add --folded, or leave a layer that uses other statistics out with --exclude-layer",
         )
     of = Parameters.of(layer)
     arrays = zip(PARAMETERS, (of.gamma, of.beta, of.mean, of.variance), strict=True)

@@ -23,7 +23,7 @@ def of_torch(checkpoint: Checkpoint) -> tuple[str, ...]:
     if found <= {_TORCH_DEFAULT}:
         return several_axes(checkpoint)
     wanted = f"eps={found.pop():g}" if len(found) == 1 else "the eps of each"
-    said = f"load_state_dict takes no epsilon: build the layers with {wanted}, the default of torch is 1e-05"
+    said = f"load_state_dict does not set epsilon: build the layers with {wanted}, the default of torch is 1e-05"
     return (said, *several_axes(checkpoint))
 
 

@@ -30,7 +30,9 @@ def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
         DamagedFile: an array is missing or of another shape.
     """
     if folded:
-        raise UsageError("ONNX has no folded batch norm", why="its node takes mean and variance", hint="-f tflite")
+        raise UsageError(
+            "ONNX has no folded batch norm", why="its node takes mean and variance", hint="export with -f tflite"
+        )
     listed = entries(checkpoint, folded=False)
     for entry in listed:
         if why := entry.layer.statistics.elsewhere:

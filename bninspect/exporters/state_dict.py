@@ -50,7 +50,7 @@ def encode_npz(checkpoint: Checkpoint, *, folded: bool) -> bytes:
 
 def _tensors(checkpoint: Checkpoint, *, folded: bool) -> Iterator[tuple[str, Array, str]]:
     if folded:
-        raise UsageError("torch has no folded batch norm", hint="-f safetensors --folded writes scale and shift")
+        raise UsageError("torch has no folded batch norm", hint="export scale and shift: -f safetensors --folded")
     for name, entry in _named(checkpoint):
         layer = entry.layer
         if layer.statistics is not Statistics.MOVING or layer.undecided is not None:

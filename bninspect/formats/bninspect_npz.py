@@ -38,7 +38,7 @@ def _read(path: Path) -> Checkpoint:
         raise UnreadableFile(
             f"{path} is not an export of bninspect",
             why=f"a .npz without the text '{DESCRIPTION}', which would hold epsilon; it begins with {found}",
-            hint="bninspect export --format npz, from the model",
+            hint="write it again from the model: bninspect export MODEL --format npz",
         )
     return from_text(str(description), arrays, path, NAME)
 

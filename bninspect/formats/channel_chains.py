@@ -91,7 +91,7 @@ def join(nodes: Iterable[Node], outputs: Iterable[str]) -> list[Node]:
         outputs: values that leave the graph: somebody reads them.
     """
     ends = tuple(outputs)
-    # Whole chains first: of one that multiplies as well the addition alone is no bias.
+    # Whole chains first: in a chain that multiplies as well, the addition alone is not a bias.
     return _pass(_of_products(_pass(list(nodes), ends, biases=False), ends), ends, biases=True)
 
 

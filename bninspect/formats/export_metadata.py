@@ -133,7 +133,7 @@ def from_text(text: str, arrays: Mapping[str, Array], path: Path, form: str) -> 
         raise UnreadableFile(
             f"{path} holds folded layers",
             why="gamma, beta, mean and variance cannot be told from scale and shift",
-            hint="bninspect export without --folded, from the model",
+            hint="export it from the model again, without --folded",
         )
     try:
         source = document["source"]

@@ -127,7 +127,7 @@ def _foreign(names: list[str], tensors: dict[str, Tensor], epsilons: str | None,
         raise DamagedFile(
             f"{path} is not what was exported",
             why=f"its metadata '{DESCRIPTION}', which would hold epsilon, are missing",
-            hint="bninspect export --format safetensors, from the model",
+            hint="write it again from the model: bninspect export MODEL --format safetensors",
         )
     layers = running_statistics.layers(tensors, numbers)
     if epsilons is not None:

@@ -113,5 +113,5 @@ def _is_model(path: Path, beside: list[str]) -> bool:
 
 
 def _is_placeholder(head: bytes) -> bool:
-    """Return whether the content that should be here is missing: it cannot be told to be no model."""
+    """Return whether the content that should be here is missing: nobody can tell that it is not a model."""
     return head.startswith(LFS_POINTER) or not head.strip(b"\0")

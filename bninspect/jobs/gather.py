@@ -68,7 +68,7 @@ def nothing(path: str) -> NothingToCheck:
     return NothingToCheck(
         "no model found",
         why="nothing in this folder ends as a model does" if folder else "no file fits this pattern",
-        hint="bninspect doctor lists the formats; --allow-empty makes this a success",
+        hint="bninspect doctor lists the formats; pass --allow-empty if there may be none",
     )
 
 

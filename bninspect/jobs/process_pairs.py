@@ -79,6 +79,10 @@ class ProcessPair:
             model = self._elsewhere.named(self._work(self, path))
         except errors.UsageError:
             raise
+        except errors.NothingToCheck as error:
+            hint = "; ".join(part for part in (error.hint, "pass --allow-empty if there may be none") if part)
+            empty = errors.NothingToCheck(error.what, why=error.why, hint=hint)
+            model = outcome.broken(path, self._elsewhere.named_error(empty))
         except errors.BninspectError as error:
             model = outcome.broken(path, self._elsewhere.named_error(error))
         finally:

@@ -40,7 +40,7 @@ def earlier(path: Path, now: Heading) -> Earlier:
         now: what the run that now begins asks.
 
     Raises:
-        UsageError: the file is no such report, or one of another command or of other options.
+        UsageError: the file is not such a report, or is of another command or of other options.
     """
     label = printable(str(path))
     try:

@@ -45,7 +45,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a kernel moves over its input: one number of each kind for every axis that is no batch and no channel."""
+    """How a kernel moves over its input: numbers for every axis but those of batch and channels."""
 
     size: tuple[int, ...] = ()
     """Places of the kernel; none for a dense layer."""
@@ -116,6 +116,13 @@ class Node:
     """Of a loop, or of a branch that data chooses, how many kernels and batch norms its graphs hold."""
     magnitude: Array | None = None
     """Sum of the sizes of all that the pieces add to each channel, where that is more than the size of the bias."""
+    tensor: str = ""
+    """Name of its result, where the file gives the operation itself none."""
+
+    @property
+    def place(self) -> str:
+        """What it is and what it is called, for people: `convolution 'operator 3' (model/conv2d_1/Relu)`."""
+        return f"{self.operation} '{self.name}'" + (f" ({self.tensor})" if self.tensor else "")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 _NEAR = 1.1
 """Up to here more digits are said: 1.03 and 1.0000001 are over the limit, and must not be rounded to 1."""
+_MOST = 1_000_000_000
+"""Beyond this a number says no more than that everything is wrong; the JSON report has it."""
 
 
 def of_limit(ratio: float | None) -> str:
@@ -38,6 +40,6 @@ def _times(ratio: float) -> str:
     if ratio < _NEAR:
         digits = next((digits for digits in (4, 9, 17) if float(f"{ratio:.{digits}g}") > 1.0), 17)
         return f"{ratio:.{digits}g}"
-    if not 10 <= ratio < 1e6:
+    if ratio < 10:
         return f"{ratio:.2g}"
-    return f"{float(f'{ratio:.2g}'):,.0f}"
+    return f"{float(f'{ratio:.2g}'):,.0f}" if ratio <= _MOST else f"over {_MOST:,}"

@@ -103,7 +103,7 @@ def read(path: Path) -> Report:
         raise UsageError(
             f"{label} is not a report of bninspect",
             why=printable(why, 500),
-            hint="-o json=FILE writes one" if not lines else "--resume FILE finishes it",
+            hint="write one with -o json=FILE" if not lines else "finish it with --resume FILE",
         ) from error
 
 

@@ -132,5 +132,5 @@ def _not_a_statement(label: str, why: str) -> BninspectError:
     return UnreadableFile(
         f"{label} is not a statement of bninspect",
         why=printable(why, 300),
-        hint="-o intoto=FILE -o json=REPORT writes one",
+        hint="write both in one run: -o json=REPORT -o intoto=FILE",
     )

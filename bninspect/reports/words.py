@@ -24,6 +24,8 @@ from bninspect.reports import conversion_words, drift_words
 from bninspect.safe_text import printable
 
 LONGEST_MESSAGE = 500
+PROBE = "__probe__"
+"""The layer that test vectors add to those of a model."""
 LOADED_DIFFERENTLY = "the runtime holds something else than the file"
 _MOST_TIES = 4
 SEVERITIES = tuple(Severity)

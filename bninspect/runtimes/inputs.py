@@ -51,7 +51,7 @@ def seeded(inputs: Sequence[Input], settings: RunSettings, attempt: int) -> tupl
         raise RuntimeFailure(
             "the model does not say what it takes",
             why="it needs --input-shape or --input",
-            hint="--input-shape 1,224,224,3",
+            hint="pass the shape, batch first: --input-shape 1,224,224,3",
         )
     generator = np.random.default_rng(settings.seed)
     data: dict[str, Array] = {}

@@ -177,7 +177,7 @@ class _Work:
             raise RuntimeFailure(
                 f"the statistics of {printable(worst)} are not consistent",
                 why=f"a last pass is off by {max(off[worst]):.2g}: what arrives there depends on its own statistics",
-                hint=f"--exclude-layer {printable(worst)} leaves it as it is",
+                hint=f"leave it as it is with --exclude-layer {printable(worst)}",
             )
         return written, plan, off
 

@@ -72,7 +72,7 @@ def plan(stream: Stream, data: Samples, chosen: Sequence[int], layers: Sequence[
         raise RuntimeFailure(
             f"the statistics of {printable(missing[0]) if missing else 'this model'} cannot be computed",
             why=why,
-            hint="--exclude-layer leaves a layer as it is",
+            hint="leave a layer as it is with --exclude-layer",
         )
     notes: tuple[str, ...] = ()
     fixed = any(one.shape and one.shape[0] is not None for one in stream.inputs)
@@ -169,7 +169,7 @@ def _population(name: str, populations: Mapping[str, Population]) -> Population:
         raise RuntimeFailure(
             f"the statistics of {printable(name)} would not be finite",
             why="what arrives at it is NaN or infinite, or has no channels",
-            hint="look at the data, and at the layers before it; --exclude-layer leaves it as it is",
+            hint="look at the data, and at the layers before it; or leave it as it is with --exclude-layer",
         )
     return populations[name]
 

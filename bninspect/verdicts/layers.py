@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from bninspect import causes
 from bninspect.arithmetic import compare
 from bninspect.arithmetic.bounds import precision
+from bninspect.causes import remedies
 from bninspect.inspection import rules
 from bninspect.inspection.description import describe
 from bninspect.records import (
@@ -117,7 +118,8 @@ class Judge:
     def _report(self, layer: BatchNorm, run: Run) -> LayerReport:
         seen = self._seen[layer.name]
         replayed = seen.replayed
-        wrong = (findings.off(one, one.observed) for one in seen.comparisons.values() if not one.agrees)
+        hint = remedies.remedy(seen.explanation, layer.epsilon, remedies.RUNTIME) or None
+        wrong = (findings.off(one, one.observed, hint=hint) for one in seen.comparisons.values() if not one.agrees)
         observed = (*rules.check(layer, self._writer), *seen.findings.values(), *wrong, *replayed.findings.values())
         found = rules.judged(observed, layer.name, self._settings)
         status, reason = _status(layer, seen, run, self._settings)

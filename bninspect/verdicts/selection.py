@@ -24,7 +24,7 @@ def complete(checkpoint: Checkpoint, settings: Settings) -> Checkpoint:
         raise errors.NothingToCheck(
             "no batch-norm layer in this file",
             why=checkpoint.empty or next(iter(checkpoint.notes), f"read completely as {checkpoint.format}"),
-            hint="--allow-empty makes this a success",
+            hint="name the model that it was made from" if checkpoint.empty else "",
         )
     return replace(
         checkpoint,

@@ -10,8 +10,6 @@ program, source, target = sys.argv[1:]
 vectors = np.load(source)
 outputs = {}
 for layer in json.loads(str(vectors["__vectors__"]))["layers"]:
-    if layer["key"] == "__probe__":  # its parameters are in the vectors, not in the program
-        continue
     x = vectors[f"{layer['key']}/x"]
     (axis,) = layer["axis"]
     inner = np.ascontiguousarray(np.moveaxis(x, axis, -1))  # the program has the channels innermost

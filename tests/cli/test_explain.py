@@ -87,7 +87,7 @@ def test_a_training_step(sample_models: Path, tmp_path: Path) -> None:
         ((MODEL, "--layer", NAME, "--channel", "99"), "channels 0 to 11"),
         ((MODEL, "--layer", "nothing"), "no layer fits"),
         (("--training",), "takes its batch from --input or from --x"),
-        (("--training", "--x", "1", "--y", "1"), "it takes no outputs"),
+        (("--training", "--x", "1", "--y", "1"), "do not give outputs with it"),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], says: str, sample_models: Path) -> None:

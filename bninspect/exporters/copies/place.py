@@ -41,5 +41,5 @@ def refusal(name: str, why: str) -> RuntimeFailure:
     return RuntimeFailure(
         f"the statistics of {printable(name)} cannot be replaced in the file",
         why=why,
-        hint="--exclude-layer leaves it as it is; --into names a file of weights of the same model",
+        hint="leave it as it is with --exclude-layer, or name a file of weights of the same model with --into",
     )

@@ -56,7 +56,7 @@ def opened(checkpoint: Checkpoint, layers: tuple[BatchNorm, ...]) -> OpenedFile:
         raise RuntimeFailure(
             f"statistics are not replaced in files of the format {checkpoint.format}",
             why=f"known are {', '.join(_FINDERS)}",
-            hint="--into names a file of weights of the same model",
+            hint="name a file of weights of the same model with --into",
         )
     file = find(path, layers)
     for layer in layers:

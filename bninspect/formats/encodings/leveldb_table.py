@@ -48,7 +48,7 @@ class SortedTable:
         self._label = label
         self._size = file.seek(0, os.SEEK_END)
         if not is_table(file):
-            raise self._damaged("it does not end as a table does: it is cut off, or no checkpoint")
+            raise self._damaged("it does not end as a table does: it is cut off, or is not a checkpoint")
         file.seek(-FOOTER, os.SEEK_END)
         footer = file.read(FOOTER)
         _, position = self._handle(footer, 0)

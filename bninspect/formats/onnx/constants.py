@@ -108,7 +108,7 @@ class Constants:
         return [int(one) for one in found.values.ravel()] if found and found.values.dtype.kind in "iu" else None
 
     def shape(self, name: str) -> tuple[int | None, ...] | None:
-        """Return the shape of an input of the graph, None where a length is open; None for what is no input."""
+        """Return the shape of an input of the graph, None where a length is open; None for what is not an input."""
         return self._shapes.get(name)
 
     def maker(self, name: str) -> NodeProto | None:

@@ -111,7 +111,7 @@ class _Expressions:
         found: set[Root] = set()
         for node, expression in named:
             symbols = {symbol for monomial in expression or () for symbol, _ in monomial if isinstance(symbol, Root)}
-            # Epsilon outside of the root is a mistake that people make: no batch norm, but meant for one.
+            # Epsilon outside of the root is a mistake that people make: not a batch norm, but meant for one.
             outside = node.op == "Add" and expression is not None and algebra.ONE in expression
             found |= {root for root in symbols if root.epsilon or outside}
         return found

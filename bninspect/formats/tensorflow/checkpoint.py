@@ -142,11 +142,15 @@ def _place_by_state(state: Path) -> CheckpointPlace:
         text = file.read(_MOST_STATE).decode("utf-8", "replace")
     match = _STATE_LINE.search(text)
     if match is None:
-        raise UnknownFormat(f"{printable(state.name)} names no checkpoint", why="it has no model_checkpoint_path")
+        raise UnknownFormat(
+            f"{printable(state.name)} does not name a checkpoint", why="it has no model_checkpoint_path"
+        )
     # Training writes the path that it had then; the files have usually been moved since.
     name = re.sub(r"\\(.)", r"\1", match[1]).replace("\\", "/").rpartition("/")[2]
     if name in ("", ".", ".."):
-        raise UnknownFormat(f"{printable(state.name)} names no checkpoint", why=f"it says {printable(match[1])!r}")
+        raise UnknownFormat(
+            f"{printable(state.name)} does not name a checkpoint", why=f"it says {printable(match[1])!r}"
+        )
     return _place(state.parent, name)
 
 

@@ -36,7 +36,7 @@ def computed(one: Tensor, graph: FlatGraph, stored: Callable[[Tensor], Array | N
     Args:
         one: the tensor.
         graph: that it is in.
-        stored: returns what a parameter holds, None for what is no parameter.
+        stored: returns what a parameter holds, None for what is not a parameter.
         depth: operations that lie between this tensor and the one that was asked for.
     """
     found = stored(one)

@@ -235,7 +235,7 @@ def _taking_constants(operators: list[Operator]) -> Iterator[Operator]:
 
 
 def _quantised(taken: TfliteTensor, given: TfliteTensor) -> TfliteTensor | None:
-    """Return a constant of floats as the integers that a QUANTIZE makes of it; None for what is no such thing."""
+    """Return a constant of floats as the integers that a QUANTIZE makes of it; None for any other tensor."""
     if taken.stored.dtype.kind != "f" or given.dtype not in {"int8", "uint8", "int16"} or not given.scales.size:
         return None
     shape = [1] * len(given.shape)

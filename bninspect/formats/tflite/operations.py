@@ -48,6 +48,9 @@ def read(graph: Subgraph) -> Network:
     found = (replace(_node(one), within=bodies.held(_inside(one, graph))) for one in graph.operators)
     nodes = channel_chains.join(found, (one.label for one in graph.outputs))
     nodes = [replace(node, layer=names.get(node.name, node.layer)) if node.layer else node for node in nodes]
+    # Converters join the names of all that they made an operation of; the first is that of what comes out of it.
+    tensors = {one.label: one.name.partition(";")[0] for operator in graph.operators for one in operator.outputs}
+    nodes = [replace(node, tensor=tensors.get(node.outputs[0], "") if node.outputs else "") for node in nodes]
     return Network(
         tuple(Value(one.label, one.signature, one.dtype) for one in graph.inputs),
         tuple(Value(one.label, one.signature, one.dtype) for one in graph.outputs),

@@ -42,7 +42,7 @@ class OperatorCall:
     arguments: Mapping[str, Any]
     """By name: numbers, lists, names of values, and arrays where a value is a constant of floats."""
     moving: tuple[str, ...]
-    """Names of the values that are no constants, in the order of the arguments."""
+    """Names of the values that are not constants, in the order of the arguments."""
     outputs: tuple[str, ...]
     dtypes: Mapping[str, str]
     """Types of the constants, by the name of the argument."""

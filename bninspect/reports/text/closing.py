@@ -27,13 +27,13 @@ _ALLOWED = "there is nothing to check, which --allow-empty allows"
 def closing(report: Report) -> Line:
     """Return the verdict on all models of a report."""
     summary = report.summary
-    word, style = VERDICTS[summary.status]
+    allowed = not summary.exit_code and report.models and all(one.status is Status.EMPTY for one in report.models)
+    word, style = VERDICTS[Status.EMPTY if allowed else summary.status]
     counts = Counter(model.status for model in report.models)
     models = words.plural(summary.models, "model")
     if summary.models > 1:
         models += ": " + ", ".join(f"{counts[status]} {status}" for status in VERDICTS if counts[status])
     parts = [models, *(_changes(report) if report.command == "compare" else _layers(report))]
-    allowed = summary.status is Status.EMPTY and not summary.exit_code
     meaning = _ALLOWED if allowed else _CODES.get(summary.exit_code, "")
     return line((f"{word:<6}", style), f"{'; '.join(parts)}; exit code {summary.exit_code}: {meaning}")
 

@@ -81,6 +81,7 @@ def _each(layers: tuple[LayerReport, ...], looks: Looks) -> Iterator[Line]:
         for layer, found in pairs:
             yield _line(layer, found, width)
         yield from _causes(conversion_words.reasons(pairs[0][1]), len(pairs))
+        yield from _hint(pairs[0][0], pairs[0][1])
     if looks.verbosity < 0:
         return
     if looks.verbosity == 0 and groups and len(right) > _MOST_RIGHT:
@@ -93,6 +94,17 @@ def _each(layers: tuple[LayerReport, ...], looks: Looks) -> Iterator[Line]:
 def _line(layer: LayerReport, found: Counterpart, width: int) -> Line:
     word, style = _WORDS[found.status]
     return line((word, style), (f"{printable(layer.name):<{width}}", "bold"), f"  {conversion_words.said(found)}")
+
+
+def _hint(layer: LayerReport, found: Counterpart) -> Iterator[Line]:
+    """Return what to do about a layer that is wrong by itself."""
+    acts = (
+        finding.hint
+        for finding in layer.findings
+        if found.status is LayerStatus.MISMATCH and not found.inherited and conversion_words.about_export(finding)
+    )
+    for act in acts:
+        yield line((f"{_INDENT}hint       ", "bold"), printable(act, 500))
 
 
 def _causes(reasons: list[str], layers: int) -> Iterator[Line]:

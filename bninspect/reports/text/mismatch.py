@@ -46,6 +46,7 @@ def mismatch(layer: LayerReport, looks: Looks, alike: Sequence[LayerReport] = ()
             yield from _bar(worst)
     if layer.explanation is not None:
         yield from _causes(layer.explanation, len(alike))
+        yield from _hint(layer)
     if alike:
         yield line((f"{INDENT}also       ", "dim"), f"the same cause in {some(alike)} (-v shows each)")
 
@@ -115,6 +116,13 @@ def _causes(explanation: Explanation, alike: int = 0) -> Iterator[Line]:
         yield line(
             f"{INDENT}       or  {plural(len(others) - _MOST_TIES, 'other')} that fit as well (--json lists them)"
         )
+
+
+def _hint(layer: LayerReport) -> Iterator[Line]:
+    """Return what to do about the cause."""
+    acts = dict.fromkeys(finding.hint for finding in layer.findings if finding.rule == "BN301" and finding.hint)
+    for act in acts:
+        yield line((f"{INDENT}hint       ", "bold"), printable(act, 500))
 
 
 def _share(explains: float) -> str:

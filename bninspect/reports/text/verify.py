@@ -83,8 +83,9 @@ def _nothing(report: Report) -> Line:
 
 def _header(model: ModelReport) -> Line:
     """Return the line that names the file, its writer, and what all its layers share."""
-    channels = sum(layer.channels for layer in model.layers)
-    parts = [plural(len(model.layers), "batch-norm layer"), plural(channels, "channel")]
+    own = [layer for layer in model.layers if layer.name != words.PROBE]
+    parts = [plural(len(own), "batch-norm layer"), plural(sum(layer.channels for layer in own), "channel")]
+    parts += ["and the probe"] * (len(own) < len(model.layers))
     parts += [words.scope(model)] * bool(model.left_out)
     common = [text for text in (_shared(model, "axis"), _shared(model, "epsilon")) if text]
     return line(

@@ -56,7 +56,7 @@ def showing(
             return value if other is None else torch.from_numpy(np.array(other)).to(value.dtype)
 
     def _inlined(node: Any, graphs: dict[int, str], interpreter: Any) -> Callable[[], Any] | None:
-        """Return how to run a node that calls graphs, so that these show their values; None if it is no such node."""
+        """Return how to run a node that calls graphs, so that these show their values; None for any other node."""
         kind = getattr(node.target, "_name", "")
         args, _ = interpreter.fetch_args_kwargs_from_env(node)
         called = [

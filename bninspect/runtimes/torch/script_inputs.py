@@ -42,7 +42,7 @@ def arguments(module: Any, graph: Any) -> tuple[ScriptArgument, ...]:
     odd = [one for one in found if one.kind not in {"TensorType", *_NUMBERS} and not one.optional]
     if odd or len(found) != len(list(graph.inputs())) - 1:
         which = ", ".join(f"{printable(one.name)}: {one.kind.removesuffix('Type')}" for one in odd)
-        raise RuntimeFailure("the module was not given an input", why=f"it takes what is no tensor: {which}")
+        raise RuntimeFailure("the module was not given an input", why=f"it takes something other than tensors: {which}")
     return found
 
 

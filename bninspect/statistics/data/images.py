@@ -29,14 +29,14 @@ def reader(paths: Sequence[Path], taken: Input, size: tuple[int, int] | None) ->
 
     Raises:
         MissingPackage: Pillow is not installed.
-        UsageError: the input takes no images, or leaves their size open and `size` is None.
+        UsageError: the input does not take images, or leaves their size open and `size` is None.
     """
     try:
         import PIL  # noqa: F401
     except ImportError as error:
         raise MissingPackage("images are read by Pillow, which is not installed", hint=INSTALL) from error
     if len(taken.shape) != 4:
-        raise UsageError(f"the model takes no images: its input has {len(taken.shape)} dimensions, not 4")
+        raise UsageError(f"the model does not take images: its input has {len(taken.shape)} dimensions, not 4")
     first = taken.shape[1] in _MODES and taken.shape[3] not in _MODES
     channels = taken.shape[1] if first else taken.shape[3]
     mode = _MODES.get(channels or 3)
@@ -44,7 +44,7 @@ def reader(paths: Sequence[Path], taken: Input, size: tuple[int, int] | None) ->
         raise UsageError(f"the model takes images of {channels} channels", why="files hold 1, 3 or 4")
     height, width = taken.shape[2:] if first else taken.shape[1:3]
     if size is None and (height is None or width is None):
-        raise UsageError("the model leaves the size of its images open", hint="--image-size 224,224")
+        raise UsageError("the model leaves the size of its images open", hint="pass --image-size 224,224")
     height, width = size or (height or 0, width or 0)
     return ReadImages(paths, mode, (height, width), first=first), f"{mode} {height}x{width}, bilinear"
 

@@ -54,7 +54,7 @@ def _by_name(
         odd = min(x.keys() ^ y.keys())
         where = "input" if odd in x else "output"
         raise UsageError(
-            f"only the {where} has an array {printable(odd)!r}", hint="one array for each layer, by its name"
+            f"only the {where} has an array {printable(odd)!r}", hint="give one array for each layer, by its name"
         )
     unknown = [name for name in x if name not in named]
     if unknown:
@@ -62,7 +62,7 @@ def _by_name(
         raise UsageError(
             f"no layer is called {printable(unknown[0])!r}",
             why=f"the layers chosen are {names}" + (" ..." if len(named) > 5 else ""),
-            hint="the arrays of a .npz file go by the names of the layers; --layer chooses one for a single array",
+            hint="name the arrays of the .npz file after the layers, or choose the layer of a single array: --layer",
         )
     return [(named[name], x[name], y[name]) for name in x]
 
@@ -87,7 +87,7 @@ def axes(layer: BatchNorm, x: Array, given: tuple[int, ...] = ()) -> tuple[int, 
         raise UsageError(
             f"{which} of an input of shape {x.shape} {'have' if fitting else 'has'} {layer.channels} channels",
             why="the file does not state the axis",
-            hint="--axis -1 if the channels come last, --axis 1 if they come first",
+            hint="pass --axis -1 if the channels come last, --axis 1 if they come first",
         )
     return tuple(fitting)
 
@@ -95,5 +95,5 @@ def axes(layer: BatchNorm, x: Array, given: tuple[int, ...] = ()) -> tuple[int, 
 def normalised(x: Array, axis: tuple[int, ...]) -> tuple[int, ...]:
     """Return axes of x, negative or not, as numbers from 0 on, in their order. Raises UsageError if x has none such."""
     if any(not -x.ndim <= a < x.ndim for a in axis):
-        raise UsageError(f"an input of shape {x.shape} has no axis {', '.join(map(str, axis))}", hint="--axis")
+        raise UsageError(f"an input of shape {x.shape} has no axis {', '.join(map(str, axis))}")
     return tuple(sorted({a % x.ndim for a in axis}))

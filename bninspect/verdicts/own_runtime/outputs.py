@@ -14,6 +14,7 @@ from bninspect.arithmetic import compare
 from bninspect.arithmetic.bounds import EVERY_FORM
 from bninspect.arithmetic.layout import aligned
 from bninspect.causes import explanation as explaining
+from bninspect.causes import remedies
 from bninspect.errors import UsageError
 from bninspect.formats.encodings import npy
 from bninspect.inspection import description, rules
@@ -40,7 +41,7 @@ from bninspect.verdicts.own_runtime.vectors import Vector
 
 RETURNED = "returned"
 _OTHERS = "write <layer>/x beside <layer>/y: that tells whether these are outputs for other vectors"
-_PROBED = f"the layer {vectors.PROBE} is that of the vectors, in which no two hypotheses agree"
+_PROBED = f"{vectors.PROBE} counts as a layer: a batch norm that the vectors add, on which no two hypotheses agree"
 _UNPROBED = f"nothing was returned for {vectors.PROBE}: what this model's parameters cannot tell apart is not tested"
 
 
@@ -140,7 +141,8 @@ def _judged(
         return description.describe(layer, found, LayerStatus.VERIFIED, "", (comparison,))
     others = [one.layer for one in every if one is not vector and one.layer.channels == layer.channels]
     explanation = causes.explain(layer, [causes.sample(layer, observation, forms=EVERY_FORM)], others)
-    hint = _OTHERS if given is None and not explanation.causes else ""
+    act = remedies.remedy(explanation, layer.epsilon, remedies.OWN_RUNTIME)
+    hint = _OTHERS if given is None and not explanation.causes else act
     wrong = rules.judged((findings.off(comparison, "returned", explanation.sentence, hint),), layer.name, settings)
     described = description.describe(layer, (*found, *wrong), LayerStatus.MISMATCH, "", (comparison,))
     return replace(described, explanation=explanation)

@@ -201,14 +201,16 @@ def _description(checkpoint: Checkpoint, found: tuple[Vector, ...], seed: int) -
         "tool": {"name": "bninspect", "version": __version__},
         "source": {"file": PurePath(checkpoint.path).name, "sha256": checkpoint.sha256},
         "seed": seed,
-        "layers": [
-            {
-                "name": vector.layer.name,
-                "key": vector.key,
-                "axis": list(vector.axis),
-                "epsilon": vector.layer.epsilon,
-                "channels": vector.layer.channels,
-            }
-            for vector in found
-        ],
+        "layers": [_described(vector) for vector in found if vector.key != PROBE],
+        "probe": next((_described(vector) for vector in found if vector.key == PROBE), None),
+    }
+
+
+def _described(vector: Vector) -> Mapping[str, object]:
+    return {
+        "name": vector.layer.name,
+        "key": vector.key,
+        "axis": list(vector.axis),
+        "epsilon": vector.layer.epsilon,
+        "channels": vector.layer.channels,
     }

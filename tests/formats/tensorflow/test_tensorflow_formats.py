@@ -181,7 +181,7 @@ def test_a_state_file_means_its_sibling_whatever_path_it_says(tmp_path: Path, st
 def test_a_state_file_that_names_no_sibling_is_refused(tmp_path: Path, stated: str) -> None:
     write_bundle(tmp_path / "ck", ARRAYS)
     (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{stated}"\n')
-    with pytest.raises(UnknownFormat, match=r"names no checkpoint|there is no checkpoint 'gone'"):
+    with pytest.raises(UnknownFormat, match=r"does not name a checkpoint|there is no checkpoint 'gone'"):
         formats.read(tmp_path / "checkpoint")
 
 
