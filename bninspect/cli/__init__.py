@@ -97,7 +97,8 @@ def _run(arguments: Sequence[str], told: Told) -> int:
         show_error(*_missing(error), hint=_help_of(error.ctx))
         return 2
     except click.UsageError as error:
-        show_error(error.format_message(), hint=_meant(error) or _help_of(error.ctx))
+        lost = error.message.endswith("does not exist.")
+        show_error(error.format_message(), hint=_meant(error) or ("" if lost else _help_of(error.ctx)))
         return 2
     except click.ClickException as error:
         show_error(error.format_message())
@@ -135,8 +136,19 @@ def _meant(error: click.UsageError) -> str:
     else:
         known = list(COMMANDS) if error.message.startswith("No such command") else []
     typed = re.search(r"'([^']*)'", error.message)
+    if typed and error.message.endswith("does not exist."):
+        known = _beside(typed[1])
     near = get_close_matches(typed[1], known, n=1, cutoff=0.5) if typed and known else []
     return f"did you mean {near[0]!r}?" if near else ""
+
+
+def _beside(path: str) -> list[str]:
+    """Return the paths in the folder of a path that is not there."""
+    folder = os.path.dirname(path)  # noqa: PTH120 - as it was typed, `./` included
+    try:
+        return [os.path.join(folder, name) for name in os.listdir(folder or ".")]  # noqa: PTH118, PTH208
+    except OSError:
+        return []
 
 
 def _help_of(context: click.Context | None) -> str:

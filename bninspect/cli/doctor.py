@@ -2,45 +2,82 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bninspect.settings import READ_BYTES, READ_SECONDS, RUN_SECONDS
 
+if TYPE_CHECKING:
+    from bninspect.runtimes import Runtime
+
 _GIGABYTE = 1e9
 
 
 @click.command("doctor", short_help="Say what works here, and how to install the rest.")
-def command() -> int:
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with the versions of all frameworks.")
+def command(*, as_json: bool) -> int:
     """Say what works here: formats, runtimes with their versions, limits, and how to install what is missing."""
+    known = _known()
+    if as_json:
+        click.echo(json.dumps(known, indent=2))
+    else:
+        click.echo("\n".join(_lines(known)))
+    return 0
+
+
+def _known() -> Mapping[str, Any]:
+    """Return what works here, as the JSON has it. Packages that are not installed are null."""
     from bninspect import environment, exporters, formats, runtimes
     from bninspect.version import __version__
     from bninspect.workers import limits
 
-    known = environment.describe()
-    click.echo(f"bninspect {__version__}, Python {known['python']}, {known['platform']}")
-    click.echo(f"numpy {known['numpy']}, h5py {known['h5py']}\n")
-    click.echo("reads (no framework needed)")
-    for form in formats.FORMATS:
-        click.echo(f"  {form.name:<16}{form.title}")
-    click.echo("\nexports")
-    for exporter in exporters.EXPORTERS:
-        click.echo(f"  {exporter.name:<16}{exporter.title}")
-    click.echo("\nruns")
-    for runtime in runtimes.RUNTIMES:
-        missing = [name for name in (runtime.package, *runtime.requires) if environment.installed(name) is None]
-        state = (
-            f"missing {', '.join(missing)}: {runtime.install}"
-            if missing
-            else f"{environment.installed(runtime.package)}"
-        )
-        click.echo(f"  {runtime.name:<16}{runtime.title}  {state}")
-    click.echo("\nlimits for one model")
-    click.echo(f"  reading         {READ_SECONDS:g} s, {READ_BYTES / _GIGABYTE:g} GB of address space")
-    click.echo(f"  running         {RUN_SECONDS:g} s, {limits.machine_memory() / _GIGABYTE:.0f} GB of resident memory")
-    click.echo(f"                  {_watched(environment.installed('psutil'))}")
-    return 0
+    return {
+        "bninspect": __version__,
+        "environment": {**environment.describe(), "psutil": environment.installed("psutil")},
+        "reads": {form.name: form.title for form in formats.FORMATS},
+        "exports": {exporter.name: exporter.title for exporter in exporters.EXPORTERS},
+        "runs": [_runtime(runtime) for runtime in runtimes.RUNTIMES],
+        "limits": {
+            "reading": {"seconds": READ_SECONDS, "bytes": READ_BYTES},
+            "running": {"seconds": RUN_SECONDS, "bytes": limits.machine_memory()},
+        },
+    }
+
+
+def _runtime(runtime: Runtime) -> Mapping[str, Any]:
+    from bninspect import environment
+
+    missing = [name for name in (runtime.package, *runtime.requires) if environment.installed(name) is None]
+    return {
+        "name": runtime.name,
+        "title": runtime.title,
+        "version": environment.installed(runtime.package),
+        "missing": missing,
+        "install": runtime.install,
+    }
+
+
+def _lines(known: Mapping[str, Any]) -> Iterator[str]:
+    environment, limits = known["environment"], known["limits"]
+    yield f"bninspect {known['bninspect']}, Python {environment['python']}, {environment['platform']}"
+    yield f"numpy {environment['numpy']}, h5py {environment['h5py']}"
+    for heading, field in (("reads (no framework needed)", "reads"), ("exports", "exports")):
+        yield f"\n{heading}"
+        yield from (f"  {name:<16}{title}" for name, title in known[field].items())
+    yield "\nruns"
+    for runtime in known["runs"]:
+        missing = runtime["missing"]
+        state = f"missing {', '.join(missing)}: {runtime['install']}" if missing else runtime["version"]
+        yield f"  {runtime['name']:<16}{runtime['title']}  {state}"
+    yield "\nlimits for one model"
+    reading, running = limits["reading"], limits["running"]
+    yield f"  reading         {reading['seconds']:g} s, {reading['bytes'] / _GIGABYTE:g} GB of address space"
+    yield f"  running         {running['seconds']:g} s, {running['bytes'] / _GIGABYTE:.0f} GB of resident memory"
+    yield f"                  {_watched(environment['psutil'])}"
 
 
 def _watched(psutil: str | None) -> str:

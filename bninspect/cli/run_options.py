@@ -32,7 +32,8 @@ loading = group(
         "--import",
         metavar="MODULE",
         multiple=True,
-        help="With --trust: import this module, which registers the model's custom classes; repeatable.",
+        help="With --trust: import this module, which registers the model's custom classes; repeatable. "
+        "Python must find it: name its folder in PYTHONPATH.",
     ),
 )
 """Options of how a runtime loads a model."""
@@ -44,7 +45,8 @@ running = group(
         "input",
         type=click.Path(exists=True, dir_okay=False),
         metavar="FILE",
-        help="The model's input, .npy or .npz; seeded random numbers without it.",
+        help="The model's input, .npy or .npz; seeded random numbers without it. With --against it is in the layout "
+        "of the export, and the model gets it in its own.",
     ),
     click.option(
         "--input-shape",

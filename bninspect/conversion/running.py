@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,12 +38,43 @@ class Ran:
     """Whether the input is the user's own."""
 
 
+def require_graph(export: Checkpoint) -> None:
+    """Raise UsageError if a file holds no operations that a runtime could show the results of, or we know none."""
+    if not any(runtime.open and export.format in runtime.formats for runtime in runtimes.fitting(export)):
+        raise UsageError(
+            f"{printable(export.path)} cannot be held against a model",
+            why=f"a file of the format {export.format} holds parameters, and no operations that could be run",
+            hint="compare its parameters: bninspect diff MODEL FILE; or export the network as ONNX or torch.export",
+        )
+
+
+@contextlib.contextmanager
+def said_of(path: str) -> Iterator[None]:
+    """Say of an error which of the two files it is about."""
+    try:
+        yield
+    except (UsageError, RuntimeFailure, MissingPackage) as error:
+        name = printable(path)
+        what = error.what if error.what.startswith(name) else f"{name}: {error.what}"
+        raise type(error)(what, why=error.why, hint=error.hint) from error
+
+
 def exported(export: Checkpoint, settings: Settings) -> Ran:
     """Open the export in its runtime, if there is one, and choose the input for both."""
+    require_graph(export)
+    with said_of(export.path):
+        return _exported(export, settings)
+
+
+def _exported(export: Checkpoint, settings: Settings) -> Ran:
     mine = replace(verify_task.run_settings(settings), runtime=None)
     try:
         if export.code and not settings.trust:
-            raise RuntimeFailure("it is not run", why=f"{printable(export.code[0])} is code (run it with --trust)")
+            raise RuntimeFailure(
+                "it is not run",
+                why=f"{printable(export.code[0])} is code",
+                hint="add --trust if you trust this file: its code will be run",
+            )
         session = _opened(export, mine)
         network = session.network or formats.read_network(Path(export.path))
         if not session.inputs and mine.input is None and not mine.input_shapes:
@@ -62,15 +93,14 @@ def _opened(export: Checkpoint, settings: runtimes.RunSettings) -> Session:
     failed: list[RuntimeFailure] = []
     for runtime in runtimes.choose(export):
         if runtime.open is None or export.format not in runtime.formats:
-            raise UsageError(
-                f"{export.path} cannot be held against a model",
-                why=f"nothing runs {export.format} and shows what its operations return",
-                hint="bninspect diff compares stored parameters",
-            )
+            continue
         try:
             return runtime.open(export, settings)
         except RuntimeFailure as failure:
             failed.append(failure)
+    if not failed:
+        first = runtimes.fitting(export)[0]
+        raise MissingPackage(f"{first.title} is not installed", hint=first.install)
     raise failed[0]
 
 
@@ -85,12 +115,15 @@ def together(ran: Ran, observe: Callable[[Mapping[str, Array] | None], SourceRun
         return _taking(ran, found), found
     try:
         return ran, observe(stood_for(ran))
-    except UsageError:
+    except UsageError as error:
         single = {name: values[:1] for name, values in ran.data.items()}
         if ran.given or all(values.shape[:1] in {(), (1,)} for values in ran.data.values()):
-            raise
+            raise UsageError(error.what, why=error.why or _ONE_INPUT, hint=error.hint) from error
         ran = replace(ran, data=single)
         return ran, observe(stood_for(ran))
+
+
+_ONE_INPUT = "model and export get the same input, in the layout that the export takes"
 
 
 def _taking(ran: Ran, found: SourceRun) -> Ran:

@@ -68,7 +68,8 @@ def compare(
     ran = running.exported(export, settings)
     trial = verify_task.Trial(checkpoint, settings)
     progress(f"{checkpoint.path}: running the model")
-    ran, found = running.together(ran, lambda data: source.observed(checkpoint, trial.how, data, trial.begin))
+    with running.said_of(checkpoint.path):
+        ran, found = running.together(ran, lambda data: source.observed(checkpoint, trial.how, data, trial.begin))
     verified = trial.verdict(found.run)
     progress(f"{export.path}: looking for the batch norms of {checkpoint.path}")
     sentence, seen = _held(found, ran, checkpoint, settings)

@@ -118,9 +118,9 @@ def _known(path: Path) -> Format:
     claims = [known for known in _candidates(path, head) if known.matches(path, head)]
     if not claims:
         raise UnknownFormat(
-            f"{path} is of no format that bninspect reads",
+            f"{path} is not of a format that bninspect reads",
             why=f"it is {identify(path)}",
-            hint=(path.is_file() and hint(head)) or f"it reads {', '.join(_format(home).title for home in _HOMES)}",
+            hint=(path.is_file() and hint(head)) or "bninspect doctor lists the formats that are read",
         )
     if two or len(claims) > 1:
         kinds = [known.title for known in claims] + ["a zip archive"] * two

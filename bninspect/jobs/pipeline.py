@@ -159,7 +159,11 @@ def _verified(pair: ProcessPair, checkpoint: Checkpoint) -> ModelReport:
     if _holds_arrays(Path(settings.against)):
         arguments["outputs"] = settings.against
         return pair.reader.call(tasks.judge_outputs, Verified, arguments).model
-    arguments["export"] = pair.read(settings.against)
+    from bninspect.conversion import running
+
+    export = pair.read(settings.against)
+    running.require_graph(export)
+    arguments["export"] = export
     return _run(pair, tasks.hold_against_export, checkpoint, arguments)
 
 

@@ -78,23 +78,24 @@ def choose(checkpoint: Checkpoint, forced: str | None = None) -> tuple[Runtime, 
         MissingPackage: none of them is installed.
     """
     if forced is not None:
-        fitting = tuple(runtime for runtime in RUNTIMES if runtime.name == forced)
-        if not fitting:
+        candidates = tuple(runtime for runtime in RUNTIMES if runtime.name == forced)
+        if not candidates:
             known = ", ".join(runtime.name for runtime in RUNTIMES)
             raise UsageError(f"there is no runtime {printable(forced)!r}", why=f"known are {known}")
     else:
-        fitting = _fitting(checkpoint)
-    installed = tuple(runtime for runtime in fitting if _is_installed(runtime))
+        candidates = fitting(checkpoint)
+    installed = tuple(runtime for runtime in candidates if _is_installed(runtime))
     if not installed:
         raise MissingPackage(
-            f"{fitting[0].title} is not installed",
+            f"{candidates[0].title} is not installed",
             why=f"it is what runs {printable(checkpoint.path)}",
-            hint=fitting[0].install,
+            hint=candidates[0].install,
         )
     return installed
 
 
-def _fitting(checkpoint: Checkpoint) -> tuple[Runtime, ...]:
+def fitting(checkpoint: Checkpoint) -> tuple[Runtime, ...]:
+    """Return the runtimes that could run a file, installed or not, the most fitting first."""
     if not _is_of_keras(checkpoint):
         return tuple(runtime for runtime in RUNTIMES if checkpoint.format in runtime.formats)
     if checkpoint.format in _OF_TORCH and not checkpoint.writer.startswith("Keras"):
@@ -209,6 +210,6 @@ def _refusal(checkpoint: Checkpoint, settings: RunSettings, runtimes: tuple[Runt
 
 def _better(checkpoint: Checkpoint) -> Iterator[str]:
     """Yield what to install for a file that the runtimes at hand cannot load."""
-    for runtime in _fitting(checkpoint):
+    for runtime in fitting(checkpoint):
         if not _is_installed(runtime):
             yield f"{runtime.title} may load it and is not installed: {runtime.install}"

@@ -248,7 +248,7 @@ def test_what_is_missing_is_named(change: dict[str, Array | None], error: type[B
     with pytest.raises(error, match=words) as caught:
         Parameters.of(layer)
     if layer.epsilon is None:
-        assert caught.value.hint.startswith("--epsilon")
+        assert caught.value.hint.startswith("pass --epsilon")
 
 
 def test_an_unknown_arithmetic_is_refused() -> None:

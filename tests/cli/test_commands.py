@@ -60,7 +60,7 @@ def test_an_option_may_come_from_the_environment(sample_models: Path) -> None:
         (("inspect", "broken_bit.keras"), 3, "CRC"),
         (("inspect", "keras3_without_batch_norm.keras"), 5, "no batch-norm layer"),
         (("inspect", "keras3_without_batch_norm.keras", "--allow-empty"), 0, "no batch-norm layer"),
-        (("inspect", "manifest.json"), 3, "of no format that bninspect reads"),
+        (("inspect", "manifest.json"), 3, "not of a format that bninspect reads"),
         (("inspect", "broken_nan.h5"), 1, "BN101"),
         (("inspect", "broken_nan.h5", "--ignore", "BN101"), 0, "4 batch-norm layers"),
         (("inspect", "broken_nan.h5", "--fail-on", "never"), 0, "BN101"),
@@ -77,7 +77,7 @@ def test_exit_codes_and_what_is_said(arguments: tuple[str, ...], code: int, says
 @pytest.mark.parametrize(
     ("arguments", "error", "hint"),
     [
-        (("inspect", "missing.h5"), "does not exist", "--help"),
+        (("inspect", "missing.h5"), "does not exist", ""),
         (("inspect", MODEL, "--layer", "nothing*"), "no layer fits", "bninspect inspect"),
         (("inspect", MODEL, "--lair", "x"), "--layer", "--help"),
         (("verify", MODEL, "--rtol", "1e-3"), "--rtol and --atol go together", "--help"),
@@ -174,6 +174,9 @@ def test_schema_and_doctor_and_version() -> None:
     assert doctor.returncode == 0
     for name in ("keras-h5", "keras-zip", "keras-weights", "npz", "safetensors", "tf-keras", "1.5 GB"):
         assert name in doctor.stdout
+    known = json.loads(bninspect("doctor", "--json").stdout)
+    assert {"tensorflow", "keras", "tf_keras", "torch", "onnxruntime"} <= set(known["environment"])
+    assert {"name", "title", "version", "missing", "install"} == set(known["runs"][0])
     assert bninspect("--version").stdout == "bninspect 0.1.0\n"
 
 

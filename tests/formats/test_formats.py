@@ -116,8 +116,8 @@ def test_a_link_to_a_model_is_read(tmp_path: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, not the file itself", "git lfs pull"),
         (b"<html><body>404", "a web page", "download the file again"),
         (b"\x80\x04\x95\x10\x00", "a Python pickle", "load it, if you trust it"),
-        (b"hello world", "text", "it reads Keras HDF5"),
-        (b"\x00\x01\x02\xff" * 99, "binary data of an unknown kind", "it reads Keras HDF5"),
+        (b"hello world", "text", "bninspect doctor lists the formats"),
+        (b"\x00\x01\x02\xff" * 99, "binary data of an unknown kind", "bninspect doctor lists the formats"),
     ],
 )
 def test_what_no_reader_reads_is_called_what_it_is(tmp_path: Path, content: bytes, words: str, hint_words: str) -> None:
