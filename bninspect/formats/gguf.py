@@ -76,15 +76,19 @@ def _matches(_path: Path, head: bytes) -> bool:
 
 def _read(path: Path) -> Checkpoint:
     found = parsed(path)
-    floats = [name for name, one in found.tensors.items() if one.dtype.startswith(("float", "bfloat"))]
-    layers = running_statistics.layers(floats, lambda name: (found.tensors[name].values, found.tensors[name].dtype))
-    packed = sum(not one.dtype for one in found.tensors.values())
-    notes = [f"{packed:,} of {len(found.tensors):,} tensors are packed in blocks and not read"] if packed else []
+    tensors = found.tensors
+    other = [name for name, one in tensors.items() if not one.dtype.startswith(("float", "bfloat"))]
+    layers = running_statistics.layers(
+        tensors, lambda name: (tensors[name].values, tensors[name].dtype), unreadable=other
+    )
+    packed = sum(not one.dtype for one in tensors.values())
+    notes = [f"{packed:,} of {len(tensors):,} tensors are packed in blocks and not read"] if packed else []
     if layers:
         notes.append(running_statistics.NOTE)
     writer = f"GGUF, {printable(found.architecture)}" if found.architecture else "GGUF"
     empty = "no name of a tensor ends in running_mean: its converter folded the batch norms, or there was none"
-    return Checkpoint(str(path), NAME, writer, layers, tuple(notes), empty=empty)
+    unread = running_statistics.unread(tensors, other)
+    return Checkpoint(str(path), NAME, writer, layers, tuple(notes), empty=empty, unread=unread)
 
 
 def parsed(path: Path) -> GgufFile:

@@ -93,7 +93,9 @@ def _read(path: Path) -> Checkpoint:
         ours = DESCRIPTION in metadata
         tensors = _tensors(file, start, places if ours else _norms_of(places), path)
     if not ours:
-        return _foreign(list(places), tensors, metadata.get(running_statistics.EPSILON), path)
+        found = _foreign(list(places), tensors, metadata.get(running_statistics.EPSILON), path)
+        other = [name for name, (kind, *_) in places.items() if kind not in TYPES]
+        return replace(found, unread=running_statistics.unread(places, other))
     known = all(kind in TYPES for kind, _, _ in tensors.values())
     if not known or metadata.get(DIGEST) != digest(metadata[DESCRIPTION], tensors):
         raise DamagedFile(
@@ -107,10 +109,12 @@ def _read(path: Path) -> Checkpoint:
 
 def _norms_of(places: Mapping[str, Place]) -> dict[str, Place]:
     """Return the tensors of batch norms, by torch's names, of types that are read."""
-    known = {name: place for name, place in places.items() if place[0] in TYPES}
     fields = running_statistics.FIELDS.values()
-    wanted = {prefix + field for prefix in running_statistics.prefixes(known) for field in fields}
-    return {name: place for name, place in known.items() if name in wanted}
+    other = {name for name, place in places.items() if place[0] not in TYPES}
+    found = [[prefix + field for field in fields] for prefix in running_statistics.prefixes(places)]
+    wanted = {name for names in found if not other.intersection(names) for name in names}
+    wanted |= {prefix + "num_batches_tracked" for prefix in running_statistics.prefixes(places)} - other
+    return {name: place for name, place in places.items() if name in wanted}
 
 
 def _foreign(names: list[str], tensors: dict[str, Tensor], epsilons: str | None, path: Path) -> Checkpoint:

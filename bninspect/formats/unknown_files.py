@@ -18,6 +18,9 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 BINARY = "binary data of an unknown kind"
 PICKLE = "a Python pickle that torch.save did not write"
+OLD_TORCH = "a checkpoint of PyTorch 0.1 (a tar archive)"
+_OF_OLD_TORCH = (b"sys_info", b"pickle", b"tensors", b"storages")
+"""Members of the tar archives that torch.save wrote up to 0.1.10 (torch/serialization.py: legacy_load)."""
 _CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})\Z")
 
 CORE_ML = re.compile(
@@ -104,7 +107,8 @@ def describe(head: bytes) -> str:
         if pattern.match(head):
             return words
     if head[257:262] == b"ustar":
-        return "a tar archive"
+        first = head[:100].partition(b"\0")[0]
+        return OLD_TORCH if first in _OF_OLD_TORCH else "a tar archive"
     return "text" if _is_text(head) else BINARY
 
 
@@ -120,6 +124,8 @@ def hint(head: bytes) -> str:
     if describe(head) == PICKLE:
         return "load it, if you trust it, and save its state_dict with torch.save"
     kind = describe(head)
+    if kind == OLD_TORCH:
+        return "torch.load still reads it: save its state_dict again, with torch.save"
     if kind in {"an OpenVINO model", "a Core ML model"}:
         return "check the model that it was made from: this format is not read"
     if not head.strip(b"\0") or kind.startswith(("a web page", "XML text,")):

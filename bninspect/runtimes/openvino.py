@@ -42,7 +42,7 @@ def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
     """
     session = opened(checkpoint, settings)
     graph = container.parsed(Path(checkpoint.path))[1]
-    calls = [CallSite(one.layer, one.x, one.y, one.constants, subtracts=one.subtracts) for one in norms.find(graph)]
+    calls = [CallSite(one.layer, one.x, one.y, one.constants) for one in norms.find(graph) if one.y]
     return graph_run.observe(session, calls, {}, checkpoint, settings, begin)
 
 

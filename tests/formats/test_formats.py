@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections import Counter
 from dataclasses import replace
@@ -219,6 +220,7 @@ def test_what_zipfile_opens_counts_as_a_zip(
         (b"\0" * 100, "nothing but zero bytes, as an interrupted download leaves"),
         (b"#!/usr/bin/env python\n" + "grüße".encode(), "text"),
         (b"a" * 257 + b"ustar", "a tar archive"),
+        (b"sys_info" + bytes(249) + b"ustar", "a checkpoint of PyTorch 0.1 (a tar archive)"),
     ],
 )
 def test_words(head: bytes, words: str) -> None:
@@ -292,3 +294,16 @@ def test_real_files_of_other_kinds(shared_models: Path) -> None:
 )
 def test_files_of_other_frameworks_are_named(head: bytes, words: str) -> None:
     assert words in describe(head)
+
+
+def test_a_tar_that_torch_wrote_once_is_named(tmp_path: Path) -> None:
+    """As torch.save up to 0.1.10 wrote it: numbers of the machine, the storages, the tensors and a pickle."""
+    path = tmp_path / "old.pth"
+    with tarfile.open(path, "w") as archive:
+        for name in ("sys_info", "storages", "tensors", "pickle"):
+            member = tarfile.TarInfo(name)
+            member.size = 4
+            archive.addfile(member, io.BytesIO(b"\x80\x02}."))
+    with pytest.raises(UnknownFormat, match=r"PyTorch 0\.1") as caught:
+        formats.read(path)
+    assert "torch.load still reads it" in caught.value.hint

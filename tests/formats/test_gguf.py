@@ -151,3 +151,12 @@ def test_changed_file_is_read_or_refused(tmp_path: Path, place: int, new: bytes,
         formats.read(_written(tmp_path, data[:start] + new + data[start + length :]))
     except BninspectError:
         return
+
+
+@pytest.mark.parametrize("kind", [8, 26])
+def test_a_batch_norm_whose_numbers_are_packed_is_counted(tmp_path: Path, kind: int) -> None:
+    lengths = (32,) if kind == 8 else (6,)
+    data = _file(kind=kind, lengths=lengths)
+    checkpoint = formats.read(_written(tmp_path, data + bytes(64)))
+    assert checkpoint.layers == ()
+    assert [(calls.where, calls.count) for calls in checkpoint.unread] == [("a.bn.", 1)]

@@ -265,3 +265,27 @@ def test_a_flipped_bit_never_changes_a_value(tmp_path: Path) -> None:
             except BninspectError:
                 continue
             _assert_whole(found)
+
+
+def _of_torch(path: Path, tensors: dict[str, Any]) -> Checkpoint:
+    return _read(path, safetensors.numpy.save(tensors))
+
+
+STATE = {f"bn.{name}": VALUES for name in ("weight", "bias", "running_mean", "running_var")}
+
+
+def test_a_batch_norm_of_a_type_that_is_not_read_is_counted(tmp_path: Path) -> None:
+    header, body = _split(safetensors.numpy.save({**STATE, "bn.running_var": np.zeros(3, np.uint8)}))
+    header["bn.running_var"]["dtype"] = "F8_E4M3"
+    found = _read(tmp_path, _join(header, body))
+    assert found.layers == ()
+    assert [(calls.where, calls.count) for calls in found.unread] == [("bn.", 1)]
+
+
+def test_a_batch_norm_without_one_of_its_statistics_is_seen(tmp_path: Path) -> None:
+    half = {name: array for name, array in STATE.items() if name != "bn.running_var"}
+    found = _of_torch(tmp_path, half)
+    assert (found.layers, [calls.where for calls in found.unread]) == ((), ["bn."])
+    found = _of_torch(tmp_path, {**half, "bn.num_batches_tracked": np.array(7)})
+    assert [(one.name, one.moving_variance) for one in found.layers] == [("bn", None)]
+    assert found.unread == ()

@@ -48,19 +48,13 @@ def test_observations_are_those_of_openvino_itself(written: Path, exact: None) -
     run, seen = observed(written, seed=3)
     assert (run.evidence, run.unobserved, run.precision) == (Evidence.MODEL, {}, None)
     assert run.runtime.startswith("OpenVINO 20")
-    assert [(one.layer, one.observed) for one in seen] == [
-        ("norm", "in-model"),
-        ("pair", "in-model"),
-        ("norm", "probed"),
-    ]
-    norm, pair, _ = seen
-    np.testing.assert_array_equal(pair.loaded["gamma"], build.SCALE.reshape(-1))
+    assert [(one.layer, one.observed) for one in seen] == [("norm", "in-model"), ("norm", "probed")]
+    norm, _ = seen
     own = build.PARAMETERS
     slope = own["gamma"] / np.sqrt(own["moving_variance"] + np.float32(build.EPSILON))
     shape = (1, 4, 1, 1)
     expected = (norm.x - own["moving_mean"].reshape(shape)) * slope.reshape(shape) + own["beta"].reshape(shape)
     np.testing.assert_allclose(norm.y, expected, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(pair.y, np.maximum(pair.x, 0) * build.SCALE + build.SHIFT, rtol=1e-5, atol=1e-5)
 
 
 def test_right_file_isverified(written: Path, exact: None) -> None:

@@ -13,7 +13,7 @@ from bninspect.formats.containers.siblings import sibling
 from bninspect.formats.encodings import xml_text
 from bninspect.formats.format import Format
 from bninspect.formats.openvino import graph as operations
-from bninspect.formats.openvino import model, norms
+from bninspect.formats.openvino import model, moments, norms
 from bninspect.formats.tensorflow import files
 from bninspect.records import Array, Checkpoint, Unread
 from bninspect.records.graph import Network
@@ -21,7 +21,10 @@ from bninspect.safe_text import printable
 
 NAME = "openvino"
 MOST_XML = 256 << 20
-_EMPTY = "no BatchNormInference, nor Multiply and Add per channel: verify MODEL --against finds those that are folded"
+_EMPTY = "no BatchNormInference"
+_FOLDED = "verify SOURCE --against this file finds those that are folded"
+_NONE_ALONE = "no batch norms by themselves: verify SOURCE --against this file proves which of them are"
+_ROOT = "the root of a stored variance was not computed ahead"
 _BEGINNING = re.compile(
     rb"(?:\xef\xbb\xbf)?(?:<\?xml[^>]{0,200}\?>)?\s*(?:<!DOCTYPE\s+net\b|<net\s[^>]{0,2000}?version=[\"'])", re.DOTALL
 )
@@ -37,15 +40,20 @@ def _read(path: Path) -> Checkpoint:
         net, graph = parsed(path)
         found = norms.find(graph)
         unread = [Unread(printable(name), count, "it is in a loop or condition") for name, count in norms.hidden(graph)]
+        if roots := moments.stored_roots(graph):
+            unread.append(Unread("the net", roots, _ROOT))
+        pairs = len(norms.scales(graph))
+        notes = [f"{pairs} scale and shift per channel, {_NONE_ALONE}"] if pairs else []
         size, digest = counted()
     return Checkpoint(
         str(path),
         NAME,
         _writer(net),
         tuple(one.layer for one in found),
+        tuple(notes),
         sha256=digest,
         bytes=size,
-        empty=_EMPTY,
+        empty=f"{_EMPTY}; {notes[0] if notes else _FOLDED}",
         unread=tuple(unread),
     )
 

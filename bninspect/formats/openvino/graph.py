@@ -22,7 +22,7 @@ from bninspect.formats.channel_chains import Piece
 from bninspect.formats.openvino import norms
 from bninspect.formats.openvino.constants import IrConstant, IrConstants
 from bninspect.formats.openvino.model import IrGraph, IrOperation
-from bninspect.records import Array, Statistics
+from bninspect.records import Array
 from bninspect.records import graph as network
 from bninspect.records.graph import ActivationLimits, Geometry, Kernel, Network, Node, Quantisation, Value
 from bninspect.safe_text import printable
@@ -55,8 +55,7 @@ def read(graph: IrGraph) -> Network:
     """Return what a graph computes."""
     constants, readers = IrConstants(graph), norms.taken_by(graph)
     linear, inside = _linear(graph, constants, readers)
-    found = norms.find(graph)
-    whole = {one.operations[0]: one for one in found if one.layer.statistics is not Statistics.FOLDED}
+    whole = {one.operations[0]: one for one in norms.find(graph) if one.y}
     nodes = []
     for operation in graph.operations:
         if operation.name in linear:
@@ -67,7 +66,7 @@ def read(graph: IrGraph) -> Network:
             other = _piece(operation, constants) or _other(operation, constants)
             nodes.append(replace(other, within=bodies.held(_inside(operation))))
     ends = [one.takes(0) for one in graph.every("result")]
-    names = {one.operations[0]: one.layer.name for one in found}
+    names = {one.operations[0]: one.layer.name for one in norms.scales(graph)}
     joined = (
         replace(node, layer=names.get(node.name, node.layer)) if node.layer and node.norm is None else node
         for node in channel_chains.join(nodes, ends)

@@ -1,4 +1,6 @@
-"""Batch norms in an IR: BatchNormInference, and the Multiply and Add that the converters make of most of them.
+"""Batch norms in an IR: BatchNormInference. The converters make Multiply and Add of most of them.
+
+What these were nobody can tell: a model that scales its input has them too. They are counted, and no layers.
 
 opset1 takes (gamma, beta, data, mean, variance), opset5 and later (data, gamma, beta, mean, variance); both must state
 epsilon (docs.openvino.ai, BatchNormInference-1 and -5).
@@ -10,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bninspect.formats.openvino import moments
 from bninspect.formats.openvino.constants import IrConstant, IrConstants
 from bninspect.formats.openvino.model import IrGraph, IrOperation
 from bninspect.formats.stored_numbers import read_only
@@ -33,19 +36,21 @@ class IrNorm:
     """Names of those that make it up."""
     constants: Mapping[str, str]
     """Name of the value that holds each parameter, by the parameter's standard name."""
-    subtracts: bool = False
 
 
 def find(graph: IrGraph) -> tuple[IrNorm, ...]:
-    """Return the batch norms of a graph in the order of its operations."""
+    """Return the batch norms of a graph in the order of its operations, those of training behind the others."""
+    constants = IrConstants(graph)
+    stored = (_node(operation, constants) for operation in graph.every("batchnorminference"))
+    trained = (IrNorm(layer, x, "", (layer.name,), {}) for layer, x in moments.by_batch(graph))
+    return (*stored, *trained)
+
+
+def scales(graph: IrGraph) -> tuple[IrNorm, ...]:
+    """Return the pairs of scale and shift of a graph, as batch norms whose statistics are folded."""
     constants, readers = IrConstants(graph), taken_by(graph)
-    found = []
-    for operation in graph.operations:
-        if operation.kind == "batchnorminference":
-            found.append(_node(operation, constants))
-        elif (pair := scale_and_shift(operation, constants, readers)) is not None:
-            found.append(pair)
-    return tuple(found)
+    pairs = (scale_and_shift(operation, constants, readers) for operation in graph.operations)
+    return tuple(pair for pair in pairs if pair is not None)
 
 
 def taken_by(graph: IrGraph) -> Mapping[str, list[IrOperation]]:
@@ -60,7 +65,10 @@ def taken_by(graph: IrGraph) -> Mapping[str, list[IrOperation]]:
 def hidden(graph: IrGraph) -> Iterator[tuple[str, int]]:
     """Yield each loop or condition whose body holds batch norms, and how many."""
     for operation in graph.operations:
-        count = sum(len(find(body)) + sum(more for _, more in hidden(body)) for body in operation.bodies)
+        count = sum(
+            len(find(body)) + moments.stored_roots(body) + sum(more for _, more in hidden(body))
+            for body in operation.bodies
+        )
         if count:
             yield operation.name, count
 
@@ -72,6 +80,7 @@ def _node(operation: IrOperation, constants: IrConstants) -> IrNorm:
     arrays: dict[str, Any] = {name: None if one is None else _flat(one.values) for name, one in stored.items()}
     mean = stored["moving_mean"]
     stated = "epsilon" in operation.attributes
+    computed = [name for name, one in stored.items() if one is None]
     layer = BatchNorm(
         name=operation.name,
         **arrays,
@@ -83,7 +92,8 @@ def _node(operation: IrOperation, constants: IrConstants) -> IrNorm:
         dtype=_dtypes(*stored.values()),
         location=mean.name if mean else operation.name,
         class_name="BatchNormInference",
-        notes=tuple(f"{name} is not a constant: the graph computes it" for name, one in stored.items() if one is None),
+        statistics=Statistics.COMPUTED if computed else Statistics.MOVING,
+        notes=(f"{', '.join(computed)}: no constant, the graph computes it",) if computed else (),
     )
     known = {name: value for name, value in names.items() if stored[name] is not None}
     return IrNorm(layer, operation.takes(order.index("")), operation.outputs[0], (operation.name,), known)
@@ -121,7 +131,7 @@ def scale_and_shift(
         statistics=Statistics.FOLDED,
     )
     values = {"gamma": scale_name, "beta": shift_name}
-    return IrNorm(layer, x, last.outputs[0], (first.name, last.name), values, last.kind == "subtract")
+    return IrNorm(layer, x, last.outputs[0], (first.name, last.name), values)
 
 
 def _operands(operation: IrOperation, constants: IrConstants) -> tuple[str, str, IrConstant] | None:

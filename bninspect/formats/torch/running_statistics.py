@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from bninspect.records import BatchNorm
+from bninspect.records import BatchNorm, Unread
+from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from bninspect.records import Array
@@ -38,22 +39,69 @@ def computed_note(fields: Sequence[str]) -> tuple[str, ...]:
 def prefixes(names: Iterable[str]) -> list[str]:
     """Return the prefixes of batch norms in their order, each with its dot: `layer1.0.bn1.`, or empty at the root."""
     known = dict.fromkeys(names)
-    found = [name.removesuffix("running_mean") for name in known if name.split(".")[-1] == "running_mean"]
-    return [prefix for prefix in found if f"{prefix}running_var" in known]
+    return [prefix for prefix in _begun(known) if _ends(prefix, known) >= _STATISTICS or _counts(prefix, known)]
+
+
+def unread(names: Iterable[str], unreadable: Iterable[str] = ()) -> tuple[Unread, ...]:
+    """Return what has the names of a batch norm and is none of the layers.
+
+    Args:
+        names: of all tensors.
+        unreadable: those among them whose numbers are of a type that is not read.
+    """
+    known, whole = dict.fromkeys(names), dict.fromkeys(unreadable)
+    complete = dict.fromkeys(prefixes(known))
+    packed = [prefix for prefix in complete if _ends(prefix, whole) & {*FIELDS.values()}]
+    halves = [prefix for prefix in _begun(known) if prefix not in complete]
+    return (
+        *(
+            Unread(printable(prefix) or "the root", 1, "its numbers are of a type that is not read")
+            for prefix in packed
+        ),
+        *(Unread(printable(prefix) or "the root", 1, "one of running_mean and running_var alone") for prefix in halves),
+    )
+
+
+_STATISTICS = frozenset(("running_mean", "running_var"))
+
+
+def _begun(known: Iterable[str]) -> dict[str, None]:
+    """Return every prefix of one of the statistics."""
+    parts = (name.rpartition(".") for name in known)
+    return dict.fromkeys(f"{prefix}{dot}" for prefix, dot, last in parts if last in _STATISTICS)
+
+
+def _ends(prefix: str, known: Container[str]) -> set[str]:
+    return {name for name in (*FIELDS.values(), "num_batches_tracked") if prefix + name in known}
+
+
+def _counts(prefix: str, known: Container[str]) -> bool:
+    """Return whether torch counted the batches there: then it is a batch norm that lacks one of its statistics."""
+    return prefix + "num_batches_tracked" in known
 
 
 def layers(
-    names: Iterable[str], read: Callable[[str], tuple[Array, str]], *, artefact: str = ""
+    names: Iterable[str],
+    read: Callable[[str], tuple[Array, str]],
+    *,
+    artefact: str = "",
+    unreadable: Iterable[str] = (),
 ) -> tuple[BatchNorm, ...]:
     """Return the batch norms among named tensors.
 
     Args:
         names: of all tensors, in the file's order.
         read: returns the array of a name, bfloat16 widened to float32, and the stored type's name.
+        unreadable: those whose numbers are of a type that is not read, and whose layers are left out.
         artefact: a beginning that says nothing of the model and is left out of the layers' names, such as `module.`.
     """
     known = dict.fromkeys(names)
-    return tuple(_layer(prefix, known, read, artefact) for prefix in prefixes(known))
+    packed = dict.fromkeys(unreadable)
+    return tuple(
+        _layer(prefix, known, read, artefact)
+        for prefix in prefixes(known)
+        if not _ends(prefix, packed) & {*FIELDS.values()}
+    )
 
 
 def _layer(prefix: str, known: dict[str, None], read: Callable[[str], tuple[Array, str]], artefact: str) -> BatchNorm:

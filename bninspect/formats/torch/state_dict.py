@@ -63,7 +63,8 @@ def checkpoint(label: str, content: Any, storages: Storages) -> Checkpoint:
     if any(place.path for place in places):
         notes.append(f"read from {', '.join(printable(place.path) for place in places)} in the checkpoint")
     code = tuple(f"class {printable(place.class_name)}" for place in _roots(places))
-    return Checkpoint(label, NAME, "PyTorch", tuple(layers), tuple(notes), code=code)
+    unread = tuple(calls for place in places for calls in running_statistics.unread(place.tensors))
+    return Checkpoint(label, NAME, "PyTorch", tuple(layers), tuple(notes), code=code, unread=unread)
 
 
 def _roots(places: tuple[_Place, ...]) -> tuple[Instance, ...]:
@@ -96,7 +97,7 @@ def _places(value: Any, path: str, depth: int, seen: set[int], label: str) -> It
         return
     seen.add(id(value))
     tensors = {key: part for key, part in _parts(value) if isinstance(key, str) and isinstance(part, PickledTensor)}
-    if running_statistics.prefixes(tensors):
+    if running_statistics.prefixes(tensors) or running_statistics.unread(tensors):
         yield _Place(path, tensors)
     for key, part in _parts(value):
         yield from _places(part, _joined(path, key), depth + 1, seen, label)

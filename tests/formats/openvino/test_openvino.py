@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from bninspect import formats
 from bninspect.errors import BninspectError, DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats import search
 from bninspect.formats.openvino import format as container
-from bninspect.records import Statistics
+from bninspect.records import Checkpoint, Statistics
 from bninspect.records import graph as network
 from bninspect.records.graph import Geometry
 
@@ -49,21 +51,28 @@ def test_constants_are_bit_for_bit_those_that_openvino_reads(tmp_path: Path, nar
 
 def test_layers_are_those_of_the_model(written: Path) -> None:
     checkpoint = formats.read(written)
-    node, pair = checkpoint.layers
+    (node,) = checkpoint.layers
+    assert checkpoint.notes[0].startswith("1 scale and shift per channel, no batch norms by themselves")
     assert checkpoint.writer == "OpenVINO"  # only the converters say which one
     assert checkpoint.bytes == sum(one.stat().st_size for one in (written, written.with_suffix(".bin")))
     assert (node.name, node.epsilon, node.axis, node.statistics) == ("norm", build.EPSILON, (1,), Statistics.MOVING)
     for name, array in build.PARAMETERS.items():
         np.testing.assert_array_equal(node.arrays[name], array)
-    assert (pair.name, pair.axis, pair.statistics) == ("pair", (-3,), Statistics.FOLDED)
-    np.testing.assert_array_equal(pair.arrays["gamma"], build.SCALE.reshape(-1))
-    np.testing.assert_array_equal(pair.arrays["beta"], build.SHIFT.reshape(-1))
+    pair = formats.read_network(written).nodes[3]
+    assert (pair.layer, pair.kernel is not None) == ("pair", True)
+    assert pair.kernel is not None
+    assert pair.kernel.bias is not None
+    np.testing.assert_array_equal(pair.kernel.weights.reshape(-1), build.SCALE.reshape(-1))
+    np.testing.assert_array_equal(pair.kernel.bias, build.SHIFT.reshape(-1))
 
 
 def test_file_of_the_default_type_says_float16(tmp_path: Path) -> None:
-    node, pair = formats.read(build.write(tmp_path / "m.xml", compress_to_fp16=True)).layers
+    path = build.write(tmp_path / "m.xml", compress_to_fp16=True)
+    (node,) = formats.read(path).layers
+    pair = formats.read_network(path).nodes[3].kernel
+    assert pair is not None
     assert (node.dtype, pair.dtype) == ("float16", "float16")
-    np.testing.assert_array_equal(pair.arrays["gamma"], build.SCALE.reshape(-1).astype(np.float16))
+    np.testing.assert_array_equal(pair.weights.reshape(-1), build.SCALE.reshape(-1).astype(np.float16))
 
 
 def test_first_order_of_inputs_is_read_as_it_is(copied: Path) -> None:
@@ -143,6 +152,72 @@ def test_batch_norm_in_a_loop_is_not_passed_over(tmp_path: Path) -> None:
     checkpoint = formats.read(tmp_path / "m.xml")
     assert not checkpoint.layers
     assert [one.count for one in checkpoint.unread] == [1]
+
+
+def _made(path: Path, computes: Callable[[Any, Any], Any], shape: Sequence[int] = (-1, 4, 6, 6)) -> Checkpoint:
+    from openvino import Model
+    from openvino import opset15 as ops
+
+    x = ops.parameter(list(shape), np.float32, name="x")
+    return formats.read(build.write(path / "m.xml", Model([ops.result(computes(ops, x))], [x], "made")))
+
+
+def _by_moments(ops: Any, x: Any, axes: Sequence[int]) -> Any:
+    over = ops.constant(np.array(axes, np.int64))
+    mean = ops.reduce_mean(x, over, keep_dims=True)
+    variance = ops.reduce_mean(ops.squared_difference(x, mean), over, keep_dims=True)
+    root = ops.sqrt(ops.add(variance, ops.constant(np.array(1e-3, np.float32))))
+    return ops.divide(ops.subtract(x, mean), root)
+
+
+@pytest.mark.parametrize(
+    ("axes", "count"), [([0, 2, 3], 1), ([0], 1), ([2, 3], 0), ([1, 2, 3], 0), ([-1], 0), ([0, 1, 2, 3], 0)]
+)
+@pytest.mark.parametrize("kind", ["mvn", "spelt out"])
+def test_moments_of_the_batch_are_a_batch_norm_in_training_mode(
+    tmp_path: Path, kind: str, axes: list[int], count: int
+) -> None:
+    def computes(ops: Any, x: Any) -> Any:
+        if kind == "mvn":
+            return ops.mvn(x, ops.constant(np.array(axes, np.int64)), True, 1e-3, "inside_sqrt")
+        return _by_moments(ops, x, axes)
+
+    found = _made(tmp_path, computes)
+    assert [layer.statistics for layer in found.layers] == [Statistics.BATCH] * count
+    assert found.unread == ()
+
+
+def test_what_scales_its_input_is_no_batch_norm(tmp_path: Path) -> None:
+    found = _made(
+        tmp_path, lambda ops, x: ops.add(ops.multiply(x, ops.constant(build.SCALE)), ops.constant(build.SHIFT))
+    )
+    assert (found.layers, found.unread) == ((), ())
+    assert "1 scale and shift per channel" in found.empty
+
+
+def test_parameters_that_the_net_computes_are_said_to_be(tmp_path: Path) -> None:
+    def computes(ops: Any, x: Any) -> Any:
+        gamma, beta, _, variance = (ops.constant(array) for array in build.PARAMETERS.values())
+        scaled = ops.reduce_mean(x, ops.constant(np.array([0, 2, 3])), keep_dims=False)
+        return ops.batch_norm_inference(x, gamma, beta, scaled, variance, 0.25, name="norm")
+
+    (layer,) = _made(tmp_path, computes).layers
+    assert (layer.statistics, layer.moving_mean) == (Statistics.COMPUTED, None)
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_the_root_of_a_stored_variance_is_counted(tmp_path: Path, outside: bool) -> None:
+    def computes(ops: Any, x: Any) -> Any:
+        mean, variance = (
+            ops.constant(build.PARAMETERS[name].reshape(1, 4, 1, 1)) for name in ("moving_mean", "moving_variance")
+        )
+        epsilon = ops.constant(np.array(1e-3, np.float32))
+        root = ops.add(ops.sqrt(variance), epsilon) if outside else ops.sqrt(ops.add(variance, epsilon))
+        return ops.divide(ops.subtract(x, mean), root)
+
+    found = _made(tmp_path, computes)
+    assert found.layers == ()
+    assert [calls.count for calls in found.unread] == [1]
 
 
 def test_folder_holds_the_model_and_no_other_xml(copied: Path) -> None:
