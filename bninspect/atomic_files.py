@@ -95,10 +95,16 @@ def _check(path: Path, *, force: bool, inputs: Iterable[Path]) -> int | None:
         if not path.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         if not os.access(path.parent, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            number = errno.EROFS if _is_read_only(path.parent) else errno.EACCES
+            raise OSError(number, os.strerror(number))
     except OSError as error:
         raise _explained(path, error) from error
     return None if target is None else stat.S_IMODE(target.st_mode) & 0o777
+
+
+def _is_read_only(folder: Path) -> bool:
+    """Return whether a folder is on a file system that is mounted read-only, where the system can tell."""
+    return hasattr(os, "statvfs") and bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 
 def _status(path: Path) -> os.stat_result | None:

@@ -41,6 +41,7 @@ _ACTS: Mapping[str, str] = MappingProxyType(
         "training-mode": _INFERENCE,
         "initial-statistics": "load the trained weights, the moving statistics with them,",
         "statistics-ignored": "normalise by the moving statistics",
+        "statistics-factor": "use mean and variance as they are stored",
         "statistics-channels": _ORDER,
         "affine-channels": _ORDER,
         "channels=": _ORDER,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _DELAY = 1.0
 _WIDTH = 60
 _NARROWEST = 20
+_MANY = 20
+"""Models of which the number is said before the first of them is read."""
 
 
 class Progress:
@@ -27,6 +29,7 @@ class Progress:
 
     def __init__(self, *, quiet: bool) -> None:
         self._timer = threading.Timer(_DELAY, self._show) if not quiet and sys.stderr.isatty() else None
+        self._says_number = not quiet and self._timer is None  # a bar shows it
         self._lock = threading.RLock()
         self._bar: Any = None
         self._total: int | None = None
@@ -59,7 +62,9 @@ class Progress:
             self._update()
 
     def began(self, total: int) -> None:
-        """Take note of how many models there are."""
+        """Take note of how many models there are; say it before the work begins, where they are many."""
+        if self._says_number and total >= _MANY:
+            self.complain(f"{total:,} models were found")
         with self._lock:
             self._total = total
             self._doing.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -110,10 +111,25 @@ def session(framework: Framework) -> Iterator[None]:
 
 def loaded(framework: Framework, checkpoint: Checkpoint, settings: RunSettings) -> tuple[Any, tuple[str, ...]]:
     """Return the model of a file, loaded by the framework itself, and notes. Raises RuntimeFailure."""
-    with loading.failing_as(f"{framework.title} cannot load the file"):
+    with _naming_the_option(), loading.failing_as(f"{framework.title} cannot load the file"):
         for module in settings.modules:
             importlib.import_module(module)
         return framework.load(checkpoint, settings)
+
+
+_UNREGISTERED = re.compile(r"Could not locate (?:class|function)|Unknown (?:layer|object|activation function)\b")
+
+
+@contextmanager
+def _naming_the_option() -> Iterator[None]:
+    """Say how a class is registered that Keras does not know."""
+    try:
+        yield
+    except RuntimeFailure as error:
+        if _UNREGISTERED.search(error.why):
+            why = f"{error.why}; --trust --import MODULE imports the module that registers it"
+            raise RuntimeFailure(error.what, why=why, hint=error.hint) from error
+        raise
 
 
 @dataclass(frozen=True)
