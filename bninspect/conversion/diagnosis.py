@@ -10,7 +10,17 @@ import numpy as np
 from bninspect import causes
 from bninspect.arithmetic.formula import Float64, Parameters
 from bninspect.conversion import folding, measuring, standing
-from bninspect.conversion.pairing import ACTIVATIONS, Match, Pairing, SourceNorm, as_map, fed, is_map, same_shape
+from bninspect.conversion.pairing import (
+    ACTIVATIONS,
+    Match,
+    Pairing,
+    Place,
+    SourceNorm,
+    as_map,
+    fed,
+    is_map,
+    same_shape,
+)
 from bninspect.conversion.wrong_folds import hypotheses, with_siblings
 from bninspect.errors import BninspectError
 from bninspect.records import Array, BatchNorm, Cause, Comparison, Form, Observation, graph
@@ -116,6 +126,20 @@ def diagnose(norm: SourceNorm, pairing: Pairing, others: Sequence[SourceNorm], e
     sentence = "it is missing: no operation is left that could hold it"
     nowhere = Diagnosis(None, found=(Cause(LEFT_OUT, sentence, 0.0),))
     return max(found, key=lambda one: one.likeness, default=nowhere)
+
+
+def of_bias(place: Place, others: Sequence[SourceNorm]) -> Cause | None:
+    """Return which mistake a bias is of whose weights are right; None where it may be what a quantiser corrected."""
+    assert place.operation is not None  # noqa: S101 - only operations with weights have a bias of their own
+    assert place.operation.kernel is not None  # noqa: S101 - narrows the type
+    assert place.node.kernel is not None  # noqa: S101 - narrows the type
+    if not place.norms:
+        causes_found = tuple(_of_plain(place.operation.kernel, place.expected, place.node.kernel))
+    elif place.front is None:
+        causes_found = _folded(place.norms[-1], place.node, others).found
+    else:
+        return None
+    return next((one for one in causes_found if one.ratio <= 1), None)
 
 
 KNOWN_ACTIVATIONS = ACTIVATIONS

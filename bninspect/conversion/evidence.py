@@ -43,6 +43,9 @@ class Round:
     deployed: tuple[Comparison, ...] = ()
     """Of the outputs with the runtime's own optimisation with those without."""
 
+    cut: Mapping[str, float] = field(default_factory=dict)
+    """Values that were rounded to steps, and how much of each lies beyond the last of them and is cut off."""
+
     @property
     def wrong(self) -> bool:
         """Whether anything was seen that is wrong."""
@@ -98,7 +101,8 @@ def see(subject: Subject, given: Mapping[str, Array], data: Sequence[Array]) -> 
     free = subject.replay(data, {}, list(dict.fromkeys((*labels, *outputs))))
     places = wiring.told_apart(subject.places, subject.source, free, values)
     unit = max((tensors.unit(one) for one in free.values()), default=U)
-    proofs = {id(one.node): local.prove(one, export, stored, unit) for one in places}
+    starts = wiring.starts(places, subject.source, export)
+    proofs = {id(one.node): local.prove(one, export, stored, unit, starts.get(id(one.node), "")) for one in places}
     belong = _belonging(subject, free, values, outputs, ends)
     found = [*wiring.wires(places, subject.source), *(wire for wire in belong.values())]
     how = Comparing(export, stored, values, proofs, subject.replay, data, subject.forces, subject.seed)
@@ -117,7 +121,20 @@ def see(subject: Subject, given: Mapping[str, Array], data: Sequence[Array]) -> 
         lost,
         tuple(ends.index(wire.value) for wire in belong.values()),
         deployed(subject, given, values, {key: one for key, one in rough.items() if np.isfinite(one)}),
+        dict(_cut(export, values)),
     )
+
+
+def _cut(export: Network, values: Mapping[str, Array]) -> Iterable[tuple[str, float]]:
+    """Yield how much of what is rounded to even steps on the way lies beyond their ends."""
+    for node in export.nodes:
+        quantised = export.quantised.get(node.outputs[0]) if node.outputs else None
+        before = values.get(node.inputs[0]) if node.inputs else None
+        if quantised is None or quantised.levels is None or before is None or not before.size:
+            continue
+        wide = before.astype(np.float64)
+        lost = np.abs(tensors.cut_off(wide, quantised, quantised.axis % wide.ndim) - wide)
+        yield node.outputs[0], float(np.mean(lost > tensors.step(node.outputs[0], export) / 2))
 
 
 def join(one: Round, other: Round) -> Round:
@@ -135,6 +152,7 @@ def join(one: Round, other: Round) -> Round:
         outputs=outputs,
         unreached=unreached,
         deployed=deployed,
+        cut={name: max(share, other.cut.get(name, 0.0)) for name, share in one.cut.items()},
         agreement=one.agreement,
         lost=one.lost,
         order=one.order,

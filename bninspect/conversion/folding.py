@@ -27,6 +27,8 @@ _SECOND = 1 + 64 * U
 _WEIGHT = (RSQRT + 3) * U * _SECOND
 _BIAS = (RSQRT + 6) * U * _SECOND
 _TINY = precision("float32").tiny
+_MOST_PLACES = 256
+"""Steps that 8 bits tell apart, the coarsest weights whose steps are rounded to anything but float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,10 +122,24 @@ def as_stored(folded: FoldedKernel, export: Kernel) -> FoldedKernel:
         weight = weight + kind.unit * np.abs(folded.weights) + kind.tiny
         bias = bias + kind.unit * np.abs(folded.bias) + kind.tiny
     if export.weight_step is not None:
-        weight = weight + 0.5 * export.weight_step.astype(np.float64) * _SECOND
+        weight = weight + 0.5 * export.weight_step.astype(np.float64) * _SECOND + _of_step(export, export.weight_step)
     if export.bias_step is not None:
         bias = bias + 0.5 * export.bias_step.astype(np.float64) * _SECOND
     return FoldedKernel(folded.weights, folded.bias, weight, bias)
+
+
+def _of_step(export: Kernel, step: Array) -> Float64 | float:
+    """Return what rounding the steps themselves costs: the whole numbers were found with steps of float32.
+
+    A weight of q steps is off by q times what the step is off, its unit or, near zero, `tiny`; the half step before
+    was one of float32, in which a quantiser finds places up to 256, zero point and all, with four roundings.
+    """
+    if export.step_dtype == "float32":
+        return 0.0
+    kind, wide = precision(export.step_dtype), np.abs(step.astype(np.float64))
+    with np.errstate(all="ignore"):
+        size = np.where(wide > 0, np.abs(export.weights) / wide, _MOST_PLACES) + 0.5
+    return size * (kind.unit * wide + kind.tiny) + 4 * _MOST_PLACES * U * wide
 
 
 def rounded(norm: ChannelMap, folded: FoldedKernel, dtype: str) -> FoldedKernel:

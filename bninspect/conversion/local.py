@@ -53,7 +53,7 @@ class Proof:
     """Part of the outputs that are cut off at the ends of the range of their type."""
 
 
-def prove(place: Place, network: Network, values: Mapping[str, Array], unit: float) -> Proof:
+def prove(place: Place, network: Network, values: Mapping[str, Array], unit: float, start: str = "") -> Proof:
     """Return what the recomputation of one operation of the export says.
 
     Args:
@@ -61,6 +61,7 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
         network: what the export computes.
         values: what its runtime had at each value, integers as they are.
         unit: of the coarsest type in which the source computes.
+        start: the value that the source is given for what goes in, where that is not rounded as in the export yet.
     """
     node = place.node
     try:
@@ -78,14 +79,15 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
         exact = _computed(node, taken, should, given)
         expected = kernels.expect_sum(exact, activation, _arithmetic(y, taken))
         rows = exact.places.pick(given)
+        own = exact if not start else _computed(node, tensors.real(values[start], None), should, given)
     except KeyError:
         return Proof(None, "its input or output cannot be seen")
     except BninspectError as error:
         return Proof(None, f"{error.what}{': ' + error.why if error.why else ''}")
-    source = kernels.expect_sum(replace(exact, inexact=np.zeros_like(exact.inexact)), activation)
+    source = kernels.expect_sum(replace(own, inexact=np.zeros_like(own.inexact)), activation)
     found = Proof(
         None,
-        value=_spread(source.value, exact, given),
+        value=_spread(source.value, own, given),
         bound=float(np.nan_to_num(source.bound, nan=np.inf).max(initial=0.0))
         + (4 * unit * float(exact.magnitude.max(initial=0.0)) if unit > folding.U else 0.0),
         share=exact.places.share,
@@ -93,13 +95,7 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
     if quantised is None and not node.quantises_input and stored.weight_step is None:
         bound = expected.bound + _between(node, network, values)
         return replace(found, compared=_compared(rows, expected.value, bound))
-    own = FoldedKernel(
-        stored.weights.astype(np.float64),
-        folding.zero_bias(stored),
-        np.zeros(stored.weights.shape),
-        np.zeros(stored.outputs),
-    )
-    file = _computed(node, taken, own, given)
+    file = _computed(node, taken, _of_file(stored), given)
     if quantised is None:
         expected = kernels.expect_sum(file, activation, _arithmetic(y, taken))
         spare = _on_the_way(node, taken, file) if node.quantises_input else 0.0
@@ -107,7 +103,7 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
             found, compared=_compared(rows, expected.value, expected.bound + spare + _between(node, network, values))
         )
     step = tensors.step(node.outputs[0], network)
-    low, high = tensors.reach(quantised)
+    low, high = (float(end.max() if place == 0 else end.min()) for place, end in enumerate(tensors.reach(quantised)))
     plain = kernels.activate(activation, file.value)
     twice = _rounded_twice(node, network, step)
     bound = (
@@ -119,6 +115,13 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
     gone = float(np.mean((plain < low - step) | (plain > high + step))) if plain.size else 0.0
     cost = float(np.abs(rows - np.clip(source.value, low, high)).max(initial=0.0)) / step if step else None
     return replace(found, compared=_compared(rows, clipped, np.broadcast_to(bound, plain.shape)), cost=cost, cut=gone)
+
+
+def _of_file(stored: Kernel) -> FoldedKernel:
+    """Return the numbers of the file; where their step is a coarse type, the runtime may round them to it as well."""
+    weights = stored.weights.astype(np.float64)
+    coarse = precision(stored.step_dtype).unit if stored.step_dtype != "float32" else 0.0
+    return FoldedKernel(weights, folding.zero_bias(stored), coarse * np.abs(weights), np.zeros(stored.outputs))
 
 
 def _rounded_twice(node: Node, network: Network, step: float) -> Float64:

@@ -125,6 +125,9 @@ class Place:
     """Whether what comes out is a value of the source: not if its bias is added by an operation behind it."""
     again: bool = False
     """Whether another place holds the same numbers, so that the source does not say which is which."""
+    rebiased: bool = False
+    """Whether its weights are right to half a step and its bias is another one, as the bias correction of quantisers
+    makes it."""
 
     @property
     def x(self) -> str:
@@ -211,12 +214,12 @@ def pair(found: Sequence[SourceNorm], source: Network, export: Network) -> Pairi
     held -= {one.operation for one in dropped if one.operation is not None}
     left += [one.node for one in dropped]
     return Pairing(
-        _matches(places),
+        matches(places),
         tuple(norm for norm in found if norm not in inside),
         (*left, *gone),
         tuple(rest),
         {one.operation: one.node for one in places if one.operation is not None and not one.norms},
-        tuple(_in_order(_unsure(places), export)),
+        tuple(in_order(_unsure(places), export)),
         tuple(one for one in operations if one not in held),
     )
 
@@ -257,7 +260,8 @@ def _without_split_biases(places: list[Place], moved: set[Node]) -> tuple[list[P
     return [one for one in places if one not in wrong], [one.node for one in wrong]
 
 
-def _matches(places: Sequence[Place]) -> dict[SourceNorm, Match]:
+def matches(places: Sequence[Place]) -> dict[SourceNorm, Match]:
+    """Return where each batch norm that is in a place is."""
     found: dict[SourceNorm, Match] = {}
     for one in places:
         for norm in one.norms:
@@ -276,7 +280,8 @@ def _unsure(places: Sequence[Place]) -> Iterator[Place]:
         yield replace(one, again=counted[id(one.operation), one.y] > 1)
 
 
-def _in_order(places: Iterable[Place], export: Network) -> list[Place]:
+def in_order(places: Iterable[Place], export: Network) -> list[Place]:
+    """Return places in the order in which the export computes them."""
     order = {id(node): place for place, node in enumerate(export.nodes)}
     return sorted(places, key=lambda one: order[id(one.node)])
 
@@ -301,13 +306,20 @@ def _kernel(operation: Node) -> Kernel:
 
 def holds(node: Node, folded: FoldedKernel) -> bool:
     """Return whether the weights and bias of an operation of the export are these."""
+    if not holds_weights(node, folded):
+        return False
+    kernel = _kernel(node)
+    should = folding.as_stored(folded, kernel)
+    return folding.fits(folding.zero_bias(kernel), should.bias, should.bias_bound)
+
+
+def holds_weights(node: Node, folded: FoldedKernel) -> bool:
+    """Return whether the weights of an operation of the export are these, whatever its bias is."""
     kernel = node.kernel
     if kernel is None or kernel.weights.shape != folded.weights.shape:
         return False
     should = folding.as_stored(folded, kernel)
-    return folding.fits(kernel.weights, should.weights, should.weight_bound) and folding.fits(
-        folding.zero_bias(kernel), should.bias, should.bias_bound
-    )
+    return folding.fits(kernel.weights, should.weights, should.weight_bound)
 
 
 @dataclass(frozen=True, eq=False)

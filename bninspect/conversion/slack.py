@@ -45,13 +45,16 @@ class Slack:
         self._found: dict[str, float] = {}
 
     def arriving(self, name: str) -> float:
-        """Return by how much a value may be off as it is computed from what is given, whether it is itself given."""
+        """Return by how much a value may be off as it is computed from what is given, whether it is itself given.
+
+        Less what is cut off where it ends itself: whoever asks cuts his own off as well.
+        """
         node = self._producers.get(name)
         if name in self._proved or node is None:
             return 0.0
         for one in node.inputs:
             self.of(one)
-        return self._made(node, name)
+        return self._made(node, name) - self._cut(node, name)
 
     def of(self, name: str) -> float:
         """Return by how much a value may be off; infinite where an operation is not known."""
@@ -78,7 +81,17 @@ class Slack:
 
     def _made(self, node: Node, value: str) -> float:
         taken = [0.0 if one in self._given else self._found.get(one, 0.0) for one in node.inputs]
-        return self._passed(node, taken) + self._rounding(value) + self._of_weights(node)
+        return self._passed(node, taken) + self._rounding(value) + self._cut(node, value) + self._of_weights(node)
+
+    def _cut(self, node: Node, value: str) -> float:
+        """Return by how much floats that are rounded to even steps were cut off, which both values show."""
+        quantised = self._network.quantised.get(value)
+        if quantised is None or quantised.levels is None or not {value, node.inputs[0]} <= self._values.keys():
+            return 0.0
+        before, after = (self._values[one].astype(np.float64) for one in (node.inputs[0], value))
+        with np.errstate(all="ignore"):
+            lost = float(np.abs(after - before).max(initial=0.0))
+        return max(0.0, lost - tensors.step(value, self._network))
 
     def _of_weights(self, node: Node) -> float:
         """Return what quantised weights and an input that is quantised on the way do to a kernel that is not given."""

@@ -13,6 +13,7 @@ from bninspect.conversion import (
     findings,
     folding,
     pairing,
+    rebiasing,
     running,
     samples,
     source,
@@ -104,7 +105,7 @@ def _held(found: SourceRun, ran: Ran, checkpoint: Checkpoint, settings: Settings
         return Sentence((), same=True), None
     export = _live(ran.network)
     norms = pairing.norms(found.network, _known(checkpoint))
-    paired = pairing.pair(norms, found.network, export)
+    paired = rebiasing.completed(pairing.pair(norms, found.network, export), norms, export)
     diagnoses = {
         norm: diagnosis.diagnose(norm, paired, [one for one in norms if one.layer is not norm.layer], export)
         for norm in paired.missing
@@ -209,6 +210,10 @@ def _costs(seen: Round) -> Iterator[str]:
         if proof.cut > 0:
             share = f"{100 * proof.cut:.2g} % of the outputs of {printable(place.node.name)}"
             yield f"{share} are beyond what their type can hold, and are cut off"
+    if cut := {name: share for name, share in seen.cut.items() if share > 0}:
+        name, most = max(cut.items(), key=lambda one: one[1])
+        where = f"{100 * most:.2g} % of what goes into {printable(name)}"
+        yield f"{where} is beyond its steps, and is cut off; of {len(cut)} of {len(seen.cut)} values some are"
 
 
 def _findings(sentence: Sentence, path: str, layers: Sequence[LayerReport]) -> Iterator[Finding]:

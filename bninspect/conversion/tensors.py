@@ -38,12 +38,26 @@ def step(name: str, network: Network) -> float:
     return 0.0 if quantisation is None else float(np.abs(np.asarray(quantisation.scale, np.float64)).max())
 
 
-def reach(quantisation: Quantisation) -> tuple[float, float]:
-    """Return the smallest and the largest number that a quantised value can stand for."""
-    kind = np.iinfo(np.dtype(quantisation.dtype))
+def reach(quantisation: Quantisation) -> tuple[Float64, Float64]:
+    """Return the smallest and the largest numbers that a quantised value can stand for, of each channel."""
+    if quantisation.levels is not None:
+        least, most = 0, quantisation.levels - 1
+    else:
+        kind = np.iinfo(np.dtype(quantisation.dtype))
+        least, most = kind.min, kind.max
     scale = np.asarray(quantisation.scale, np.float64).reshape(-1)
     zero = np.asarray(quantisation.zero, np.float64).reshape(-1)
-    return float(((kind.min - zero) * scale).max()), float(((kind.max - zero) * scale).min())
+    return (least - zero) * scale, (most - zero) * scale
+
+
+def cut_off(values: Float64, quantisation: Quantisation, axis: int) -> Float64:
+    """Return values cut off where a quantised tensor ends, whose channels are along `axis` of `values`."""
+    ends = reach(quantisation)
+    if ends[0].size > 1 and ends[0].size != values.shape[axis]:
+        ends = ends[0].min(keepdims=True), ends[1].max(keepdims=True)
+    shape = [1] * values.ndim
+    shape[axis] = -1
+    return np.clip(values, *(end.reshape(shape) for end in ends))
 
 
 def unit(values: Array) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bninspect.conversion import diagnosis, measuring, wiring
+from bninspect.conversion import diagnosis, measuring, rebiasing, wiring
 from bninspect.conversion.diagnosis import ALIKE, Diagnosis
 from bninspect.conversion.evidence import Round
 from bninspect.conversion.local import Proof
@@ -122,6 +122,10 @@ def _view(place: Place, case: Case) -> LayerView:
     proof = case.seen.proofs.get(id(place.node))
     stretches = {one.wire.end: one for one in case.seen.stretches if _is_of(one, place)}
     compared = tuple(_shown(numbers, proof, stretches))
+    others = [one for one in case.norms if one not in place.norms]
+    mistake = diagnosis.of_bias(place, others) if place.rebiased else None
+    if mistake is not None:
+        return LayerView(LayerStatus.MISMATCH, mistake.sentence, compared, mistake)
     changed = _activation(place, case)
     if changed:
         return LayerView(LayerStatus.MISMATCH, changed, compared, Cause("activation-changed", changed, 0.0))
@@ -143,6 +147,8 @@ def _view(place: Place, case: Case) -> LayerView:
         return LayerView(
             LayerStatus.UNVERIFIED, f"its numbers are right, but it could not be recomputed: {why}", compared
         )
+    if place.rebiased:
+        return LayerView(LayerStatus.UNVERIFIED, rebiasing.sentence(place, case.export), compared)
     return LayerView(LayerStatus.VERIFIED, "", compared)
 
 

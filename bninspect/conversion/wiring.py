@@ -105,6 +105,23 @@ def wires(places: Sequence[Place], source: Network) -> Iterator[Wire]:
             yield Wire(label, node.outputs[0], "y", place, axis, target, together)
 
 
+def starts(places: Sequence[Place], source: Network, export: Network) -> dict[int, str]:
+    """Return, by the identity of an operation, what it takes as it was before the export rounded it to steps.
+
+    Where that came out of another place, it is what the source is given: there nothing is rounded between the two.
+    """
+    made = {wire.label: wire.value for wire in wires(places, source) if wire.end == "y"}
+    producers = export.producers()
+    found: dict[int, str] = {}
+    for place in places:
+        value = place.node.inputs[0] if place.node.inputs else ""
+        while (maker := producers.get(value)) is not None and maker.operation == "identity":
+            value = maker.inputs[0]
+        if value != place.node.inputs[0] and made.get(place.x) == value:
+            found[id(place.node)] = value
+    return found
+
+
 def _activated(place: Place, consumers: Mapping[str, tuple[Node, ...]]) -> str:
     """Return the value of the source that a place returns, its activation included; empty if it shows none."""
     if place.node.limits is None and not place.node.activation:
@@ -279,7 +296,7 @@ def _judged(
     quantised = how.network.quantised.get(wire.value)
     wide = own.astype(np.float64)
     if quantised is not None and spare and wire.end != "y":
-        wide = np.clip(wide, *tensors.reach(quantised))
+        wide = tensors.cut_off(wide, quantised, wire.axis) if wide.ndim else wide
     unit = max(tensors.unit(own), U)
     with np.errstate(all="ignore"):
         largest = float(np.nanmax(np.abs(values), initial=0.0))

@@ -36,6 +36,8 @@ class Kernel:
     bias_step: Array | None = None
     apart: Array | None = None
     """A scale of each output that is in the weights and that the file keeps apart: it was rounded by itself."""
+    step_dtype: str = "float32"
+    """Type to which the steps of the weights were rounded."""
 
     @property
     def outputs(self) -> int:
@@ -68,6 +70,8 @@ class Quantisation:
     dtype: str
     axis: int = 0
     """Axis along which scale and zero run, if there are several."""
+    levels: int | None = None
+    """Of floats that stand on even steps, how many steps there are, the first at 0; None for integers."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ class Network:
     outputs: tuple[Value, ...]
     nodes: tuple[Node, ...]
     quantised: Mapping[str, Quantisation] = field(default_factory=dict)
-    """The values that are integers standing for real numbers."""
+    """The values that are integers standing for real numbers, or floats rounded to what integers could stand for."""
 
     def producers(self) -> Mapping[str, Node]:
         """Return the node that makes each value."""

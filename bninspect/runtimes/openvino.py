@@ -30,6 +30,8 @@ from bninspect.safe_text import printable
 
 INSTALL = "pip install 'bninspect[openvino]'"
 _HINT = "INFERENCE_PRECISION_HINT"
+_EXACT = {_HINT: "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+"""Float32 throughout: what goes into a dense layer of compressed weights is quantised on the way otherwise."""
 
 
 def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
@@ -71,7 +73,7 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
         title=_title(),
         inputs=tuple(graph_run.described(one.name, one.shape, one.dtype) for one in network.inputs),
         outputs=outputs,
-        compute=lambda data, names: run(data, names, {_HINT: "f32"}),
+        compute=lambda data, names: run(data, names, _EXACT),
         optimised=lambda data: run(data, outputs, _asked()),
         form=Form.AFFINE,
         alone=_alone,

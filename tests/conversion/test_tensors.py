@@ -42,6 +42,14 @@ def test_integers_stand_for_numbers() -> None:
     stored = np.array([[-128, 0], [3, 127]], np.int8)
     whole = Quantisation(np.array([0.5], np.float32), np.array([-2]), "int8")
     np.testing.assert_array_equal(tensors.real(stored, whole), [[-63.0, 1.0], [2.5, 64.5]])
-    assert tensors.reach(whole) == (-63.0, 64.5)
+    assert [end.tolist() for end in tensors.reach(whole)] == [[-63.0], [64.5]]
     each = Quantisation(np.array([0.5, 2.0], np.float32), np.array([0, 1]), "int8", 1)
     np.testing.assert_array_equal(tensors.real(stored, each), [[-64.0, -2.0], [1.5, 252.0]])
+
+
+def test_floats_on_steps_end_where_their_channel_does() -> None:
+    steps = Quantisation(np.array([0.5, 2.0]), np.array([2.0, 0.0]), "float32", 1, levels=5)
+    assert [end.tolist() for end in tensors.reach(steps)] == [[-1.0, 0.0], [1.0, 8.0]]
+    values = np.array([[-9.0, -9.0], [9.0, 9.0]])
+    np.testing.assert_array_equal(tensors.cut_off(values, steps, 1), [[-1.0, 0.0], [1.0, 8.0]])
+    np.testing.assert_array_equal(tensors.cut_off(values.T, steps, 0), [[-1.0, 1.0], [0.0, 8.0]])

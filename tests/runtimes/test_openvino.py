@@ -197,3 +197,37 @@ def test_wrong_fold_is_named(source: tuple[Path, Any], tmp_path: Path) -> None:
     assert "epsilon" in first.counterpart.explanation.causes[0].name
     rest = [one.counterpart for one in model.layers[1:]]
     assert all(one is not None and (one.inherited or one.status is LayerStatus.VERIFIED) for one in rest)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("corrected", [False, True])
+def test_integers_of_nncf_are_proved_and_a_corrected_bias_is_not(
+    source: tuple[Path, Any], tmp_path: Path, corrected: bool
+) -> None:
+    """Weights in steps are the model's to half a one; a bias that NNCF moved follows from data that nobody else has."""
+    nncf = pytest.importorskip("nncf", reason="nncf is not installed: pip install nncf")
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+
+    path, converted = source
+    generator = np.random.default_rng(2)
+    data = [generator.normal(size=(2, 3, 16, 16)).astype(np.float32) for _ in range(8)]
+    how = AdvancedQuantizationParameters(disable_bias_correction=not corrected)
+    made = nncf.quantize(converted.clone(), nncf.Dataset(data), subset_size=8, advanced_parameters=how)
+    model = _against(path, build.write(tmp_path / "m.xml", made))
+    statuses = {one.counterpart.status for one in model.layers if one.counterpart}
+    if not corrected:
+        assert (model.status, statuses) == (Status.PASS, {LayerStatus.VERIFIED})
+        return
+    assert (model.status, LayerStatus.UNVERIFIED in statuses) == (Status.ERROR, True)
+    assert LayerStatus.MISMATCH not in statuses
+    assert any("bias is off by up to" in layer.reason for layer in model.layers)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_weights_alone_in_bytes_are_proved(source: tuple[Path, Any], tmp_path: Path) -> None:
+    nncf = pytest.importorskip("nncf", reason="nncf is not installed: pip install nncf")
+    path, converted = source
+    made = nncf.compress_weights(converted.clone())
+    model = _against(path, build.write(tmp_path / "m.xml", made))
+    assert model.status is Status.PASS
+    assert all(one.counterpart and one.counterpart.status is LayerStatus.VERIFIED for one in model.layers)

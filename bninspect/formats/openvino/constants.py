@@ -25,6 +25,8 @@ class IrConstant:
     name: str
     step: Array | None = None
     """Quantisation step of each number, of a shape that broadcasts against them; None for floats."""
+    scaled: str = "float32"
+    """Type to which that step was rounded."""
 
     @property
     def rounded(self) -> str:
@@ -99,7 +101,7 @@ def _dequantised(constant: IrConstant, other: IrConstant, maker: IrOperation) ->
         if maker.kind == "subtract":
             return replace(constant, values=wide - other.values.astype(np.float64))
         scale = other.values.astype(np.float64)
-        return replace(constant, values=wide * scale, step=np.abs(scale))
+        return replace(constant, values=wide * scale, step=np.abs(scale), scaled=other.dtype)
 
 
 def _quantised(constant: IrConstant, ends: list[Array], maker: IrOperation) -> IrConstant:

@@ -10,7 +10,7 @@ GroupConvolutionBackpropData (groups, inputs per group, outputs per group, place
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,7 +29,6 @@ from bninspect.safe_text import printable
 
 _PASSING = {
     **dict.fromkeys(("reshape", "squeeze", "unsqueeze"), "reshape"),
-    "fakequantize": "identity",
     "transpose": "transpose",
     "convert": "cast",
 }
@@ -49,6 +48,8 @@ _NAMES = {
 """What this program calls an operation that others have too."""
 _CONVOLUTIONS = ("convolution", "groupconvolution", "convolutionbackpropdata", "groupconvolutionbackpropdata")
 _ENDS = ("parameter", "result")
+MOST_LEVELS = 1 << 16
+"""Steps that a FakeQuantize may round to: those of 16 bits."""
 
 
 def read(graph: IrGraph) -> Network:
@@ -89,19 +90,35 @@ def _inside(operation: IrOperation) -> Iterator[str]:
 
 
 def _quantised(graph: IrGraph, constants: IrConstants) -> Iterator[tuple[str, Quantisation]]:
-    """Yield what each FakeQuantize of a value that flows rounds to: floats that stand on 256 even steps at most."""
+    """Yield what each FakeQuantize of a value that flows rounds to."""
     for operation in graph.every("fakequantize"):
-        ends = [constants.get(name) for name in operation.inputs[3:5]]
-        levels = operation.real("levels", 0)
-        if constants.made(operation) or not all(ends) or not 2 <= levels <= 256:
-            continue
-        low, high = (
-            float(one.values.min()) if place == 0 else float(one.values.max()) for place, one in enumerate(ends) if one
-        )
-        scale = (high - low) / (levels - 1)
-        if scale > 0:
-            zero = np.rint(-low / scale)
-            yield operation.outputs[0], Quantisation(np.full(1, scale), np.full(1, zero), "uint8")
+        steps = None if constants.made(operation) else _steps(operation, constants)
+        if steps is not None:
+            yield operation.outputs[0], steps
+
+
+def _steps(operation: IrOperation, constants: IrConstants) -> Quantisation | None:
+    """Return the even steps that a FakeQuantize rounds floats to; None where it does more than that.
+
+    It cuts its input off at two ends, rounds it to `levels` steps between them, and moves those to two ends of the
+    output (docs.openvino.ai, FakeQuantize-1): where the ends of both are the same, that is all that quantisation does.
+    """
+    ends = [one.values.astype(np.float64) for one in map(constants.get, operation.inputs[1:5]) if one is not None]
+    levels = operation.real("levels", 0)
+    if len(ends) < 4 or not 2 <= levels <= MOST_LEVELS or not all(np.array_equal(*pair) for pair in _pairs(ends)):
+        return None
+    low, high = ends[:2]
+    axis = norms.channel_axis(low.shape)
+    if low.shape != high.shape or (axis is None and low.size > 1) or not (high > low).all():
+        return None
+    scale = ((high - low) / (levels - 1)).reshape(-1)
+    zero = -low.reshape(-1) / scale
+    return Quantisation(scale, zero, "float32", len(operation.shapes[0]) + (axis or 0), int(levels))
+
+
+def _pairs(ends: Sequence[Array]) -> Iterator[tuple[Array, Array]]:
+    """Yield the ends of the input with those of the output."""
+    return zip(ends[:2], ends[2:], strict=True)
 
 
 def _value(name: str, maker: IrOperation) -> Value:
@@ -150,6 +167,8 @@ def _piece(operation: IrOperation, constants: IrConstants) -> Node | None:
 
 def _other(operation: IrOperation, constants: IrConstants) -> Node:
     kind = _PASSING.get(operation.kind, _NAMES.get(operation.kind, operation.kind))
+    if kind == "fakequantize" and _steps(operation, constants) is not None:
+        kind = "identity"
     inputs = tuple(value for value in operation.inputs if value not in constants)
     order = constants.get(operation.takes(1)) if operation.kind == "transpose" else None
     return Node(
@@ -230,7 +249,7 @@ def _kernel(operation: IrOperation, constants: IrConstants) -> Node | None:
     if weights.step is not None:
         step = _ordered(np.broadcast_to(weights.step, weights.values.shape), operation).max(axis=(0, 1))
     groups = weights.values.shape[0] if operation.kind.startswith("group") else 1
-    kernel = Kernel(own, None, groups, weights.rounded, step)
+    kernel = Kernel(own, None, groups, weights.rounded, step, step_dtype=weights.scaled)
     kind = _kind(operation, kernel)
     geometry = Geometry() if operation.kind == "matmul" else _geometry(operation, weights)
     return Node(

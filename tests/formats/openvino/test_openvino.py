@@ -19,7 +19,7 @@ from bninspect.formats import search
 from bninspect.formats.openvino import format as container
 from bninspect.records import Checkpoint, Statistics
 from bninspect.records import graph as network
-from bninspect.records.graph import Geometry
+from bninspect.records.graph import Geometry, Network
 
 pytest.importorskip("openvino", reason="openvino is not installed: pip install 'bninspect[openvino]'")
 
@@ -303,3 +303,30 @@ def test_changed_file_is_read_or_refused(copied: Path, written: Path, place: int
             act(copied)
         except BninspectError:
             continue
+
+
+def _rounded(tmp_path: Path, low: Any, high: Any, out: float = 1.0, levels: int = 255) -> Network:
+    """Return the network of a FakeQuantize between two ends, whose output ends are `out` times those."""
+    from openvino import Model, Type
+    from openvino import opset15 as ops
+
+    x = ops.parameter([1, 3, 2, 2], Type(np.dtype(np.float32)), name="x")
+    ends = [np.asarray(one, np.float32).reshape(1, -1, 1, 1) for one in (low, high)]
+    given = [ops.constant(one) for one in (*ends, *(one * np.float32(out) for one in ends))]
+    made = ops.fake_quantize(x, *given, levels, name="rounded")
+    path = build.write(tmp_path / "r.xml", Model([ops.result(made, name="end")], [x], "test"))
+    return formats.read_network(path)
+
+
+def test_floats_on_even_steps_are_quantised_channel_by_channel(tmp_path: Path) -> None:
+    read = _rounded(tmp_path, [-1, -2, 0], [1, 2, 254])
+    (made,) = read.quantised.values()
+    assert read.nodes[0].operation == "identity"
+    assert (made.axis, made.levels) == (1, 255)
+    np.testing.assert_allclose(made.scale, [2 / 254, 4 / 254, 1], rtol=1e-6)
+    np.testing.assert_allclose(made.zero, [127, 127, 0], rtol=1e-6)
+
+
+def test_fake_quantize_that_moves_its_ends_is_no_quantisation(tmp_path: Path) -> None:
+    read = _rounded(tmp_path, [-1], [1], out=0.5)
+    assert (read.quantised, read.nodes[0].operation) == ({}, "fakequantize")
