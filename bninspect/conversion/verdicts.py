@@ -390,12 +390,12 @@ def _open(case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) -
 
 
 def _hidden(case: Case) -> Iterator[str]:
-    """Yield the loops and branches of either side that hold kernels or batch norms."""
+    """Yield the branches of either side that hold kernels or batch norms."""
     for title, read in (("the model", case.source), ("the export", case.export)):
         for node in read.nodes:
             if node.within:
                 count = "a kernel or batch norm" if node.within == 1 else f"{node.within} kernels and batch norms"
-                yield f"{node.name} of {title}: {count} in its branches or its body, where nobody sees them run"
+                yield f"{node.name} of {title}: {count} in branches, of which nobody sees all run"
 
 
 _ALIASES = {"logistic": "sigmoid", "arg max": "argmax"}

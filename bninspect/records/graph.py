@@ -117,7 +117,7 @@ class Node:
     order: tuple[int, ...] = ()
     """Of a transposition, and of an operation with one behind it: axis of the operation's own result, by its axis."""
     within: int = 0
-    """Of a loop, or of a branch that data chooses, how many kernels and batch norms its graphs hold."""
+    """Of branches that data chooses, or a loop with such, how many kernels and batch norms their graphs hold."""
     magnitude: Array | None = None
     """Sum of the sizes of all that the pieces add to each channel, where that is more than the size of the bias."""
     tensor: str = ""

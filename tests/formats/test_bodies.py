@@ -13,6 +13,7 @@ import pytest
 from helpers import onnx_files as build
 
 from bninspect import formats
+from bninspect.formats import bodies
 from bninspect.formats.tensorflow import kernels
 
 GENERATOR = np.random.default_rng(3)
@@ -39,6 +40,20 @@ def test_of_onnx_only_what_data_chooses(tmp_path: Path, decided: bool, expected:
     arrays = {**BN, "w": weights, **({"c": np.array([True])} if decided else {})}
     (tmp_path / "m.onnx").write_bytes(build.model(build.graph(nodes, arrays)))
     assert _within(tmp_path / "m.onnx") == expected
+
+
+@pytest.mark.parametrize(
+    ("outer", "inside", "expected"),
+    [
+        ("Loop", ["MatMul", "Gemm"], 0),
+        ("While", ["MatMul", "If", "BatchNormalization"], 2),
+        ("torch.ops.higher_order.while_loop", ["torch.ops.aten.linear.default"], 0),
+        ("torch.ops.higher_order.cond", ["torch.ops.aten.linear.default"], 1),
+        ("StatelessCase", ["Conv2D", "Cast"], 1),
+    ],
+)
+def test_a_loop_always_runs_its_body(outer: str, inside: list[str], expected: int) -> None:
+    assert bodies.held(outer, inside) == expected
 
 
 def test_of_torch_export(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def _within(node: NodeProto, model: ModelProto, constants: Constants) -> int:
         return 0
     paths = tuple(f"{node.label}/{name}/" for name, _ in node.subgraphs())
     inner = (graph for graph in model.graphs if paths and graph.path.startswith(paths))
-    return bodies.held(one.op for graph in inner for one in graph.nodes)
+    return bodies.held(node.op, (one.op for graph in inner for one in graph.nodes))
 
 
 def _is_constant(node: NodeProto, constants: Constants) -> bool:

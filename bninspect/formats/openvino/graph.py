@@ -65,7 +65,7 @@ def read(graph: IrGraph) -> Network:
             nodes.append(_norm(whole[operation.name]))
         elif operation.name not in inside and not constants.made(operation) and operation.kind not in _ENDS:
             other = _piece(operation, constants) or _other(operation, constants)
-            nodes.append(replace(other, within=bodies.held(_inside(operation))))
+            nodes.append(replace(other, within=bodies.held(operation.kind, _inside(operation))))
     ends = [one.takes(0) for one in graph.every("result")]
     names = {one.operations[0]: one.layer.name for one in norms.scales(graph)}
     joined = (

@@ -114,7 +114,7 @@ def _within(flat: FlatNode, graph: FlatGraph) -> int:
     if flat.op not in HIDING or flat.hidden:
         return 0
     prefix = f"{flat.scope}{flat.node.name}/"
-    return bodies.held(one.op for one in graph.nodes.values() if one.hidden and one.scope.startswith(prefix))
+    return bodies.held(flat.op, (one.op for one in graph.nodes.values() if one.hidden and one.scope.startswith(prefix)))
 
 
 def _sites(found: GraphModel, searched: Searched) -> Mapping[str, tuple[str, NormSite]]:

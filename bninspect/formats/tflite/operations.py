@@ -45,7 +45,7 @@ _SAME = 0
 def read(graph: Subgraph) -> Network:
     """Return what a graph computes."""
     names = {f"operator {affine.first.index}": name for name, affine in affine_maps(graph)}
-    found = (replace(_node(one), within=bodies.held(_inside(one, graph))) for one in graph.operators)
+    found = (replace(_node(one), within=bodies.held(one.operation, _inside(one, graph))) for one in graph.operators)
     nodes = channel_chains.join(found, (one.label for one in graph.outputs))
     nodes = [replace(node, layer=names.get(node.name, node.layer)) if node.layer else node for node in nodes]
     # Converters join the names of all that they made an operation of; the first is that of what comes out of it.

@@ -52,7 +52,7 @@ def read_network(archive: Archive, folder: str) -> Network:
 def _within(program: ExportedProgram, call: ExportedCall) -> int:
     """Return how many kernels and batch norms are in the graphs of a call."""
     inner = (one.operation for one in program.calls if one.inside and one.inside[0].startswith(f"{call.name}."))
-    return bodies.held(inner)
+    return bodies.held(call.operation, inner)
 
 
 def _node(program: ExportedProgram, call: ExportedCall) -> Node:
