@@ -104,6 +104,30 @@ def other_kernel(wrong: WrongKernel) -> Finding:
     return _error("BN405", f"{printable(wrong.name)}{where}: {wrong.sentence}", evidence, _CONVERT)
 
 
+def other_momentum(layer: str, own: float | None, counterpart: Counterpart) -> Finding:
+    """BN406: a batch norm has another momentum in the port.
+
+    Inference does not use it, and nothing is wrong with what the port computes. Who trains it on gets other moving
+    statistics. PyTorch's momentum is the weight of the new batch, that of Keras and ONNX the weight of what was there:
+    0.1 of the one is 0.9 of the other, and is easily copied as it stands. Both are given here as Keras has them.
+
+    What to do: set it to 1 - momentum on the way from PyTorch to Keras, and back.
+
+    Severity: warning.
+    """
+    message = f"momentum is {counterpart.momentum:g}{_where(counterpart)} and {own:g} in the model"
+    misread = own is not None and counterpart.momentum is not None and abs(own + counterpart.momentum - 1) < _MISREAD
+    if misread:
+        message += ": 1 - momentum was taken for it, or the other way round"
+    evidence = {"place": counterpart.place, "momentum": counterpart.momentum, "own": own}
+    hint = f"give {printable(layer)} the momentum of the model before the port is trained"
+    return Finding("BN406", Severity.WARNING, message, evidence, hint)
+
+
+_MISREAD = 1e-6
+"""By how much two momenta that were taken for each other may miss a sum of 1."""
+
+
 def other_model(export: str, layers: int) -> Finding:
     """BN410: the export is not of this model.
 
@@ -142,6 +166,7 @@ FINDINGS: Mapping[str, Callable[..., Finding]] = MappingProxyType(
         "BN403": inherited,
         "BN404": wrong_place,
         "BN405": other_kernel,
+        "BN406": other_momentum,
         "BN410": other_model,
         "BN411": other_output,
     }

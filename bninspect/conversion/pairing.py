@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bninspect.conversion import folding
+from bninspect.conversion import folding, row_orders
 from bninspect.conversion.folding import ChannelMap, FoldedKernel
-from bninspect.records import BatchNorm, graph
+from bninspect.records import Array, BatchNorm, graph
 from bninspect.records.graph import Kernel, Network, Node
 
 _ACTIVATIONS = """
@@ -128,6 +128,8 @@ class Place:
     rebiased: bool = False
     """Whether its weights are right to half a step and its bias is another one, as the bias correction of quantisers
     makes it."""
+    rows: Array | None = None
+    """Of a dense layer whose inputs the export has in another order: which input of the source each of them is."""
 
     @property
     def x(self) -> str:
@@ -175,16 +177,19 @@ def pair(found: Sequence[SourceNorm], source: Network, export: Network) -> Pairi
     moved: set[Node] = set()
     bare: set[Node] = set()
     held: set[Node] = set()
+    orders = {one: tuple(row_orders.of_dense(one, source)) for one in operations if one.operation == graph.DENSE}
     # A second time for what is left: a result with two readers may be computed twice, a bias may have been moved on.
     for again in (False, True):
         for operation in operations:
-            while (fitting := _fitting(operation, found, left, without_bias=operation in moved)) is not None:
+            known = orders.get(operation, ())
+            while (fitting := _fitting(operation, found, left, known, without_bias=operation in moved)) is not None:
                 node, variant = fitting
                 left.remove(node)
                 held.add(operation)
                 bare |= {operation} if variant.bare else set()
                 own_x, own_y = variant.moved is None, not variant.bare
-                places.append(Place(node, variant.folded, operation, variant.inside, variant.front, own_x, own_y))
+                placed = Place(node, variant.folded, operation, variant.inside, variant.front, own_x, own_y)
+                places.append(replace(placed, rows=variant.rows))
                 if variant.moved is not None:
                     moved.add(variant.moved)
                 if not again:
@@ -287,7 +292,7 @@ def in_order(places: Iterable[Place], export: Network) -> list[Place]:
 
 
 def _fitting(
-    operation: Node, found: Sequence[SourceNorm], left: Sequence[Node], *, without_bias: bool
+    operation: Node, found: Sequence[SourceNorm], left: Sequence[Node], orders: Sequence[Array], *, without_bias: bool
 ) -> tuple[Node, Variant] | None:
     """Return the first operation of the export that holds one of the source, with batch norms next to it or without."""
     candidates = [node for node in left if same_shape(operation, node)]
@@ -296,7 +301,18 @@ def _fitting(
     if candidates and biased and (without_bias or any(_kernel(node).bias is None for node in candidates)):
         plain = folding.plain(replace(_kernel(operation), bias=None))
         every.append(Variant(plain, bare=True))
-    return next(((node, one) for node in candidates for one in every if holds(node, one.folded)), None)
+    fitting = next(((node, one) for node in candidates for one in every if holds(node, one.folded)), None)
+    if fitting is None and candidates:
+        turned = (_reordered(one, rows) for rows in orders for one in every if one.front is None)
+        fitting = next(((node, one) for one in turned for node in candidates if holds(node, one.folded)), None)
+    return fitting
+
+
+def _reordered(variant: Variant, rows: Array) -> Variant:
+    """Return a variant of a dense layer that takes its inputs in another order."""
+    folded = variant.folded
+    weights, bound = folded.weights[:, rows], folded.weight_bound[:, rows]
+    return replace(variant, folded=replace(folded, weights=weights, weight_bound=bound), rows=rows)
 
 
 def _kernel(operation: Node) -> Kernel:
@@ -335,6 +351,8 @@ class Variant:
     """The operation before that one, if its bias is in here as well."""
     bare: bool = False
     """Whether it is without its bias, which an operation behind it adds."""
+    rows: Array | None = None
+    """Which input of the source each input is, where they are in another order."""
 
 
 def variants(operation: Node, found: Sequence[SourceNorm]) -> Iterator[Variant]:

@@ -13,7 +13,7 @@ import numpy as np
 from bninspect import runtimes
 from bninspect.conversion.wiring import Replay
 from bninspect.errors import BninspectError, UsageError
-from bninspect.records import Array, Checkpoint, Observation, Run
+from bninspect.records import Array, Checkpoint, Evidence, Observation, Run
 from bninspect.records.graph import Network
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
@@ -22,6 +22,10 @@ from bninspect.runtimes.keras.tracing import Trace, TracedCall, called
 from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
 
 _KERASES = {runtimes.KERAS.name: "keras", runtimes.TF_KERAS.name: "tf_keras"}
+
+
+_SHAPELESS = "torchscript"
+"""The format whose files do not say what shapes they take: only running one tells which layout it is for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +68,19 @@ def observed(
     if data is None:
         return _observed(checkpoint, settings, (), begin)
     refused: list[UsageError] = []
+    failed: list[SourceRun] = []
     for named in _layouts(data):
         try:
-            return _observed(checkpoint, replace(settings, input=named, input_shapes={}), tuple(named.values()), begin)
+            how = replace(settings, input=named, input_shapes={})
+            found = _observed(checkpoint, how, tuple(named.values()), begin)
         except UsageError as error:
             refused.append(error)
+            continue
+        if found.run.evidence is Evidence.MODEL or checkpoint.format != _SHAPELESS:
+            return found
+        failed.append(found)
+    if failed:
+        return failed[0]
     raise refused[-1]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 
 import numpy as np
 
 from bninspect.conversion import folding, measuring
 from bninspect.conversion.pairing import Pairing, SourceNorm, as_map
-from bninspect.records import PARAMETERS, BatchNorm, Cause, Comparison, Statistics, graph
+from bninspect.records import PARAMETERS, Array, BatchNorm, Cause, Comparison, Statistics, graph
 from bninspect.records.graph import Network, Node
 
 _SHOWN = 4
@@ -58,6 +59,10 @@ def differences(norm: SourceNorm, node: Node) -> Iterator[Cause]:
     if left is not None:
         yield left
         return
+    exchanged = _exchanged(norm.layer, stored)
+    if exchanged:
+        yield Cause("arrays-exchanged", exchanged, 0.0)
+        return
     parts = [text for name in PARAMETERS if (text := _changed(name, norm.layer, stored))]
     own, other = norm.layer.epsilon, stored.epsilon
     if own is not None and other is not None and np.float32(own) != np.float32(other):
@@ -83,6 +88,28 @@ def _epsilon_left(norm: SourceNorm, stored: BatchNorm) -> Cause | None:
         "which adds it to a variance of 1"
     )
     return Cause("epsilon-left", sentence, 0.0, details={"epsilon": stored.epsilon})
+
+
+def _exchanged(own: BatchNorm, stored: BatchNorm) -> str:
+    """Return which two arrays stand in each other's place; empty if none do.
+
+    A variance from a mean may be negative: what such a batch norm computes tells nothing, its arrays do.
+    """
+    for first, second in combinations(PARAMETERS, 2):
+        pairs = [(one.arrays.get(first), one.arrays.get(second)) for one in (own, stored)]
+        (a, b), (stored_a, stored_b) = pairs
+        if a is None or b is None or stored_a is None or stored_b is None:
+            continue
+        others = [name for name in PARAMETERS if name not in {first, second}]
+        crossed = _is_same(a, stored_b) and _is_same(b, stored_a) and not _is_same(a, b)
+        if crossed and not any(_changed(name, own, stored) for name in others):
+            return f"{first} and {second} are exchanged"
+    return ""
+
+
+def _is_same(one: Array, other: Array) -> bool:
+    wide = one.astype(np.float64)
+    return folding.fits(other, wide, 2 * folding.U * np.abs(wide))
 
 
 def _changed(name: str, own: BatchNorm, other: BatchNorm) -> str:

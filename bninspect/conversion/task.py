@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from bninspect import runtimes
 from bninspect.arithmetic.bounds import precision
 from bninspect.conversion import (
     diagnosis,
@@ -76,7 +77,8 @@ def compare(
     sentence, seen = _held(found, ran, checkpoint, settings)
     counterparts = verdicts.by_layer(sentence.judged)
     own = verified.model.layers
-    layers = tuple(_joined(layer, counterparts.get(layer.name), found, settings) for layer in own)
+    trained = {checkpoint.format, export.format} <= {*_TRAINED}
+    layers = tuple(_joined(layer, counterparts.get(layer.name), found, settings, trained=trained) for layer in own)
     title, environment = (ran.session.title, ran.session.environment) if ran.session else (None, {})
     one = Export(
         path=export.path,
@@ -226,11 +228,20 @@ def _findings(sentence: Sentence, path: str, layers: Sequence[LayerReport]) -> I
     yield from (findings.other_output(message, layers_right=right) for message in sentence.outputs)
 
 
-def _joined(layer: LayerReport, counterpart: Counterpart | None, found: SourceRun, settings: Settings) -> LayerReport:
-    """Return a layer's own report with what became of it in the export."""
+_TRAINED = (*runtimes.KERAS_FORMATS, *runtimes.TORCH.formats)
+"""Formats whose models are trained on, so that their momentum matters; those of others are defaults mostly."""
+
+
+def _joined(
+    layer: LayerReport, counterpart: Counterpart | None, found: SourceRun, settings: Settings, *, trained: bool
+) -> LayerReport:
+    """Return a layer's own report with what became of it in the export; `trained` if both may be trained on."""
     if counterpart is None:
         counterpart = _unknown(layer, found)
-    every = (*layer.findings, *rules.judged(findings.of_layer(counterpart, layer.epsilon), layer.name, settings))
+    said = findings.of_layer(counterpart, layer.epsilon)
+    if counterpart.momentum is not None and trained:
+        said += (findings.other_momentum(layer.name, layer.momentum, counterpart),)
+    every = (*layer.findings, *rules.judged(said, layer.name, settings))
     return outcome.joined(replace(layer, findings=every), counterpart)
 
 

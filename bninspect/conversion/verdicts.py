@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from bninspect.conversion import diagnosis, measuring, rebiasing, wiring
 from bninspect.conversion.diagnosis import ALIKE, Diagnosis
 from bninspect.conversion.evidence import Round
@@ -214,9 +216,26 @@ def _matched(norm: SourceNorm, place: Place, view: LayerView, case: Case) -> Jud
     if broken is not None:
         status, sentence = LayerStatus.MISMATCH, broken.sentence
         explanation = _explanation([broken], 0, view.comparisons)
-    name = place.node.place
-    counterpart = Counterpart(status, None, how, name, sentence, comparisons=view.comparisons, explanation=explanation)
+    counterpart = Counterpart(
+        status,
+        None,
+        how,
+        place.node.place,
+        sentence,
+        comparisons=view.comparisons,
+        explanation=explanation,
+        momentum=_other_momentum(norm, place.node),
+    )
     return Judged(norm, counterpart, status is LayerStatus.MISMATCH, (view.shaped or view.incoming) and broken is None)
+
+
+def _other_momentum(norm: SourceNorm, node: Node) -> float | None:
+    """Return the momentum of a batch norm that survives, if both files state one and they differ by more than float32.
+
+    Inference does not use it: it is no part of whether the export is right, and of training it on it is.
+    """
+    own, other = norm.layer.momentum, node.norm.momentum if node.norm is not None else None
+    return other if own is not None and other is not None and np.float32(own) != np.float32(other) else None
 
 
 def _missing(norm: SourceNorm, case: Case, *, same: bool) -> Judged:

@@ -181,6 +181,9 @@ def _distance(place: Place, source: Network, free: Mapping[str, Array], values: 
 
 def _arranged(wire: Wire, values: Array, own: Array) -> Array | None:
     turned = tensors.turned_back(values, wire.place.node) if wire.place is not None and wire.end == "y" else values
+    rows = wire.place.rows if wire.place is not None and wire.end == "x" else None
+    if rows is not None and values.shape[-1:] == rows.shape:
+        turned = values[..., np.argsort(rows)]
     return tensors.arranged(turned, wire.target, own.shape, wire.axis, wire.together)
 
 

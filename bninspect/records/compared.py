@@ -172,6 +172,8 @@ class Counterpart:
     """Of `weights` and `bias` with what they should be, and of the `output` with that of the source."""
     explanation: Explanation | None = None
     """What converters do that would explain the numbers; None if they are right."""
+    momentum: float | None = None
+    """The momentum that the export states for it, where it survives as a batch norm with another one."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from bninspect.records import outcome as summary
 from bninspect.records.limits import of_limit, of_limits
 from bninspect.safe_text import printable
 
-RULES = ("BN401", "BN402", "BN403", "BN404", "BN405", "BN410", "BN411")
+RULES = ("BN401", "BN402", "BN403", "BN404", "BN405", "BN406", "BN410", "BN411")
 _MOST_TIES = 4
 
 
