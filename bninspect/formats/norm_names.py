@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_CALLED = re.compile(r"(?i:batch_?norm|spatial_?bn)|(?<![A-Z])A?BN(?![a-z])|(?<![A-Za-z])bn(?![A-Za-z])")
+_CALLED = re.compile(r"(?i:batch_?(?:re)?norm|spatial_?bn)|(?<![A-Z])A?BN(?![a-z])|(?<![A-Za-z])bn(?![A-Za-z])")
 
 
 def is_called_norm(name: str) -> bool:

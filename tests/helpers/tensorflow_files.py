@@ -128,7 +128,7 @@ def write_bundle(
 
 
 def attribute(value: object) -> bytes:
-    """Return an AttrValue: a flag, a number, text, a NumPy type, an array, or a function as `("func", name)`."""
+    """Return an AttrValue: a flag, a number, text, a NumPy type, an array, or a function as `("func", name)`, or texts."""
     if isinstance(value, bool):
         return message((5, int(value)))
     if isinstance(value, float):
@@ -141,6 +141,8 @@ def attribute(value: object) -> bytes:
         return message((6, TYPES[value.name]))
     if isinstance(value, np.ndarray):
         return message((8, tensor(value)))
+    if isinstance(value, list):
+        return message((1, message(*((2, text) for text in value))))
     assert isinstance(value, tuple)
     return message((10, message((1, str(value[1])))))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bninspect.formats.torch import exported_pieces, running_statistics
 from bninspect.formats.torch.distinct_layers import distinct
 from bninspect.formats.torch.exported_code import code_in
-from bninspect.formats.torch.exported_graph import LOOPS, ExportedCall
+from bninspect.formats.torch.exported_graph import LOOPS, ExportedCall, tensor_names
 from bninspect.formats.torch.exported_pieces import BatchMoment, PiecedNorm
 from bninspect.formats.torch.exported_program import NAME, ExportedProgram, open_program, reading
 from bninspect.formats.torch.norm_operators import ARRAYS, OPERATORS, STANDARD
@@ -83,9 +83,14 @@ def norms_of(program: ExportedProgram) -> tuple[tuple[ExportedNorm, ...], tuple[
             norms.append(_taken_apart(program, ends[node.name], norms))
         elif node.name in moments:
             norms.append(_by_batch(moments[node.name], norms))
-    loose = Counter("/".join(call.inside) or "the graph" for call in apart.loose)
+    # Training aware of quantisation scales a kernel by the root of the variance of the batch norm behind it.
+    known = {norm.constants.get("moving_variance") for norm in norms}
+    apart_from = [call for call, variance in apart.loose if variance not in known]
+    loose = Counter("/".join(call.inside) or "the graph" for call in apart_from)
     reason = "the root of a variance and epsilon, but not the rest of one"
-    return tuple(norms), tuple(Unread(where, count, reason) for where, count in loose.items())
+    used = {program.stored[name] for call in program.calls for name in tensor_names(call) if name in program.stored}
+    unread = (Unread(where, count, reason) for where, count in loose.items())
+    return tuple(norms), (*unread, *running_statistics.unread(sorted(used)))
 
 
 def _is_of_samples(program: ExportedProgram, call: ExportedCall) -> bool:

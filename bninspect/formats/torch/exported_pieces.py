@@ -63,8 +63,8 @@ class Pieces:
 
     norms: tuple[PiecedNorm, ...]
     by_batch: tuple[BatchMoment, ...]
-    loose: tuple[ExportedCall, ...]
-    """Roots of a stored variance and epsilon that are in none of these."""
+    loose: tuple[tuple[ExportedCall, str], ...]
+    """Roots of a stored variance and epsilon that are in none of these, and what the graph calls the variance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +95,7 @@ def search(program: ExportedProgram) -> Pieces:
     return Pieces(
         tuple(norms.values()),
         tuple(expressions.by_batch()),
-        tuple(call for call, root in expressions.roots() if root not in used),
+        tuple((call, root.variance.tensor[0]) for call, root in expressions.roots() if root not in used),
     )
 
 

@@ -6,6 +6,7 @@ its attributes (torch/nn/modules/module.py): `_modules`, `_parameters`, `_buffer
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bninspect.records import Array
 
 _TORCH = ("torch.nn.", "torch.ao.nn.", "torchvision.ops.misc.")
+_CALLED = re.compile(r"(?i)batch_?(re)?norm")
 _PROVING = ("num_features", "eps", "momentum", "affine", "track_running_stats")
 """Attributes that torch's batch norms have, and what is derived from them. Others keep running statistics too, and
 compute something else with them: in-place activated batch norm takes the absolute value of gamma."""
@@ -39,6 +41,19 @@ def is_norm(module: Instance) -> bool:
     if "running_mean" not in buffers or "running_var" not in buffers:
         return False
     return isinstance(buffers["running_mean"], PickledTensor) or "BatchNorm" in _class(module)
+
+
+def is_unread(module: Instance) -> bool:
+    """Return whether a module is meant to be a batch norm, by its statistics or its class, and none that is read.
+
+    Batch renormalisation keeps a deviation in the place of the variance; code of one's own has names of its own.
+    """
+    tensors = {name for name, value in _held(module, "_buffers").items() if isinstance(value, PickledTensor)}
+    if is_norm(module):
+        return False
+    children = (part for part in _held(module, "_modules").values() if is_module(part))
+    named = _CALLED.search(_class(module)) is not None and not any(map(is_norm, children))
+    return named or bool({"running_mean", "running_var"} & tensors)
 
 
 def norm_of(module: Instance, path: str, storages: Storages) -> BatchNorm:

@@ -58,8 +58,15 @@ def unread(names: Iterable[str], unreadable: Iterable[str] = ()) -> tuple[Unread
             Unread(printable(prefix) or "the root", 1, "its numbers are of a type that is not read")
             for prefix in packed
         ),
-        *(Unread(printable(prefix) or "the root", 1, "one of running_mean and running_var alone") for prefix in halves),
+        *(Unread(printable(prefix) or "the root", 1, _half(prefix, known)) for prefix in halves),
     )
+
+
+def _half(prefix: str, known: Container[str]) -> str:
+    """Return why a prefix of one of the statistics is no layer."""
+    if f"{prefix}running_std" in known:
+        return "it keeps running_std, as batch renormalisation does, and no running_var"
+    return "one of running_mean and running_var alone"
 
 
 _STATISTICS = frozenset(("running_mean", "running_var"))
@@ -77,7 +84,7 @@ def _ends(prefix: str, known: Container[str]) -> set[str]:
 
 def _counts(prefix: str, known: Container[str]) -> bool:
     """Return whether torch counted the batches there: then it is a batch norm that lacks one of its statistics."""
-    return prefix + "num_batches_tracked" in known
+    return prefix + "num_batches_tracked" in known and prefix + "running_std" not in known
 
 
 def layers(

@@ -65,6 +65,10 @@ def read(archive: Archive, folder: str) -> Checkpoint:
             unread[call.where, found] = unread.get((call.where, found), 0) + 1
     for where, root in follower.dividing():
         unread[where, root.reason] = unread.get((where, root.reason), 0) + 1
+    for path, module in modules.items():
+        tensors = [name for name, value in module.state.items() if isinstance(value, PickledTensor)]
+        for calls in running_statistics.unread(tensors):
+            unread[path or "the root", calls.reason] = calls.count
     called = {layer.location for layer in layers}
     layers += [
         layer

@@ -12,7 +12,7 @@ from bninspect.formats.encodings.pickle_opcodes import Instance
 from bninspect.formats.torch import objects, pickled_modules, running_statistics
 from bninspect.formats.torch.objects import PickledTensor
 from bninspect.formats.torch.storage import Storages, in_zip
-from bninspect.records import Checkpoint
+from bninspect.records import Checkpoint, Unread
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
@@ -63,13 +63,21 @@ def checkpoint(label: str, content: Any, storages: Storages) -> Checkpoint:
     if any(place.path for place in places):
         notes.append(f"read from {', '.join(printable(place.path) for place in places)} in the checkpoint")
     code = tuple(f"class {printable(place.class_name)}" for place in _roots(places))
-    unread = tuple(calls for place in places for calls in running_statistics.unread(place.tensors))
+    unread = tuple(calls for place in places for calls in _unread(place))
     return Checkpoint(label, NAME, "PyTorch", tuple(layers), tuple(notes), code=code, unread=unread)
 
 
 def _roots(places: tuple[_Place, ...]) -> tuple[Instance, ...]:
     """Return the modules that loading the file would make, the outermost of each place."""
     return tuple(place.modules[0][1] for place in places if place.modules)
+
+
+def _unread(place: _Place) -> Iterator[Unread]:
+    yield from running_statistics.unread(place.tensors)
+    for path, module in place.modules:
+        if pickled_modules.is_unread(module):
+            reason = f"{printable(module.class_name)} keeps other statistics than torch's batch norm"
+            yield Unread(printable(path) or "the root", 1, reason)
 
 
 def _layers(place: _Place, storages: Storages) -> Iterator[BatchNorm]:
@@ -92,7 +100,7 @@ def _places(value: Any, path: str, depth: int, seen: set[int], label: str) -> It
     _require_small(path, depth, label)
     if isinstance(value, Instance) and pickled_modules.is_module(value):
         modules = tuple(_modules(value, "", depth, seen, label))
-        if any(pickled_modules.is_norm(module) for _, module in modules):
+        if any(pickled_modules.is_norm(module) or pickled_modules.is_unread(module) for _, module in modules):
             yield _Place(path, {}, modules)
         return
     seen.add(id(value))

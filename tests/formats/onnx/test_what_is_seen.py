@@ -377,3 +377,41 @@ def test_constants_that_double_are_computed_once_and_not_beyond_a_size(tmp_path:
     np.testing.assert_array_equal(layer.arrays["moving_variance"], arrays["v0"] * np.float32(2.0**60), strict=True)
     assert layer.gamma is None
     assert layer.statistics is Statistics.COMPUTED
+
+
+@pytest.mark.parametrize(("operator", "body"), [("Loop", "body"), ("Scan", "body"), ("If", "then_branch")])
+def test_batch_norms_in_bodies_are_layers(tmp_path: Path, operator: str, body: str) -> None:
+    inner = build.graph([NORM], {}, inputs=())
+    outer = build.node(operator, ["c"], ["z"], "outer", **{body: inner})
+    layers = _read(tmp_path, [outer]).layers
+    assert [one.name for one in layers] == [f"outer/{body}/bn"]
+    np.testing.assert_array_equal(layers[0].arrays["moving_variance"], BN["v"], strict=True)
+
+
+@pytest.mark.parametrize("axes", [[0, 2, 3], [2, 3]])
+def test_moments_in_bodies_are_seen_too(tmp_path: Path, axes: list[int]) -> None:
+    inner = build.graph(_moments(axes), {}, inputs=())
+    found = _read(tmp_path, [build.node("Loop", ["c"], ["z"], "outer", body=inner)], {**MAPS, **EPSILON}, 13)
+    assert [one.statistics for one in found.layers] == [Statistics.BATCH] * (0 in axes)
+    assert found.unread == ()
+
+
+@pytest.mark.parametrize("opset", [1, 6, 7, 8, 9, 13, 14, 15, 21, 23])
+def test_the_operator_of_every_opset_is_a_layer(tmp_path: Path, opset: int) -> None:
+    tested = {"is_test": 1} if opset < 7 else {}
+    norm = build.node("BatchNormalization", ("x", *NAMES), ["y"], "bn", epsilon=0.25, **tested)
+    (layer,) = _read(tmp_path, [norm], opset=opset).layers
+    assert (layer.epsilon, layer.statistics, layer.axis) == (0.25, Statistics.MOVING, (1,))
+
+
+@pytest.mark.parametrize("operator", ["BatchNormInternal", "BatchNormalizationGrad", "FusedBatchNormalization"])
+def test_operators_of_onnx_runtime_that_are_called_so_are_counted(tmp_path: Path, operator: str) -> None:
+    node = build.of_domain(build.node(operator, ("x", *NAMES), ["y"], "bn"), "com.microsoft")
+    found = _read(tmp_path, [node])
+    assert (found.layers, [calls.count for calls in found.unread]) == ((), [1])
+
+
+@pytest.mark.parametrize("operator", ["SkipLayerNormalization", "GroupNorm", "SimplifiedLayerNormalization", "QGemm"])
+def test_other_operators_of_onnx_runtime_are_none(tmp_path: Path, operator: str) -> None:
+    found = _read(tmp_path, [build.of_domain(build.node(operator, ["x"], ["y"]), "com.microsoft")])
+    assert (found.layers, found.unread) == ((), ())

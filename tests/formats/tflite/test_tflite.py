@@ -190,6 +190,44 @@ def test_a_variance_that_is_still_a_variable_is_not_read(tmp_path: Path) -> None
     assert [one.count for one in formats.read(tmp_path / "m.tflite").unread] == [1]
 
 
+@pytest.mark.parametrize(
+    ("name", "count"), [("odml.batch_norm", 1), ("aten.native_batch_norm.default", 1), ("odml.rms_norm", 0)]
+)
+def test_a_composite_that_is_called_so_is_counted(tmp_path: Path, name: str, count: int) -> None:
+    import flatbuffers
+    import tensorflow as tf
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    _written_by_converter(tmp_path, tf.nn.relu, (1, 4, 4, 2))
+    model_of = schema.ModelT.InitFromPackedBuf((tmp_path / "m.tflite").read_bytes())
+    code = model_of.operatorCodes[0]
+    code.deprecatedBuiltinCode, code.builtinCode = 127, schema.BuiltinOperator.STABLEHLO_COMPOSITE
+    operator = model_of.subgraphs[0].operators[0]
+    operator.builtinOptions, operator.builtinOptionsType = None, 0
+    operator.builtinOptions2Type = schema.BuiltinOptions2.StableHLOCompositeOptions
+    operator.builtinOptions2 = schema.StableHLOCompositeOptionsT()
+    operator.builtinOptions2.name, operator.builtinOptions2.decompositionSubgraphIndex = name, 1
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model_of.Pack(builder), model.IDENTIFIER)
+    (tmp_path / "m.tflite").write_bytes(bytes(builder.Output()))
+    found = formats.read(tmp_path / "m.tflite")
+    assert (found.layers, sum(calls.count for calls in found.unread)) == ((), count)
+
+
+def test_roots_in_the_graphs_of_a_condition_are_counted(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def chosen(x: Any) -> Any:
+        def normalised() -> Any:
+            mean, variance = tf.nn.moments(x, [0, 1, 2], keepdims=True)
+            return (x - mean) * tf.math.rsqrt(variance + 1e-3)
+
+        return tf.cond(tf.reduce_sum(x) > 0, normalised, lambda: x)
+
+    found = _written_by_converter(tmp_path, chosen, (2, 4, 4, 2))
+    assert (found.layers, [calls.count for calls in found.unread]) == ((), [1])
+
+
 def test_a_signalling_nan_is_read_as_it_is(tmp_path: Path) -> None:
     two = np.array([1, 2], np.float32)
     layer = BatchNorm("bn", two, np.array([0.5, 12345], np.float32), two * 0, two, epsilon=0.0, axis=(-1,))

@@ -20,7 +20,7 @@ _FUSED: Mapping[str, tuple[tuple[int, ...], str, float]] = {
     "BatchNormWithGlobalNormalization": ((0, 4, 3, 1, 2), "variance_epsilon", 0.0),
 }
 # What Grappler makes of a convolution and a batch norm: x, filter, then gamma, beta, mean, variance.
-_MERGED = re.compile(r"_Fused(Conv|Depthwise|BatchNormEx|MatMul)|_Mkl.*BatchNorm")
+_MERGED = re.compile(r"_(Mkl(Native)?)?Fused(Conv|Depthwise|MatMul|BatchNorm)")
 
 
 def fused(node: FlatNode, expressions: Expressions, moments: Moments) -> NormSite | None:
@@ -59,7 +59,7 @@ def fused(node: FlatNode, expressions: Expressions, moments: Moments) -> NormSit
 
 def _merged(node: FlatNode, expressions: Expressions) -> NormSite | None:
     fused = [bytes(part) for part in node.node.attribute("fused_ops").message(1).chunks(2)]
-    skipped = 1 if "BatchNormEx" in node.op else 2
+    skipped = 1 if "BatchNorm" in node.op else 2
     if b"FusedBatchNorm" not in fused and skipped == 2:
         return None
     leaves = [expressions.leaf(one) for one in node.inputs[skipped : skipped + 4]]

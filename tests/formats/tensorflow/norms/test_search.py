@@ -426,3 +426,53 @@ def test_a_fused_operation_whose_statistics_are_computed_is_a_layer_of_these() -
     found = w.found("y")
     assert [site.statistics for site in found.sites] == [Statistics.COMPUTED]
     assert found.unread == ()
+
+
+@pytest.mark.parametrize("op", ["_FusedBatchNormEx", "_MklFusedBatchNormEx", "_MklNativeFusedBatchNormV3"])
+def test_what_grappler_merges_is_a_layer_that_nobody_sees(op: str) -> None:
+    w = Writer()
+    arrays = [w.parameter(name) for name in ("gamma", "beta", "mean", "variance")]
+    w.nodes.append(node("y", op, w.data(), *arrays, T=FLOAT, epsilon=float(np.float32(1e-3)), is_training=False))
+    (site,) = w.found("y").sites
+    assert (site.epsilon, op in site.hidden) == (1e-3, True)
+    assert {name: leaf.sources for name, leaf in site.parameters.items()} == SOURCES
+
+
+@pytest.mark.parametrize("op", ["_FusedConv2D", "_FusedDepthwiseConv2dNative", "_MklNativeFusedConv2D"])
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_convolution_that_grappler_merged_with_one_is_a_layer_only_if_it_says_so(op: str, holds: bool) -> None:
+    w = Writer()
+    arrays = [w.parameter(name) for name in ("gamma", "beta", "mean", "variance")]
+    w.nodes.append(const("kernel", np.ones((1, 1, C, C), np.float32)))
+    ops = [b"FusedBatchNorm" if holds else b"BiasAdd", b"Relu"]
+    w.nodes.append(node("y", op, w.data(), "kernel", *arrays, T=FLOAT, fused_ops=ops, epsilon=0.25))
+    assert [site.epsilon for site in w.found("y").sites] == ([0.25] if holds else [])
+
+
+@pytest.mark.parametrize(
+    "op", ["QuantizedBatchNormWithGlobalNormalization", "HorovodSyncBatchNorm", "CudnnBatchNormInference"]
+)
+def test_operations_that_are_called_so_and_not_known_are_counted(op: str) -> None:
+    w = Writer()
+    arrays = [w.parameter(name) for name in ("mean", "variance", "beta", "gamma")]
+    w.nodes.append(node("y", op, w.data(), *arrays, T=FLOAT))
+    found = w.found("y")
+    assert found.sites == ()
+    assert [calls.count for calls in found.unread] == [1]
+
+
+@pytest.mark.parametrize("scope", ["Conv/BatchNorm", "resnet_v1_50/block1/unit_1/BatchNorm", "bn_1"])
+def test_the_names_of_contrib_and_slim_lead_to_one_layer(scope: str) -> None:
+    """tf.contrib.layers.batch_norm: gamma may be missing, and its constant of ones stands in its place."""
+    w = Writer()
+    w.nodes += [
+        const(f"{scope}/{name}", np.linspace(0.5, 1.5, C, dtype=np.float32))
+        for name in ("beta", "moving_mean", "moving_variance")
+    ]
+    w.nodes.append(const(f"{scope}/Const", np.ones(C, np.float32)))
+    names = [f"{scope}/{name}" for name in ("Const", "beta", "moving_mean", "moving_variance")]
+    y = f"{scope}/FusedBatchNorm"
+    w.nodes.append(node(y, "FusedBatchNorm", w.data(), *names, T=FLOAT, epsilon=0.25, is_training=False))
+    (site,) = w.found(y).sites
+    assert site.parameters["moving_variance"].sources == (f"{scope}/moving_variance",)
+    assert site.epsilon == 0.25
