@@ -128,7 +128,7 @@ def write_bundle(
 
 
 def attribute(value: object) -> bytes:
-    """Return an AttrValue: a flag, a number, text, a NumPy type, an array, or a function as `("func", name)`, or texts."""
+    """Return an AttrValue: a flag, a number, text or texts, a NumPy type, an array, or a function, `("func", name)`."""
     if isinstance(value, bool):
         return message((5, int(value)))
     if isinstance(value, float):

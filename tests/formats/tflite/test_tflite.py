@@ -194,7 +194,7 @@ def test_a_variance_that_is_still_a_variable_is_not_read(tmp_path: Path) -> None
     ("name", "count"), [("odml.batch_norm", 1), ("aten.native_batch_norm.default", 1), ("odml.rms_norm", 0)]
 )
 def test_a_composite_that_is_called_so_is_counted(tmp_path: Path, name: str, count: int) -> None:
-    import flatbuffers
+    import flatbuffers  # type: ignore[import-untyped, unused-ignore]
     import tensorflow as tf
     from tensorflow.lite.python import schema_py_generated as schema
 
