@@ -34,7 +34,7 @@ class HtmlFolder:
 
     def __init__(self, path: Path, heading: Heading, inputs: Sequence[Path]) -> None:
         self._path, self._heading, self._inputs = path, heading, inputs
-        self._number = 0
+        self._number = self._passed = 0
         self._failed: BninspectError | None = None
         self._open = ExitStack()
         self._rows: dict[Status, IO[str]] = {}
@@ -59,7 +59,7 @@ class HtmlFolder:
 
     def ended(self, model: ModelReport) -> None:
         """Write the page of a model."""
-        from bninspect.reports import html
+        from bninspect.reports import counts, html
         from bninspect.reports.html import index
 
         self._number += 1
@@ -69,13 +69,14 @@ class HtmlFolder:
         if model.status not in self._rows:  # kept on disk: there may be many
             spool = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed with the folder
             self._rows[model.status] = self._open.enter_context(spool)
-        self._rows[model.status].write(index.row(model, name) + "\n")
+        self._rows[model.status].write(index.row(model, name, counts.fail_on(alone)) + "\n")
+        self._passed += model.status is Status.PASS
 
     def finish(self, report: Report) -> bool:
         """Write the index, and return whether all pages could be written; what could not is said."""
         from bninspect.reports.html import index
 
-        self._write(_INDEX, "".join(index.render(report, self._listed())).encode())
+        self._write(_INDEX, "".join(index.render(report, self._listed(), self._passed)).encode())
         if self._failed is not None:
             show_error(self._failed.what, self._failed.why, self._failed.hint)
         return self._failed is None

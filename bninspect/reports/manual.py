@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -33,7 +34,17 @@ class Page:
     def text(self) -> str:
         """The page for a terminal."""
         wrapped = [textwrap.fill(paragraph, _WIDTH) for paragraph in self.paragraphs]
-        return "\n\n".join([f"{self.code}: {self.title}", *wrapped]) + "\n"
+        return "\n\n".join([self.heading, *wrapped]) + "\n"
+
+    @property
+    def heading(self) -> str:
+        """Its first line."""
+        return f"{self.code}: {self.title}"
+
+    @property
+    def anchor(self) -> str:
+        """How links name its heading in `docs/rules.md`: small letters, no punctuation, hyphens, as GitHub has it."""
+        return re.sub(r"[^\w\- ]", "", self.heading.lower()).replace(" ", "-")
 
 
 @cache
@@ -75,7 +86,7 @@ def markdown() -> str:
     """Return the whole manual as Markdown, as `docs/rules.md` holds it."""
     parts = ["# Rules", "What `bninspect` may find. Made from the rules' docstrings: `bninspect rule --markdown`."]
     for one in pages().values():
-        parts += [f"## {one.code}: {one.title}", *one.paragraphs]
+        parts += [f"## {one.heading}", *one.paragraphs]
     return "\n\n".join(parts) + "\n"
 
 

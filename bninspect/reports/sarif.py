@@ -59,7 +59,7 @@ def _rule(page: manual.Page) -> dict[str, Any]:
         "id": page.code,
         "shortDescription": {"text": f"{page.title[:1].upper()}{page.title[1:]}."},
         "help": {"text": "\n\n".join(paragraphs)},
-        "helpUri": f"{_HOME}/blob/main/docs/rules.md#{page.code.lower()}",
+        "helpUri": f"{_HOME}/blob/main/docs/rules.md#{page.anchor}",
     }
 
 

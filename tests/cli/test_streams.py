@@ -87,6 +87,9 @@ def test_a_folder_has_a_page_for_each_model_and_an_index_failures_first(paths: l
         assert page.count("</html>") == 1
     assert index.count("<h1>") == 1
     assert "5 models" in index
+    assert "BN101: gamma is not finite" in index, "a reason stands beside FAIL"
+    assert "3 that did not pass" in index, "what hides the models that passed"
+    assert '<table class="status models">' in index, "which is how the style sheet finds the rows"
 
 
 def test_a_folder_with_anything_else_in_it_is_left_alone(paths: list[Path], tmp_path: Path) -> None:

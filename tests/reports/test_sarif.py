@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from helpers.any_reports import reports
 from hypothesis import given
 
-from bninspect.records import LayerStatus, Report
+from bninspect.records import LayerStatus, Report, outcome
 from bninspect.reports import sarif
 
 
@@ -73,9 +74,24 @@ def test_a_fingerprint_does_not_depend_on_words_and_numbers(report: Report) -> N
 
 
 def test_rules_have_help_and_a_page() -> None:
-    from bninspect.records import outcome
     from bninspect.reports import manual
 
     rules = _run(outcome.report("verify", (), options={}, allow_empty=False, running={}))["tool"]["driver"]["rules"]
     assert {rule["id"] for rule in rules} == {*manual.pages(), sarif.UNVERIFIED, sarif.UNREADABLE, sarif.UNREAD}
     assert all(rule["help"]["text"] and rule["helpUri"].startswith("https://") for rule in rules)
+
+
+def test_links_of_rules_lead_to_headings_of_the_page() -> None:
+    """GitHub makes an anchor of a heading: in small letters, without punctuation, with hyphens for spaces.
+
+    Source: docs.github.com, "Basic writing and formatting syntax", Section links.
+    """
+    repository = Path(__file__).parents[2]
+    rules = _run(outcome.report("verify", (), options={}, allow_empty=False, running={}))["tool"]["driver"]["rules"]
+    for rule in rules:
+        path, _, anchor = rule["helpUri"].partition("/blob/main/")[2].partition("#")
+        lines = (repository / path).read_text(encoding="utf-8").splitlines()
+        headings = [line.lstrip("#").strip().lower() for line in lines if line.startswith("#")]
+        anchors = ["".join(c for c in text if c.isalnum() or c in "-_ ").replace(" ", "-") for text in headings]
+        assert not anchor or anchor in anchors, rule["helpUri"]
+        assert anchor or not rule["id"].startswith("BN")

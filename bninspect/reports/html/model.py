@@ -182,14 +182,23 @@ def _layers(model: ModelReport, anchor: str, failing: set[int], detailed: set[in
     drawn = any(not found.agrees for one in model.layers for found in one.comparisons)
     measured = ["values", "worst error", *(["by channel"] if drawn else [])] if was_run else []
     exported = ["in the export"] if model.against else []
-    head = ["layer", "status", *exported, "channels", "epsilon", *measured, "findings"]
+    head = [
+        "layer",
+        "in its runtime" if exported else "status",
+        *exported,
+        "channels",
+        "epsilon",
+        *measured,
+        "findings",
+    ]
     ordered = sorted(range(len(model.layers)), key=lambda place: (place not in failing, place))
     rows = []
     for place in ordered[:_MOST_ROWS]:
         one, name = conversion_words.layer_alone(model.layers[place]), code(model.layers[place].name)
         first = element("a", name, href=f"#{anchor}-{place}") if place in detailed else name
         status = [layer.badge(one), *([_in_export(model.layers[place])] if exported else [])]
-        rows.append([first, *status, *_settings(one), *(_measured(one, drawn=drawn) if was_run else ()), _rules(one)])
+        measures = _measured(model.layers[place], drawn=drawn) if was_run else ()
+        rows.append([first, *status, *_settings(one), *measures, _rules(model.layers[place])])
     caption = f"The batch-norm layers of {printable(model.path, 500)}{', failures first' if failing else ''}"
     more = len(ordered) - _MOST_ROWS
     return joined(
@@ -209,7 +218,8 @@ def _in_export(one: LayerReport) -> Child:
 
 def _measured(one: LayerReport, *, drawn: bool) -> list[Child]:
     """Return how many values were compared and how far they are off; by channel only where a layer is wrong."""
-    worst = counting.worst_comparison(one)
+    inside = one.counterpart.comparisons if one.counterpart else ()
+    worst = max((*one.comparisons, *inside), key=counting.distance, default=None)
     if worst is None:
         return ["0", "-", *(["-"] if drawn else [])]
     values = sum(each.elements for each in one.comparisons)

@@ -111,22 +111,23 @@ def _models(report: Report, models: list[model_part.Shown], *, linked: int) -> M
             model_part.badge(shown.model.status),
             f"{len(shown.model.layers):,}",
             *((_worst(shown.model),) if was_run else ()),
-            _why(shown) or printable((shown.model.runtime if was_run else shown.model.format) or "-"),
+            why.first(shown.model, shown.threshold)
+            or printable((shown.model.runtime if was_run else shown.model.format) or "-"),
         )
         for place, shown in enumerate(models)
     ]
     head = ("model", "verdict", "layers", *(("worst error",) if was_run else ()), "why, or where it ran")
     found = table(head, rows, caption="All models, failures first", class_="status models")
-    return element("section", element("h2", "Models"), _filter(report), found)
-
-
-def _filter(report: Report) -> Markup | None:
-    """Return what hides the models that passed: two radio buttons, which the style sheet reads; no script."""
     passed = sum(model.status is Status.PASS for model in report.models)
-    wrong = len(report.models) - passed
+    return element("section", element("h2", "Models"), narrowing(passed, len(report.models)), found)
+
+
+def narrowing(passed: int, total: int) -> Markup | None:
+    """Return what hides the models that passed: two radio buttons, which the style sheet reads; no script."""
+    wrong = total - passed
     if not (passed and wrong):
         return None
-    choices = (("show-all", f"all {len(report.models):,}"), ("show-wrong", f"{wrong:,} that did not pass"))
+    choices = (("show-all", f"all {total:,}"), ("show-wrong", f"{wrong:,} that did not pass"))
     return element(
         "fieldset",
         element("legend", "Show"),
@@ -138,12 +139,6 @@ def _filter(report: Report) -> Markup | None:
         ],
         class_="filter",
     )
-
-
-def _why(shown: model_part.Shown) -> str:
-    """Return the first reason for which a model did not pass; empty if it passed."""
-    first, *others = why.reasons(shown.model, shown.threshold) or [""]
-    return f"{first} (and {words.plural(len(others), 'more reason')})" if others else first
 
 
 def _worst(model: ModelReport) -> str:

@@ -20,10 +20,15 @@ class Scale:
     def labels(self) -> list[tuple[float, str]]:
         """Return the place and the text of each tick, with as many digits as tell them apart."""
         for digits in range(3, 17):
-            texts = [f"{tick:.{digits}g}" for tick in self.ticks]
+            texts = [_said(tick, digits) for tick in self.ticks]
             if len(set(texts)) == len(texts):
                 break
         return [(self.place(tick), text) for tick, text in zip(self.ticks, texts, strict=True)]
+
+
+def _said(tick: float, digits: int) -> str:
+    """Return `10,000` for 1e+04; what is longer stays in powers of ten."""
+    return f"{tick:,.0f}" if 1e4 <= abs(tick) < 1e7 and tick == int(tick) else f"{tick:.{digits}g}"
 
 
 def linear(values: Iterable[float]) -> Scale:

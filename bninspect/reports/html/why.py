@@ -27,6 +27,12 @@ def reasons(model: ModelReport, threshold: str) -> list[str]:
     return [*of_model, *found, *unread]
 
 
+def first(model: ModelReport, threshold: str) -> str:
+    """Return the first reason for which a model did not pass, and how many more there are; empty if it passed."""
+    reason, *others = reasons(model, threshold) or [""]
+    return f"{reason} (and {words.plural(len(others), 'more reason')})" if others else reason
+
+
 def hint(model: ModelReport, threshold: str) -> str:
     """Return the first hint of what mends it; empty if there is none."""
     if model.error:
