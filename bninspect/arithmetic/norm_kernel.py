@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+
+import numpy as np
 
 from bninspect.arithmetic.bounds import PRECISIONS
 from bninspect.arithmetic.formula import Parameters
@@ -42,3 +44,17 @@ def _of_file(node: Node, layer: BatchNorm | None) -> Node:
     if node.operation != BATCH_NORM or layer is None:
         return node
     return replace(node, kernel=norm_kernel(layer), norm=layer)
+
+
+def norm_kernel_in_steps(kernel: Kernel, layer: BatchNorm, steps: Mapping[str, float]) -> Kernel:
+    """Return a kernel of `norm_kernel` whose gamma or beta stand in the file as integers, of these steps.
+
+    The slope gamma/root is off as gamma is, over the root; the shift beta - mean*gamma/root as beta is, and by the mean
+    times that.
+    """
+    parameters = Parameters.of(layer)
+    with np.errstate(all="ignore"):
+        slope = steps.get("gamma", 0.0) / parameters.root.reshape(-1)
+        shift = steps.get("beta", 0.0) + np.abs(parameters.mean.reshape(-1)) * slope
+    widened = {name: np.broadcast_to(one, (kernel.outputs,)) for name, one in (("slope", slope), ("shift", shift))}
+    return replace(kernel, weight_step=widened["slope"], bias_step=widened["shift"])

@@ -38,6 +38,8 @@ class Round:
     """Limits of activations that no number reached, in words."""
     lost: tuple[str, ...] = ()
     """Outputs of the model that no output of the export can be, by their shape."""
+    unseen: tuple[str, ...] = ()
+    """Outputs of the model that nobody could see."""
     order: tuple[int, ...] = ()
     """Places of the export's outputs, in the order of the model's."""
     deployed: tuple[Comparison, ...] = ()
@@ -101,14 +103,13 @@ def see(subject: Subject, given: Mapping[str, Array], data: Sequence[Array]) -> 
     free = subject.replay(data, {}, list(dict.fromkeys((*labels, *outputs))))
     places = wiring.told_apart(subject.places, subject.source, free, values)
     unit = max((tensors.unit(one) for one in free.values()), default=U)
-    starts = wiring.starts(places, subject.source, export)
-    proofs = {id(one.node): local.prove(one, export, stored, unit, starts.get(id(one.node), "")) for one in places}
+    proofs = {id(one.node): local.prove(one, export, stored, unit) for one in places}
     belong = _belonging(subject, free, values, outputs, ends)
     found = [*wiring.wires(places, subject.source), *(wire for wire in belong.values())]
     how = Comparing(export, stored, values, proofs, subject.replay, data, subject.forces, subject.seed)
     stretches = wiring.compare(found, free, how)
-    own = [one for one in outputs if one in free]
-    lost = tuple(f"{own.index(one)} of shape {free[one].shape}" for one in own if one not in belong)
+    seen = [one for one in outputs if one in free]
+    lost = tuple(f"{outputs.index(one)} of shape {free[one].shape}" for one in seen if one not in belong)
     rough = {wire.value: _difference(wire, free, values) for wire in belong.values()}
     return Round(
         places,
@@ -119,6 +120,7 @@ def see(subject: Subject, given: Mapping[str, Array], data: Sequence[Array]) -> 
         _agreement(belong, free, values),
         tuple(_unreached(subject, places, free, values)),
         lost,
+        tuple(str(place) for place, one in enumerate(outputs) if one not in free),
         tuple(ends.index(wire.value) for wire in belong.values()),
         deployed(subject, given, values, {key: one for key, one in rough.items() if np.isfinite(one)}),
         dict(_cut(export, values)),
@@ -155,6 +157,7 @@ def join(one: Round, other: Round) -> Round:
         cut={name: max(share, other.cut.get(name, 0.0)) for name, share in one.cut.items()},
         agreement=one.agreement,
         lost=one.lost,
+        unseen=one.unseen,
         order=one.order,
     )
 

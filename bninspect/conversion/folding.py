@@ -8,7 +8,9 @@ Converters compute that in float32 (or round to it), in an order of their own. W
 bounds.py, a weight is off by (RSQRT + 3)u of itself. A folded bias is a sum of b*a, mean*a and beta, whose products are
 off by (RSQRT + 3)u each and whose sums by at most 3u of all of them: (RSQRT + 6)u * (|b*a| + |mean*a| + |beta|). A bias
 in which n products are summed is off by n*u more. Products of errors are covered by the factor 1 + 64u. Weights that
-were then rounded to float16 are off by its unit more, and quantised ones by half a step.
+were then rounded to float16 are off by its unit more, and quantised ones by half a step. A file that computes in half
+precision may have been folded in it, as torch exports a model of halves: then each of these roundings is one of
+its own.
 """
 
 from __future__ import annotations
@@ -117,6 +119,9 @@ def as_stored(folded: FoldedKernel, export: Kernel) -> FoldedKernel:
     weight, bias = folded.weight_bound, folded.bias_bound
     if export.dtype != "float32":
         kind = precision(export.dtype)
+        if export.narrow:
+            # The same roundings as in float32, each of the coarser type.
+            weight, bias = weight * (kind.unit / U), bias * (kind.unit / U)
         if export.apart is not None:
             weight = weight + (1 + kind.unit) * (kind.unit * np.abs(folded.weights) + kind.tiny * np.abs(export.apart))
         weight = weight + kind.unit * np.abs(folded.weights) + kind.tiny

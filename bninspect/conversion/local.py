@@ -53,7 +53,7 @@ class Proof:
     """Part of the outputs that are cut off at the ends of the range of their type."""
 
 
-def prove(place: Place, network: Network, values: Mapping[str, Array], unit: float, start: str = "") -> Proof:
+def prove(place: Place, network: Network, values: Mapping[str, Array], unit: float) -> Proof:
     """Return what the recomputation of one operation of the export says.
 
     Args:
@@ -61,7 +61,6 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
         network: what the export computes.
         values: what its runtime had at each value, integers as they are.
         unit: of the coarsest type in which the source computes.
-        start: the value that the source is given for what goes in, where that is not rounded as in the export yet.
     """
     node = place.node
     try:
@@ -79,29 +78,29 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
         exact = _computed(node, taken, should, given)
         expected = kernels.expect_sum(exact, activation, _arithmetic(y, taken))
         rows = exact.places.pick(given)
-        own = exact if not start else _computed(node, tensors.real(values[start], None), should, given)
     except KeyError:
         return Proof(None, "its input or output cannot be seen")
     except BninspectError as error:
         return Proof(None, f"{error.what}{': ' + error.why if error.why else ''}")
-    source = kernels.expect_sum(replace(own, inexact=np.zeros_like(own.inexact)), activation)
+    source = kernels.expect_sum(replace(exact, inexact=np.zeros_like(exact.inexact)), activation)
     found = Proof(
         None,
-        value=_spread(source.value, own, given),
+        value=_spread(source.value, exact, given),
         bound=float(np.nan_to_num(source.bound, nan=np.inf).max(initial=0.0))
         + (4 * unit * float(exact.magnitude.max(initial=0.0)) if unit > folding.U else 0.0),
         share=exact.places.share,
     )
     if quantised is None and not node.quantises_input and stored.weight_step is None:
         bound = expected.bound + _between(node, network, values)
-        return replace(found, compared=_compared(rows, expected.value, bound))
+        unknown = _cut_between(node, network, values, exact)
+        return replace(found, compared=_compared(rows, np.where(unknown, rows, expected.value), bound))
     file = _computed(node, taken, _of_file(stored), given)
     if quantised is None:
         expected = kernels.expect_sum(file, activation, _arithmetic(y, taken))
         spare = _on_the_way(node, taken, file) if node.quantises_input else 0.0
-        return replace(
-            found, compared=_compared(rows, expected.value, expected.bound + spare + _between(node, network, values))
-        )
+        bound = expected.bound + spare + _between(node, network, values)
+        unknown = _cut_between(node, network, values, file)
+        return replace(found, compared=_compared(rows, np.where(unknown, rows, expected.value), bound))
     step = tensors.step(node.outputs[0], network)
     low, high = (float(end.max() if place == 0 else end.min()) for place, end in enumerate(tensors.reach(quantised)))
     plain = kernels.activate(activation, file.value)
@@ -111,7 +110,8 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
         + 4 * folding.U * (file.magnitude + np.abs(plain))
         + _between(node, network, values)
     )
-    clipped = np.clip(plain, low, high)
+    unknown = _cut_between(node, network, values, exact)
+    clipped = np.where(unknown, rows, np.clip(plain, low, high))
     gone = float(np.mean((plain < low - step) | (plain > high + step))) if plain.size else 0.0
     cost = float(np.abs(rows - np.clip(source.value, low, high)).max(initial=0.0)) / step if step else None
     return replace(found, compared=_compared(rows, clipped, np.broadcast_to(bound, plain.shape)), cost=cost, cut=gone)
@@ -240,11 +240,29 @@ def _between(node: Node, network: Network, values: Mapping[str, Array]) -> Float
     """Return what the rounding of values between the joined pieces of an operation may cost."""
     total: Float64 | float = 0.0
     for name, gain in node.rounds.items():
-        half = tensors.step(name, network) * (0.5 + REQUANTISED)
+        half = tensors.largest_step(tensors.grid(name, network)) * (0.5 + REQUANTISED)
         if not half and name in values and values[name].dtype == np.float16:
             half = precision("float16").unit * float(np.abs(values[name]).max(initial=0.0))
         total = total + half * gain
     return total
+
+
+def _cut_between(node: Node, network: Network, values: Mapping[str, Array], exact: Exact) -> Array:
+    """Return where a value between the joined pieces of an operation stands at the end of its type.
+
+    What it was is not known there. The numbers of the pieces are held against the model's all the same.
+    """
+    found = np.zeros(exact.value.shape, np.bool_)
+    for name in node.rounds:
+        quantised, stored = tensors.grid(name, network), values.get(name)
+        if quantised is None or stored is None:
+            continue
+        reals = tensors.real(stored, network.quantised.get(name))
+        below, above = tensors.at_ends(reals, quantised)
+        ends = tensors.turned_back(below | above, node)
+        fits = np.moveaxis(ends, exact.places.channel_axis, -1).shape[:-1] == exact.places.shape
+        found |= exact.places.pick(ends) if fits else bool(ends.any())
+    return found
 
 
 def _on_the_way(node: Node, x: Array, exact: Exact) -> Float64:

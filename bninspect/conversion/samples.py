@@ -13,6 +13,8 @@ from bninspect.records.graph import Quantisation
 
 SCALES = (8.0, -0.125, 64.0)
 """How much louder and softer than the first the further samples are; one of the other sign."""
+SOFTER = (0.25, -0.25, 0.05, 8.0)
+"""The same for an export that quantises: what is loud is cut off in it."""
 
 
 def further(
@@ -25,7 +27,7 @@ def further(
         return
     if not any(values.dtype.kind == "f" for values in given.values()):
         return
-    for scale in SCALES:
+    for scale in SOFTER if subject.export.quantised else SCALES:
         yield {name: _scaled(one, scale) for name, one in given.items()}, [_scaled(one, scale) for one in data]
     first = next((place for place in subject.places if place.norms), None)
     if first is None:

@@ -14,14 +14,27 @@ import numpy as np
 from bninspect.arithmetic.bounds import precision
 from bninspect.conversion import tensors
 from bninspect.records import Array, graph
-from bninspect.records.graph import Network, Node
+from bninspect.records.graph import ActivationLimits, Network, Node
 
 _PASSED = """
 identity reshape transpose cast relu relu6 clip pool max minimum maximum min concatenation concat pad padv2 slice split
 gather flatten squeeze mean average globalaveragepool averagepool maxpool resize upsample crop tile expand select view
 index dropout unpack pack stack strided space depth batch broadcast reduce leaky elu tanh hardtanh flatten_ contiguous
+neg abs softplus softsign mirror reducemean reducemax reducemin globalmaxpool averagepool2d amax amin
 """
 _SLOPES = {"logistic": 0.25, "sigmoid": 0.25, "softmax": 0.5, "hard swish": 1.5, "hardswish": 1.5, "hardsigmoid": 0.2}
+_SLOPES |= {"gelu": 1.13, "silu": 1.1, "swish": 1.1, "mish": 1.09, "log softmax": 2.0, "logsoftmax": 2.0}
+"""Steepest slopes (arithmetic/kernels/activation.py), of softmax and its logarithm for the largest of all inputs."""
+_MICROSOFT = "com.microsoft::"
+_WIDE_TABLES = {"tanh": 16.0, "logistic": 8.0, "gelu": 3.0}
+_WIDE_SOFTMAX = 2.0
+"""Steps that LiteRT's kernels for int16 may be off, of softmax for each number that it sums. Measured, not derived: all
+65,536 inputs at five scales (tanh 12.1 at 2^-12, where it is computed in fixed point, 2.7 elsewhere; logistic 6.3;
+gelu 2.2), and 3,000 random ones of 5 and 32 numbers (softmax 8.0 and 55.4)."""
+_SHAPES = ("shape", "size", "rank")
+"""Operations that only look at how long something is."""
+_BOUNDED = ("logistic", "sigmoid", "softmax", "tanh", "hardsigmoid", "l2 normalization")
+"""Operations whose results end where their type ends."""
 
 
 class Slack:
@@ -43,6 +56,8 @@ class Slack:
         self._proved = proved
         self._producers = network.producers()
         self._found: dict[str, float] = {}
+        self.unknown = ""
+        """The last operation that was met of which no bound is known."""
 
     def arriving(self, name: str) -> float:
         """Return by how much a value may be off as it is computed from what is given, whether it is itself given.
@@ -76,12 +91,32 @@ class Slack:
             waiting.pop()
         return self._found[name]
 
+    def is_cut(self, name: str) -> bool:
+        """Return whether a value on the way from what is given stands at the end of its type, and may be beyond it."""
+        nodes = between(self._network, self._given, name)
+        return any(self._ends_at(node, value) for node in nodes for value in node.outputs)
+
+    def _ends_at(self, node: Node, value: str) -> bool:
+        quantised, array = self._network.quantised.get(value), self._values.get(value)
+        if quantised is None or array is None or array.dtype.kind not in "iu" or _plain(node) in _BOUNDED:
+            return False
+        taken = [tensors.grid(one, self._network) for one in node.inputs]
+        if len(taken) == 1 and taken[0] is not None and tensors.is_same_grid(taken[0], quantised):
+            return False
+        (low, high), step = tensors.reach(quantised), tensors.step(value, self._network)
+        below, above = tensors.at_ends(tensors.real(array, quantised), quantised)
+        limits = node.limits or ActivationLimits(-np.inf, np.inf)
+        return bool(
+            (limits.low < low.min() - step and below.any()) or (limits.high > high.max() + step and above.any())
+        )
+
     def _is_open(self, name: str) -> bool:
         return name not in self._given and name in self._producers and name not in self._found
 
     def _made(self, node: Node, value: str) -> float:
         taken = [0.0 if one in self._given else self._found.get(one, 0.0) for one in node.inputs]
-        return self._passed(node, taken) + self._rounding(value) + self._cut(node, value) + self._of_weights(node)
+        rounded = self._rounding(value) * self._table(node, value)
+        return self._passed(node, taken) + rounded + self._cut(node, value) + self._of_weights(node)
 
     def _cut(self, node: Node, value: str) -> float:
         """Return by how much floats that are rounded to even steps were cut off, which both values show."""
@@ -93,17 +128,27 @@ class Slack:
             lost = float(np.abs(after - before).max(initial=0.0))
         return max(0.0, lost - tensors.step(value, self._network))
 
+    def _table(self, node: Node, value: str) -> float:
+        """Return how many steps a function may be off that a kernel looks up in a table or computes in fixed point."""
+        quantised, array = self._network.quantised.get(value), self._values.get(value)
+        if quantised is None or quantised.dtype != "int16" or array is None:
+            return 1.0
+        if node.operation == "softmax":
+            return max(1.0, _WIDE_SOFTMAX * (array.shape[-1] if array.ndim else 1))
+        return _WIDE_TABLES.get(node.operation, 1.0)
+
     def _of_weights(self, node: Node) -> float:
         """Return what quantised weights and an input that is quantised on the way do to a kernel that is not given."""
         kernel = node.kernel
-        if kernel is None or kernel.weight_step is None or not node.inputs:
+        if kernel is None or not node.inputs or (kernel.weight_step is None and kernel.dtype == "float32"):
             return 0.0
         largest = self._largest(node.inputs[0])
         taps, inputs, _ = kernel.weights.shape
+        most = largest * float(np.abs(kernel.weights).sum(axis=(0, 1)).max())
+        if kernel.weight_step is None:
+            return most * precision(kernel.dtype).unit
         off: float = taps * inputs * largest * float(np.abs(kernel.weight_step).max()) / 2
-        if node.quantises_input:
-            off += largest / 254 * float(np.abs(kernel.weights).sum(axis=(0, 1)).max())
-        return off
+        return off + most / 254 if node.quantises_input else off
 
     def _rounding(self, value: str) -> float:
         half = tensors.step(value, self._network)
@@ -116,20 +161,27 @@ class Slack:
 
     def _passed(self, node: Node, taken: list[float]) -> float:
         most = max(taken, default=0.0)
-        if most == 0.0:
+        if most == 0.0 or node.operation in _SHAPES:
             return 0.0
-        words = node.operation.replace("_", " ").split()
-        if node.operation in {"add", "sub", "sum"} and len(taken) > 1:
+        operation = _plain(node)
+        words = operation.replace("_", " ").split()
+        if operation in {"add", "sub", "sum"} and len(taken) > 1:
             return sum(taken)
-        if node.operation == "mul" and len(taken) == 2:
+        if operation == "mul" and len(taken) == 2:
             sizes = [self._largest(one) for one in node.inputs]
             return taken[0] * sizes[1] + taken[1] * sizes[0]
-        if node.operation in _SLOPES:
-            return _SLOPES[node.operation] * most
+        if operation == "div" and len(taken) == 2:
+            least = self._smallest(node.inputs[1]) - taken[1]
+            return (taken[0] + self._largest(node.outputs[0]) * taken[1]) / least if least > 0 else float("inf")
+        if operation == "exp":
+            return most * self._largest(node.outputs[0]) * float(np.exp(min(most, 1.0))) if most <= 1 else float("inf")
+        if operation in _SLOPES:
+            return _SLOPES[operation] * most
         if node.kernel is not None:
             return most * float(np.abs(node.kernel.weights).sum(axis=(0, 1)).max())
         if any(word in _PASSED_WORDS for word in words) or node.limits is not None:
             return most
+        self.unknown = node.operation
         return float("inf")
 
     def _largest(self, name: str) -> float:
@@ -138,8 +190,19 @@ class Slack:
         values = tensors.real(self._values[name], self._network.quantised.get(name))
         return float(np.abs(values.astype(np.float64)).max(initial=0.0))
 
+    def _smallest(self, name: str) -> float:
+        if name not in self._values:
+            return 0.0
+        values = tensors.real(self._values[name], self._network.quantised.get(name))
+        return float(np.abs(values.astype(np.float64)).min(initial=np.inf))
+
 
 _PASSED_WORDS = frozenset(_PASSED.split())
+
+
+def _plain(node: Node) -> str:
+    """Return what an operation on quantised values is called without them."""
+    return node.operation.removeprefix(_MICROSOFT).removeprefix("qlinear")
 
 
 def between(network: Network, ends: Container[str], start: str) -> list[Node]:

@@ -135,6 +135,10 @@ def _opened(found: SourceRun, runtime: Runtime, checkpoint: Checkpoint, settings
 
     def replay(data: Sequence[Array] | None, forced: Mapping[str, Array], wanted: Iterable[str]) -> Mapping[str, Array]:
         given = dict(zip(names, found.data if data is None else data, strict=True))
+        # The export may take floats of another type than the model: half of the size, for instance.
+        given |= {
+            one.name: graph_run.as_taken(given[one.name], one) for one in session.inputs if _is_real(given[one.name])
+        }
         asked = list(dict.fromkeys(wanted))
         # TorchScript calls its input by a name of its own.
         own = dict(zip((one.name for one in network.inputs), given.values(), strict=False))
@@ -155,6 +159,10 @@ def _opened(found: SourceRun, runtime: Runtime, checkpoint: Checkpoint, settings
         replay=replay,
         forces=again is not None,
     )
+
+
+def _is_real(values: Array) -> bool:
+    return values.dtype.kind == "f"
 
 
 def _traced(packages: Sequence[str], checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> SourceRun:

@@ -104,7 +104,7 @@ def compare(
 def _held(found: SourceRun, ran: Ran, checkpoint: Checkpoint, settings: Settings) -> tuple[Sentence, Round | None]:
     """Return the verdict on the export, and what was seen of it."""
     if found.network is None:
-        return Sentence((), same=True), None
+        return Sentence((), same=True, open=(found.reason or "what the model computes cannot be seen",)), None
     export = _live(ran.network)
     norms = pairing.norms(found.network, _known(checkpoint))
     paired = rebiasing.completed(pairing.pair(norms, found.network, export), norms, export)

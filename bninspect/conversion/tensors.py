@@ -32,9 +32,24 @@ def _along(numbers: Array, rank: int, quantisation: Quantisation) -> Float64:
     return wide.reshape([-1 if one == quantisation.axis % rank else 1 for one in range(rank)])
 
 
+def grid(name: str, network: Network) -> Quantisation | None:
+    """Return what the integers stand for of which a value is made, as they are or as floats; None if it is of none."""
+    return network.quantised.get(name, network.dequantised.get(name))
+
+
+def is_same_grid(first: Quantisation, second: Quantisation) -> bool:
+    """Return whether integers stand for the same numbers."""
+    same = first.dtype == second.dtype and np.array_equal(first.scale, second.scale)
+    return same and np.array_equal(np.asarray(first.zero).reshape(-1), np.asarray(second.zero).reshape(-1))
+
+
 def step(name: str, network: Network) -> float:
     """Return the step of a quantised value, the largest of several; 0 for floats."""
-    quantisation = network.quantised.get(name)
+    return largest_step(network.quantised.get(name))
+
+
+def largest_step(quantisation: Quantisation | None) -> float:
+    """Return the step, the largest of several; 0 for floats."""
     return 0.0 if quantisation is None else float(np.abs(np.asarray(quantisation.scale, np.float64)).max())
 
 
@@ -58,6 +73,17 @@ def cut_off(values: Float64, quantisation: Quantisation, axis: int) -> Float64:
     shape = [1] * values.ndim
     shape[axis] = -1
     return np.clip(values, *(end.reshape(shape) for end in ends))
+
+
+def at_ends(values: Array, quantisation: Quantisation) -> tuple[Array, Array]:
+    """Return where real numbers stand at the lower and at the upper end of what their type can stand for."""
+    (low, high), half = reach(quantisation), np.abs(np.asarray(quantisation.scale, np.float64)).reshape(-1) / 2
+    axis = quantisation.axis % values.ndim if values.ndim else 0
+    if low.size > 1 and (not values.ndim or values.shape[axis] != low.size):
+        low, high, half = low.max(keepdims=True), high.min(keepdims=True), half.max(keepdims=True)
+    shape = [-1 if low.size > 1 and place == axis else 1 for place in range(values.ndim)]
+    lowest, highest = ((one).reshape(shape) for one in (low + half, high - half))
+    return np.asarray(values < lowest), np.asarray(values > highest)
 
 
 def unit(values: Array) -> float:

@@ -5,6 +5,7 @@ Nothing is verified of which a piece is missing. What is wrong is shown by numbe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -381,6 +382,7 @@ def _ends(case: Case) -> Iterator[str]:
 def _open(case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) -> Iterator[str]:
     """Yield what could not be compared, beside the batch norms that are unverified themselves."""
     if case.seen is None:
+        yield case.reason
         return
     if not case.replayed:
         yield "what lies between the operations was not compared: the model cannot be run again on the export's values"
@@ -391,14 +393,7 @@ def _open(case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) -
         view = views[id(place.node)]
         if not place.norms and view.status is LayerStatus.UNVERIFIED and place.operation is not None:
             yield f"{place.operation.name}: {view.sentence}"
-    for one in case.seen.stretches:
-        name = _called(one)
-        if one.wire.end == "output" and one.compared is None:
-            yield f"outputs not compared: {one.why}"
-        elif one.wire.end == "output" and not one.moves and not _of_one_kind(one, case, views, places):
-            yield f"outputs not compared: {name} does not depend visibly on what goes in, whatever the input"
-    if not any(one.wire.end == "output" for one in case.seen.stretches):
-        yield "outputs not compared: nobody could see what the model returns"
+    yield from _uncompared(case.seen, case, views, places)
     for operation, found in case.kernels.items():
         if (
             found.node is None
@@ -406,6 +401,23 @@ def _open(case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) -
             and not _covered(operation, case)
         ):
             yield f"{operation.name}: its weights are nowhere in the export"
+
+
+def _uncompared(seen: Round, case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) -> Iterator[str]:
+    """Yield the outputs, and the values on the way behind which nothing shows it, that were not compared."""
+    yield from (f"outputs not compared: nobody could see output {name} of the model" for name in seen.unseen)
+    for one in seen.stretches:
+        name = _called(one)
+        if one.wire.end == "output" and one.compared is None:
+            yield f"outputs not compared: {one.why}"
+        elif one.compared is None and one.given:
+            yield f"{name} not compared: {one.why}"
+        elif one.wire.end == "x" and one.given and not one.moves:
+            yield f"{name} not compared: it does not depend visibly on what goes in, whatever the input"
+        elif one.wire.end == "output" and not one.moves and not _of_one_kind(one, case, views, places):
+            yield f"outputs not compared: {name} does not depend visibly on what goes in, whatever the input"
+    if not any(one.wire.end == "output" for one in seen.stretches):
+        yield "outputs not compared: nobody could see what the model returns"
 
 
 def _hidden(case: Case) -> Iterator[str]:
@@ -418,6 +430,7 @@ def _hidden(case: Case) -> Iterator[str]:
 
 
 _ALIASES = {"logistic": "sigmoid", "arg max": "argmax"}
+_ALIASES |= {"com.microsoft::qlinearsigmoid": "sigmoid", "com.microsoft::qlinearsoftmax": "softmax"}
 
 
 def _of_one_kind(stretch: Stretch, case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) -> bool:
@@ -452,7 +465,8 @@ def _maker(label: str, network: Network) -> Node | None:
 
 
 def _called(stretch: Stretch) -> str:
-    return stretch.wire.value.partition(":")[2] or stretch.wire.value
+    # TFLite's names have the number of the tensor in front.
+    return re.sub(r"^\d+:(?=.)", "", stretch.wire.value)
 
 
 def _covered(operation: Node, case: Case) -> bool:

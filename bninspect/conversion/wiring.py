@@ -37,6 +37,8 @@ _KINDS = 4
 """Different whole numbers that are kept of what was seen."""
 _NUDGE = 0.05
 """Part of themselves by which values are moved to see whether what is behind depends on them at all."""
+_TURN = 2.0
+"""The same for values on the way that did not move: some change their sign."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +75,8 @@ class Stretch:
     """Whether it depends visibly on what went in: else that it agrees says nothing."""
     kinds: frozenset[float] = frozenset()
     """Of whole numbers, some of those that were seen: where there are several, it depends on what goes in."""
+    given: bool = False
+    """Whether what comes behind it was computed from the export's value: what came before it shows nowhere else."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,23 +107,6 @@ def wires(places: Sequence[Place], source: Network) -> Iterator[Wire]:
         label = _activated(place, consumers) if place.own_y else ""
         if label:
             yield Wire(label, node.outputs[0], "y", place, axis, target, together)
-
-
-def starts(places: Sequence[Place], source: Network, export: Network) -> dict[int, str]:
-    """Return, by the identity of an operation, what it takes as it was before the export rounded it to steps.
-
-    Where that came out of another place, it is what the source is given: there nothing is rounded between the two.
-    """
-    made = {wire.label: wire.value for wire in wires(places, source) if wire.end == "y"}
-    producers = export.producers()
-    found: dict[int, str] = {}
-    for place in places:
-        value = place.node.inputs[0] if place.node.inputs else ""
-        while (maker := producers.get(value)) is not None and maker.operation == "identity":
-            value = maker.inputs[0]
-        if value != place.node.inputs[0] and made.get(place.x) == value:
-            found[id(place.node)] = value
-    return found
 
 
 def _activated(place: Place, consumers: Mapping[str, tuple[Node, ...]]) -> str:
@@ -226,16 +213,16 @@ def compare(found: Sequence[Wire], free: Mapping[str, Array], how: Comparing) ->
         else:
             arranged[id(wire)] = moved
     kept = [wire for wire in found if id(wire) in arranged]
-    forced, made = _forced(kept, arranged, free) if how.forces else ({}, frozenset[str]())
+    given = _forced(kept, arranged, free) if how.forces else Given()
     labels = [wire.label for wire in kept]
-    computed = how.replay(how.data, forced, labels)
-    known = {wire.value for wire in kept if wire.label in forced}
-    slack = Slack(how.network, how.stored, known, {wire.value for wire in kept if wire.end == "y"})
-    judged = [_judged(wire, arranged[id(wire)], forced, made, computed, slack, how, None) for wire in kept]
+    computed = how.replay(how.data, given.arrays, labels)
+    known = {wire.value for wire in kept if wire.label in given.arrays}
+    slack = Slack(how.network, how.stored, known, {wire.value for wire in kept if _recomputed(wire, how) is not None})
+    judged = [_judged(wire, arranged[id(wire)], given, computed, slack, how, None) for wire in kept]
     if any(one.compared is not None and not one.compared.agrees for one in judged):
-        moved_by = _moved(kept, forced, computed, how)
-        judged = [_judged(wire, arranged[id(wire)], forced, made, computed, slack, how, moved_by) for wire in kept]
-    return (*failed, *_with_moves(judged, forced, made, computed, how))
+        moved_by = _moved(kept, given.arrays, computed, how)
+        judged = [_judged(wire, arranged[id(wire)], given, computed, slack, how, moved_by) for wire in kept]
+    return (*failed, *_with_moves(judged, given, computed, how))
 
 
 def _of_another_shape(wire: Wire, values: Array, own: Array) -> Stretch:
@@ -245,27 +232,44 @@ def _of_another_shape(wire: Wire, values: Array, own: Array) -> Stretch:
     return Stretch(wire, why=why, wrong=wire.end != "x" and values.size != own.size)
 
 
-def _forced(
-    kept: Sequence[Wire], arranged: Mapping[int, Array], free: Mapping[str, Array]
-) -> tuple[dict[str, Array], frozenset[str]]:
-    """Return the values that the source is given, and which of them came out of kernels, which go first.
+@dataclass(frozen=True, eq=False)
+class Given:
+    """The export's values that the source is run again with."""
 
-    What came out of a kernel is proved by itself, so that what goes into the next is compared with it.
-    """
-    found: dict[str, Array] = {}
-    made = frozenset(wire.label for wire in kept if wire.end == "y" and arranged[id(wire)].dtype.kind == "f")
-    for end in ("y", "x"):
-        for wire in kept:
-            if wire.end == end and wire.label not in found and arranged[id(wire)].dtype.kind == "f":
-                found[wire.label] = arranged[id(wire)].astype(free[wire.label].dtype)
-    return found, made
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+    """By label of the source."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """What the export calls each."""
+    made: Mapping[str, Array] = field(default_factory=dict)
+    """What came out of a kernel, by label: what goes into the next is compared with it."""
+
+    def enters(self, place: Place) -> bool:
+        """Return whether the source was given what goes into a place as the export had it there."""
+        return bool(place.node.inputs) and self.values.get(place.x) == place.node.inputs[0]
+
+
+def _forced(kept: Sequence[Wire], arranged: Mapping[int, Array], free: Mapping[str, Array]) -> Given:
+    """Return the values that the source is given: what goes into a kernel, else what came out of the one before it."""
+    floats = [wire for wire in kept if wire.end != "output" and arranged[id(wire)].dtype.kind == "f"]
+    arrays: dict[str, Array] = {}
+    values: dict[str, str] = {}
+    made: dict[str, Array] = {}
+    for end in ("x", "y"):
+        for wire in floats:
+            if wire.end != end:
+                continue
+            array = arranged[id(wire)].astype(free[wire.label].dtype)
+            if end == "y":
+                made.setdefault(wire.label, array)
+            if wire.label not in arrays:
+                arrays[wire.label], values[wire.label] = array, wire.value
+    return Given(arrays, values, made)
 
 
 def _judged(
     wire: Wire,
     values: Array,
-    forced: Mapping[str, Array],
-    made: frozenset[str],
+    given: Given,
     computed: Mapping[str, Array],
     slack: Slack,
     how: Comparing,
@@ -273,18 +277,18 @@ def _judged(
 ) -> Stretch:
     """Compare the end of one stretch."""
     own = computed[wire.label]
-    proof = how.proofs.get(id(wire.place.node)) if wire.place is not None else None
-    spare = 0.0
-    if wire.end == "y" and proof is not None and proof.value is not None and proof.share == 1.0 and how.forces:
+    proof = _recomputed(wire, how)
+    mine = _arranged(wire, _turned(proof.value, wire), own) if proof is not None and proof.value is not None else None
+    if proof is not None and mine is not None:
         # From the same input: the model's framework and our own arithmetic with the export's strides and padding.
-        mine = _arranged(wire, _turned(proof.value, wire), own)
-        if mine is not None:
-            values, spare = mine, 2 * proof.bound + _entering(wire.place, forced, slack)
+        values, spare = mine, 2 * proof.bound + _entering(wire.place, given, slack)
     else:
-        own = forced[wire.label] if wire.label in made else own
+        # What came out of a kernel would only be compared with itself.
+        own = given.made[wire.label] if wire.label in given.made and wire.end != "y" else own
         spare = slack.arriving(wire.value)
     if not np.isfinite(spare):
-        return Stretch(wire, why="an operation of the export lies before it of which no bound is known")
+        why = f"before it lies '{slack.unknown}', of which it is not known what it makes of rounding"
+        return Stretch(wire, why=why, given=wire.label in given.arrays)
     if own.dtype.kind != "f" or values.dtype.kind != "f":
         same = own.shape == values.shape and bool((own == values).all())
         compared = measuring.measured(
@@ -296,9 +300,9 @@ def _judged(
         )
         kinds = frozenset(np.unique(own)[:_KINDS].astype(np.float64).tolist())
         return Stretch(wire, compared, wrong=not same, exact=True, kinds=kinds)
-    quantised = how.network.quantised.get(wire.value)
+    quantised = tensors.grid(wire.value, how.network)
     wide = own.astype(np.float64)
-    if quantised is not None and spare and wire.end != "y":
+    if quantised is not None and spare and mine is None:
         wide = tensors.cut_off(wide, quantised, wire.axis) if wide.ndim else wide
     unit = max(tensors.unit(own), U)
     with np.errstate(all="ignore"):
@@ -307,7 +311,7 @@ def _judged(
         # Kernels cut such functions off, ONNX Runtime sigmoid at -18: they are right to a rounding of 1.
         largest = max(largest, 1.0)
     allowed = FLOOR * unit * largest + spare + MARGIN * (moved.get(wire.label, 0.0) if moved else 0.0) + 1e-37
-    mask = np.isnan(values) & np.isfinite(wide) if wire.end == "y" and proof is not None and proof.share < 1 else None
+    mask = np.isnan(values) & np.isfinite(wide) if mine is not None and proof is not None and proof.share < 1 else None
     if mask is not None:
         wide, values = np.where(mask, 0.0, wide), np.where(mask, 0.0, values)
     compared = (
@@ -324,7 +328,24 @@ def _judged(
             values.reshape(1), wide.reshape(1), np.full(1, allowed), observed=wire.end, reference=measuring.SOURCE
         )
     )
-    return Stretch(wire, compared, wrong=not compared.agrees, exact=spare == 0.0 or wire.end == "y")
+    exact, forced = spare == 0.0 or wire.end == "y", wire.label in given.arrays
+    if not compared.agrees and _is_cut(wire, given, slack, whole=mine is None):
+        why = "on this input values on the way to it are cut off at the ends of their type"
+        return Stretch(wire, why=why, moves=False, given=forced)
+    return Stretch(wire, compared, wrong=not compared.agrees, exact=exact, given=forced)
+
+
+def _is_cut(wire: Wire, given: Given, slack: Slack, *, whole: bool) -> bool:
+    """Return whether a value was cut off on the way from what the source was given."""
+    if whole:
+        return slack.is_cut(wire.value)
+    return wire.place is not None and not given.enters(wire.place) and slack.is_cut(wire.place.node.inputs[0])
+
+
+def _recomputed(wire: Wire, how: Comparing) -> Proof | None:
+    """Return the proof of what came out of a kernel, if it was recomputed and the model can start from what went in."""
+    proof = how.proofs.get(id(wire.place.node)) if wire.place is not None and wire.end == "y" and how.forces else None
+    return proof if proof is not None and proof.value is not None else None
 
 
 _SATURATING = ("sigmoid", "logistic", "softmax", "tanh", "hardsigmoid", "hard_sigmoid")
@@ -337,11 +358,12 @@ def _saturates(network: Network, value: str) -> bool:
     return maker is not None and maker.operation in _SATURATING
 
 
-def _entering(place: Place | None, forced: Mapping[str, Array], slack: Slack) -> float:
-    """Return what the rounding of an input that the source could not be given makes of the output."""
-    if place is None or place.x in forced or place.node.kernel is None:
+def _entering(place: Place | None, given: Given, slack: Slack) -> float:
+    """Return what the rounding of an input that the source was not given as the export had it makes of the output."""
+    if place is None or place.node.kernel is None or given.enters(place):
         return 0.0
-    before = slack.of(place.node.inputs[0])
+    x = place.node.inputs[0]
+    before = slack.arriving(x) if place.x in given.arrays else slack.of(x)
     return before * float(np.abs(place.expected.weights).sum(axis=(0, 1)).max()) if before else 0.0
 
 
@@ -379,31 +401,43 @@ def nudged(values: Array, part: float, generator: np.random.Generator) -> Array:
 
 def _with_moves(
     judged: Sequence[Stretch],
-    forced: Mapping[str, Array],
-    made: frozenset[str],
+    given: Given,
     computed: Mapping[str, Array],
     how: Comparing,
 ) -> Iterator[Stretch]:
     """Yield the stretches, those marked whose end does not depend visibly on what goes in."""
-    generator = np.random.default_rng(how.seed + 1)
-    labels = [one.wire.label for one in judged]
-    given = {label: _shaken(array, generator) for label, array in forced.items()}
-    data = None if how.data is None else [_shaken(one, generator) for one in how.data]
-    after = how.replay(data, given, labels)
-    for one in judged:
-        label = one.wire.label
-        if one.compared is None or one.wrong or (one.wire.end != "y" and label in made):
-            yield one
+    asked = [
+        one
+        for one in judged
+        if one.compared is not None and not one.wrong and (one.wire.end == "y" or one.wire.label not in given.made)
+    ]
+    still: dict[int, Stretch] = {id(one): one for one in asked}
+    # A value on the way may only not be dead; of an output that is nearly saturated the least change has to show.
+    for part, ends in ((_NUDGE, ("x", "y", "output")), (_TURN, ("x", "y"))):
+        waiting = [one for one in still.values() if one.wire.end in ends]
+        if not waiting:
             continue
-        before, now = computed[label].astype(np.float64), after[label].astype(np.float64)
-        allowed = one.compared.worst.bound if one.compared.worst is not None else None
-        with np.errstate(all="ignore"):
-            moves = bool((np.abs(now - before) > 2 * (allowed or 0.0)).any())
-        yield replace(one, moves=moves or len(one.kinds) > 1)
+        generator = np.random.default_rng(how.seed + 1)
+        shaken = {label: _shaken(array, part, generator) for label, array in given.arrays.items()}
+        data = None if how.data is None else [_shaken(one, part, generator) for one in how.data]
+        after = how.replay(data, shaken, [one.wire.label for one in waiting])
+        for one in waiting:
+            if _moves(one, computed[one.wire.label], after[one.wire.label]):
+                del still[id(one)]
+    for one in judged:
+        yield replace(one, moves=False) if id(one) in still else one
 
 
-def _shaken(values: Array, generator: np.random.Generator) -> Array:
+def _moves(stretch: Stretch, before: Array, now: Array) -> bool:
+    """Return whether the end of a stretch changed by more than it may be off."""
+    allowed = stretch.compared.worst.bound if stretch.compared is not None and stretch.compared.worst else None
+    with np.errstate(all="ignore"):
+        changes = np.abs(now.astype(np.float64) - before.astype(np.float64))
+        return len(stretch.kinds) > 1 or bool((changes > 2 * (allowed or 0.0)).any())
+
+
+def _shaken(values: Array, part: float, generator: np.random.Generator) -> Array:
     if values.dtype.kind != "f":
         return values
-    moved: Array = (values * (1 + _NUDGE * generator.uniform(-1, 1, values.shape))).astype(values.dtype)
+    moved: Array = (values * (1 + part * generator.uniform(-1, 1, values.shape))).astype(values.dtype)
     return moved

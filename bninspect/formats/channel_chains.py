@@ -114,6 +114,9 @@ def _pass(found: list[Node], outputs: Iterable[str], *, biases: bool) -> list[No
             first, order, between = before
             moved = tuple(order[one] for one in node.order) if order else node.order
             makers.update(dict.fromkeys(node.outputs, (first, moved, (*between, place))))
+        elif before is not None and node.operation == "identity" and len(node.inputs) == 1:
+            # To whole numbers and back: what that rounds is in the value that comes out.
+            makers.update(dict.fromkeys(node.outputs, (before[0], before[1], (*before[2], place))))
         elif node.kernel is not None:
             makers.update(dict.fromkeys(node.outputs, (place, (), ())))
     return [node for place, node in enumerate(found) if place not in gone]
@@ -178,14 +181,14 @@ def _joined(first: Node, second: Node, order: tuple[int, ...]) -> Node | None:
         scale, shift = scale_1 * scale_2, shift_1 * scale_2 + shift_2
         size = size_1 * np.abs(scale_2) + size_2
     rounds = {value: np.abs(factor * scale_2) for value, factor in first.rounds.items()}
-    rounds[first.outputs[0]] = np.abs(scale_2)
+    rounds[second.inputs[0]] = np.abs(scale_2)
     kernel = Kernel(
         scale.reshape(1, 1, -1),
         shift,
         scale.size,
         max((one.dtype, two.dtype), key=_coarseness),
-        _first_of(one.weight_step, two.weight_step),
-        _first_of(two.bias_step, one.bias_step),
+        _steps((scale_1, two.weight_step), (scale_2, one.weight_step)),
+        _steps((np.ones(1), two.bias_step), (scale_2, one.bias_step), (shift_1, two.weight_step)),
     )
     return replace(
         second,
@@ -221,8 +224,10 @@ def _moved_back(axis: int, order: tuple[int, ...]) -> int:
     return order[axis] - len(order) if order and -len(order) <= axis < len(order) else axis
 
 
-def _first_of(one: Array | None, other: Array | None) -> Array | None:
-    return one if one is not None else other
+def _steps(*parts: tuple[Array, Array | None]) -> Array | None:
+    """Return by how many steps a number is off of which parts are rounded: each its step, times what multiplies it."""
+    known = [np.abs(factor) * step for factor, step in parts if step is not None]
+    return None if not known else np.asarray(sum(known))
 
 
 def _coarseness(dtype: str) -> int:
@@ -257,7 +262,7 @@ def _with_bias(linear: Node, added: Node, order: tuple[int, ...]) -> Node | None
         kernel=replace(kernel, bias=bias, bias_step=addition.bias_step),
         activation=added.activation,
         limits=added.limits,
-        rounds={**linear.rounds, linear.outputs[0]: np.ones(1)},
+        rounds={**linear.rounds, added.inputs[0]: np.ones(1)},
         order=order,
     )
 

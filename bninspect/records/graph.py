@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -34,6 +35,8 @@ class Kernel:
     weight_step: Array | None = None
     """Quantisation step of the weights of each output channel, which are whole multiples of it; None for floats."""
     bias_step: Array | None = None
+    narrow: bool = False
+    """Whether the operation computes in that type, so that what is folded into it may have been computed in it."""
     apart: Array | None = None
     """A scale of each output that is in the weights and that the file keeps apart: it was rounded by itself."""
     step_dtype: str = "float32"
@@ -148,9 +151,15 @@ class Network:
     nodes: tuple[Node, ...]
     quantised: Mapping[str, Quantisation] = field(default_factory=dict)
     """The values that are integers standing for real numbers, or floats rounded to what integers could stand for."""
+    dequantised: Mapping[str, Quantisation] = field(default_factory=dict)
+    """The values that are floats made of such integers, no more: behind a DequantizeLinear."""
 
     def producers(self) -> Mapping[str, Node]:
         """Return the node that makes each value."""
+        return self._producers
+
+    @cached_property
+    def _producers(self) -> Mapping[str, Node]:
         return {value: node for node in self.nodes for value in node.outputs}
 
     def consumers(self) -> Mapping[str, tuple[Node, ...]]:

@@ -113,6 +113,7 @@ def assembled(numbers: Array, bias: Constant | None, groups: int, weights: Const
         weights.dtype if weights.step is None else "float32",
         None if step is None else np.broadcast_to(step, (outputs,)),
         None if bias is None or bias.step is None else _per_output(bias.step, outputs, bias.name),
+        narrow=weights.dtype in {"float16", "bfloat16"} and weights.step is None,
     )
 
 

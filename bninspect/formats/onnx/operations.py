@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bninspect.arithmetic.norm_kernel import norm_kernel
+from bninspect.arithmetic.norm_kernel import norm_kernel, norm_kernel_in_steps
 from bninspect.formats import bodies, channel_chains
 from bninspect.formats.channel_chains import Piece
 from bninspect.formats.onnx import norms, quantised
-from bninspect.formats.onnx.constants import Constant, Constants
+from bninspect.formats.onnx.constants import Constant, Constants, dequantised
 from bninspect.formats.onnx.linear import kernel_node
 from bninspect.records import graph as network
 from bninspect.records.graph import ActivationLimits, Geometry, Network, Node
@@ -41,11 +41,12 @@ def read(model: ModelProto, path: Path) -> Network:
     nodes: list[Node] = []
     for node in graph.nodes:
         if node.label in ends:
-            nodes.append(_norm(ends[node.label]))
+            nodes.append(_norm(ends[node.label], constants))
         elif node.label not in inside and node.op != "Constant" and not _is_constant(node, constants):
             nodes += (replace(one, within=_within(node, model, constants)) for one in _nodes(node, reading))
     joined = channel_chains.join(nodes, (one.name for one in graph.outputs))
-    return Network(graph.inputs, graph.outputs, tuple(joined), quantised.values(graph, constants))
+    whole = quantised.values(graph, constants)
+    return Network(graph.inputs, graph.outputs, tuple(joined), whole, quantised.behind(graph, whole))
 
 
 def _within(node: NodeProto, model: ModelProto, constants: Constants) -> int:
@@ -62,8 +63,14 @@ def _is_constant(node: NodeProto, constants: Constants) -> bool:
     return bool(node.outputs) and all(one in constants for one in node.outputs if one)
 
 
-def _norm(found: norms.FoundNorm) -> Node:
+def _norm(found: norms.FoundNorm, constants: Constants) -> Node:
     kernel, name = norm_kernel(found.layer), found.layer.name
+    steps = {
+        part: constant.step.max()
+        for part, value in found.constants.items()
+        if (constant := constants.get(value)) is not None and constant.step is not None
+    }
+    kernel = norm_kernel_in_steps(kernel, found.layer, steps) if kernel is not None and steps else kernel
     axis = found.layer.axis[0] if found.layer.axis is not None and len(found.layer.axis) == 1 else 1
     geometry = Geometry(channel_axis=axis)
     return Node(
@@ -84,6 +91,7 @@ def _nodes(node: NodeProto, reading: quantised.QuantisedReading) -> Iterator[Nod
         yield from _with_sum(kernel, node)
         return
     piece = _piece(node, constants) if node.op in _PIECES else None
+    piece = _quantised_piece(node, constants) if node.op in _QUANTISED_PIECES else piece
     yield piece if piece is not None else _other(node, constants)
 
 
@@ -95,6 +103,31 @@ def _with_sum(kernel: Node, node: NodeProto) -> Iterator[Node]:
         return
     # What is added is part of what comes out, and no constant: the operation is not one of ours.
     yield replace(kernel, operation="fusedconv", kernel=None, inputs=(*kernel.inputs, added))
+
+
+_QUANTISED_PIECES = {"com.microsoft::QLinearAdd": "add", "com.microsoft::QLinearMul": "mul"}
+"""Both numbers with step and zero behind each, then those of the result (onnxruntime docs/ContribOperators.md)."""
+
+
+def _quantised_piece(node: NodeProto, constants: Constants) -> Node | None:
+    first, second = node.takes(0), node.takes(3)
+    if (first in constants) == (second in constants) or not node.outputs:
+        return None
+    place = 0 if first in constants else 3
+    stored, step, zero = (constants.get(node.takes(place + one)) for one in range(3))
+    if stored is None or step is None or stored.values.dtype.kind not in "iu":
+        return None
+    constant = dequantised(stored, replace(step, values=step.values.reshape(-1)), zero, 0)
+    return channel_chains.scale_and_shift(
+        Piece(
+            node.label,
+            _QUANTISED_PIECES[node.op],
+            second if place == 0 else first,
+            node.outputs[0],
+            constant.values,
+            step=None if constant.step is None else np.full(1, constant.step.max()),
+        )
+    )
 
 
 def _piece(node: NodeProto, constants: Constants) -> Node | None:
@@ -157,8 +190,9 @@ _SETTINGS: Mapping[str, int] = {"Softmax": -1, "ArgMax": 0}
 
 
 def _setting(node: NodeProto) -> str:
-    if node.op == "Sigmoid":
+    op = node.op.removeprefix("com.microsoft::QLinear")
+    if op == "Sigmoid":
         return "elementwise"
-    if node.op not in _SETTINGS:
+    if op not in _SETTINGS:
         return ""
-    return f"axis {node.integer('axis', _SETTINGS[node.op])}"
+    return f"axis {node.integer('axis', _SETTINGS[op])}"

@@ -46,6 +46,15 @@ def values(graph: GraphProto, constants: Constants) -> dict[str, Quantisation]:
     return found
 
 
+def behind(graph: GraphProto, whole: Mapping[str, Quantisation]) -> dict[str, Quantisation]:
+    """Return the values that a DequantizeLinear makes of those that are integers."""
+    return {
+        node.outputs[0]: whole[node.takes(0)]
+        for node in graph.nodes
+        if node.op == "DequantizeLinear" and node.outputs and node.takes(0) in whole
+    }
+
+
 def _note(
     found: dict[str, Quantisation], name: str, node: NodeProto, places: tuple[int, int], constants: Constants
 ) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from bninspect.formats import bodies, channel_chains
 from bninspect.formats.channel_chains import RELUS, Piece
+from bninspect.formats.tflite import dilated
 from bninspect.formats.tflite.graph import affine_maps
 from bninspect.formats.tflite.model import Operator, Subgraph, TfliteTensor
 from bninspect.records import graph as network
@@ -45,17 +46,23 @@ _SAME = 0
 def read(graph: Subgraph) -> Network:
     """Return what a graph computes."""
     names = {f"operator {affine.first.index}": name for name, affine in affine_maps(graph)}
-    found = (replace(_node(one), within=bodies.held(one.operation, _inside(one, graph))) for one in graph.operators)
-    nodes = channel_chains.join(found, (one.label for one in graph.outputs))
+    nodes = channel_chains.join(_nodes(graph), (one.label for one in graph.outputs))
     nodes = [replace(node, layer=names.get(node.name, node.layer)) if node.layer else node for node in nodes]
     # Converters join the names of all that they made an operation of; the first is that of what comes out of it.
     tensors = {one.label: one.name.partition(";")[0] for operator in graph.operators for one in operator.outputs}
     nodes = [replace(node, tensor=tensors.get(node.outputs[0], "") if node.outputs else "") for node in nodes]
+    whole = _quantised(graph)
     return Network(
         tuple(Value(one.label, one.signature, one.dtype) for one in graph.inputs),
         tuple(Value(one.label, one.signature, one.dtype) for one in graph.outputs),
         tuple(nodes),
-        _quantised(graph),
+        whole,
+        {
+            operator.outputs[0].label: whole[taken.label]
+            for operator in graph.operators
+            if operator.operation == "dequantize" and operator.outputs
+            if (taken := operator.takes(0)) is not None and taken.label in whole
+        },
     )
 
 
@@ -70,6 +77,17 @@ def _inside(operator: Operator, graph: Subgraph) -> Iterator[str]:
         for inner in graph.others[place - 1].operators:
             yield inner.operation
             waiting += inner.graphs
+
+
+def _nodes(graph: Subgraph) -> Iterator[Node]:
+    spelt_out = dilated.find(graph.operators, graph.outputs)
+    for operator in graph.operators:
+        whole = spelt_out.get(operator.index)
+        node = _node(operator if whole is None else whole.convolution)
+        if whole is None or node.geometry is None:
+            yield replace(_node(operator), within=bodies.held(operator.operation, _inside(operator, graph)))
+        elif operator is whole.behind:
+            yield whole.node(node)
 
 
 def _quantised(graph: Subgraph) -> dict[str, Quantisation]:

@@ -78,15 +78,17 @@ def _linear(call: OperatorCall) -> tuple[Kernel, str, Geometry] | None:
     if not isinstance(weight, np.ndarray) or isinstance(bias, str) or not call.moving:
         return None
     dtype = call.dtypes.get("weight", "float32")
+    narrow = dtype in {"float16", "bfloat16"}
     if operation == "linear":
-        return Kernel(network.dense(weight.T), bias, dtype=dtype), network.DENSE, Geometry()
+        return Kernel(network.dense(weight.T), bias, dtype=dtype, narrow=narrow), network.DENSE, Geometry()
     groups = int(arguments.get("groups") or 1)
     if operation in _TRANSPOSED or (operation in _CONVOLUTIONS and arguments.get("transposed")):
-        kernel = Kernel(network.transposed(weight, groups), bias, groups, dtype)
+        kernel = Kernel(network.transposed(weight, groups), bias, groups, dtype, narrow=narrow)
         return kernel, network.TRANSPOSED, _geometry(weight, arguments)
     if operation in _CONVOLUTIONS:
         kind = network.DEPTHWISE if groups > 1 and weight.shape[1] == 1 else network.CONVOLUTION
-        return Kernel(network.convolution(weight, groups), bias, groups, dtype), kind, _geometry(weight, arguments)
+        kernel = Kernel(network.convolution(weight, groups), bias, groups, dtype, narrow=narrow)
+        return kernel, kind, _geometry(weight, arguments)
     return None
 
 

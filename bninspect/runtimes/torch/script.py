@@ -216,6 +216,8 @@ def _run(
     missing = [name for name in names if name not in known]
     if missing:
         raise RuntimeFailure("a value is inside a branch or a loop", why=printable(missing[0]))
+    # Lists of tensors and shapes are values of the graph, too.
+    names = [name for name in names if known[name].type().kind() == "TensorType"]
     constants = {name: known[name].toIValue() for name in names if known[name].node().kind() == "prim::Constant"}
     moving = [name for name in dict.fromkeys(names) if name not in constants]
     replaced = [name for name in given if name in known]
