@@ -231,7 +231,7 @@ def cost(nets: Iterator[TrainedNet]) -> None:
         with runtimes.open_stream(checkpoint, run_settings(Settings())) as stream:
             size = 8 if path == resnet else 32
             inputs = stream.inputs[0].name
-            batches = [Batch({inputs: x[i : i + size]}, size) for i in range(0, len(x) - size + 1, size)]
+            batches = [Batch({inputs: x[i : i + size]}, size, size) for i in range(0, len(x) - size + 1, size)]
             forward = stream.forward
 
             def run(what: str, batches: list[Batch] = batches, forward: Any = forward) -> tuple[float, float]:

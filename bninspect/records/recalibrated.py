@@ -38,8 +38,10 @@ class Recalibrated:
     samples: int
     batch: int
     """Samples in a forward pass."""
+    depths: int
+    """Of layers that were measured together, one behind the other."""
     passes: int
-    """Over the data, each as far as its layers, and one over the whole model at the end."""
+    """Over the data: one from depth to depth, or one for each if the model could not be taken apart; one at the end."""
     seconds: float
     layers: tuple[RecalibratedLayer, ...]
     notes: tuple[str, ...] = ()

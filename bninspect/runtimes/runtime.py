@@ -20,6 +20,7 @@ from bninspect.records import (
     Run,
 )
 from bninspect.records.graph import Network
+from bninspect.runtimes.dissection import Dissection
 
 Sink: TypeAlias = Callable[[Observation], None]
 """Takes one observation while the layer's arrays are alive; what it keeps of them stays in memory."""
@@ -128,6 +129,9 @@ class Stream:
     """Give a layer, by its name, another moving_mean and moving_variance; None where the runtime cannot do that."""
     estimators: Mapping[str, Estimator] = field(default_factory=dict)
     """The variance that training keeps in a layer, where it is not the biased one."""
+    dissect: Callable[[Mapping[str, Array]], Dissection] | None = None
+    """Take the model apart, for data of one shape; None where the runtime cannot. Raises RuntimeFailure if it cannot
+    take this model apart."""
     held: Callable[[Mapping[str, Array]], int] | None = None
     """Return the bytes that a forward pass on data holds at a time; None where that is one array after the other."""
 

@@ -165,7 +165,7 @@ class _Laboratory:
             changed = candidate.apply(batch.arrays[name])
             if changed is None or changed.shape != batch.arrays[name].shape:
                 raise _Senseless
-            yield Batch({**batch.arrays, name: changed}, batch.samples)
+            yield Batch({**batch.arrays, name: changed}, batch.samples, batch.size)
 
 
 class _Senseless(Exception):

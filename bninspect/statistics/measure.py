@@ -51,9 +51,8 @@ def measure(
             layer = wanted.get(arrival.layer)
             if layer is None or layer.name in refused:
                 return
-            size = len(next(iter(batch.arrays.values())))
             try:
-                moments = sample_moments.of_batch(arrival.x, arrival.axis, size, arrival.mask, batch.samples)
+                moments = sample_moments.of_batch(arrival.x, arrival.axis, batch.size, arrival.mask, batch.samples)
                 if moments.means.shape[1] != layer.channels:
                     raise ValueError(f"{moments.means.shape[1]} channels arrive, the file holds {layer.channels}")
             except ValueError as error:

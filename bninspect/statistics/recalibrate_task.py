@@ -30,6 +30,7 @@ from bninspect.statistics.data.open import opened
 from bninspect.statistics.data.samples import Samples
 from bninspect.statistics.population import Population
 from bninspect.statistics.recalibration import Moments, Plan
+from bninspect.statistics.recalibration_progress import Shown
 from bninspect.verdicts import selection
 from bninspect.verdicts.verify_task import run_settings
 
@@ -101,7 +102,8 @@ def recalibrate_checkpoint(
             data=data.title,
             samples=len(chosen),
             batch=plan.batch,
-            passes=len(plan.groups) + 1,
+            passes=plan.passes,
+            depths=len(plan.way.groups),
             seconds=round(time.monotonic() - begun, 3),
             layers=tuple(work.report(layer, written[layer.name], off[layer.name]) for layer in layers),
             notes=(*plan.notes, *work.notes, *stream.notes),
@@ -157,21 +159,26 @@ class _Work:
         self, output: Path, progress: Callable[[str], None], *, resume: bool
     ) -> tuple[Moments, Plan, Mapping[str, tuple[float, float]]]:
         """Return the new statistics by layer, how they were computed, and how far a last pass is from them."""
-        plan = recalibration.plan(self._stream, self._data, self._chosen, self._layers)
-        passes, count = len(plan.groups) + 1, len(self._chosen)
+        plan = recalibration.plan(self._stream, self._data, self._chosen, self._layers, output.absolute().parent)
+        try:
+            return self._gone_through(plan, output, progress, resume=resume)
+        finally:
+            plan.way.close()
+
+    def _gone_through(
+        self, plan: Plan, output: Path, progress: Callable[[str], None], *, resume: bool
+    ) -> tuple[Moments, Plan, Mapping[str, tuple[float, float]]]:
         label = printable(self._checkpoint.path)
-        progress(f"{label}: plan: {passes} passes over {count:,} samples, about {_duration(plan.seconds)}")
-
-        def began(number: int, done: int) -> None:
-            progress(f"{label}: pass {number + 1} of {passes}, {done:,} of {count:,} samples")
-
-        common = (self._stream, self._data, self._chosen, self._layers, plan)
-        written: dict[str, Mapping[str, Array]] = {}
         known = self._left(output) if resume else {}
-        for group in recalibration.recalibrate(*common, self._kept, began, known):
+        shown = Shown(label, plan, len(self._chosen), progress)
+        shown.plan()
+        written: dict[str, Mapping[str, Array]] = {}
+        for group in recalibration.recalibrate(self._stream, self._layers, plan, self._kept, shown.began, known):
             written.update(group)
             self._keep(output, written)
-        off = recalibration.inconsistency(*common, written, self._kept, began)
+        off = recalibration.inconsistency(
+            self._data, self._chosen, self._layers, plan, written, self._kept, shown.began
+        )
         worst = max(off, key=lambda name: max(off[name]))
         if not max(off[worst]) <= recalibration.CONSISTENT:
             raise RuntimeFailure(
@@ -244,7 +251,3 @@ class _Work:
 
 def _finite(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

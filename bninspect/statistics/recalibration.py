@@ -1,37 +1,49 @@
 """Exact statistics of data, layer after layer: what arrives at a layer depends on the statistics of those before it.
 
-Layers none of which is behind another are measured in one pass; of each pass no more is run than is needed. Forward
-passes are in batches of one size of ours, in which a sample's activations must depend on the sample alone: that is
-tried on this model, in this runtime, and where it does not hold each sample goes through by itself. So neither the
-order of the data nor how it is cut into files can change a bit of the result.
+The model is taken apart, and gone through once, depth by depth; where it cannot be taken apart, or computes other bits
+then, it is run from its front for each depth (`ways`). Forward passes are in batches of one size of ours, in which a
+sample's activations must depend on the sample alone: that is tried on this model, in this runtime, and where it does
+not hold each sample goes through by itself. So neither the order of the data nor how it is cut into files can change a
+bit of the result.
 """
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from bninspect.errors import RuntimeFailure
-from bninspect.records import Array, Arrival, BatchNorm
-from bninspect.runtimes.runtime import Stream
+from bninspect.records import Array, BatchNorm
+from bninspect.runtimes.dissection import Dissection
+from bninspect.runtimes.runtime import Forward, Stream
 from bninspect.safe_text import printable
-from bninspect.statistics import sample_moments
+from bninspect.statistics import depths as deep
+from bninspect.statistics import frontier, independence
 from bninspect.statistics.data import samples as sampling
 from bninspect.statistics.data.samples import Batch, Samples
+from bninspect.statistics.depths import Depth
+from bninspect.statistics.independence import Calls
 from bninspect.statistics.measure import measure
 from bninspect.statistics.population import Population
+from bninspect.statistics.ways import Passes, Walk, Way, neighbours
 
 BATCH = 32
-"""Samples in a forward pass."""
+"""Samples in a forward pass, at most."""
 CONSISTENT = 1e-6
 """Deviations, and of the logarithm of a variance, by which a last pass may differ from what was written."""
 
 _FEW = 2
 """Samples by which is tried what is behind what."""
+_HELD = 1 << 29
+"""Bytes of what arrives at batch norms that a forward pass may make: a large model runs in smaller batches."""
+_OF_DISK = 0.8
+"""Part of what is free on the disk that may be used."""
 
 Moments = Mapping[str, Mapping[str, Array]]
 """By layer and parameter, numbers of the type that the file keeps them in."""
@@ -43,30 +55,83 @@ Kept = Callable[[BatchNorm, Population], Mapping[str, Array]]
 class Plan:
     """How a model is gone through."""
 
-    groups: tuple[tuple[str, ...], ...]
-    """Layers that are measured in one pass, in the order of the passes."""
+    way: Way
+    forward: Forward
+    """Runs a batch through the whole model."""
     batch: int
     """Samples in a forward pass."""
+    passes: int
+    """Over the data: one or, where the model cannot be taken apart, one for each group; and one at the end."""
     seconds: float
     """About how long it takes."""
+    disk: int
+    """Bytes of it that are needed meanwhile."""
     notes: tuple[str, ...] = ()
-    repeated: frozenset[str] = field(default_factory=frozenset)
-    """Layers that are called more than once in a pass."""
 
 
-def plan(stream: Stream, data: Samples, chosen: Sequence[int], layers: Sequence[BatchNorm]) -> Plan:
+@dataclass(frozen=True, eq=False)
+class _Apart:
+    """A model that has been taken apart, and computes the same so."""
+
+    dissection: Dissection
+    depths: tuple[Depth, ...]
+
+
+def plan(stream: Stream, data: Samples, chosen: Sequence[int], layers: Sequence[BatchNorm], folder: Path) -> Plan:
     """Return how to go through a model.
 
+    Args:
+        stream: the model.
+        data: what to run it on.
+        chosen: which samples.
+        layers: whose statistics are wanted.
+        folder: where files may be.
+
     Raises:
-        RuntimeFailure: the data does not reach a layer, or its statistics cannot be changed in the runtime.
+        RuntimeFailure: the data does not reach a layer, its statistics cannot be changed in the runtime, or what
+            arrives at a layer depends on its own statistics.
     """
-    size = sampling.batch_size(stream, data, BATCH, BATCH)
-    head = (list(chosen[:size]) * size)[:size]
-    batch = Batch(data.read(head), size)
+    names = frozenset(layer.name for layer in layers)
+    size, reached = _first(stream, data, chosen, layers)
+    batch, head = _head(data, chosen, size)
+    apart, notes = _taken_apart(stream, batch, names)
+    forward = deep.forward(apart.dissection, apart.depths) if apart else stream.forward
+    fixed = any(one.shape and one.shape[0] is not None for one in stream.inputs)
+    plain = independence.calls(forward, batch, names)
+    if size > 1 and not fixed and not independence.holds(forward, data, batch, head, plain):
+        batch, head = _head(data, chosen, 1)
+        apart, notes = _taken_apart(stream, batch, names)
+        forward = deep.forward(apart.dissection, apart.depths) if apart else stream.forward
+        alone = "activations depend on the other samples of a batch in this runtime: each sample runs by itself"
+        notes = (*notes, alone)
+    count = -(-len(chosen) // batch.size)
+    batches = partial(sampling.batches, data, chosen, batch.size)
     start = time.monotonic()
-    order, repeated, totals = _calls(stream, batch, layers)
-    whole = time.monotonic() - start
-    missing = [layer.name for layer in layers if layer.name not in order]
+    if apart is None:
+        independence.calls(forward, batch, names)
+        once = time.monotonic() - start
+        order = list(reached.bits)
+        few = batch if fixed else _head(data, chosen, _FEW)[0]
+        groups = tuple(neighbours(stream, few, layers, order))
+        # Of each pass about as much is run as lies before its layers.
+        share = sum((order.index(group[-1]) + 1) / len(order) for group in groups) + 1
+        way: Way = Passes(forward, groups, reached.repeated, batches)
+        return Plan(way, forward, batch.size, len(groups) + 1, once * share * count, 0, notes)
+    held = [size * count for size in _sizes(apart, batch)]
+    seconds = 2 * (time.monotonic() - start) * count
+    room = max(frontier.IN_MEMORY, int(_OF_DISK * shutil.disk_usage(folder).free))
+    most = max((before + here for before, here in zip([0, *held], held, strict=False)), default=0)
+    walk = Walk(apart.dissection, apart.depths, held, batches, folder, room)
+    disk = 0 if max(held, default=0) <= frontier.IN_MEMORY else min(most, room)
+    return Plan(walk, forward, batch.size, 2, seconds, disk, notes)
+
+
+def _first(stream: Stream, data: Samples, chosen: Sequence[int], layers: Sequence[BatchNorm]) -> tuple[int, Calls]:
+    """Run a few samples, and return the size of batches, with what was reached. Raises as `plan`."""
+    insisted = sampling.batch_size(stream, data, _FEW, _FEW)
+    batch, _ = _head(data, chosen, insisted)
+    reached = independence.calls(stream.forward, batch, {layer.name for layer in layers})
+    missing = [layer.name for layer in layers if layer.name not in reached.bits]
     if missing or stream.assign is None:
         why = stream.unobserved.get(missing[0], "the data does not reach it") if missing else "its runtime cannot"
         raise RuntimeFailure(
@@ -74,23 +139,50 @@ def plan(stream: Stream, data: Samples, chosen: Sequence[int], layers: Sequence[
             why=why,
             hint="leave a layer as it is with --exclude-layer",
         )
-    notes: tuple[str, ...] = ()
-    fixed = any(one.shape and one.shape[0] is not None for one in stream.inputs)
-    if size > 1 and not fixed and not _alone(stream, data, batch, head, totals):
-        size = 1
-        notes = ("activations depend on the other samples of a batch in this runtime: each sample runs by itself",)
-    few = batch if fixed else Batch(data.read(head[:_FEW]), len(head[:_FEW]))
-    groups = tuple(_groups(stream, few, layers, order))
-    # Of each pass about as much is run as lies before its layers.
-    share = sum((order.index(group[-1]) + 1) / len(order) for group in groups) + 1
-    seconds = whole * share * len(chosen) / max(1, len(head)) * (len(head) if size == 1 else 1)
-    return Plan(groups, size, seconds, notes, repeated)
+    if any(one.shape and one.shape[0] is not None for one in stream.inputs):
+        return insisted, reached
+    size = BATCH
+    while size > 1 and size * reached.size > _HELD * insisted:
+        size //= 2
+    return size, reached
+
+
+def _head(data: Samples, chosen: Sequence[int], size: int) -> tuple[Batch, Sequence[int]]:
+    """Return the first samples as a batch, repeated if they are too few, and their places."""
+    head = (list(chosen[:size]) * size)[:size]
+    return Batch(data.read(head), size, size), head
+
+
+def _taken_apart(stream: Stream, batch: Batch, names: frozenset[str]) -> tuple[_Apart | None, tuple[str, ...]]:
+    """Take a model apart and make sure that it computes the same bits so; else return a note that says why not."""
+    if stream.dissect is None:
+        return None, ("the model runs from its front for each depth: its runtime cannot take it apart",)
+    try:
+        dissection = stream.dissect(batch.arrays)
+        whole = independence.calls(stream.forward, batch, names)
+        depths = deep.of_dissection(dissection, names)
+        same = independence.calls(deep.forward(dissection, depths), batch, names).bits == whole.bits
+    except deep.Circle:
+        raise
+    except RuntimeFailure as failure:
+        return None, (f"the model runs from its front for each depth: {failure.what}: {failure.why}",)
+    if not same:
+        return None, ("the model runs from its front for each depth: taken apart it computes other bits",)
+    return _Apart(dissection, depths), ()
+
+
+def _sizes(apart: _Apart, batch: Batch) -> list[int]:
+    """Run a batch from depth to depth, and return the bytes that are kept at each."""
+    given = apart.dissection.feed(batch.arrays)
+    sizes = []
+    for depth in apart.depths:
+        given = deep.advanced(apart.dissection, given, depth, lambda _: None)
+        sizes.append(frontier.held_by(given))
+    return sizes
 
 
 def recalibrate(
     stream: Stream,
-    data: Samples,
-    chosen: Sequence[int],
     layers: Sequence[BatchNorm],
     plan: Plan,
     kept: Kept,
@@ -101,8 +193,6 @@ def recalibrate(
 
     Args:
         stream: the model.
-        data: what to run it on.
-        chosen: which samples.
         layers: whose statistics are wanted.
         plan: of `plan`.
         kept: how the target keeps moments.
@@ -113,14 +203,11 @@ def recalibrate(
         RuntimeFailure: a statistic would not be finite.
     """
     by_name = {layer.name: layer for layer in layers}
-    for number, group in enumerate(plan.groups):
+    for number, group in enumerate(plan.way.groups):
         found = {name: known[name] for name in group if name in known}
         left = [name for name in group if name not in found]
         if left:
-            until = None if plan.repeated.intersection(left) else frozenset(left)
-            batches = sampling.batches(data, chosen, plan.batch)
-            wanted = [by_name[name] for name in left]
-            measured = measure(stream.forward, batches, wanted, until, partial(began, number))
+            measured = plan.way.measure(number, [by_name[name] for name in left], partial(began, number))
             for name in left:
                 found[name] = _finite(name, kept(by_name[name], _population(name, measured.populations)))
         for name, values in found.items():
@@ -130,7 +217,6 @@ def recalibrate(
 
 
 def inconsistency(
-    stream: Stream,
     data: Samples,
     chosen: Sequence[int],
     layers: Sequence[BatchNorm],
@@ -144,8 +230,8 @@ def inconsistency(
     Half a unit in the last place of the type that the file keeps is taken off: no file can hold more.
     """
     batches = sampling.batches(data, chosen, plan.batch)
-    last = len(plan.groups)
-    measured = measure(stream.forward, batches, layers, None, lambda done: began(last, done))
+    last = len(plan.way.groups)
+    measured = measure(plan.forward, batches, layers, None, lambda done: began(last, done))
     off = {}
     for layer in layers:
         found = measured.populations[layer.name]
@@ -180,87 +266,3 @@ def _finite(name: str, values: Mapping[str, Array]) -> Mapping[str, Array]:
             f"the statistics of {printable(name)} would not be finite", why="the type of the file cannot hold them"
         )
     return values
-
-
-def _calls(
-    stream: Stream, batch: Batch, layers: Sequence[BatchNorm]
-) -> tuple[list[str], frozenset[str], Mapping[str, list[bytes]]]:
-    """Return the layers in the order in which they are reached, those that are called again, and each sample's bits."""
-    wanted = {layer.name for layer in layers}
-    bits: dict[str, list[bytes]] = {}
-    repeated = set()
-
-    def receive(arrival: Arrival) -> None:
-        if arrival.layer not in wanted:
-            return
-        if arrival.layer in bits:
-            repeated.add(arrival.layer)
-        moments = sample_moments.of_batch(arrival.x, arrival.axis, batch.samples, arrival.mask)
-        bits.setdefault(arrival.layer, [])
-        bits[arrival.layer] += [
-            mean.tobytes() + spread.tobytes() for mean, spread in zip(moments.means, moments.spreads, strict=True)
-        ]
-
-    stream.forward(batch.arrays, receive, None)
-    return list(bits), frozenset(repeated), bits
-
-
-def _alone(stream: Stream, data: Samples, batch: Batch, head: Sequence[int], totals: Mapping[str, list[bytes]]) -> bool:
-    """Return whether a sample's activations are the same bits at another place in the batch, beside other samples."""
-    size = batch.samples
-    turned = [*head[size // 2 :], *head[: size // 2]][::-1]
-    order = [*range(size // 2, size), *range(size // 2)][::-1]
-    wanted = [BatchNorm(name, None, None, None, None) for name in totals]
-    _, _, others = _calls(stream, Batch(data.read(turned), size), wanted)
-    beside = [*head[:1]] * size
-    _, _, same = _calls(stream, Batch(data.read(beside), size), wanted)
-    for name, bits in totals.items():
-        for call in range(0, len(bits), size):
-            if [bits[call + place] for place in order] != others[name][call : call + size]:
-                return False
-            if same[name][call] != bits[call]:
-                return False
-    return True
-
-
-def _groups(
-    stream: Stream, batch: Batch, layers: Sequence[BatchNorm], order: Sequence[str]
-) -> Iterator[tuple[str, ...]]:
-    """Yield neighbours none of which is behind another, found out by changing one and looking at the others."""
-    by_name = {layer.name: layer for layer in layers}
-    group: list[str] = []
-    plain = _inputs(stream, batch, order)
-    for name in order:
-        if group and _is_behind(stream, batch, [by_name[one] for one in group], name, plain[name]):
-            yield tuple(group)
-            group = []
-        group.append(name)
-    yield tuple(group)
-
-
-def _is_behind(stream: Stream, batch: Batch, group: Sequence[BatchNorm], name: str, plain: bytes) -> bool:
-    assert stream.assign is not None  # noqa: S101 - the plan has made sure
-    try:
-        for layer in group:
-            mean, variance = (np.asarray(one) for one in (layer.moving_mean, layer.moving_variance))
-            root = np.sqrt(np.abs(variance) + (layer.epsilon or 0.0)).astype(mean.dtype)
-            stream.assign(layer.name, {"moving_mean": mean + root, "moving_variance": variance * 2})
-        return _inputs(stream, batch, [name])[name] != plain
-    finally:
-        for layer in group:
-            kept = {"moving_mean": layer.moving_mean, "moving_variance": layer.moving_variance}
-            stream.assign(layer.name, {name: array for name, array in kept.items() if array is not None})
-
-
-def _inputs(stream: Stream, batch: Batch, names: Sequence[str]) -> dict[str, bytes]:
-    """Return a digest of what arrives at each layer first."""
-    import hashlib
-
-    found: dict[str, bytes] = {}
-
-    def receive(arrival: Arrival) -> None:
-        if arrival.layer in names and arrival.layer not in found:
-            found[arrival.layer] = hashlib.sha256(np.ascontiguousarray(arrival.x).tobytes()).digest()
-
-    stream.forward(batch.arrays, receive, frozenset(names))
-    return found

@@ -102,7 +102,7 @@ def test_an_interrupted_run_goes_on(net: Trained, tmp_path: Path) -> None:
     recalibrate_checkpoint(checkpoint, checkpoint, whole, settings)
 
     def interrupting(text: str) -> None:
-        if "pass 3" in text:
+        if "depth 3 of 3" in text:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -110,7 +110,7 @@ def test_an_interrupted_run_goes_on(net: Trained, tmp_path: Path) -> None:
     seen: list[str] = []
     done = recalibrate_checkpoint(checkpoint, checkpoint, target, settings, seen.append, resume=True)
     assert any("2 of 3 layers" in note for note in done.notes)
-    assert not any("pass 1 " in text or "pass 2 " in text for text in seen)
+    assert not any("depth 1 of" in text or "depth 2 of" in text for text in seen)
     assert target.read_bytes() == whole.read_bytes()
     assert not list(tmp_path.glob("*.partial.npz"))
 

@@ -49,7 +49,7 @@ def test_what_arrives_in_torch_is_what_the_layer_before_computes(tmp_path: Path,
     x = data()
     with runtimes.open_stream(checkpoint, run_settings(Settings())) as stream:
         key = stream.inputs[0].name if stream.inputs else ""
-        batches = [Batch({key: x[start : start + 8]}, 8) for start in range(0, 24, 8)]
+        batches = [Batch({key: x[start : start + 8]}, 8, 8) for start in range(0, 24, 8)]
         found = measure(stream.forward, batches, checkpoint.layers)
     ((_, population),) = found.populations.items()
     with torch.no_grad():

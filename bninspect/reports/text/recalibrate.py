@@ -31,8 +31,9 @@ def as_json(done: Recalibrated) -> str:
 def _lines(done: Recalibrated) -> Iterator[Line]:
     layers = plural(len(done.layers), "layer")
     yield line(("WROTE ", "bold green"), f"{printable(done.output)}: the statistics of {layers} are those of the data")
-    passes = f"{plural(done.passes, 'pass')} in batches of {done.batch}".replace("passs", "passes")
-    yield line(f"{_INDENT}{plural(done.samples, 'sample')} of {printable(done.data)}, {passes}, {done.seconds:.1f} s")
+    way = "one after the other" if done.passes == 2 or done.depths == 1 else "a pass for each"
+    depths = f"{plural(done.depths, 'depth')} ({way}) and a last pass in batches of {done.batch}"
+    yield line(f"{_INDENT}{plural(done.samples, 'sample')} of {printable(done.data)}, {depths}, {done.seconds:.1f} s")
     width = max(len(printable(layer.name)) for layer in done.layers)
     for layer in done.layers:
         moved = f"mean moved by {number(layer.mean_moved)} deviations at most, log variance by "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from bninspect.errors import RuntimeFailure
 from bninspect.records import Array, Arrival, Checkpoint
 from bninspect.runtimes import loading
-from bninspect.runtimes.keras import hook, matching, noises, symbolic_input
+from bninspect.runtimes.keras import dissection, hook, matching, noises, symbolic_input
 from bninspect.runtimes.keras.framework import Framework
 from bninspect.runtimes.keras.run import loaded, session, surroundings
 from bninspect.runtimes.runtime import Input, Receive, RunSettings, Stream
@@ -75,6 +76,7 @@ def of_model(framework: Framework, model: Any, checkpoint: Checkpoint, notes: tu
         assign=assign,
         estimators={name: framework.training(layer, False).estimator for name, layer in by_name.items()},  # noqa: FBT003
         noise=tuple(str(layer.name) for layer in noise),
+        dissect=partial(dissection.dissect, framework, model, by_name, taken),
     )
 
 

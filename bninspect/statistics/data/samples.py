@@ -32,9 +32,11 @@ class Batch:
     """Samples for a forward pass."""
 
     arrays: Mapping[str, Array]
-    """By the name of the input, all of one length."""
+    """By the name of the input, or of a value on the way."""
     samples: int
     """How many of them count: the last batch is filled up, so that all are of one size."""
+    size: int
+    """How many there are."""
 
 
 def places(count: int, limit: int | None, seed: int | None) -> Sequence[int]:
@@ -60,7 +62,7 @@ def batches(samples: Samples, chosen: Sequence[int], size: int) -> Iterator[Batc
                 raise RuntimeFailure(
                     "the data holds NaN or infinity", why=f"sample {where}" + (f" of input {name!r}" if name else "")
                 )
-        yield Batch(arrays, len(part))
+        yield Batch(arrays, len(part), size)
 
 
 def batch_size(stream: Stream, data: Samples, wanted: int, samples: int) -> int:

@@ -1,0 +1,125 @@
+"""A Keras model taken apart: its forward pass is traced into a graph, of which any part can run by itself.
+
+No optimisation changes the order of operations, so that a graph computes what the model computes layer by layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+from bninspect.records import Array
+from bninspect.runtimes import loading
+from bninspect.runtimes.dissection import Arriving, Dissection
+from bninspect.runtimes.keras import hook, symbolic_input
+from bninspect.runtimes.keras.framework import Framework
+from bninspect.runtimes.runtime import Input
+from bninspect.runtimes.tensorflow import dissection as graphs
+
+
+def dissect(
+    framework: Framework, model: Any, layers: Mapping[str, Any], taken: tuple[Input, ...], data: Mapping[str, Array]
+) -> Dissection:
+    """Take a model apart, for data of one shape.
+
+    Args:
+        framework: Keras 3 or tf-keras.
+        model: of it.
+        layers: its batch norms by the names of the stored layers.
+        taken: its inputs.
+        data: by the names of the inputs.
+
+    Raises:
+        RuntimeFailure: it cannot be traced into a graph, or holds a loop.
+    """
+    import tensorflow as tf
+
+    names = list(data)
+    inputs: list[Any] = []
+    arriving: list[Arriving] = []
+    wanted: list[Any] = []
+    by_identity = {id(layer): name for name, layer in layers.items()}
+
+    def run(*tensors: Any) -> Any:
+        inputs[:] = tensors
+        return model(symbolic_input.fed(model, taken, dict(zip(names, tensors, strict=True))), training=False)
+
+    def around(layer: Any, x: Any, training: Any, mask: Any, compute: Any) -> Any:
+        name = by_identity.get(id(layer))
+        if name is not None and not framework.trains(layer, training):
+            honoured = mask is not None and framework.training(layer, True).honours_mask  # noqa: FBT003
+            arriving.append(Arriving(name, x.name, partial(hook.axes, layer), mask.name if honoured else ""))
+            wanted.extend((x, mask) if honoured else (x,))
+        return compute()
+
+    owner = framework.batch_norm
+    original = owner.call
+    owner.call = hook.hooked(original, around)
+    try:
+        with loading.failing_as("the model cannot be taken apart"), loading.quiet():
+            given = [tf.TensorSpec(values.shape, values.dtype) for values in data.values()]
+            function = tf.compat.v1.wrap_function(run, given)
+    finally:
+        owner.call = original
+    with loading.failing_as("the model cannot be taken apart"):
+        steps = tuple(graphs.steps(inputs, dict(_statistics(function, layers)), wanted))
+    return Dissection(
+        steps,
+        tuple(arriving),
+        lambda values: {tensor.name: values[name] for name, tensor in zip(names, inputs, strict=True)},
+        _Parts(function).run,
+    )
+
+
+def _statistics(function: Any, layers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the tensors of a graph that stand for variables which are moving statistics, with their layers."""
+    variables = {
+        id(_handle(getattr(layer, parameter))): name
+        for name, layer in layers.items()
+        for parameter in ("moving_mean", "moving_variance")
+    }
+    for outside, inside in function.graph.captures:
+        if id(outside) in variables:
+            yield inside.name, variables[id(outside)]
+
+
+def _handle(variable: Any) -> Any:
+    """Return what a graph captures of a variable; that of Keras 3 is around one of TensorFlow's."""
+    return variable.handle if hasattr(variable, "handle") else variable.value.handle
+
+
+class _Parts:
+    """Parts of a traced function, each from given tensors to wanted ones."""
+
+    def __init__(self, function: Any) -> None:
+        self._part = lru_cache(maxsize=None)(partial(_part, function))
+
+    def run(self, given: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+        """Compute tensors by name from others. Raises RuntimeFailure."""
+        import tensorflow as tf
+
+        with loading.failing_as("the model cannot be run in parts"), _as_it_is():
+            found = self._part(tuple(given), tuple(names))(*map(tf.constant, given.values()))
+            return {name: np.asarray(tensor) for name, tensor in zip(names, found, strict=True)}
+
+
+def _part(function: Any, given: tuple[str, ...], names: tuple[str, ...]) -> Any:
+    tensors = {name: function.graph.get_tensor_by_name(name) for name in (*given, *names)}
+    return function.prune([tensors[name] for name in given], [tensors[name] for name in names])
+
+
+@contextmanager
+def _as_it_is() -> Iterator[None]:
+    """Have TensorFlow run graphs without changing them."""
+    import tensorflow as tf
+
+    before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
