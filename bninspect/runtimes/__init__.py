@@ -54,7 +54,7 @@ RUNTIMES: tuple[Runtime, ...] = (
     KERAS,
     TF_KERAS,
     GRAPHS,
-    _runtime("onnxruntime", "ONNX Runtime", "onnxruntime", "onnx", ("onnx",), "onnxruntime"),
+    _runtime("onnxruntime", "ONNX Runtime", "onnxruntime", "onnx", ("onnx",), "onnxruntime.run"),
     _runtime("openvino", "OpenVINO", "openvino", "openvino", ("openvino",), "openvino"),
     _runtime("ncnn", "ncnn", "ncnn", "ncnn", ("ncnn",), "ncnn"),
     _runtime("litert", "LiteRT", "ai_edge_litert", "litert", ("tflite",), "litert"),

@@ -32,21 +32,28 @@ def of_sites(
         environment: of the runtime.
     """
 
-    def fed(data: Mapping[str, Array]) -> Mapping[str, Array]:
-        return {one.name: as_taken(data[one.name], one) for one in taken} or data
-
     def forward(data: Mapping[str, Array], receive: Receive, until: frozenset[str] | None = None) -> None:
         asked = [site for site in sites if until is None or site.layer.name in until]
-        values = fetch(fed(data), list(dict.fromkeys(site.x for site in asked)))
+        values = fetch(fed(taken, data), list(dict.fromkeys(site.x for site in asked)))
         for site in asked:
             x = values[site.x]
-            receive(Arrival(site.layer.name, x, tuple(one % x.ndim for one in site.layer.axis or (1,))))
+            receive(Arrival(site.layer.name, x, axes(site, x.ndim)))
 
     def held(data: Mapping[str, Array]) -> int:
-        values = fetch(fed(data), list(dict.fromkeys(site.x for site in sites)))
+        values = fetch(fed(taken, data), list(dict.fromkeys(site.x for site in sites)))
         return sum(values[site.x].nbytes for site in sites)
 
     return Stream(title, taken, forward, dict(unobserved), (), environment, held=held if sites else None)
+
+
+def fed(taken: tuple[Input, ...], data: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Return data in the types that the inputs take; as it is if the model does not say what it takes."""
+    return {one.name: as_taken(data[one.name], one) for one in taken} or data
+
+
+def axes(site: CallSite, rank: int) -> tuple[int, ...]:
+    """Return the axes of the channels of what arrives, counted from the front; the second if the file does not say."""
+    return tuple(one % rank for one in site.layer.axis or (1,))
 
 
 def wanted(sites: Sequence[CallSite], checkpoint: Checkpoint) -> tuple[CallSite, ...]:

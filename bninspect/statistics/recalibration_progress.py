@@ -8,6 +8,8 @@ from collections.abc import Callable
 from bninspect.statistics.recalibration import Plan
 
 _BAR = 20
+_TELLING = 0.1
+"""Part of the work after which it tells how fast it is."""
 
 
 class Shown:
@@ -38,7 +40,8 @@ class Shown:
         now = time.monotonic()
         if self._start is None:
             self._start, self._behind = now, part
-        left = (now - self._start) / (part - self._behind) * (1 - part) if part > self._behind else self._plan.seconds
+        gone = part - self._behind
+        left = (now - self._start) / gone * (1 - part) if gone > _TELLING else self._plan.seconds * (1 - part)
         full = round(part * _BAR)
         bar = "█" * full + "░" * (_BAR - full)
         where = f"depth {number + 1} of {groups}" if number < groups else "last pass"

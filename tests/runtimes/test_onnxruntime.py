@@ -27,7 +27,7 @@ from bninspect.records import (
     Statistics,
     Status,
 )
-from bninspect.runtimes import onnxruntime
+from bninspect.runtimes.onnxruntime import run as onnxruntime
 from bninspect.runtimes.runtime import RunSettings
 from bninspect.settings import Settings
 from bninspect.verdicts import verify_task
@@ -86,11 +86,11 @@ def test_a_runtime_that_computes_something_else_is_found_out(tmp_path: Path, mon
     """ONNX Runtime is handed another epsilon than the file states."""
     path = _written(tmp_path, build.model(build.graph([_norm("x", "y", epsilon=0.125)], BN)))
     checkpoint = formats.read(path)
-    original = onnxruntime._session
+    original = onnxruntime.session_of
     stored, changed = build.field(2, 0.125), build.field(2, 0.25)
     monkeypatch.setattr(
         onnxruntime,
-        "_session",
+        "session_of",
         lambda model, where, **options: original(model.replace(stored, changed), where, **options),
     )
     seen: list[Observation] = []

@@ -22,7 +22,7 @@ def steps(inputs: Iterable[Any], statistics: Mapping[str, str], wanted: Iterable
         RuntimeFailure: the graph holds a loop.
     """
     live = {tensor.name for tensor in inputs}
-    layers = {name: (layer,) for name, layer in statistics.items()}
+    layers: dict[str, tuple[str, ...]] = {name: (layer,) for name, layer in statistics.items()}
     for operation in _in_order(wanted):
         taken = [tensor.name for tensor in operation.inputs]
         gives = tuple(tensor.name for tensor in operation.outputs)

@@ -147,16 +147,27 @@ class Running:
         taken, off = graph_inputs.feeds(self._flat, self._signature, wanted, settings)
         return tuple(taken), tuple(off)
 
-    def fetch(
-        self, fed: tuple[tuple[Feed, ...], tuple[str, ...]], data: Mapping[str, Array], tensors: Sequence[Tensor]
-    ) -> list[Any]:
-        """Run the model on input by name, and return tensors of its flat graph. Raises RuntimeFailure."""
-        taken, off = fed
-        values = {self._fed(feed): data[feed.taken.name].astype(_numpy(feed)) for feed in taken}
+    def fed(self, taken: Sequence[Feed], data: Mapping[str, Array]) -> dict[str, Array]:
+        """Return data by the names of the tensors that it is fed to."""
+        names = {feed: self._fed(feed) for feed in taken}
+        return {getattr(names[feed], "name", names[feed]): data[feed.taken.name].astype(_numpy(feed)) for feed in taken}
+
+    def fetch(self, fed: Mapping[str, Array], off: Iterable[str], names: Sequence[str]) -> list[Any]:
+        """Run the model, or a part of it, and return tensors of the loaded graph by name. Raises RuntimeFailure.
+
+        Args:
+            fed: by the name of a tensor, what is fed to it.
+            off: placeholders that are to be false.
+            names: of the tensors.
+        """
         fixed = {f"{name}:0": np.zeros((), np.bool_) for name in off if _is_in(self._session.graph, name)}
         with loading.failing_as("TensorFlow cannot run the model"):
-            found: list[Any] = self._session.run([self._copy.tensor(one) for one in tensors], {**values, **fixed})
+            found: list[Any] = self._session.run(list(names), {**fed, **fixed})
         return found
+
+    def tensor(self, one: Tensor) -> Any:
+        """Return the tensor of the loaded graph that computes one of the flat graph."""
+        return self._copy.tensor(one)
 
     def difference(self) -> str:
         """Return how the outputs of the model differ from those of its copy; empty if they are the same."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from bninspect.records import Array, Arrival, Checkpoint, Estimator
 from bninspect.runtimes import fetched_stream, loading
 from bninspect.runtimes.runtime import Receive, RunSettings, Stream
 from bninspect.runtimes.session import CallSite
-from bninspect.runtimes.torch import run
+from bninspect.runtimes.torch import dissection, run
 from bninspect.runtimes.torch import script as torch_script
 
 
@@ -36,6 +37,7 @@ def stream(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[Stream]:
         (),
         session.environment,
         assign=_assign(program, calls),
+        dissect=partial(dissection.dissect, program, calls),
         estimators={call.layer.name: Estimator.UNBIASED for call in calls},
     )
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from bninspect.errors import MissingPackage, RuntimeFailure
-from bninspect.exporters.copies import onnx_places
 from bninspect.exporters.onnx import encode_layers
 from bninspect.formats.onnx import format as container
 from bninspect.formats.onnx import inlining, norms, write
 from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run
-from bninspect.runtimes import fetched_stream, loading
+from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
-from bninspect.runtimes.runtime import Begin, RunSettings, Session, Stream
+from bninspect.runtimes.runtime import Begin, RunSettings, Session
 from bninspect.runtimes.session import CallSite
 
 INSTALL = "pip install 'bninspect[onnx]'"
@@ -33,7 +30,7 @@ def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
         RuntimeFailure: ONNX Runtime cannot load or run the model.
     """
     session = opened(checkpoint, settings)
-    calls, unobserved = _calls(Path(checkpoint.path))
+    calls, unobserved = calls_of(Path(checkpoint.path))
     return graph_run.observe(session, calls, unobserved, checkpoint, settings, begin)
 
 
@@ -50,16 +47,16 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
     path = Path(checkpoint.path)
     content = loading.content(checkpoint)
     stored = bytes(inlining.inline(content).data)
-    plain = _session(stored, path, optimise=False)
+    plain = session_of(stored, path, optimise=False)
     outputs = tuple(one.name for one in plain.get_outputs())
 
     @lru_cache(maxsize=2)
     def fetcher(names: tuple[str, ...]) -> Fetcher:
-        return _fetcher(stored, path, outputs, names)
+        return fetcher_of(stored, path, outputs, names)
 
     def compute(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
         if all(name in outputs for name in names):
-            return _run(plain, data, names)
+            return run_session(plain, data, names)
         return fetcher(tuple(names))(data)
 
     def replay(data: Mapping[str, Array], given: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
@@ -70,7 +67,7 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
         inputs=tuple(_input(one) for one in plain.get_inputs()),
         outputs=outputs,
         compute=compute,
-        optimised=lambda data: _run(_session(content, path, optimise=True), data, outputs),
+        optimised=lambda data: run_session(session_of(content, path, optimise=True), data, outputs),
         form=Form.AFFINE,
         alone=_alone,
         environment={"onnxruntime": ort.__version__, "device": "CPU"},
@@ -80,11 +77,11 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
 
 Fetcher = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 """Runs a model on input by name, and returns some of its values."""
-_UNROUNDED = "bninspect/unrounded/"
+UNROUNDED = "bninspect/unrounded/"
 """Before the name of a value: the value as its reader gets it, not as the type of the value would round it."""
 
 
-def _fetcher(stored: bytes, path: Path, outputs: Sequence[str], names: Sequence[str]) -> Fetcher:
+def fetcher_of(stored: bytes, path: Path, outputs: Sequence[str], names: Sequence[str]) -> Fetcher:
     """Return a function that runs a model and returns the named values, `outputs` or not.
 
     A float16 value between two operators that ONNX Runtime only has for float32 is never rounded: of the casts that it
@@ -92,67 +89,31 @@ def _fetcher(stored: bytes, path: Path, outputs: Sequence[str], names: Sequence[
     (onnxruntime/core/optimizer/insert_cast_transformer.cc). As an output of its own the value is rounded. A cast to
     float32 behind it meets the same cast as its reader's own does, and returns what the reader gets.
     """
-    source = {name: name.removeprefix(_UNROUNDED) for name in names}
+    source = {name: name.removeprefix(UNROUNDED) for name in names}
     further = list(dict.fromkeys(name for name in source.values() if name not in outputs))
-    session = _session(write.with_outputs(stored, further), path, optimise=False)
+    session = session_of(write.with_outputs(stored, further), path, optimise=False)
     halves = {one.name for one in session.get_outputs() if one.type == "tensor(float16)"}
     wide = {name: value for name, value in source.items() if name != value and value in halves}
     if not wide:
 
         def plain(data: Mapping[str, Array]) -> Mapping[str, Array]:
-            values = _run(session, data, list(dict.fromkeys(source.values())))
+            values = run_session(session, data, list(dict.fromkeys(source.values())))
             return {name: values[value] for name, value in source.items()}
 
         return plain
     # Where a value is an output, too, the cast behind it stays: what is wanted both ways takes a run of its own.
     rounded = [name for name, value in source.items() if name not in wide and value in wide.values()]
     others = {value: None for name, value in source.items() if name not in wide and name not in rounded}
-    alone = _session(write.with_only(stored, others, wide), path, optimise=False)
+    alone = session_of(write.with_only(stored, others, wide), path, optimise=False)
 
     def unrounded(data: Mapping[str, Array]) -> Mapping[str, Array]:
-        values = {**_run(alone, data, [*others, *wide]), **(_run(session, data, rounded) if rounded else {})}
+        values = {
+            **run_session(alone, data, [*others, *wide]),
+            **(run_session(session, data, rounded) if rounded else {}),
+        }
         return {name: values[name if name in wide else value] for name, value in source.items()}
 
     return unrounded
-
-
-@contextmanager
-def stream(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[Stream]:
-    """Load a file to run data through it. Raises as `observe`."""
-    session = opened(checkpoint, settings)
-    calls, unobserved = _calls(Path(checkpoint.path))
-    sites = fetched_stream.wanted(calls, checkpoint)
-    changing = _Changing(checkpoint, session.outputs, sites)
-    found = fetched_stream.of_sites(
-        session.title, session.inputs, sites, unobserved, changing.fetch, session.environment
-    )
-    yield replace(found, assign=changing.assign)
-
-
-class _Changing:
-    """A model whose statistics may change: a session is built anew when values are fetched after a change."""
-
-    def __init__(self, checkpoint: Checkpoint, outputs: Sequence[str], sites: Sequence[CallSite]) -> None:
-        self._path = Path(checkpoint.path)
-        self._content = bytearray(loading.content(checkpoint))
-        self._outputs = outputs
-        self._sites = {site.layer.name: site for site in sites}
-        self._fetchers: dict[tuple[str, ...], Fetcher] = {}
-
-    def fetch(self, data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
-        """Run the model. Raises RuntimeFailure."""
-        key = tuple(names)
-        if key not in self._fetchers:
-            self._fetchers = {key: _fetcher(bytes(self._content), self._path, self._outputs, names)}
-        return self._fetchers[key](data)
-
-    def assign(self, layer: str, values: Mapping[str, Array]) -> None:
-        """Put other statistics into the model. Raises RuntimeFailure if they are not numbers of the file itself."""
-        site = self._sites[layer]
-        names = {name: site.loaded.get(name, "") for name in values}
-        for name, place in onnx_places.places(bytes(self._content), {layer: names})[layer].items():
-            place.write(self._content, values[name])
-        self._fetchers.clear()
 
 
 def _replayed(
@@ -161,10 +122,10 @@ def _replayed(
     """Run a model with some values on the way given; of these return what the model itself computed."""
     own = {name: write.COMPUTED + name if name in given else name for name in names}
     model = write.with_inputs(stored, {name: (one.dtype.name, one.shape) for name, one in given.items()})
-    there = {one.name for one in _session(model, path, optimise=False).get_outputs()}
+    there = {one.name for one in session_of(model, path, optimise=False).get_outputs()}
     further = [name for name in dict.fromkeys(own.values()) if name not in there]
-    session = _session(write.with_outputs(model, further), path, optimise=False)
-    values = _run(session, {**data, **given}, list(dict.fromkeys(own.values())))
+    session = session_of(write.with_outputs(model, further), path, optimise=False)
+    values = run_session(session, {**data, **given}, list(dict.fromkeys(own.values())))
     return {name: values[output] for name, output in own.items()}
 
 
@@ -181,7 +142,8 @@ def _title() -> str:
     return f"ONNX Runtime {_runtime().__version__}"
 
 
-def _session(model: bytes, path: Path | None, *, optimise: bool) -> Any:
+def session_of(model: bytes, path: Path | None, *, optimise: bool) -> Any:
+    """Load a model, whose external data lies beside `path`. Raises RuntimeFailure."""
     ort = _runtime()
     options = ort.SessionOptions()
     levels = ort.GraphOptimizationLevel
@@ -196,7 +158,8 @@ def _session(model: bytes, path: Path | None, *, optimise: bool) -> Any:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _run(session: Any, data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+def run_session(session: Any, data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+    """Run a loaded model, and return named outputs. Raises RuntimeFailure."""
     with loading.failing_as(f"{_title()} cannot run the model"):
         return dict(zip(names, session.run(list(names), dict(data)), strict=True))
 
@@ -211,7 +174,7 @@ def _input(one: Any) -> Any:
     return graph_run.described(one.name, shape, _TYPES.get(kind, kind))
 
 
-def _calls(path: Path) -> tuple[tuple[CallSite, ...], Mapping[str, str]]:
+def calls_of(path: Path) -> tuple[tuple[CallSite, ...], Mapping[str, str]]:
     """Return where the layers of a file are called, and why some of them cannot be observed."""
     found = norms.find(container.parsed(path), path).found
     unobserved = {one.layer.name: why for one in found if (why := _hidden(one))}
@@ -227,10 +190,10 @@ def _hidden(found: norms.FoundNorm) -> str:
 
 
 def _call(found: norms.FoundNorm) -> CallSite:
-    return CallSite(found.layer, _UNROUNDED + found.x, found.y, found.constants, form=found.form)
+    return CallSite(found.layer, UNROUNDED + found.x, found.y, found.constants, form=found.form)
 
 
 def _alone(layer: BatchNorm, x: Array) -> Array:
     """Run one BatchNormalization node on x, whose channels are along axis 1."""
-    session = _session(encode_layers([layer], ["y"], x.dtype.name), None, optimise=False)
-    return _run(session, {"y/x": x}, ["y/y"])["y/y"]
+    session = session_of(encode_layers([layer], ["y"], x.dtype.name), None, optimise=False)
+    return run_session(session, {"y/x": x}, ["y/y"])["y/y"]
