@@ -6,8 +6,9 @@ import errno
 import os
 import secrets
 import shlex
+import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
@@ -68,6 +69,34 @@ def write_whole(path: Path, data: Data, *, force: bool, inputs: Iterable[Path] =
                 _take_name(scratch, path)
     except OSError as error:
         raise _explained(path, error) from error
+
+
+def copy_folder(source: Path, path: Path, changed: Mapping[str, bytes]) -> None:
+    """Write a copy of a folder in which some files are others; the copy takes its name when it is whole.
+
+    Args:
+        source: the folder.
+        path: the copy, which must not exist.
+        changed: the content of files, by their paths in the folder.
+
+    Raises:
+        UsageError, BninspectError: as `write_whole`.
+    """
+    _check(path, force=False, inputs=())
+    if source.resolve() in path.resolve().parents:
+        raise UsageError(f"cannot write '{printable(str(path))}'", why="it would be inside the folder that is read")
+    scratch = path.parent / f".bninspect-{secrets.token_hex(8)}.tmp"
+    try:
+        shutil.copytree(source, scratch)
+        for name, content in changed.items():
+            (scratch / name).write_bytes(content)
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        scratch.rename(path)
+    except OSError as error:
+        raise _explained(path, error) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def check_target(path: Path, *, force: bool, inputs: Iterable[Path] = ()) -> None:

@@ -109,7 +109,7 @@ def forward(dissection: Dissection, depths: Sequence[Depth]) -> Forward:
         given = dissection.feed(data)
         missing = set(until or ())
         for depth in depths:
-            given = advanced(dissection, given, depth, receive)
+            given = advanced(dissection, given, depth, receive, depth.kept)
             missing.difference_update(depth.layers)
             if until is not None and not missing:
                 return
@@ -117,10 +117,10 @@ def forward(dissection: Dissection, depths: Sequence[Depth]) -> Forward:
     return run
 
 
-def advanced(dissection: Dissection, given: Values, depth: Depth, receive: Receive) -> Values:
+def advanced(dissection: Dissection, given: Values, depth: Depth, receive: Receive, kept: Sequence[str]) -> Values:
     """Run a batch on to a depth, hand on what arrives there, and return what is to be kept."""
     names = [name for each in depth.arriving for name in each.values]
-    values = dissection.compute(given, (*names, *depth.kept))
+    values = dissection.compute(given, (*names, *kept))
     for each in depth.arriving:
         receive(each.arrival(values))
-    return {name: values[name] for name in depth.kept}
+    return {name: values[name] for name in kept}

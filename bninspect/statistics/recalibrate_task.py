@@ -6,7 +6,6 @@ import hashlib
 import io
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ from bninspect.errors import RuntimeFailure, UsageError
 from bninspect.exporters.copies import rewrite
 from bninspect.exporters.copies.hdf5_places import WANTED
 from bninspect.exporters.copies.rewrite import OpenedFile
+from bninspect.exporters.copies.saved_model_folder import OpenedFolder
 from bninspect.formats.encodings import npy
+from bninspect.formats.tensorflow import saved_model
 from bninspect.records import Array, BatchNorm, Checkpoint, Estimator, Statistics, codec
 from bninspect.records.recalibrated import Recalibrated, RecalibratedLayer
 from bninspect.runtimes.runtime import Stream
@@ -85,30 +86,40 @@ def recalibrate_checkpoint(
     names = _paired(layers, into)
     file = rewrite.opened(into, tuple(names.values()))
     progress(f"{checkpoint.path}: loading the model")
-    with runtimes.open_stream(checkpoint, run_settings(settings)) as stream:
-        with opened(Path(settings.data or ""), stream.inputs, settings.image_size) as data:
-            prepared = preparations.prepared(data, settings.prepare)
-            chosen = samples.places(data.count, settings.limit, settings.seed if settings.shuffle else None)
-            work = _Work(checkpoint, stream, prepared, list(chosen), layers, names, file)
-            written, plan, off = work.run(output, progress, resume=resume)
-        content = file.rewritten({names[name].name: values for name, values in written.items()})
+    with (
+        runtimes.open_stream(checkpoint, run_settings(settings)) as stream,
+        opened(Path(settings.data or ""), stream.inputs, settings.image_size) as data,
+    ):
+        prepared = preparations.prepared(data, settings.prepare)
+        chosen = samples.places(data.count, settings.limit, settings.seed if settings.shuffle else None)
+        work = _Work(checkpoint, stream, prepared, list(chosen), layers, names, file)
+        written, plan, off = work.run(output, progress, resume=resume)
+    # The runtime is closed by now: what remains is a matter of bytes.
+    content = file.rewritten({names[name].name: values for name, values in written.items()})
+    if isinstance(content, bytes):
         atomic_files.write_whole(output, content, force=force, inputs=(Path(checkpoint.path), Path(into.path)))
-        with suppress(FileNotFoundError):
-            work.partial(output).unlink()
-        return Recalibrated(
-            path=checkpoint.path,
-            output=str(output),
-            runtime=stream.title,
-            data=data.title,
-            samples=len(chosen),
-            batch=plan.batch,
-            passes=plan.passes,
-            depths=len(plan.way.groups),
-            seconds=round(time.monotonic() - begun, 3),
-            layers=tuple(work.report(layer, written[layer.name], off[layer.name]) for layer in layers),
-            notes=(*plan.notes, *work.notes, *stream.notes),
-            environment=stream.environment,
-        )
+    else:
+        atomic_files.copy_folder(saved_model.folder_of(Path(into.path)), output, content)
+    partial(output).unlink(missing_ok=True)
+    return Recalibrated(
+        path=checkpoint.path,
+        output=str(output),
+        runtime=stream.title,
+        data=data.title,
+        samples=len(chosen),
+        batch=plan.batch,
+        passes=plan.passes,
+        depths=len(plan.way.groups),
+        seconds=round(time.monotonic() - begun, 3),
+        layers=tuple(work.report(layer, written[layer.name], off[layer.name]) for layer in layers),
+        notes=(*plan.notes, *work.notes, *stream.notes),
+        environment=stream.environment,
+    )
+
+
+def partial(output: Path) -> Path:
+    """Return where what has been computed is kept until the output is written."""
+    return output.with_name(f"{output.name}.partial.npz")
 
 
 def _paired(layers: list[BatchNorm], into: Checkpoint) -> Mapping[str, BatchNorm]:
@@ -148,7 +159,7 @@ class _Work:
         chosen: list[int],
         layers: list[BatchNorm],
         names: Mapping[str, BatchNorm],
-        file: OpenedFile,
+        file: OpenedFile | OpenedFolder,
     ) -> None:
         self._checkpoint, self._stream, self._data, self._chosen = checkpoint, stream, data, chosen
         self._layers, self._names, self._file = layers, names, file
@@ -159,9 +170,14 @@ class _Work:
         self, output: Path, progress: Callable[[str], None], *, resume: bool
     ) -> tuple[Moments, Plan, Mapping[str, tuple[float, float]]]:
         """Return the new statistics by layer, how they were computed, and how far a last pass is from them."""
+        progress(f"{printable(self._checkpoint.path)}: taking it apart, to plan the work")
         plan = recalibration.plan(self._stream, self._data, self._chosen, self._layers, output.absolute().parent)
         try:
             return self._gone_through(plan, output, progress, resume=resume)
+        except RuntimeFailure:
+            # It would be the same the next time: there is nothing to go on with.
+            partial(output).unlink(missing_ok=True)
+            raise
         finally:
             plan.way.close()
 
@@ -192,9 +208,9 @@ class _Work:
         self._counts[layer.name] = found.count
         ddof = _DDOF.get(self._estimator(layer), 1.0)
         values = {"moving_mean": found.mean, "moving_variance": unbiased(found.variance, found.count, ddof=ddof)}
-        places = self._file.places[self._names[layer.name].name]
+        there = self._names[layer.name].name
         with np.errstate(all="ignore"):
-            return {name: values[name].astype(places[name].dtype.newbyteorder("=")) for name in WANTED}
+            return {name: values[name].astype(self._file.dtype(there, name).newbyteorder("=")) for name in WANTED}
 
     def _estimator(self, layer: BatchNorm) -> Estimator:
         return self._stream.estimators.get(layer.name, Estimator.BIASED)
@@ -216,10 +232,6 @@ class _Work:
             variance_off=off[1],
         )
 
-    def partial(self, output: Path) -> Path:
-        """Return where what has been computed is kept until the output is written."""
-        return output.with_name(f"{output.name}.partial.npz")
-
     def _mark(self) -> str:
         """Return what a kept part must have been made of."""
         files = [Path(self._data.title)]
@@ -231,10 +243,10 @@ class _Work:
         arrays = {f"{layer}/{name}": one for layer, values in written.items() for name, one in values.items()}
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **{"made of": np.array(self._mark())}, **arrays)
-        atomic_files.write_whole(self.partial(output), buffer.getvalue(), force=True)
+        atomic_files.write_whole(partial(output), buffer.getvalue(), force=True)
 
     def _left(self, output: Path) -> Moments:
-        path = self.partial(output)
+        path = partial(output)
         if not path.is_file():
             return {}
         arrays = npy.read(path)

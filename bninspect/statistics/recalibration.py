@@ -24,7 +24,7 @@ from bninspect.runtimes.dissection import Dissection
 from bninspect.runtimes.runtime import Forward, Stream
 from bninspect.safe_text import printable
 from bninspect.statistics import depths as deep
-from bninspect.statistics import frontier, independence
+from bninspect.statistics import frontier, independence, stops
 from bninspect.statistics.data import samples as sampling
 from bninspect.statistics.data.samples import Batch, Samples
 from bninspect.statistics.depths import Depth
@@ -117,13 +117,12 @@ def plan(stream: Stream, data: Samples, chosen: Sequence[int], layers: Sequence[
         share = sum((order.index(group[-1]) + 1) / len(order) for group in groups) + 1
         way: Way = Passes(forward, groups, reached.repeated, batches)
         return Plan(way, forward, batch.size, len(groups) + 1, once * share * count, 0, notes)
-    held = [size * count for size in _sizes(apart, batch)]
-    seconds = 2 * (time.monotonic() - start) * count
-    room = max(frontier.IN_MEMORY, int(_OF_DISK * shutil.disk_usage(folder).free))
-    most = max((before + here for before, here in zip([0, *held], held, strict=False)), default=0)
-    walk = Walk(apart.dissection, apart.depths, held, batches, folder, room)
-    disk = 0 if max(held, default=0) <= frontier.IN_MEMORY else min(most, room)
-    return Plan(walk, forward, batch.size, 2, seconds, disk, notes)
+    seconds, sizes = _costs(apart, batch)
+    room = max(frontier.IN_MEMORY, _OF_DISK * shutil.disk_usage(folder).free)
+    kept = stops.chosen([one * count for one in seconds], [one * count for one in sizes], room)
+    walk = Walk(apart.dissection, apart.depths, kept.depths, batches, folder)
+    disk = 0 if kept.most <= frontier.IN_MEMORY else kept.most
+    return Plan(walk, forward, batch.size, 2, kept.seconds + sum(seconds) * count, disk, notes)
 
 
 def _first(stream: Stream, data: Samples, chosen: Sequence[int], layers: Sequence[BatchNorm]) -> tuple[int, Calls]:
@@ -171,14 +170,16 @@ def _taken_apart(stream: Stream, batch: Batch, names: frozenset[str]) -> tuple[_
     return _Apart(dissection, depths), ()
 
 
-def _sizes(apart: _Apart, batch: Batch) -> list[int]:
-    """Run a batch from depth to depth, and return the bytes that are kept at each."""
+def _costs(apart: _Apart, batch: Batch) -> tuple[list[float], list[int]]:
+    """Run a batch from depth to depth, and return the seconds that each takes, and the bytes that are kept at each."""
     given = apart.dissection.feed(batch.arrays)
-    sizes = []
+    seconds, sizes = [], []
     for depth in apart.depths:
-        given = deep.advanced(apart.dissection, given, depth, lambda _: None)
+        start = time.monotonic()
+        given = deep.advanced(apart.dissection, given, depth, lambda _: None, depth.kept)
+        seconds.append(time.monotonic() - start)
         sizes.append(frontier.held_by(given))
-    return sizes
+    return seconds, sizes
 
 
 def recalibrate(

@@ -38,36 +38,34 @@ class Way(Protocol):
 class Walk:
     """Goes through a model once: what lies behind a depth is computed from what was kept there, batch by batch.
 
-    What does not fit into the room is not kept, and is computed anew from the last depth at which that did.
+    Between two depths at which something is kept all is computed anew from the first.
 
     Args:
         dissection: the model, taken apart.
         depths: of it.
-        held: bytes that must be kept at each depth.
+        stops: depths at which to keep what lies deeper takes.
         batches: the data.
         folder: where files may be.
-        room: bytes that may be kept.
     """
 
     def __init__(
         self,
         dissection: Dissection,
         depths: Sequence[Depth],
-        held: Sequence[int],
+        stops: frozenset[int],
         batches: Batches,
         folder: Path,
-        room: int,
     ) -> None:
         self.groups: Sequence[tuple[str, ...]] = [depth.layers for depth in depths]
-        self._dissection, self._depths, self._held, self._batches = dissection, depths, held, batches
-        self._folder, self._room = folder, room
+        self._dissection, self._depths, self._stops, self._batches = dissection, depths, stops, batches
+        self._folder = folder
         self._front: Frontier | None = None
         self._ahead: Frontier | None = None
 
     def measure(self, number: int, layers: Sequence[BatchNorm], began: Callable[[int], None]) -> Measured:
         """Return what arrives at a depth, and go on to it."""
         depth = self._depths[number]
-        if depth.kept and (self._front.size if self._front else 0) + self._held[number] <= self._room:
+        if number in self._stops:
             self._ahead = Frontier(self._folder)
         standing: list[Batch] = []
 
@@ -77,9 +75,10 @@ class Walk:
                 yield batch
 
         def forward(given: deep.Values, receive: Receive, _until: frozenset[str] | None = None) -> None:
-            kept = deep.advanced(self._dissection, given, depth, receive)
+            kept = depth.kept if self._ahead is not None else ()
+            values = deep.advanced(self._dissection, given, depth, receive, kept)
             if self._ahead is not None:
-                self._ahead.add(kept, standing[0].samples, standing[0].size)
+                self._ahead.add(values, standing[0].samples, standing[0].size)
 
         measured = measure(forward, source(), layers, None, began)
         if self._ahead is not None:

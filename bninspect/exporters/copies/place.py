@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from bninspect.errors import RuntimeFailure
 from bninspect.records import Array
 from bninspect.safe_text import printable
+
+New: TypeAlias = Mapping[str, Mapping[str, Array]]
+"""By layer and parameter, numbers of the type that the file keeps them in."""
 
 
 @dataclass(frozen=True)
@@ -43,3 +47,39 @@ def refusal(name: str, why: str) -> RuntimeFailure:
         why=why,
         hint="leave it as it is with --exclude-layer, or name a file of weights of the same model with --into",
     )
+
+
+_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
+
+
+def fields(content: bytes, position: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield number, wire type, and where the value begins and ends, of each field of a message."""
+    while position < end:
+        key, position = varint(content, position)
+        number, wire = key >> 3, key & 7
+        if wire == _BYTES:
+            length, position = varint(content, position)
+            yield number, wire, position, position + length
+            position += length
+        elif wire == _VARINT:
+            start = position
+            _, position = varint(content, position)
+            yield number, wire, start, position
+        elif wire in {_EIGHT, _FOUR}:
+            length = 8 if wire == _EIGHT else 4
+            yield number, wire, position, position + length
+            position += length
+        else:
+            return
+
+
+def varint(content: bytes, position: int) -> tuple[int, int]:
+    """Return a number of variable length, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = content[position]
+        value |= (byte & 0x7F) << shift
+        position += 1
+        if byte < 0x80:
+            return value, position
+        shift += 7

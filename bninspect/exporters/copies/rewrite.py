@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bninspect.errors import RuntimeFailure
-from bninspect.exporters.copies import hdf5_places, onnx_places, zip_patch
-from bninspect.exporters.copies.place import ArrayPlace, refusal
+from bninspect.exporters.copies import hdf5_places, onnx_places, saved_model_folder, zip_patch
+from bninspect.exporters.copies.place import ArrayPlace, New, refusal
+from bninspect.exporters.copies.saved_model_folder import OpenedFolder
 from bninspect.records import Array, BatchNorm, Checkpoint
 from bninspect.safe_text import printable
-
-New = Mapping[str, Mapping[str, Array]]
-"""By layer and parameter, numbers of the type that the file keeps them in."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +29,14 @@ class OpenedFile:
     members: Mapping[str, str]
     """By layer and parameter joined by a slash, the member of the zip that holds it; empty for no zip."""
     path: Path
+
+    def dtype(self, layer: str, parameter: str) -> np.dtype[Any]:
+        """Return the type in which numbers are kept."""
+        return self.places[layer][parameter].dtype
+
+    def read(self, layer: str, parameter: str) -> Array:
+        """Return what is there."""
+        return self.places[layer][parameter].read(self.content)
 
     def rewritten(self, new: New) -> bytes:
         """Return the bytes of the copy."""
@@ -44,7 +51,7 @@ class OpenedFile:
         return bytes(content)
 
 
-def opened(checkpoint: Checkpoint, layers: tuple[BatchNorm, ...]) -> OpenedFile:
+def opened(checkpoint: Checkpoint, layers: tuple[BatchNorm, ...]) -> OpenedFile | OpenedFolder:
     """Find the statistics of layers in a file, and make sure that what is there is what our reader read.
 
     Raises:
@@ -52,16 +59,16 @@ def opened(checkpoint: Checkpoint, layers: tuple[BatchNorm, ...]) -> OpenedFile:
     """
     path = Path(checkpoint.path)
     find = _FINDERS.get(checkpoint.format)
-    if find is None or not path.is_file():
+    if find is None or not path.exists():
         raise RuntimeFailure(
             f"statistics are not replaced in files of the format {checkpoint.format}",
-            why=f"known are {', '.join(_FINDERS)}",
-            hint="name a file of weights of the same model with --into",
+            why=f"they are in those of {', '.join(_FINDERS)}",
+            hint="recalibrate the model that this file was made from, and convert that again",
         )
     file = find(path, layers)
     for layer in layers:
         for name in hdf5_places.WANTED:
-            there, read = file.places[layer.name][name].read(file.content), getattr(layer, name)
+            there, read = file.read(layer.name, name), getattr(layer, name)
             if there.tobytes() != np.asarray(read).astype(there.dtype).tobytes():
                 raise refusal(layer.name, f"what is where {name} should be is not what was read")
     return file
@@ -123,10 +130,11 @@ def _exported_program(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
     return OpenedFile(content, places, members, path)
 
 
-_FINDERS = {
+_FINDERS: Mapping[str, Callable[[Path, tuple[BatchNorm, ...]], OpenedFile | OpenedFolder]] = {
     "keras-h5": _hdf5,
     "keras-zip": _keras_zip,
     "keras-weights": _hdf5,
     "onnx": _onnx,
     "torch-export": _exported_program,
+    "saved-model": saved_model_folder.opened,
 }

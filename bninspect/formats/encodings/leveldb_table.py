@@ -84,6 +84,17 @@ class SortedTable:
 
     def _entries(self, block: Block) -> Iterator[tuple[bytes, memoryview]]:
         """Yield the entries of a block; a key says how much of it is as in the key before."""
+        for key, _, value in self._located(block):
+            yield key, value
+
+    def places(self) -> Iterator[tuple[bytes, Block, int, int]]:
+        """Yield every key, the block that it is in, and where in the file its value begins and how long it is."""
+        for _, block in self._blocks:
+            for key, start, value in self._located(block):
+                yield key, block, block.offset + start, len(value)
+
+    def _located(self, block: Block) -> Iterator[tuple[bytes, int, memoryview]]:
+        """Yield the entries of a block, and where in it their values begin."""
         data = self._contents(block)
         count = int.from_bytes(data[-4:], "little") if len(data) >= 4 else 0
         end = len(data) - 4 * (count + 1)
@@ -98,7 +109,7 @@ class SortedTable:
                 raise self._damaged("an entry goes beyond its block")
             key = key[:shared] + bytes(data[position : position + length])
             position += length
-            yield key, data[position : position + size]
+            yield key, position, data[position : position + size]
             position += size
 
     def _contents(self, block: Block) -> memoryview:
