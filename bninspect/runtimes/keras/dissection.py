@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from bninspect.records import Array
-from bninspect.runtimes import loading
+from bninspect.runtimes import graph_steps, loading
 from bninspect.runtimes.dissection import Arriving, Dissection
 from bninspect.runtimes.keras import hook, symbolic_input
 from bninspect.runtimes.keras.framework import Framework
 from bninspect.runtimes.runtime import Input
-from bninspect.runtimes.tensorflow import dissection as graphs
 
 
 def dissect(
@@ -66,7 +65,7 @@ def dissect(
     finally:
         owner.call = original
     with loading.failing_as("the model cannot be taken apart"):
-        steps = tuple(graphs.steps(inputs, dict(_statistics(function, layers)), wanted))
+        steps = tuple(graph_steps.steps(inputs, dict(_statistics(function, layers)), wanted))
     return Dissection(
         steps,
         tuple(arriving),

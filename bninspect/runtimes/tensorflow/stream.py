@@ -11,12 +11,12 @@ import numpy as np
 from bninspect.errors import RuntimeFailure
 from bninspect.formats.tensorflow import model as models
 from bninspect.records import Array, Arrival, Checkpoint, Estimator
-from bninspect.runtimes import loading
+from bninspect.runtimes import graph_steps, loading
 from bninspect.runtimes.dissection import Arriving, Dissection
 from bninspect.runtimes.keras import hook
 from bninspect.runtimes.keras.run import surroundings
 from bninspect.runtimes.runtime import Receive, RunSettings, Stream
-from bninspect.runtimes.tensorflow import dissection, run
+from bninspect.runtimes.tensorflow import run
 from bninspect.runtimes.tensorflow import source as graph_source
 from bninspect.runtimes.tensorflow.calls import GraphCall
 from bninspect.safe_text import printable
@@ -103,7 +103,7 @@ class _Running:
         }
         wanted: list[Any] = [self._graph.tensor(call.site.x) for call in self._calls]
         inputs = [graph.get_tensor_by_name(name) for name in self._graph.fed(self.taken, data)]
-        steps = tuple(dissection.steps(inputs, statistics, wanted))
+        steps = tuple(graph_steps.steps(inputs, statistics, wanted))
         arriving = tuple(
             Arriving(call.layer.name, x.name, call.axes) for call, x in zip(self._calls, wanted, strict=True)
         )
