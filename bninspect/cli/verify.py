@@ -19,7 +19,8 @@ from bninspect.cli.run_options import running
     "--against",
     type=click.Path(exists=True),
     metavar="FILE",
-    help="An export of the model (TFLite, ONNX, torch): where is each batch norm, and is it right? "
+    help="An export of the model (TFLite, ONNX, OpenVINO, torch, SavedModel, Keras): where is each batch norm, folded "
+    "into the weights of a neighbour or not, and is it right? "
     "Or what a runtime of your own returned for `bninspect vectors`.",
 )
 @running

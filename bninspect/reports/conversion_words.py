@@ -130,7 +130,7 @@ def said(counterpart: Counterpart) -> str:
         return f"unverified: {printable(counterpart.sentence, 500)}"
     ratios = of_limits({compared.observed: compared.ratio for compared in counterpart.comparisons})
     if counterpart.inherited:
-        return f"inherited from {printable(counterpart.inherited)}: {ratios}"
+        return f"wrong only because of {printable(counterpart.inherited)}: {ratios}"
     return f"{where(counterpart)}  {ratios}".strip()
 
 

@@ -262,7 +262,7 @@ def _cannot_open(label: str, message: str) -> DamagedFile:
     sizes = re.search(r"eof = (\d+).*stored_eof = (\d+)", message)
     if sizes is None:
         return DamagedFile(f"{label} cannot be opened as HDF5", why=message)
-    why = f"it has {sizes[1]} bytes; its header says {sizes[2]}"
+    why = f"it has {int(sizes[1]):,} bytes; its header says {int(sizes[2]):,}"
     return DamagedFile(f"{label} is truncated", why=why, hint="copy or download the file again")
 
 

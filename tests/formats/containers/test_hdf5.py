@@ -481,7 +481,7 @@ def test_a_file_cut_off_anywhere_is_said_to_be_damaged(file: Path, libver: str) 
         with pytest.raises(DamagedFile) as caught, open_file(file, "m") as root:
             read_all(root)
         assert "truncated" in caught.value.what
-        assert caught.value.why == f"it has {file.stat().st_size} bytes; its header says {len(whole)}"
+        assert caught.value.why == f"it has {file.stat().st_size:,} bytes; its header says {len(whole):,}"
         assert caught.value.hint
 
 
