@@ -70,7 +70,7 @@ class Settings:
     epsilon: tuple[EpsilonRule, ...] = ()
     """The first rule that fits a layer applies."""
     accept: tuple[str, ...] = ()
-    """Grades of evidence that count as verified besides `model`: `layer`."""
+    """Grades of evidence that count as verified besides `model`: `layer`, `numbers`."""
     fail_on: str = "error"
     """Least severity of a finding that fails: error, warning, note or never."""
     select: tuple[str, ...] = ()

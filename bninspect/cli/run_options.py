@@ -69,9 +69,10 @@ running = group(
     ),
     click.option(
         "--accept",
-        type=click.Choice(("layer",)),
+        type=click.Choice(("layer", "numbers")),
         multiple=True,
-        help="Count a layer as verified that agrees alone, outside its model.",
+        help="Count as verified what has less evidence: a layer that agrees alone, outside its model; with --against, "
+        "numbers that agree where one of the files holds weights alone. Repeatable.",
     ),
     click.option(
         "--seed",

@@ -397,11 +397,9 @@ def _with_front(operation: Node, found: Sequence[SourceNorm]) -> Iterator[Varian
 def same_shape(operation: Node, node: Node) -> bool:
     """Return whether two linear operations have the same numbers of taps, inputs, outputs and groups."""
     one, other = operation.kernel, node.kernel
-    return one is not None and other is not None and _shape(one) == _shape(other)
-
-
-def _shape(kernel: Kernel) -> tuple[int, ...]:
-    return (*kernel.weights.shape, kernel.groups)
+    if one is None or other is None or one.weights.shape != other.weights.shape:
+        return False
+    return one.groups == other.groups or 0 in {one.groups, other.groups}  # weights alone do not say
 
 
 def as_map(norm: SourceNorm, node: Node | None = None) -> FoldedKernel:

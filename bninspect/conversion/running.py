@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bninspect import formats, runtimes
-from bninspect.conversion import tensors
+from bninspect.conversion import by_numbers, tensors
 from bninspect.conversion.source import SourceRun, layouts
 from bninspect.errors import BninspectError, MissingPackage, RuntimeFailure, UnreadableFile, UsageError
 from bninspect.records import Array, Checkpoint
@@ -40,7 +40,8 @@ class Ran:
 
 def require_graph(export: Checkpoint) -> None:
     """Raise UsageError if a file holds no operations that a runtime could show the results of, or we know none."""
-    if not any(runtime.open and export.format in runtime.formats for runtime in runtimes.fitting(export)):
+    known = any(runtime.open and export.format in runtime.formats for runtime in runtimes.fitting(export))
+    if not known and export.format not in by_numbers.FORMATS:
         raise UsageError(
             f"{printable(export.path)} cannot be held against a model",
             why=f"a file of the format {export.format} holds parameters, and no operations that could be run",
@@ -57,6 +58,19 @@ def said_of(path: str) -> Iterator[None]:
         name = printable(path)
         what = error.what if error.what.startswith(name) else f"{name}: {error.what}"
         raise type(error)(what, why=error.why, hint=error.hint) from error
+
+
+def unrun(export: Checkpoint, settings: Settings) -> Ran:
+    """Return an export whose numbers alone are asked for: what it computes is read without running it, if that can be.
+
+    Raises:
+        UsageError, MissingPackage, RuntimeFailure, UnreadableFile: as `exported`.
+    """
+    if export.format in by_numbers.FORMATS:
+        return Ran(None, Network((), (), ()), {}, reason="it holds weights alone")
+    with contextlib.suppress(UnreadableFile):
+        return Ran(None, formats.read_network(Path(export.path)), {}, reason="only numbers were compared")
+    return exported(export, settings)
 
 
 def exported(export: Checkpoint, settings: Settings) -> Ran:

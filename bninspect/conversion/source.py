@@ -124,6 +124,8 @@ def _opened(found: SourceRun, runtime: Runtime, checkpoint: Checkpoint, settings
     from bninspect import formats
 
     path = Path(checkpoint.path)
+    if checkpoint.format not in runtime.formats:
+        return replace(found, reason="its file holds weights alone, and not what feeds what")
     session = runtime.open(checkpoint, settings) if runtime.open is not None else None
     if session is None:
         return replace(found, network=formats.read_network(path))

@@ -9,6 +9,7 @@ from typing import Any
 from bninspect import runtimes
 from bninspect.arithmetic.bounds import precision
 from bninspect.conversion import (
+    by_numbers,
     diagnosis,
     evidence,
     findings,
@@ -21,6 +22,7 @@ from bninspect.conversion import (
     verdicts,
     wiring,
 )
+from bninspect.conversion.by_numbers import Held
 from bninspect.conversion.evidence import Round, Subject
 from bninspect.conversion.pairing import Pairing
 from bninspect.conversion.running import Ran
@@ -32,6 +34,7 @@ from bninspect.records import (
     BatchNorm,
     Checkpoint,
     Counterpart,
+    Evidence,
     Export,
     Finding,
     LayerReport,
@@ -67,14 +70,21 @@ def compare(
         UnreadableFile: one of the files is no longer what was read.
     """
     settings = selection.for_model(settings, checkpoint.path)
-    ran = running.exported(export, settings)
     trial = verify_task.Trial(checkpoint, settings)
+    alone = {checkpoint.format, export.format} & {*by_numbers.FORMATS}
+    ran = running.unrun(export, settings) if alone else running.exported(export, settings)
     progress(f"{checkpoint.path}: running the model")
     with running.said_of(checkpoint.path):
-        ran, found = running.together(ran, lambda data: source.observed(checkpoint, trial.how, data, trial.begin))
+        if alone:
+            found = source.observed(checkpoint, trial.how, None, trial.begin)
+        else:
+            ran, found = running.together(ran, lambda data: source.observed(checkpoint, trial.how, data, trial.begin))
     verified = trial.verdict(found.run)
     progress(f"{export.path}: looking for the batch norms of {checkpoint.path}")
-    sentence, seen = _held(found, ran, checkpoint, settings)
+    if alone:
+        sentence, seen = _by_numbers(found, ran, checkpoint, export, settings), None
+    else:
+        sentence, seen = _held(found, ran, checkpoint, settings)
     counterparts = verdicts.by_layer(sentence.judged)
     own = verified.model.layers
     trained = {checkpoint.format, export.format} <= {*_TRAINED}
@@ -91,6 +101,7 @@ def compare(
         outputs=(*seen.outputs, *seen.deployed) if seen is not None else (),
         notes=(*export.notes, *ran.notes, *sentence.notes),
         open=sentence.open,
+        evidence=Evidence.NUMBERS if alone else Evidence.MODEL,
     )
     # The outputs have no status but this finding: to choose some rules, --select, is not to do without them.
     counted = replace(settings, select=())
@@ -99,6 +110,28 @@ def compare(
     status = outcome.model_status(layers, every, settings.fail_on, checkpoint.unread, one.open)
     model = replace(verified.model, layers=layers, findings=every, against=one, status=status)
     return Verified(model, {**verified.environment, **environment})
+
+
+def _by_numbers(found: SourceRun, ran: Ran, checkpoint: Checkpoint, export: Checkpoint, settings: Settings) -> Sentence:
+    """Return the verdict where one of the two holds weights alone."""
+    export = replace(export, layers=_of_epsilon(export.layers, checkpoint.layers, settings))
+    sides = []
+    for one, network in ((checkpoint, found.network), (export, ran.network)):
+        if one.format in by_numbers.FORMATS:
+            sides.append(by_numbers.of_weights(one))
+        elif network is None:
+            return Sentence((), same=True)
+        else:
+            sides.append(Held(network))
+    return by_numbers.judge(sides[0], sides[1], _known(checkpoint), settings.accept)
+
+
+def _of_epsilon(layers: Sequence[BatchNorm], own: Sequence[BatchNorm], settings: Settings) -> tuple[BatchNorm, ...]:
+    """Return layers of an export, those that state no epsilon with that of the settings, or of the whole model."""
+    known = {one.epsilon for one in own}
+    (whole,) = known if len(known) == 1 else (None,)
+    given = (selection.with_epsilon(one, settings) for one in layers)
+    return tuple(one if one.epsilon is not None or whole is None else replace(one, epsilon=whole) for one in given)
 
 
 def _held(found: SourceRun, ran: Ran, checkpoint: Checkpoint, settings: Settings) -> tuple[Sentence, Round | None]:

@@ -349,11 +349,12 @@ def _kernels(
             continue
         place_name = found.node.place
         explanation = _explanation(found.found, found.tried, found.comparisons)
-        sentence = explanation.sentence if found.found else _off(found)
+        sentence = explanation.sentence if found.found else off(found)
         yield WrongKernel(operation.name, sentence, place_name, found.comparisons)
 
 
-def _off(found: Diagnosis) -> str:
+def off(found: Diagnosis) -> str:
+    """Return in words how many numbers of a kernel differ."""
     parts = []
     for one in found.comparisons:
         if not one.agrees:

@@ -17,13 +17,14 @@ from bninspect.formats.unknown_files import HDF5_SIGNATURE, ZIP_SIGNATURE, hint,
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bninspect.formats.named_kernels import NamedKernel
     from bninspect.records import Checkpoint
     from bninspect.records.graph import Network
 
     FORMATS: tuple[Format, ...]
     """All formats, in the order of the manual."""
 
-__all__ = ["FORMATS", "Format", "identify", "read", "read_network"]
+__all__ = ["FORMATS", "Format", "identify", "read", "read_kernels", "read_network"]
 
 # The module of each format. Only those that a file may need are imported: all together take longer than most files.
 _HOMES = (
@@ -104,6 +105,12 @@ def read_network(path: Path) -> Network:
     if known.network is None:
         raise UnreadableFile(f"{path} holds no graph that is read", why=f"it is {known.title}")
     return known.network(path)
+
+
+def read_kernels(path: Path) -> tuple[NamedKernel, ...]:
+    """Read the kernels of a file that holds weights alone; none if its format has none. Raises as `read`."""
+    known = _known(path)
+    return known.kernels(path) if known.kernels is not None else ()
 
 
 def _known(path: Path) -> Format:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from bninspect.formats.named_kernels import NamedKernel
     from bninspect.records import Checkpoint
     from bninspect.records.graph import Network
 
@@ -29,3 +30,5 @@ class Format:
     """Read the whole file. Raises UnreadableFile."""
     network: Callable[[Path], Network] | None = None
     """Read what the file computes, to find batch norms that a converter folded; None where a file holds no graph."""
+    kernels: Callable[[Path], tuple[NamedKernel, ...]] | None = None
+    """Read the kernels of a file that holds weights alone, by name; None where there are none, or a graph has them."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from bninspect.arithmetic.rounding import from_bfloat16
 from bninspect.errors import DamagedFile, LimitExceeded, UnsafeFile
-from bninspect.formats import whole_file
+from bninspect.formats import named_kernels, whole_file
 from bninspect.formats.containers import parts
 from bninspect.formats.export_metadata import from_text, strict_json
 from bninspect.formats.format import Format
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from bninspect.formats.named_kernels import NamedKernel
     from bninspect.records import Array, BatchNorm
 
 NAME = "safetensors"
@@ -105,6 +106,21 @@ def _read(path: Path) -> Checkpoint:
         )
     arrays = {name: _array(*tensor) for name, tensor in tensors.items()}
     return from_text(metadata[DESCRIPTION], arrays, path, NAME)
+
+
+def read_kernels(path: Path) -> tuple[NamedKernel, ...]:
+    """Return the kernels of the file, by torch's names. Raises as reading it."""
+    with whole_file.opened(path) as file:
+        header, start = _header(file, size := file.seek(0, os.SEEK_END), path)
+        header.pop(METADATA, None)
+        every = _places(header, size - start, path)
+        floats = {name: place for name, place in every.items() if place[0] in _FLOATS}
+        tensors = _tensors(file, start, floats, path)
+    shapes = {name: shape for name, (_, shape, _, _) in floats.items()}
+    return tuple(named_kernels.of_torch(shapes, lambda name: _array(*tensors[name])))
+
+
+_FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def _norms_of(places: Mapping[str, Place]) -> dict[str, Place]:
@@ -225,4 +241,4 @@ def _array(kind: str, shape: tuple[int, ...], data: bytes | memoryview) -> Array
     return read_only(array)
 
 
-FORMAT = Format(NAME, "safetensors", (".safetensors",), _matches, _read)
+FORMAT = Format(NAME, "safetensors", (".safetensors",), _matches, _read, kernels=read_kernels)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bninspect.records.vocabulary import LayerStatus, Severity
+from bninspect.records.vocabulary import Evidence, LayerStatus, Severity
 
 
 @dataclass(frozen=True)
@@ -194,3 +194,5 @@ class Export:
     notes: tuple[str, ...] = ()
     open: tuple[str, ...] = ()
     """What could not be compared, and closes the gate."""
+    evidence: Evidence = Evidence.MODEL
+    """`model` where each operation was recomputed on the export's own input, `numbers` where only numbers were held."""

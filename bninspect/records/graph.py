@@ -30,6 +30,7 @@ class Kernel:
     weights: Array
     bias: Array | None = None
     groups: int = 1
+    """0 where nobody says, as in files that hold weights alone."""
     dtype: str = "float32"
     """Type to which the weights were rounded."""
     weight_step: Array | None = None

@@ -43,10 +43,12 @@ class Evidence(StrEnum):
 
     MODEL: the framework loaded the file itself with its own loader and ran it.
     LAYER: the framework's batch-norm layer was run on the parameters that we read.
+    NUMBERS: of a file and an export of it the stored numbers were compared, and nothing was run.
     """
 
     MODEL = "model"
     LAYER = "layer"
+    NUMBERS = "numbers"
 
 
 class Statistics(StrEnum):

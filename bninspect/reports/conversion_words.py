@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from bninspect.records import Counterpart, Finding, LayerReport, LayerStatus, ModelReport, Status
+from bninspect.records import Counterpart, Evidence, Finding, LayerReport, LayerStatus, ModelReport, Status
 from bninspect.records import outcome as summary
 from bninspect.records.limits import of_limit, of_limits
 from bninspect.safe_text import printable
@@ -42,6 +42,8 @@ def status(model: ModelReport, fail_on: str) -> Status:
 def shippable(model: ModelReport, fail_on: str) -> str:
     """Return the answer to the question that people have: can this be shipped?"""
     match status(model, fail_on):
+        case Status.PASS if model.against is not None and model.against.evidence is Evidence.NUMBERS:
+            return "can this ship?  as far as numbers say: what feeds what, and what is computed, was not compared"
         case Status.PASS:
             return "can this ship?  yes: every kernel and batch norm is proved, and what lies between them"
         case Status.FAIL:

@@ -28,7 +28,7 @@ def complete(checkpoint: Checkpoint, settings: Settings) -> Checkpoint:
         )
     return replace(
         checkpoint,
-        layers=tuple(_with_epsilon(layer, settings) for layer in checkpoint.layers),
+        layers=tuple(with_epsilon(layer, settings) for layer in checkpoint.layers),
         unread=tuple(calls for calls in checkpoint.unread if wanted(calls.where, settings)),
     )
 
@@ -92,7 +92,8 @@ def tolerance(name: str, settings: Settings) -> Tolerance | None:
     return None if settings.tolerance is None else Tolerance(*settings.tolerance)
 
 
-def _with_epsilon(layer: BatchNorm, settings: Settings) -> BatchNorm:
+def with_epsilon(layer: BatchNorm, settings: Settings) -> BatchNorm:
+    """Return a layer with the epsilon that the user supplies for it, if its file states none."""
     if layer.epsilon is not None:
         return layer
     for rule in settings.epsilon:

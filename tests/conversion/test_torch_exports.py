@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from helpers.exports import causes, counterparts, held, statuses
 
+from bninspect import formats
+from bninspect.conversion import task
 from bninspect.errors import UsageError
 from bninspect.records import LayerStatus, Status
+from bninspect.settings import Settings
 
 if TYPE_CHECKING:
     import torch
@@ -143,11 +147,10 @@ def test_another_model(net: Any, tmp_path: Path) -> None:
     assert model.against.same is False
 
 
-def test_parameters_without_a_graph_cannot_be_held_against(net: Any, tmp_path: Path) -> None:
-    """A state_dict does not say what feeds what: that is said, and what compares stored parameters."""
-    import torch
-
-    torch.save(net.state_dict(), tmp_path / "parameters.pt")
+def test_parameters_of_a_format_without_kernels_cannot_be_held_against(net: Any, tmp_path: Path) -> None:
+    """What holds neither a graph nor kernels is refused, with what compares stored parameters instead."""
+    program = _program(net, tmp_path / "m.pt2")
+    other = replace(formats.read(program), format="gguf")
     with pytest.raises(UsageError, match="cannot be held against a model") as error:
-        held(_program(net, tmp_path / "m.pt2"), tmp_path / "parameters.pt")
+        task.compare(formats.read(program), other, Settings())
     assert "bninspect diff" in error.value.hint

@@ -16,7 +16,8 @@ from bninspect.formats.containers.siblings import sibling
 from bninspect.formats.format import Format
 from bninspect.formats.keras.config import load
 from bninspect.formats.keras.discovery import discover
-from bninspect.formats.keras.saved_objects import VARS, Saved, collect, distinct, joined, named_path
+from bninspect.formats.keras.saved_objects import FLOATS, VARS, Saved, collect, distinct, joined, named_path
+from bninspect.formats.named_kernels import NamedKernel, of_keras
 from bninspect.formats.unknown_files import HDF5_SIGNATURE
 from bninspect.records import Checkpoint
 
@@ -64,6 +65,23 @@ def read(path: Path) -> Checkpoint:
         layers = distinct(replace(layer, name=named_path(where, objects) or where) for where, layer in found.items())
     missing = "weights only: the file states no epsilon, momentum and axis"
     return Checkpoint(str(path), NAME, "", layers, (missing, *notes))
+
+
+def read_kernels(path: Path) -> tuple[NamedKernel, ...]:
+    """Return the kernels of the file: of each saved object that is no batch norm. Raises as `read`."""
+    with path.open("rb") as file:
+        whole = file.read(8) == HDF5_SIGNATURE
+    with ExitStack() as stack:
+        root = stack.enter_context(open_file(path, str(path))) if whole else None
+        objects = collect(root) if root else _read_shards(path, stack)
+        norms, _ = discover(objects.values())
+        found = [
+            NamedKernel(named_path(where, objects) or where, readings)
+            for where, saved in objects.items()
+            if where not in norms and saved.count in {1, 2} and FLOATS.issuperset(saved.kinds)
+            if (readings := of_keras(where.rpartition("/")[2], map(saved.array, range(saved.count or 0))))
+        ]
+    return tuple(found)
 
 
 def _read_shards(index: Path, stack: ExitStack) -> dict[str, Saved]:
@@ -128,4 +146,11 @@ def _holds_objects(group: Group) -> bool:
     return group.group(VARS) is not None or any(child and _holds_objects(child) for child in children)
 
 
-FORMAT = Format(NAME, "Keras 3 weights (.weights.h5, .weights.json)", (".weights.h5", ".weights.json"), matches, read)
+FORMAT = Format(
+    NAME,
+    "Keras 3 weights (.weights.h5, .weights.json)",
+    (".weights.h5", ".weights.json"),
+    matches,
+    read,
+    kernels=read_kernels,
+)

@@ -10,6 +10,7 @@ from typing import TypeVar
 from bninspect.errors import UnreadableFile
 from bninspect.formats.containers.zip_archive import Archive, open_archive
 from bninspect.formats.format import Format
+from bninspect.formats.named_kernels import NamedKernel
 from bninspect.formats.torch import exported_network, exported_norms, legacy, script, state_dict
 from bninspect.records import Checkpoint
 from bninspect.records.graph import Network
@@ -40,6 +41,11 @@ def read_network(path: Path) -> Network:
     if not _is_zip(path):
         raise UnreadableFile(f"{path} holds no graph", why=_GRAPHLESS)
     return _opened(path, {"export": exported_network.read_network})
+
+
+def read_kernels(path: Path) -> tuple[NamedKernel, ...]:
+    """Return the kernels that a state_dict or a pickled module names. Raises as reading it."""
+    return _opened(path, {"pickle": state_dict.read_kernels}) if _is_zip(path) else legacy.read_kernels(path)
 
 
 def read_calls(path: Path) -> tuple[exported_norms.ExportedNorm, ...]:
@@ -78,4 +84,5 @@ FORMAT = Format(
     _matches,
     _read,
     read_network,
+    read_kernels,
 )

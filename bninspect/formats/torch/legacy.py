@@ -22,6 +22,7 @@ from bninspect.safe_text import printable
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bninspect.formats.named_kernels import NamedKernel
     from bninspect.records import Checkpoint
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -41,6 +42,12 @@ def read(path: Path) -> Checkpoint:
             return _LegacyFile(data, label).checkpoint()
     except OSError as error:
         raise UnreadableFile(f"{label} cannot be opened", why=error.strerror or str(error)) from error
+
+
+def read_kernels(path: Path) -> tuple[NamedKernel, ...]:
+    """Return the kernels of the file. Raises as `read`."""
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        return _LegacyFile(data, str(path)).kernels()
 
 
 class _LegacyFile:
@@ -67,6 +74,12 @@ class _LegacyFile:
         return self.read((end + 1 if end >= 0 else len(self._data)) - self._data.tell())
 
     def checkpoint(self) -> Checkpoint:
+        return state_dict.checkpoint(self._label, self._content(), Storages(self._label, self._fetch))
+
+    def kernels(self) -> tuple[NamedKernel, ...]:
+        return state_dict.kernels(self._label, self._content(), Storages(self._label, self._fetch))
+
+    def _content(self) -> Any:
         magic, version, _machine, content = (self._pickle() for _ in range(4))
         if (magic, version) != (MAGIC, VERSION):
             raise UnreadableFile(
@@ -74,7 +87,7 @@ class _LegacyFile:
                 why=f"it does not say that its layout is {VERSION}",
             )
         self._find(self._pickle())
-        return state_dict.checkpoint(self._label, content, Storages(self._label, self._fetch))
+        return content
 
     def _pickle(self) -> Any:
         return interpret_next(self, self._label, objects.lookup, self._persistent)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bninspect.errors import UnsafeFile
+from bninspect.formats import named_kernels
 from bninspect.formats.encodings import pickle_opcodes
 from bninspect.formats.encodings.pickle_opcodes import Instance
 from bninspect.formats.torch import objects, pickled_modules, running_statistics
@@ -17,10 +19,12 @@ from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from bninspect.formats.containers.zip_archive import Archive
+    from bninspect.formats.named_kernels import NamedKernel
     from bninspect.records import Array, BatchNorm
 
 NAME = "torch-state-dict"
 PICKLE_BYTES = 256 << 20
+FLOATS = ("float16", "bfloat16", "float32", "float64")
 DEPTH = 100
 """Containers in containers: two for each module in a module."""
 LONGEST_PATH = 4096
@@ -67,6 +71,47 @@ def checkpoint(label: str, content: Any, storages: Storages) -> Checkpoint:
     return Checkpoint(label, NAME, "PyTorch", tuple(layers), tuple(notes), code=code, unread=unread)
 
 
+def read_kernels(archive: Archive, folder: str) -> tuple[NamedKernel, ...]:
+    """Return the kernels of everything in the zip's pickle. Raises as `read`."""
+    data = archive.read(f"{folder}data.pkl", PICKLE_BYTES)
+    content = pickle_opcodes.interpret(data, archive.label, objects.lookup, objects.persistent)
+    return kernels(archive.label, content, in_zip(archive, folder, "data/"))
+
+
+def kernels(label: str, content: Any, storages: Storages) -> tuple[NamedKernel, ...]:
+    """Return the kernels beside the batch norms in what a pickle holds, named as these. Raises as `read`."""
+    places = tuple(_places(content, "", 0, set(), label))
+    found: list[NamedKernel] = []
+    for place in places:
+        prefix = f"{place.path}/" if len(places) > 1 and place.path else ""
+        tensors = {**place.tensors, **_held(place.modules)}
+        floats = {name: one.shape for name, one in tensors.items() if one.storage.dtype in FLOATS}
+        read = partial(_numbers, tensors, storages)
+        found += [
+            replace(one, name=prefix + one.name) for one in named_kernels.of_torch(floats, read, _artefact(tensors))
+        ]
+    return tuple(found)
+
+
+def _numbers(tensors: Mapping[str, PickledTensor], storages: Storages, name: str) -> Array:
+    return storages.array(tensors[name], name)
+
+
+def _held(modules: tuple[tuple[str, Instance], ...]) -> dict[str, PickledTensor]:
+    """Return the parameters of modules by the names that their state_dict would give them."""
+    return {
+        _joined(path, name): value
+        for path, module in modules
+        if isinstance(parameters := module.state.get("_parameters"), dict)
+        for name, value in parameters.items()
+        if isinstance(value, PickledTensor)
+    }
+
+
+def _artefact(tensors: Mapping[str, PickledTensor]) -> str:
+    return _PARALLEL if tensors and all(name.startswith(_PARALLEL) for name in tensors) else ""
+
+
 def _roots(places: tuple[_Place, ...]) -> tuple[Instance, ...]:
     """Return the modules that loading the file would make, the outermost of each place."""
     return tuple(place.modules[0][1] for place in places if place.modules)
@@ -89,8 +134,7 @@ def _layers(place: _Place, storages: Storages) -> Iterator[BatchNorm]:
     def numbers(name: str) -> tuple[Array, str]:
         return storages.array(tensors[name], name), tensors[name].storage.dtype
 
-    artefact = _PARALLEL if tensors and all(name.startswith(_PARALLEL) for name in tensors) else ""
-    yield from running_statistics.layers(tensors, numbers, artefact=artefact)
+    yield from running_statistics.layers(tensors, numbers, artefact=_artefact(tensors))
 
 
 def _places(value: Any, path: str, depth: int, seen: set[int], label: str) -> Iterator[_Place]:
