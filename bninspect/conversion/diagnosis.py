@@ -153,12 +153,12 @@ def of_kernels(pairing: Pairing, taken: Collection[int]) -> dict[Node, Diagnosis
         pairing: of the two.
         taken: identities of operations of the export that are diagnosed already.
     """
-    left = [node for node in pairing.kernels if id(node) not in taken]
+    left = [node for node in (*pairing.kernels, *pairing.pairs) if id(node) not in taken]
     found: dict[Node, Diagnosis] = {}
     for operation in pairing.lost:
         assert operation.kernel is not None  # noqa: S101 - only such operations are paired
         right = folding.plain(operation.kernel)
-        near = [node for node in left if same_shape(operation, node)]
+        near = [node for node in left if same_shape(operation, node) and _is_alike(operation, node)]
         node = max(near, key=lambda one: _likeness(right.weights, _weights(one)), default=None)
         if node is None or node.kernel is None:
             found[operation] = Diagnosis(None)
@@ -168,6 +168,13 @@ def of_kernels(pairing: Pairing, taken: Collection[int]) -> dict[Node, Diagnosis
         causes_found = tuple(_of_plain(operation.kernel, right, node.kernel))
         found[operation] = Diagnosis(node, measuring.of_kernel(right, node.kernel), causes_found, likeness, 3)
     return found
+
+
+def _is_alike(operation: Node, node: Node) -> bool:
+    """Return whether two operations may be the same: a scale and shift, which may be anywhere, only if it looks so."""
+    if operation.operation != graph.BATCH_NORM:
+        return node.operation != graph.BATCH_NORM
+    return node.operation == graph.BATCH_NORM and _likeness(_weights(operation), _weights(node)) >= ALIKE
 
 
 def _weights(node: Node) -> Array:

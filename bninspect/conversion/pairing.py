@@ -218,7 +218,7 @@ def pair(found: Sequence[SourceNorm], source: Network, export: Network) -> Pairi
     places = [one for one in places if one not in dropped]
     held -= {one.operation for one in dropped if one.operation is not None}
     left += [one.node for one in dropped]
-    return Pairing(
+    paired = Pairing(
         matches(places),
         tuple(norm for norm in found if norm not in inside),
         (*left, *gone),
@@ -226,6 +226,31 @@ def pair(found: Sequence[SourceNorm], source: Network, export: Network) -> Pairi
         {one.operation: one.node for one in places if one.operation is not None and not one.norms},
         tuple(in_order(_unsure(places), export)),
         tuple(one for one in operations if one not in held),
+    )
+    return _with_copies(paired, _scales(source, found), export)
+
+
+def _scales(source: Network, found: Sequence[SourceNorm]) -> list[Node]:
+    """Return the scales and shifts per channel of a source that are none of its batch norms."""
+    calls = {norm.call for norm in found}
+    return [node for node in source.nodes if node.operation == graph.BATCH_NORM and node.folded and node not in calls]
+
+
+def _with_copies(paired: Pairing, scales: Sequence[Node], export: Network) -> Pairing:
+    """Return a pairing with the scales and shifts of the source that the export has as they are."""
+    rest, places = list(paired.pairs), list[Place]()
+    for operation in scales:
+        plain = folding.plain(_kernel(operation))
+        node = next((one for one in rest if same_shape(operation, one) and holds(one, plain)), None)
+        if node is not None:
+            rest.remove(node)
+            places.append(Place(node, plain, operation))
+    held = {place.operation for place in places}
+    return replace(
+        paired,
+        pairs=tuple(rest),
+        places=tuple(in_order((*paired.places, *places), export)),
+        lost=(*paired.lost, *(one for one in scales if one not in held)),
     )
 
 

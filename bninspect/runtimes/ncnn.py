@@ -20,6 +20,7 @@ from bninspect.formats.ncnn import format as container
 from bninspect.formats.ncnn.param import MAGIC
 from bninspect.formats.tensorflow import files
 from bninspect.records import Array, BatchNorm, Checkpoint, DeclaredPrecision, Form, Run
+from bninspect.records.graph import Network, Node
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
 from bninspect.runtimes.runtime import Begin, RunSettings, Session
@@ -69,6 +70,11 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
     stated = all(one.shape for one in network.inputs)
     _loaded(path, plain=True)
 
+    def replay(data: Mapping[str, Array], given: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+        inputs = dict(zip((one.name for one in network.inputs), data.values(), strict=True))
+        with loading.failing_as(f"{_title()} cannot run the model again"):
+            return _replayed(_loaded(path, plain=True), network, {**inputs, **given}, names)
+
     def run(data: Mapping[str, Array], names: Sequence[str], *, plain: bool) -> Mapping[str, Array]:
         given = dict(zip((one.name for one in network.inputs), data.values(), strict=True))
         with loading.failing_as(f"{_title()} cannot run the model"):
@@ -85,6 +91,7 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
         alone=_alone,
         environment={"ncnn": installed("ncnn"), "device": "CPU"},
         deployed=_deployed(ncnn),
+        replay=replay,
     )
 
 
@@ -140,6 +147,29 @@ def _values(net: Any, data: Mapping[str, Array], names: Sequence[str]) -> Mappin
                 raise RuntimeFailure(f"{_title()} cannot run the model", why=f"it gives no {printable(name)}")
             found[name] = np.array(value)[np.newaxis]
     return found
+
+
+def _replayed(net: Any, network: Network, given: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+    """Return the named values, each computed by the net from the nearest values before it that are given."""
+    producers, found = network.producers(), dict[str, Array]()
+    for name in names:
+        maker = producers.get(name)
+        near = _nearest(maker.inputs if maker is not None else (), producers, given)
+        found |= _values(net, {value: given[value] for value in near}, [name])
+    return found
+
+
+def _nearest(starts: Sequence[str], producers: Mapping[str, Node], given: Mapping[str, Array]) -> set[str]:
+    """Return the given values that are met first on all ways back from some."""
+    waiting, known, met = list(starts), set[str](), set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in given:
+            met.add(name)
+        elif name not in known and name in producers:
+            waiting += producers[name].inputs
+        known.add(name)
+    return met
 
 
 def _mat(values: Array) -> Any:

@@ -13,6 +13,7 @@ from helpers import ncnn_files as build
 from bninspect import formats, runtimes
 from bninspect.conversion import task
 from bninspect.records import LayerStatus, ModelReport, Observation, Status
+from bninspect.runtimes import ncnn
 from bninspect.runtimes.runtime import RunSettings
 from bninspect.settings import Settings
 from bninspect.verdicts import verify_task
@@ -74,3 +75,19 @@ def test_epsilon_that_was_left_out_is_named(built: Any, tmp_path: Path) -> None:
     assert wrong.counterpart is not None
     assert wrong.counterpart.explanation is not None
     assert "epsilon" in wrong.counterpart.explanation.causes[0].name
+
+
+def test_values_on_the_way_can_be_given(tmp_path: Path) -> None:
+    """What follows starts from them; what the model itself makes of the same place is returned all the same."""
+    session = ncnn.opened(formats.read(build.write(tmp_path)), RunSettings())
+    assert session.replay is not None
+    generator = np.random.default_rng(4)
+    data = {"data": generator.normal(size=(1, 2, 5, 5)).astype(np.float32)}
+    own = session.compute(data, ["c", "n"])
+    given = np.asarray(generator.normal(size=own["c"].shape), np.float32)
+    found = session.replay(data, {"c": given}, ["c", "n"])
+    np.testing.assert_array_equal(found["c"], own["c"])
+    gamma, mean, variance, beta = (one.reshape(1, 4, 1, 1) for one in build.PARAMETERS.values())
+    expected = (given - mean) * gamma / np.sqrt(variance + np.float32(0.25)) + beta
+    np.testing.assert_allclose(found["n"], expected, rtol=1e-5, atol=1e-5)
+    assert not np.allclose(own["n"], found["n"])

@@ -231,3 +231,36 @@ def test_weights_alone_in_bytes_are_proved(source: tuple[Path, Any], tmp_path: P
     model = _against(path, build.write(tmp_path / "m.xml", made))
     assert model.status is Status.PASS
     assert all(one.counterpart and one.counterpart.status is LayerStatus.VERIFIED for one in model.layers)
+
+
+def test_values_on_the_way_can_be_given(written: Path) -> None:
+    """What follows starts from them; what the model itself makes of the same place is returned all the same."""
+    session = openvino.opened(formats.read(written), RunSettings())
+    assert session.replay is not None
+    generator = np.random.default_rng(4)
+    data = {"image": generator.normal(size=(2, 4, 6, 6)).astype(np.float32)}
+    own = session.compute(data, ["norm", "conv"])
+    given = np.asarray(generator.normal(size=own["conv"].shape), np.float32)
+    found = session.replay(data, {"conv": given}, ["norm", "conv", "mean"])
+    np.testing.assert_array_equal(found["norm"], own["norm"])
+    np.testing.assert_array_equal(found["conv"], own["conv"])
+    expected = (np.maximum(given, 0) * build.SCALE + build.SHIFT).mean(axis=(2, 3))
+    np.testing.assert_allclose(found["mean"], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_ir_is_a_source(written: Path, tmp_path: Path, wrong: bool) -> None:
+    """Its float16 copy holds every batch norm and scale; with another scale it does not, whoever looks."""
+    built = build.model()
+    if wrong:
+        scale = next(one for one in built.get_ops() if np.array_equal(_data(one), build.SCALE))
+        from openvino import opset15 as ops
+
+        scale.output(0).replace(ops.constant(build.SCALE * np.float32(1.05)).output(0))
+    model = _against(written, build.write(tmp_path / "m.xml", built, compress_to_fp16=True))
+    assert model.status is (Status.PASS if not wrong else Status.FAIL)
+    assert [one.name for one in model.layers] == ["norm"]
+
+
+def _data(operation: Any) -> Any:
+    return operation.data if operation.get_type_name() == "Constant" else None
