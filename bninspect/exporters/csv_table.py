@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from bninspect.formats.export_metadata import ExportEntry
 
-SETTINGS = tuple(item.name for item in fields(BatchNorm) if item.name not in {"name", *ARRAYS})
+_LEFT_OUT = {"name", "outside_root", *ARRAYS}
+"""Not columns: names and numbers have columns of their own, and that epsilon is outside the root is in the notes."""
+SETTINGS = tuple(item.name for item in fields(BatchNorm) if item.name not in _LEFT_OUT)
 
 # What a spreadsheet takes for a formula (OWASP, "CSV Injection"), full-width forms included; and the mark itself.
 _ACTIVE = tuple("=+-@\t\r\n＝＋－＠'")

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from bninspect.records.stored import OUTSIDE_ROOT
-
 MOST_TERMS = 8
 
 
@@ -142,7 +140,8 @@ class Normalisation:
     def notes(self) -> tuple[str, ...]:
         """What is odd about it, in words."""
         epsilon = f"{self.root.epsilon:.7g}"
-        return (f"{OUTSIDE_ROOT}: sqrt(variance) + {epsilon}",) if self.root.outside else ()
+        outside = f"epsilon is outside the square root: sqrt(variance) + {epsilon}"
+        return (outside,) if self.root.outside else ()
 
 
 def combined(op: str, left: Polynomial, right: Polynomial) -> Polynomial | None:

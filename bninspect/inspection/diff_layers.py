@@ -118,8 +118,8 @@ def _compared(
         stated = _states_mode(before) and _states_mode(after)
         wired = [one.wired if _states_mode(one) else None for one in (before, after)]
         (differ if stated else unstated)["training"] = tuple(wired)
-    if before.is_outside_root != after.is_outside_root:
-        differ["root"] = (before.is_outside_root, after.is_outside_root)
+    if before.outside_root != after.outside_root:
+        differ["root"] = (before.outside_root, after.outside_root)
     if one_format and _moved(before.axis, after.axis):
         differ["axis"] = (before.axis, after.axis)
     elif (before.axis is None) != (after.axis is None) and all(array.ndim == 1 for array in before.arrays.values()):

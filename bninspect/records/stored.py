@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from bninspect.records.vocabulary import PARAMETERS, Array, Statistics
 
-OUTSIDE_ROOT = "epsilon is outside the square root"
-"""How a reader begins the note on a layer whose graph computes sqrt(variance) + epsilon."""
-
 
 @dataclass(frozen=True, eq=False)
 class BatchNorm:
@@ -47,11 +44,8 @@ class BatchNorm:
     epsilon_source: str | None = None
     """`file`, or the option that supplied it, for instance `--epsilon`; `None` while epsilon is unknown."""
     notes: tuple[str, ...] = ()
-
-    @property
-    def is_outside_root(self) -> bool:
-        """Whether the graph adds epsilon to the deviation instead of the variance."""
-        return any(note.startswith(OUTSIDE_ROOT) for note in self.notes)
+    outside_root: bool = False
+    """Whether the file's own operations add epsilon to the deviation instead of the variance."""
 
     @property
     def channels(self) -> int:

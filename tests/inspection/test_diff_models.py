@@ -17,7 +17,6 @@ from bninspect import formats
 from bninspect.inspection.diff_layers import LayerDifference, Verdict, difference, same_map
 from bninspect.inspection.diff_models import Difference, diff
 from bninspect.records import BatchNorm, Checkpoint, Statistics, Unread, codec
-from bninspect.records.stored import OUTSIDE_ROOT
 from bninspect.reports import Looks
 from bninspect.reports.text import diff as difference_text
 
@@ -400,7 +399,7 @@ def test_the_same_model_in_other_formats(sample_models: Path, shared_models: Pat
 
 def test_epsilon_that_moved_out_of_the_root_is_a_change() -> None:
     """The same numbers in both files, and another function: sqrt(variance) + epsilon."""
-    outside = replace(wide(), notes=(f"{OUTSIDE_ROOT}: sqrt(variance) + 0.001",))
+    outside = replace(wide(), outside_root=True)
     assert compared(wide(), outside).verdict is Verdict.CHANGED
     assert compared(wide(), outside).reasons[0] == "epsilon went outside the square root"
     assert compared(outside, wide()).reasons[0] == "epsilon went back inside the square root"

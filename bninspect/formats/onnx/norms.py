@@ -169,6 +169,7 @@ def _spelt_out(site: pieces.SpeltOut, graph: GraphProto, constants: Constants) -
         location=kept["moving_mean"].name,
         class_name="+".join(node.op for node in site.nodes),
         notes=("it is spelt out in single operators", *site.normalisation.notes),
+        outside_root=site.normalisation.root.outside,
     )
     labels = tuple(node.label for node in site.nodes)
     values = {field: name for field, name in site.parameters.items() if field in kept}

@@ -144,6 +144,7 @@ def _taken_apart(program: ExportedProgram, norm: PiecedNorm, before: list[Export
         center="beta" in norm.parameters,
         class_name="+".join(call.operation for call in norm.calls),
         notes=("it is spelt out in single operators", *norm.normalisation.notes),
+        outside_root=root.outside,
     )
     unseen = unobservable(norm.calls[-1])
     constants = {} if unseen else dict(norm.parameters)

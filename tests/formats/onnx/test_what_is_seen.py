@@ -173,6 +173,7 @@ def test_epsilon_outside_of_the_root_is_said(tmp_path: Path) -> None:
     (layer,) = found.layers
     assert layer.epsilon == float(EPSILON["e"][0])
     assert any("outside" in note for note in layer.notes)
+    assert layer.outside_root
 
 
 @pytest.mark.parametrize("shape", [(1,), (1, 1, 1)])

@@ -170,6 +170,7 @@ def test_epsilon_outside_the_root_is_said(tmp_path: Path) -> None:
     assert (layer.name, set(layer.arrays)) == ("bn", set(PARAMETERS))
     assert layer.epsilon == pytest.approx(1e-5)
     assert layer.notes == ("epsilon is outside the square root: sqrt(variance) + 1e-05",)
+    assert layer.outside_root
     assert checkpoint.unread == ()
     (report,) = verify_task.verify_checkpoint(checkpoint, Settings()).model.layers
     assert report.status is LayerStatus.MISMATCH

@@ -216,6 +216,7 @@ def _layer(group: _Group, title: str, variables: Variables, norm: KerasNorm | No
         statistics=site.statistics,
         epsilon_source=None if epsilon is None else "file",
         notes=(*notes, *contradiction),
+        outside_root=site.outside_root,
     )
 
 

@@ -37,6 +37,8 @@ class NormSite:
     """Why x and y cannot be observed; empty if they can."""
     notes: tuple[str, ...] = ()
     """What is odd about it."""
+    outside_root: bool = False
+    """Whether epsilon is added to the deviation instead of the variance."""
 
 
 def axes_of(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -77,6 +77,7 @@ def _site(node: FlatNode, steps: list[AffineStep], found: algebra.Normalisation)
         output=dtype,
         arithmetic=dtype,
         notes=found.notes,
+        outside_root=found.root.outside,
     )
 
 
