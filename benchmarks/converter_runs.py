@@ -1,0 +1,162 @@
+"""Runs what converters wrote, each file in its own runtime, and compares the outputs with those of the model.
+
+    python converter_runs.py CACHE RUNTIME
+
+Started by converters.py in the environment of the runtime. Nothing of bninspect takes part: an output is right if it is
+as near to the model's as the roundings of its kind bring it, eight times what the largest of four random roundings of
+every stored number changed, and four units of the largest output.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from converter_cells import Cell, cells, shortened
+from converter_list import RUNS_IN
+from converter_patterns import BY_NAME, UNITS
+
+SPREADS, LARGEST = 8, 4
+Run = Callable[[Any], Any]
+"""From one sample with its batch axis to the output."""
+
+
+def litert(path: Path) -> Run:
+    """Return what runs a TFLite file."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path))
+    entry, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    interpreter.resize_tensor_input(entry["index"], [1, *entry["shape"][1:]])
+    interpreter.allocate_tensors()
+
+    def run(x: Any) -> Any:
+        interpreter.set_tensor(entry["index"], fitted(x, entry["shape"]))
+        interpreter.invoke()
+        return interpreter.get_tensor(result["index"])
+
+    return run
+
+
+def onnxruntime(path: Path) -> Run:
+    """Return what runs an ONNX file."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda x: session.run(None, {session.get_inputs()[0].name: x})[0]
+
+
+def savedmodel(path: Path) -> Run:
+    """Return what runs a SavedModel."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    return lambda x: np.asarray(loaded.serve(x))
+
+
+def torch(path: Path) -> Run:
+    """Return what runs TorchScript and exported programs."""
+    import torch as framework
+
+    is_program = path.suffix == ".pt2"
+    module = framework.export.load(path).module() if is_program else framework.jit.load(str(path))
+    return lambda x: module(framework.from_numpy(x)).detach().numpy()
+
+
+def openvino(path: Path) -> Run:
+    """Return what runs an IR, in float32 whatever the processor would rather do."""
+    import openvino as ov
+
+    compiled = ov.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda x: compiled(x)[0]
+
+
+def ncnn(path: Path) -> Run:
+    """Return what runs ncnn's param and bin, in float32."""
+    import ncnn as framework
+
+    net = framework.Net()
+    net.opt.use_fp16_storage = net.opt.use_fp16_packed = net.opt.use_fp16_arithmetic = False
+    net.opt.use_bf16_storage = net.opt.use_vulkan_compute = False
+    if net.load_param(str(path)) or net.load_model(str(path.with_suffix(".bin"))):
+        raise RuntimeError("ncnn does not load what pnnx wrote")
+
+    def run(x: Any) -> Any:
+        extractor = net.create_extractor()
+        extractor.input(net.input_names()[0], framework.Mat(np.ascontiguousarray(x[0])))
+        code, y = extractor.extract(net.output_names()[0])
+        if code:
+            raise RuntimeError(f"ncnn returned {code}")
+        return np.array(y)[None]
+
+    return run
+
+
+RUNTIMES: dict[str, Callable[[Path], Run]] = {
+    "litert": litert,
+    "onnxruntime": onnxruntime,
+    "savedmodel": savedmodel,
+    "torch": torch,
+    "openvino": openvino,
+    "ncnn": ncnn,
+}
+
+
+def fitted(x: Any, shape: Any) -> Any:
+    """Return an array with its channels behind, if that is the shape that is asked for, as it is otherwise."""
+    moved = np.moveaxis(x, 1, -1)
+    fits = tuple(x.shape[1:]) == tuple(shape[1:])
+    return np.ascontiguousarray(moved) if not fits and tuple(moved.shape[1:]) == tuple(shape[1:]) else x
+
+
+def compared(y: Any, expected: Any, allowed: float) -> dict[str, Any]:
+    """Return the largest difference of outputs, as such and as a part of what is allowed.
+
+    An output of another shape is compared with its channels moved to the front, if it has the model's shape then.
+    """
+    layout = "as the model's"
+    if y.shape != expected.shape and y.ndim == expected.ndim:
+        y, layout = np.moveaxis(y, -1, 1), "channels behind"
+    if y.shape != expected.shape:
+        return {"error": f"returns the shape {list(y.shape)} for {list(expected.shape)}"}
+    off = np.abs(y.astype(np.float64) - expected)
+    worst = float(off.max()) if bool(np.isfinite(off).all()) else float("inf")
+    return {"off": worst, "allowed": allowed, "ratio": worst / allowed, "right": worst <= allowed, "layout": layout}
+
+
+def judge(cell: Cell, name: str, start: Callable[[Path], Run]) -> None:
+    """Run one file and keep what came of it."""
+    if cell.told("outputs"):
+        return
+    cell.tell("outputs", error="the process ended")
+    known = np.load(cell.source / "expected.npz")
+    kind = max(cell.converter.kind, BY_NAME[cell.pattern].kind, key=UNITS.__getitem__)
+    expected = known["y"]
+    allowed = SPREADS * float(known[kind]) + LARGEST * UNITS[kind] * float(np.abs(expected).max())
+    try:
+        run = start(cell.folder / name)
+        y = np.concatenate([run(sample[None]) for sample in known["x"]])
+        cell.tell("outputs", **compared(y, expected, allowed))
+    except Exception as error:  # noqa: BLE001 - whatever a runtime raises is what it says
+        cell.tell("outputs", error=shortened(f"{type(error).__name__}: {error}"))
+
+
+def main() -> None:
+    """Run every file that the runtime is for."""
+    cache, runtime = Path(sys.argv[1]), sys.argv[2]
+    warnings.simplefilter("ignore")
+    for cell in cells(cache):
+        name = cell.told("conversion").get("file")
+        if cell.converter.runtime == runtime and name:
+            judge(cell, name, RUNTIMES[runtime])
+
+
+if __name__ == "__main__":
+    assert set(RUNTIMES) == set(RUNS_IN)
+    main()
