@@ -233,7 +233,7 @@ def _matched(norm: SourceNorm, place: Place, view: LayerView, case: Case) -> Jud
 def _other_momentum(norm: SourceNorm, node: Node) -> float | None:
     """Return the momentum of a batch norm that survives, if both files state one and they differ by more than float32.
 
-    Inference does not use it: it is no part of whether the export is right, and of training it on it is.
+    Inference does not use it: the export is right whatever it is. Training the export further does use it.
     """
     own, other = norm.layer.momentum, node.norm.momentum if node.norm is not None else None
     return other if own is not None and other is not None and np.float32(own) != np.float32(other) else None

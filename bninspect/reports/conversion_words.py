@@ -19,7 +19,7 @@ def alone(model: ModelReport, fail_on: str) -> ModelReport:
     if model.against is None:
         return model
     layers = tuple(map(layer_alone, model.layers))
-    findings = tuple(one for one in model.findings if not about_export(one))
+    findings = tuple(finding for finding in model.findings if not about_export(finding))
     status = summary.model_status(layers, findings, fail_on, model.unread)
     return replace(model, layers=layers, status=status, findings=findings, against=None)
 
@@ -61,7 +61,7 @@ def layer_alone(layer: LayerReport) -> LayerReport:
     """Return the report of a layer with its status in its own runtime, whatever the export holds."""
     if layer.counterpart is None:
         return layer
-    findings = tuple(one for one in layer.findings if not about_export(one))
+    findings = tuple(finding for finding in layer.findings if not about_export(finding))
     own = layer.counterpart.own
     reason = layer.reason if own is LayerStatus.UNVERIFIED else ""
     return replace(layer, status=own, reason=reason, findings=findings, counterpart=None)
@@ -95,10 +95,12 @@ def worst(model: ModelReport) -> str:
     """Return how near right batch norms and the outputs are to their bounds; empty if nothing was compared."""
     counterparts = {layer.name: layer.counterpart for layer in model.layers if layer.counterpart is not None}
     numbers = [
-        (one.ratio, name)
+        (comparison.ratio, name)
         for name, counterpart in counterparts.items()
-        for one in counterpart.comparisons
-        if one.observed != "output" and one.ratio is not None and counterpart.status is LayerStatus.VERIFIED
+        for comparison in counterpart.comparisons
+        if comparison.observed != "output"
+        and comparison.ratio is not None
+        and counterpart.status is LayerStatus.VERIFIED
     ]
     parts = []
     if numbers:
@@ -112,7 +114,11 @@ def worst(model: ModelReport) -> str:
     ]
     if proved:
         parts.append(f"each recomputed on the export's own input: at most {of_limit(max(proved))}")
-    fast = [one.ratio for one in model.against.outputs if one.observed == "optimised output"] if model.against else []
+    fast = (
+        [output.ratio for output in model.against.outputs if output.observed == "optimised output"]
+        if model.against
+        else []
+    )
     known = [ratio for ratio in fast if ratio is not None]
     if known:
         parts.append(f"the optimised output: {of_limit(max(known))}")
@@ -145,7 +151,10 @@ def reasons(counterpart: Counterpart) -> list[str]:
         unknown = explanation is None or explanation.tried == 0
         return [printable(counterpart.sentence if unknown or not explanation else explanation.sentence, 500)]
     first, *others = explanation.causes
-    lines = [printable(first.sentence, 500), *(f"or {printable(one.sentence, 500)}" for one in others[:_MOST_TIES])]
+    lines = [
+        printable(first.sentence, 500),
+        *(f"or {printable(further.sentence, 500)}" for further in others[:_MOST_TIES]),
+    ]
     if len(others) > _MOST_TIES:
         left = len(others) - _MOST_TIES
         lines.append(f"or {left:,} other{'' if left == 1 else 's'} that fit as well (--json lists them)")

@@ -45,15 +45,19 @@ def worst_comparison(layer: LayerReport) -> Comparison | None:
 
 def worst_of(model: ModelReport) -> Comparison | None:
     """Return the comparison of a model that is the furthest off, in its own runtime or in its export."""
-    compared = [one for layer in model.layers for one in layer.comparisons]
-    compared += [one for layer in model.layers if layer.counterpart for one in layer.counterpart.comparisons]
+    compared = [comparison for layer in model.layers for comparison in layer.comparisons]
+    compared += [
+        comparison for layer in model.layers if layer.counterpart for comparison in layer.counterpart.comparisons
+    ]
     compared += model.against.outputs if model.against else ()
     return max(compared, key=distance, default=None)
 
 
 def worst_output(layer: LayerReport) -> Comparison | None:
     """Return the comparison of outputs that is the furthest off: its worst element has the formula's arithmetic."""
-    return max((one for one in layer.comparisons if one.reference in OUTPUTS), key=distance, default=None)
+    return max(
+        (comparison for comparison in layer.comparisons if comparison.reference in OUTPUTS), key=distance, default=None
+    )
 
 
 def distance(comparison: Comparison) -> float:

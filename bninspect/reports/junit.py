@@ -166,7 +166,9 @@ def _export_case(name: str, layer: LayerReport, found: Counterpart, model: Model
 
 def _told(finding: Finding, layer: LayerReport) -> bool:
     """Return whether a finding says what the case of a comparison says."""
-    return any(finding in counting.about(one, layer) for one in layer.comparisons if not one.agrees)
+    return any(
+        finding in counting.about(comparison, layer) for comparison in layer.comparisons if not comparison.agrees
+    )
 
 
 def _comparison_case(

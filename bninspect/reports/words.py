@@ -91,7 +91,7 @@ def claim(model: ModelReport, verified: int) -> str:
     if not verified:
         return "verified"
     folded = all(layer.statistics is Statistics.FOLDED for layer in model.layers)
-    trained = any(one.reference == "output" for layer in model.layers for one in layer.comparisons)
+    trained = any(comparison.reference == "output" for layer in model.layers for comparison in layer.comparisons)
     return f"equal {_FOLDED_FORMULA if folded else FORMULA}{', also in a training step,' if trained else ''}"
 
 

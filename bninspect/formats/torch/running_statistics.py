@@ -63,7 +63,7 @@ def unread(names: Iterable[str], unreadable: Iterable[str] = ()) -> tuple[Unread
 
 
 def _half(prefix: str, known: Container[str]) -> str:
-    """Return why a prefix of one of the statistics is no layer."""
+    """Return why a prefix of one of the statistics is not a layer."""
     if f"{prefix}running_std" in known:
         return "it keeps running_std, as batch renormalisation does, and no running_var"
     return "one of running_mean and running_var alone"

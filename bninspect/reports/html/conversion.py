@@ -60,7 +60,7 @@ def _facts(export: Export) -> Iterator[tuple[str, Child]]:
 
 
 def _measured(counterpart: Counterpart) -> Iterator[str]:
-    ratios = {one.observed: of_limit(one.ratio) for one in counterpart.comparisons}
+    ratios = {comparison.observed: of_limit(comparison.ratio) for comparison in counterpart.comparisons}
     return (ratios.get(name, "-") for name in _MEASURED)
 
 
@@ -77,14 +77,14 @@ def _outputs(outputs: tuple[Comparison, ...]) -> Markup:
 def _compared(comparisons: tuple[Comparison, ...]) -> Markup:
     rows = [
         (
-            printable(one.observed),
-            f"{one.elements:,}",
-            f"{one.violations:,}",
-            words.ratio(one),
-            "-" if one.max_abs is None else f"{one.max_abs:.3g}",
-            f"{one.nonfinite:,}",
+            printable(comparison.observed),
+            f"{comparison.elements:,}",
+            f"{comparison.violations:,}",
+            words.ratio(comparison),
+            "-" if comparison.max_abs is None else f"{comparison.max_abs:.3g}",
+            f"{comparison.nonfinite:,}",
         )
-        for one in comparisons
+        for comparison in comparisons
     ]
     head = ("", "values", "over the limit", "worst", "largest difference", "not finite")
     return table(head, rows, caption="The export, against what the model makes of the same numbers")

@@ -112,9 +112,9 @@ def _slopes(steps: Sequence[_AxisStep]) -> _Panel | None:
 
 
 def _errors(steps: Sequence[_AxisStep]) -> _Panel | None:
-    own = [[one.ratio for layer in step.layers for one in layer.comparisons] for step in steps]
+    own = [[comparison.ratio for layer in step.layers for comparison in layer.comparisons] for step in steps]
     exported = [
-        [one.ratio for layer in step.layers if layer.counterpart for one in layer.counterpart.comparisons]
+        [comparison.ratio for layer in step.layers if layer.counterpart for comparison in layer.counterpart.comparisons]
         for step in steps
     ]
     if not any(own) and not any(exported):

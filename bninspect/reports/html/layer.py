@@ -119,19 +119,21 @@ def _because(tolerance: Tolerance) -> str:
 def _comparisons(layer: LayerReport) -> Markup:
     rows = [
         (
-            printable(one.title),
-            f"{one.elements:,}",
-            f"{one.violations:,}",
-            words.ratio(one),
-            "-" if one.max_abs is None else f"{one.max_abs:.3g}",
-            "-" if one.max_ulp is None else f"{one.max_ulp:.3g}",
-            f"{one.nonfinite:,}",
+            printable(comparison.title),
+            f"{comparison.elements:,}",
+            f"{comparison.violations:,}",
+            words.ratio(comparison),
+            "-" if comparison.max_abs is None else f"{comparison.max_abs:.3g}",
+            "-" if comparison.max_ulp is None else f"{comparison.max_ulp:.3g}",
+            f"{comparison.nonfinite:,}",
         )
-        for one in layer.comparisons
+        for comparison in layer.comparisons
     ]
     head = ("", "values", "over the limit", "worst", "largest difference", "in ulp", "not finite")
     worst = counts.worst_output(layer)
-    wrong = [one for one in layer.comparisons if not one.agrees]  # the shape of rounding noise tells nobody anything
+    wrong = [
+        comparison for comparison in layer.comparisons if not comparison.agrees
+    ]  # the shape of rounding noise tells nobody anything
     return element(
         "section",
         _cause(layer.explanation) if layer.explanation else None,

@@ -145,7 +145,7 @@ def _facts(model: ModelReport) -> Iterator[tuple[str, Child]]:
         alone = "the framework's own layers ran on the parameters that were read"
         whole = "the framework loaded the file itself and ran it"
         yield "evidence", f"{model.evidence.value}: {whole if model.evidence.value == 'model' else alone}"
-    compared = sum(one.elements for each in model.layers for one in each.comparisons)
+    compared = sum(comparison.elements for each in model.layers for comparison in each.comparisons)
     if compared:
         yield "compared", f"{compared:,} values"
     yield "took", f"{model.seconds:.1f} s"

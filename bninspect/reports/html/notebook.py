@@ -44,7 +44,7 @@ def _model(model: ModelReport, threshold: str) -> Markup:
         element("p", word, " ", code(model.path, 500), f": {first}"),
         [element("p", line) for line in others],
         _items(_problem(model)),
-        _items(_said(one) for one in model.findings if counts.finding_counts(one, model, threshold)),
+        _items(_said(finding) for finding in model.findings if counts.finding_counts(finding, model, threshold)),
         _items(words.unverified(model)),
         [_failing(layer, model, threshold) for layer in failing[:_MOST_FAILING]],
         _items([*words.qualifications(model), *map(words.message, model.notes)]),

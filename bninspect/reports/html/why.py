@@ -22,7 +22,7 @@ def reasons(model: ModelReport, threshold: str) -> list[str]:
             follows = layer.counterpart is not None and bool(layer.counterpart.inherited)
             (inherited if follows else direct).setdefault(_reason(layer, model, threshold), []).append(layer)
     found = [f"{words.some(layers)}: {reason}" for kind in (direct, inherited) for reason, layers in kind.items()]
-    of_model = [_said(one) for one in model.findings if counts.finding_counts(one, model, threshold)]
+    of_model = [_said(finding) for finding in model.findings if counts.finding_counts(finding, model, threshold)]
     unread = [words.unread(calls) for calls in model.unread if not calls.known]
     return [*of_model, *found, *unread]
 

@@ -29,8 +29,14 @@ def mismatch(layer: LayerReport, looks: Looks, alike: Sequence[LayerReport] = ()
         looks: how it is shown.
         alike: further layers that have the same cause; this one stands for them.
     """
-    wrong = [one for one in layer.comparisons if not one.agrees and one.reference in OUTPUTS]
-    stored = {one.reference: None for one in layer.comparisons if not one.agrees and one.reference not in OUTPUTS}
+    wrong = [
+        comparison for comparison in layer.comparisons if not comparison.agrees and comparison.reference in OUTPUTS
+    ]
+    stored = {
+        comparison.reference: None
+        for comparison in layer.comparisons
+        if not comparison.agrees and comparison.reference not in OUTPUTS
+    }
     worst = max(wrong, key=lambda one: one.ratio if one.ratio is not None else float("inf"), default=None)
     headline = "the runtime holds something else than the file"
     if worst:

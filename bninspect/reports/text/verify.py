@@ -288,11 +288,13 @@ def _every_layer(model: ModelReport) -> Iterator[Line]:
     width = max(len(printable(layer.name)) for layer in model.layers)
     for layer in model.layers:
         if layer.status is LayerStatus.VERIFIED:
-            ratios = ", ".join(_within(one) for one in layer.comparisons if one.reference == "formula")
+            ratios = ", ".join(
+                _within(comparison) for comparison in layer.comparisons if comparison.reference == "formula"
+            )
             yield line(("ok    ", "green"), f"{printable(layer.name):<{width}}  {ratios}")
-            others = [one for one in layer.comparisons if one.reference != "formula"]
-            for observed in dict.fromkeys(one.observed for one in others):
-                rest = ", ".join(_within(one) for one in others if one.observed == observed)
+            others = [comparison for comparison in layer.comparisons if comparison.reference != "formula"]
+            for observed in dict.fromkeys(further.observed for further in others):
+                rest = ", ".join(_within(further) for further in others if further.observed == observed)
                 yield line(f"{INDENT}{'':<{width}}  {rest}")
             for note in layer.notes:
                 yield line(f"{INDENT}{'':<{width}}  {printable(note, 500)}")

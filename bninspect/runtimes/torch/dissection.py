@@ -93,7 +93,7 @@ class _Parts:
             if spec.kind is not kinds.USER_INPUT
         }
         self._numbers: set[str] = set()
-        """Values that are no tensors, such as the number of samples."""
+        """Values that are not tensors, such as the number of samples."""
 
     def run(self, given: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
         """Compute values by name from others. Raises RuntimeFailure."""
