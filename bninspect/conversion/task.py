@@ -227,7 +227,7 @@ def _notes(paired: Pairing, seen: Round | None, taken: Collection[int]) -> Itera
         yield f"run each on its own, the outputs differ by {seen.off:.2g} of the largest"
     if seen.agreement is not None:
         same, of = seen.agreement
-        yield f"the largest output is the same for {same} of {of} samples"
+        yield f"the largest output is the same for {same} of {of} sample{'' if of == 1 else 's'}"
     if list(seen.order) != sorted(seen.order):
         yield f"it returns the outputs of the model in another order: {', '.join(map(str, seen.order))}"
     yield from _costs(seen)
