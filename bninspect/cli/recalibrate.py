@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,18 @@ from bninspect.cli.param_types import ModelPath
 from bninspect.cli.progress import Progress
 from bninspect.cli.run_options import loading
 from bninspect.safe_text import printable
+
+
+@contextmanager
+def _what_is_kept(output: Path) -> Iterator[None]:
+    """Say, if the work ends early, that what has been computed is not lost."""
+    try:
+        yield
+    except BaseException:
+        kept = output.with_name(f"{output.name}.partial.npz")
+        if kept.is_file():
+            say(f"  what has been computed is in {printable(str(kept))}: --resume goes on from there")
+        raise
 
 
 @click.command("recalibrate", cls=Configured, short_help="Store the exact statistics of data, in a copy of the file.")
@@ -36,14 +50,15 @@ from bninspect.safe_text import printable
 def command(context: click.Context, /, **options: Any) -> int:
     """Compute mean and variance of what arrives at every batch norm, layer after layer, and write them into a copy.
 
-    The model runs in inference mode, in batches of 32 whatever --batch-size is. Sums are exact: the order of the data
-    changes no bit. No other byte of the file changes, except checksums of what does.
+    The model runs in inference mode, in batches of 32 or fewer whatever --batch-size is. Sums are exact: the order of
+    the data changes no bit. No other byte of the file changes, except checksums of what does.
     """
     shared.prestart(options, options["model"])
     from bninspect.jobs.data import recalibrate
     from bninspect.reports.text import recalibrate as screen
 
-    with Progress(quiet=options["quiet"]) as progress:
+    with Progress(quiet=options["quiet"]) as progress, _what_is_kept(Path(options["output"])):
+        progress.began(1)
         done = recalibrate(
             options["model"],
             Path(options["data"]),

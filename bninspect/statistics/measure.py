@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bninspect.records import Arrival, BatchNorm
+from bninspect.records import Array, Arrival, BatchNorm
 from bninspect.runtimes.runtime import Forward
 from bninspect.statistics import sample_moments
 from bninspect.statistics.data.samples import Batch
 from bninspect.statistics.population import Census, Population
+
+_TOGETHER = 1 << 16
+"""Values of a batch from which on it is worth the calls that it takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,30 +43,73 @@ def measure(
         until: layers after which the rest of the model need not run.
         began: is told how many samples have gone through, before each batch.
     """
-    wanted = {layer.name: layer for layer in layers}
-    censuses: dict[str, Census] = {}
-    refused: dict[str, str] = {}
+    gathered = {layer.name: _Gathered(layer) for layer in layers}
+    reached: dict[str, _Gathered] = {}
     done = 0
     for batch in batches:
         began(done)
 
         def receive(arrival: Arrival, batch: Batch = batch) -> None:
-            layer = wanted.get(arrival.layer)
-            if layer is None or layer.name in refused:
-                return
-            try:
-                moments = sample_moments.of_batch(arrival.x, arrival.axis, batch.size, arrival.mask, batch.samples)
-                if moments.means.shape[1] != layer.channels:
-                    raise ValueError(f"{moments.means.shape[1]} channels arrive, the file holds {layer.channels}")
-            except ValueError as error:
-                refused[layer.name] = str(error)
-                return
-            censuses.setdefault(layer.name, Census(layer.channels)).add(moments)
+            layer = gathered.get(arrival.layer)
+            if layer is not None:
+                reached.setdefault(arrival.layer, layer).add(arrival, batch)
 
         forward(batch.arrays, receive, until)
         done += batch.samples
-    found = {name: census.result() for name, census in censuses.items() if name not in refused and census.samples}
-    return Measured(found, refused)
+    populations = {name: found for name, layer in reached.items() if (found := layer.result()) is not None}
+    return Measured(populations, {name: layer.refused for name, layer in reached.items() if layer.refused})
+
+
+class _Gathered:
+    """What arrives at one layer; small batches are put together first, as each array costs its time."""
+
+    def __init__(self, layer: BatchNorm) -> None:
+        self._channels = layer.channels
+        self._census = Census(layer.channels)
+        self._waiting: list[Array] = []
+        self._axis: tuple[int, ...] = ()
+        self._samples = self._size = 0
+        self.refused = ""
+        """Why there are no moments; empty if there are."""
+
+    def add(self, arrival: Arrival, batch: Batch) -> None:
+        """Take in what arrived of one batch."""
+        x, axis = arrival.x, arrival.axis
+        if arrival.mask is not None or x.ndim == 0 or x.shape[0] % batch.size or x.size >= _TOGETHER:
+            self._take(x, axis, batch.size, arrival.mask, batch.samples)
+            return
+        if self._waiting and (axis != self._axis or x.shape[1:] != self._waiting[0].shape[1:]):
+            self._flush()
+        self._axis = axis
+        # A copy, of those that count: the runtime may use its memory again.
+        self._waiting.append(np.array(x[: x.shape[0] // batch.size * batch.samples]))
+        self._samples += batch.samples
+        self._size += x.size
+        if self._size >= _TOGETHER:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            x, samples = np.concatenate(self._waiting), self._samples
+            self._waiting, self._samples, self._size = [], 0, 0
+            self._take(x, self._axis, samples, None, samples)
+
+    def _take(self, x: Array, axis: tuple[int, ...], size: int, mask: Array | None, samples: int) -> None:
+        if self.refused:
+            return
+        try:
+            moments = sample_moments.of_batch(x, axis, size, mask, samples)
+            if moments.means.shape[1] != self._channels:
+                raise ValueError(f"{moments.means.shape[1]} channels arrive, the file holds {self._channels}")
+        except ValueError as error:
+            self.refused = str(error)
+            return
+        self._census.add(moments)
+
+    def result(self) -> Population | None:
+        """Return the moments of all; None if there are none."""
+        self._flush()
+        return None if self.refused or not self._census.samples else self._census.result()
 
 
 def sound(layer: BatchNorm) -> str:
