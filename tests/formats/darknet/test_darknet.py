@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from helpers import mutations
 
 from bninspect import formats
 from bninspect.errors import BninspectError, DamagedFile, UnreadableFile, UnsafeFile
@@ -210,13 +209,6 @@ def test_more_text_than_a_model_has_is_not_read(model: Path) -> None:
         formats.read(model)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(place=st.integers(0, 10**6), new=st.text(max_size=6), length=st.integers(0, 6))
-def test_changed_sections_are_read_or_refused(model: Path, place: int, new: str, length: int) -> None:
-    start = place % len(CFG)
-    model.with_suffix(".cfg").write_text(CFG[:start] + new + CFG[start + length :], encoding="utf-8", errors="replace")
-    for act in (formats.read, formats.read_network):
-        try:
-            act(model)
-        except BninspectError:
-            continue
+@mutations.exchanged
+def test_changed_sections_are_read_or_refused(model: Path, place: int, new: bytes, length: int) -> None:
+    mutations.is_read_or_refused(model, model.with_suffix(".cfg"), CFG.encode(), place, new, length)

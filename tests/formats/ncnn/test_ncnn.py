@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import mutations
 from helpers import ncnn_files as build
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from bninspect import formats
-from bninspect.errors import BninspectError, DamagedFile, UnreadableFile, UnsafeFile
+from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats import search
 from bninspect.formats.ncnn import param
 from bninspect.records import graph as network
@@ -122,14 +121,6 @@ def test_weights_of_another_length_type_or_place_are_refused(model: Path) -> Non
         formats.read(model)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(place=st.integers(0, 10**6), new=st.text(max_size=6), length=st.integers(0, 6))
-def test_changed_lines_are_read_or_refused(model: Path, place: int, new: str, length: int) -> None:
-    text = build.PARAM
-    start = place % len(text)
-    model.write_text(text[:start] + new + text[start + length :], encoding="utf-8", errors="replace")
-    for act in (formats.read, formats.read_network):
-        try:
-            act(model)
-        except BninspectError:
-            continue
+@mutations.exchanged
+def test_changed_lines_are_read_or_refused(model: Path, place: int, new: bytes, length: int) -> None:
+    mutations.is_read_or_refused(model, model, build.PARAM.encode(), place, new, length)

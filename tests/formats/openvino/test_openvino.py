@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import mutations
 from helpers import openvino_files as build
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from bninspect import formats
-from bninspect.errors import BninspectError, DamagedFile, UnreadableFile, UnsafeFile
+from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats import search
 from bninspect.formats.openvino import format as container
 from bninspect.records import Checkpoint, Statistics
@@ -292,17 +291,9 @@ def test_weights_that_are_cut_off_elsewhere_or_not_there(copied: Path) -> None:
         formats.read(copied)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(place=st.integers(0, 10**6), new=st.binary(min_size=0, max_size=6), length=st.integers(0, 6))
+@mutations.exchanged
 def test_changed_file_is_read_or_refused(copied: Path, written: Path, place: int, new: bytes, length: int) -> None:
-    data = written.read_bytes()
-    start = place % len(data)
-    copied.write_bytes(data[:start] + new + data[start + length :])
-    for act in (formats.read, formats.read_network):
-        try:
-            act(copied)
-        except BninspectError:
-            continue
+    mutations.is_read_or_refused(copied, copied, written.read_bytes(), place, new, length)
 
 
 def _rounded(tmp_path: Path, low: Any, high: Any, out: float = 1.0, levels: int = 255) -> Network:
