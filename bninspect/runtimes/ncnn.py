@@ -19,7 +19,7 @@ from bninspect.errors import MissingPackage, RuntimeFailure, UsageError
 from bninspect.formats.ncnn import format as container
 from bninspect.formats.ncnn.param import MAGIC
 from bninspect.formats.tensorflow import files
-from bninspect.records import Array, BatchNorm, Checkpoint, DeclaredPrecision, Form, Run
+from bninspect.records import Array, BatchNorm, Checkpoint, DeclaredPrecision, Form, Run, graph
 from bninspect.records.graph import Network, Node
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
@@ -77,6 +77,7 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
 
     def run(data: Mapping[str, Array], names: Sequence[str], *, plain: bool) -> Mapping[str, Array]:
         given = dict(zip((one.name for one in network.inputs), data.values(), strict=True))
+        _require_fitting(network, given)
         with loading.failing_as(f"{_title()} cannot run the model"):
             return _values(_loaded(path, plain=plain), given, names)
 
@@ -147,6 +148,21 @@ def _values(net: Any, data: Mapping[str, Array], names: Sequence[str]) -> Mappin
                 raise RuntimeFailure(f"{_title()} cannot run the model", why=f"it gives no {printable(name)}")
             found[name] = np.array(value)[np.newaxis]
     return found
+
+
+def _require_fitting(network: Network, data: Mapping[str, Array]) -> None:
+    """Raise RuntimeFailure for input of more or fewer channels than a layer takes: ncnn reads beyond it and dies."""
+    for node in network.nodes:
+        values = data.get(node.inputs[0]) if node.inputs else None
+        if values is None or node.kernel is None:
+            continue
+        dense, norm = node.operation == graph.DENSE, node.operation == graph.BATCH_NORM
+        wanted = node.kernel.outputs if norm else node.kernel.weights.shape[1] * node.kernel.groups
+        size = values[0].size if dense else values.shape[1] if values.ndim > 1 else 0
+        # A dense layer takes the rows of a matrix, or all there is.
+        if size != wanted and not (dense and values.shape[-1] == wanted):
+            why = f"{printable(node.name)} takes {wanted:,} channels, and is given shape {values.shape}"
+            raise RuntimeFailure(f"{_title()} cannot run the model", why=why)
 
 
 def _replayed(net: Any, network: Network, given: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:

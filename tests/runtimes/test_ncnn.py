@@ -12,6 +12,7 @@ from helpers import ncnn_files as build
 
 from bninspect import formats, runtimes
 from bninspect.conversion import task
+from bninspect.errors import RuntimeFailure
 from bninspect.records import LayerStatus, ModelReport, Observation, Status
 from bninspect.runtimes import ncnn
 from bninspect.runtimes.runtime import RunSettings
@@ -91,3 +92,9 @@ def test_values_on_the_way_can_be_given(tmp_path: Path) -> None:
     expected = (given - mean) * gamma / np.sqrt(variance + np.float32(0.25)) + beta
     np.testing.assert_allclose(found["n"], expected, rtol=1e-5, atol=1e-5)
     assert not np.allclose(own["n"], found["n"])
+
+
+def test_input_of_other_channels_is_refused_before_ncnn_reads_beyond_it(tmp_path: Path) -> None:
+    session = ncnn.opened(formats.read(build.write(tmp_path)), RunSettings())
+    with pytest.raises(RuntimeFailure, match="2 channels"):
+        session.compute({"data": np.zeros((1, 5, 5, 2), np.float32)}, session.outputs)
