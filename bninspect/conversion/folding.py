@@ -126,6 +126,8 @@ def as_stored(folded: FoldedKernel, export: Kernel) -> FoldedKernel:
             weight = weight + (1 + kind.unit) * (kind.unit * np.abs(folded.weights) + kind.tiny * np.abs(export.apart))
         weight = weight + kind.unit * np.abs(folded.weights) + kind.tiny
         bias = bias + kind.unit * np.abs(folded.bias) + kind.tiny
+    if export.flushed:
+        weight = weight + np.where(export.weights == 0, export.flushed, 0.0)
     if export.weight_step is not None:
         weight = weight + 0.5 * export.weight_step.astype(np.float64) * _SECOND + _of_step(export, export.weight_step)
     if export.bias_step is not None:

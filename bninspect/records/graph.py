@@ -42,6 +42,8 @@ class Kernel:
     """A scale of each output that is in the weights and that the file keeps apart: it was rounded by itself."""
     step_dtype: str = "float32"
     """Type to which the steps of the weights were rounded."""
+    flushed: float = 0.0
+    """Weights smaller than this were stored as zero."""
 
     @property
     def outputs(self) -> int:

@@ -121,3 +121,12 @@ def test_step_of_float16_widens_the_bound_by_its_rounding() -> None:
     assert folding.fits(stored.weights, within.weights, within.weight_bound)
     plain = folding.as_stored(expected, replace(stored, step_dtype="float32"))
     assert not folding.fits(stored.weights, plain.weights, plain.weight_bound)
+
+
+def test_weights_that_a_format_flushed_to_zero_are_right_there_alone() -> None:
+    """5e-5 is a subnormal of float16, which pnnx stores as zero; as another number than its own it is wrong."""
+    expected = folding.plain(Kernel(np.full((1, 1, 2), 5e-5)))
+    for stored, right in ((0.0, True), (6.2e-5, False), (2e-5, False)):
+        kernel = Kernel(np.array([[[stored, 5e-5]]]), dtype="float16", flushed=2.0**-14)
+        within = folding.as_stored(expected, kernel)
+        assert folding.fits(kernel.weights, within.weights, within.weight_bound) is right

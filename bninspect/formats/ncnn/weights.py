@@ -129,6 +129,10 @@ def load(layer: NcnnLayer, stored: StoredWeights) -> Loaded:
     raise UnreadableFile(f"a layer {printable(layer.kind)} is not read", why=why)
 
 
+_FLUSHED = 2.0**-14
+"""pnnx stores what would be a subnormal number of float16 as zero: measured, with its release of 2026-10-20."""
+
+
 def _kernel(layer: NcnnLayer, stored: StoredWeights) -> Kernel:
     """Return weights and bias in the order of `records.graph`, weights of int8 as what they stand for."""
     dense = layer.kind == "InnerProduct"
@@ -147,15 +151,16 @@ def _kernel(layer: NcnnLayer, stored: StoredWeights) -> Kernel:
         with np.errstate(all="ignore"):
             step = np.broadcast_to(1 / np.repeat(scales.astype(np.float64), outputs // scales.size), (outputs,))
             values = values.astype(np.float64) * step[:, np.newaxis]
+    flushed = _FLUSHED if dtype == "float16" else 0.0
     if dense:
-        return Kernel(network.dense(values.T), bias, 1, _rounded(dtype), step)
+        return Kernel(network.dense(values.T), bias, 1, _rounded(dtype), step, flushed=flushed)
     taps = _taps(layer)
     if taps < 1 or values.shape[1] % taps:
         why = f"{values.shape[1]} weights of an output are not a multiple of {taps} places"
         raise DamagedFile("the .param contradicts itself", why=printable(f"{layer.name}: {why}"))
     # Also of a Deconvolution: ncnn has the outputs first.
     own = network.convolution(values.reshape(outputs, -1, taps), groups)
-    return Kernel(own, bias, groups, _rounded(dtype), step)
+    return Kernel(own, bias, groups, _rounded(dtype), step, flushed=flushed)
 
 
 def _rounded(dtype: str) -> str:
