@@ -10,6 +10,7 @@ from bninspect.causes.deviation import AXES, Deviation
 from bninspect.causes.deviations.fitted import free_numbers
 from bninspect.causes.deviations.kernels import kernels
 from bninspect.causes.deviations.parameters import scaling
+from bninspect.causes.deviations.permuted import read_beside
 from bninspect.causes.deviations.sources import Relative, sources
 from bninspect.causes.predict import ROLES
 from bninspect.causes.samples import sample
@@ -77,3 +78,5 @@ def _every() -> Iterator[Deviation]:
     yield from kernels([narrow])
     for number in free_numbers(1e-3):
         yield number.build(3.0)
+    for step in (-1, 1):
+        yield read_beside(step, 12, 1.0, 0.0)

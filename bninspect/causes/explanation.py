@@ -210,7 +210,11 @@ def against(layer: BatchNorm, x: Array, y: Array, axis: tuple[int, ...], others:
         UsageError: shapes or types do not belong together.
     """
     if x.shape != y.shape or not x.size:
-        raise UsageError(f"the input has shape {x.shape}, the output {y.shape}", hint="give one output for each input")
+        hint = "give one output for each input"
+        fewer = [a for a in axis if x.ndim == y.ndim and y.shape[a] < x.shape[a]]
+        if fewer and np.delete(x.shape, fewer).tolist() == np.delete(y.shape, fewer).tolist():
+            hint = f"the output lacks {x.shape[fewer[0]] - y.shape[fewer[0]]} of {x.shape[fewer[0]]} channels"
+        raise UsageError(f"the input has shape {x.shape}, the output {y.shape}", hint=hint)
     if any(array.dtype.kind not in "fiu" for array in (x, y)):
         raise UsageError(f"input and output hold {x.dtype} and {y.dtype}", why="only numbers can be compared")
     lengths = [x.shape[a] for a in sorted(axis)]

@@ -45,6 +45,8 @@ _ACTS: Mapping[str, str] = MappingProxyType(
         "statistics-channels": _ORDER,
         "affine-channels": _ORDER,
         "channels=": _ORDER,
+        "arrays=": "skip exactly the header of the file of numbers",
+        "last-channel=": "read every channel",
         "axis=": _AXIS,
         "wrong-axis": _AXIS,
         "layout=": "lay the input out as the model takes it, channels first or last,",

@@ -56,12 +56,13 @@ def command(context: click.Context, /, **options: Any) -> int:
     if options["training"]:
         _check_batch(options)
     checkpoint = None
+    others: tuple[BatchNorm, ...] = ()
     with Progress(quiet=options["quiet"]) as progress:
         around = shared.surroundings(context, progress, options["verbose"])
         if options["model"] is not None:
-            checkpoint = _read(options, around)
+            checkpoint, others = _read(options, around)
         if options["input"] is not None and (checkpoint is not None or options["training"]):
-            return shared.show(_of_files(checkpoint, options, around), explain, options)
+            return shared.show(_of_files(checkpoint, others, options, around), explain, options)
     return shared.show(_of_numbers(checkpoint, options), explain, options)
 
 
@@ -74,7 +75,9 @@ def _of_numbers(checkpoint: Checkpoint | None, options: dict[str, Any]) -> Answe
     return explained.answer((_loose(options),) if checkpoint is None else _of_model(checkpoint, options))
 
 
-def _of_files(checkpoint: Checkpoint | None, options: dict[str, Any], around: Surroundings) -> Answer:
+def _of_files(
+    checkpoint: Checkpoint | None, others: tuple[BatchNorm, ...], options: dict[str, Any], around: Surroundings
+) -> Answer:
     """Return what a process of its own says of the arrays in the given files, within its limits."""
     from bninspect.jobs import pipeline
     from bninspect.verdicts.own_runtime.explain_task import GivenFiles
@@ -86,7 +89,8 @@ def _of_files(checkpoint: Checkpoint | None, options: dict[str, Any], around: Su
         _check_parameters(options)
         if options["output"] is None:
             raise click.UsageError("--input and --output go together")
-    given = GivenFiles(layers, options["input"], options["output"], tuple(options["axis"]), options["channel"])
+    files = options["input"], options["output"]
+    given = GivenFiles(layers, *files, tuple(options["axis"]), options["channel"], others)
     return pipeline.explain(given, _settings(options), around)
 
 
@@ -144,10 +148,10 @@ def _step(layer: BatchNorm | None, options: dict[str, Any]) -> TrainingStep:
     return training_step.of_layer(batch, (1,), layer, options["channel"])
 
 
-def _read(options: dict[str, Any], around: Surroundings) -> Checkpoint:
+def _read(options: dict[str, Any], around: Surroundings) -> tuple[Checkpoint, tuple[BatchNorm, ...]]:
     from bninspect.jobs import pipeline
 
-    return pipeline.load(options["model"], _settings(options), around)
+    return pipeline.load_beside(options["model"], _settings(options), around)
 
 
 def _settings(options: dict[str, Any]) -> Settings:

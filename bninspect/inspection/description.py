@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from bninspect.arithmetic import channel_strips
+from bninspect.arithmetic.rounding import widened
 from bninspect.records import (
     Array,
     BatchNorm,
@@ -86,8 +87,8 @@ def slopes(layer: BatchNorm, *, brief: bool = False) -> Distribution | None:
     if layer.moving_variance is None or layer.epsilon is None:
         return None
     with np.errstate(all="ignore"):
-        inverse = 1 / np.sqrt(np.asarray(layer.moving_variance, np.float64).ravel() + layer.epsilon)
-        gamma = 1.0 if layer.gamma is None else np.abs(np.asarray(layer.gamma, np.float64).ravel())
+        inverse = 1 / np.sqrt(widened(layer.moving_variance).ravel() + layer.epsilon)
+        gamma = 1.0 if layer.gamma is None else np.abs(widened(layer.gamma).ravel())
         values = gamma * inverse
     outer = extremes(values)
     finite = values[np.isfinite(values)]
@@ -111,7 +112,7 @@ def distribution(array: Array, *, logarithmic: bool = False) -> Distribution:
         array: the values, in the order of the channels.
         logarithmic: whether to add a histogram of the logarithms of the values above zero.
     """
-    values = np.asarray(array, np.float64).ravel()
+    values = widened(array).ravel()
     strip = channel_strips.strip(values)
     finite = values[np.isfinite(values)]
     if not finite.size:

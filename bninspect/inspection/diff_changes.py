@@ -8,7 +8,7 @@ import numpy as np
 
 from bninspect.arithmetic.bounds import precision
 from bninspect.arithmetic.formula import Float64
-from bninspect.arithmetic.rounding import bessel, narrowed, nicest
+from bninspect.arithmetic.rounding import bessel, narrowed, nicest, widened
 from bninspect.records import Array, BatchNorm
 from bninspect.safe_text import printable
 
@@ -52,7 +52,7 @@ def rounded_to(before: BatchNorm, after: BatchNorm) -> str | None:
         return None
     for kind in ("float16", "bfloat16"):
         if all(
-            same_values(narrowed(before.arrays[name].astype(np.float64), kind), after.arrays[name].astype(np.float64))
+            same_values(narrowed(widened(before.arrays[name]), kind), widened(after.arrays[name]))
             for name in before.arrays
         ):
             return kind
@@ -108,10 +108,7 @@ def _is_shifted(old: Array, new: Array, step: int) -> bool:
 
 def _reordered(before: BatchNorm, after: BatchNorm) -> tuple[int, int] | None:
     """Return a channel and where its parameters were, if all channels are there in another order."""
-    rows = [
-        np.stack([array.ravel().astype(np.float64) for array in layer.arrays.values()], axis=1)
-        for layer in (before, after)
-    ]
+    rows = [np.stack([widened(array).ravel() for array in layer.arrays.values()], axis=1) for layer in (before, after)]
     orders = [np.lexsort(each.T) for each in rows]
     if not np.array_equal(rows[0][orders[0]], rows[1][orders[1]]):
         return None
@@ -187,7 +184,7 @@ def _common_factor(old: Array, new: Array) -> float | None:
 
 
 def _wide(array: Array) -> Float64:
-    return array.ravel().astype(np.float64)
+    return widened(array).ravel()
 
 
 def _unit(old: Array, new: Array) -> float:

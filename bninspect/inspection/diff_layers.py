@@ -11,6 +11,7 @@ import numpy as np
 
 from bninspect.arithmetic.bounds import precision
 from bninspect.arithmetic.formula import Float64
+from bninspect.arithmetic.rounding import widened
 from bninspect.inspection.diff_changes import changes, rounded_to, same_values
 from bninspect.records import PARAMETERS, Array, BatchNorm, Statistics
 
@@ -179,7 +180,7 @@ def _change(before: BatchNorm, after: BatchNorm, name: str) -> Change | None:
     old, new = before.arrays.get(name), after.arrays.get(name)
     if old is None or new is None or old.size != new.size or same_values(old, new):
         return None
-    a, b = old.ravel().astype(np.float64), new.ravel().astype(np.float64)
+    a, b = widened(old).ravel(), widened(new).ravel()
     with np.errstate(all="ignore"):
         off = np.nan_to_num(np.abs(b - a), nan=np.inf, posinf=np.inf)
     off[np.isnan(a) & np.isnan(b) | (a == b)] = 0
@@ -222,14 +223,14 @@ def _map(layer: BatchNorm) -> _Map | None:
     if layer.statistics is not Statistics.MOVING or mean is None or variance is None or layer.epsilon is None:
         return None
     with np.errstate(all="ignore"):
-        scale = gamma / np.sqrt(variance.ravel().astype(np.float64) + layer.epsilon)
+        scale = gamma / np.sqrt(widened(variance).ravel() + layer.epsilon)
         moved = mean.ravel() * scale
         shift = beta - moved
     return _Map(scale, shift, unit * np.abs(scale), unit * (np.abs(beta) + np.abs(moved)))
 
 
 def _column(array: Array | None, size: int, neutral: float) -> Float64:
-    return np.full(size, neutral) if array is None else array.ravel().astype(np.float64)
+    return np.full(size, neutral) if array is None else widened(array).ravel()
 
 
 def _maps(before: BatchNorm, after: BatchNorm, settings: Mapping[str, tuple[Any, ...]]) -> Iterator[str]:
@@ -270,5 +271,5 @@ def _is_folded(layer: BatchNorm) -> bool:
     if mean is None or variance is None:
         return layer.statistics is Statistics.FOLDED
     # Some keep sqrt(variance + epsilon) at 1 by a variance of 1 - epsilon (Detectron2).
-    off = np.abs(variance.astype(np.float64) - 1)
+    off = np.abs(widened(variance) - 1)
     return not mean.any() and bool((off <= 2 * abs(layer.epsilon or 0) + 1e-6).all())

@@ -47,10 +47,18 @@ def load(path: PathLike, settings: Settings = DEFAULTS, around: Surroundings = S
         NothingToCheck: it holds no batch-norm layer.
         UsageError: `settings.layers` fits none of them.
     """
+    return load_beside(path, settings, around)[0]
+
+
+def load_beside(
+    path: PathLike, settings: Settings = DEFAULTS, around: Surroundings = SILENT
+) -> tuple[Checkpoint, tuple[BatchNorm, ...]]:
+    """Read one model file; return what is chosen of it, and all of its layers. Args, Raises: as `load`."""
     with processes.reader(settings, around) as reader:
-        checkpoint = selection.select(_read(reader, path, settings), settings)
+        whole = _read(reader, path, settings)
+    checkpoint = selection.select(whole, settings)
     _require_layers(checkpoint.layers, settings, complete=True)
-    return checkpoint
+    return checkpoint, whole.layers
 
 
 def load_both(

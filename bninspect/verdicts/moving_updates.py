@@ -10,6 +10,7 @@ import numpy as np
 from bninspect.arithmetic import compare
 from bninspect.arithmetic.formula import Float64, Parameters
 from bninspect.arithmetic.moments import Moments, updated
+from bninspect.arithmetic.rounding import widened
 from bninspect.records import Array, BatchNorm, Comparison, Estimator, Finding, Observation, Replay
 from bninspect.verdicts import findings
 
@@ -104,7 +105,7 @@ class Updates:
     def _fitted(self, name: str) -> float | None:
         """Return the momentum that explains the update of all channels; None if there is none."""
         batch, _ = self._of_batch(name, self.replay.estimator)
-        old, new = (each[name].astype(np.float64) for each in (self.observation.loaded, self.replay.after))
+        old, new = (widened(each[name]) for each in (self.observation.loaded, self.replay.after))
         with np.errstate(all="ignore"):
             # A channel tells the more, the larger old - batch is in units of the last digit of what is added up.
             share = (new - batch) / (old - batch)
@@ -118,7 +119,7 @@ class Updates:
 
 def unmoved(observation: Observation, replay: Replay, layer: BatchNorm, name: str) -> Comparison:
     """Compare `moving_mean` or `moving_variance` after a call that must not train: not one bit may have changed."""
-    before = observation.loaded[name].astype(np.float64)
+    before = widened(observation.loaded[name])
     parameters = Parameters.of(layer, observation.arithmetic)
     return _compared(observation, replay, name, parameters, (before, np.full(before.shape, _TINY)))
 

@@ -165,3 +165,33 @@ def test_an_explanation_fits_into_a_report() -> None:
     low, high = found.causes[0].details["low"], found.causes[0].details["high"]
     assert low <= 4e-4 <= high
     assert high - low < 1e-6
+
+
+@pytest.mark.parametrize(("step", "word"), [(-1, "early"), (1, "late")])
+@pytest.mark.parametrize("order", ["gbmv", "bgmv"])
+def test_all_arrays_read_one_number_beside_their_place(step: int, word: str, order: str) -> None:
+    """As with a header of Darknet that is read too short: what stands before the first array may be anything."""
+    n, x = numbers(6), inputs(40, 6)
+    kept = {"g": n.gamma, "b": n.beta, "m": n.mean, "v": n.variance}
+    flat = np.concatenate([np.array([5], np.float32), *(kept[name] for name in order), np.array([7], np.float32)])
+    read = np.split(flat[1 + step : 1 + step + 24], 4)
+    g, b, m, v = (read[order.index(name)] for name in "gbmv")
+    found = explained(stored(n), x, norm(x, g, b, m, np.abs(v), EPSILON), (1,))
+    assert names(found) == [f"arrays=one {word}"]
+
+
+def test_what_is_off_in_one_more_channel_is_not_read_beside_its_place() -> None:
+    n, x = numbers(6), inputs(40, 6)
+    g, b, m, v = (np.roll(each, 1) for each in (n.gamma, n.beta, n.mean, n.variance))
+    y = norm(x, g, b, m, v, EPSILON)
+    y[:, 0] = 3 * x[:, 0] + 1
+    y[:, 3] = 2 * x[:, 3] - 1
+    assert "arrays=one early" not in names(explained(stored(n), x, y, (1,)))
+
+
+def test_a_last_channel_that_is_missing() -> None:
+    n, x = numbers(6), inputs(40, 6)
+    y = norm(x, n.gamma, n.beta, n.mean, n.variance, EPSILON)
+    for name, given in (("skipped", x[:, -1]), ("neutral", x[:, -1] / np.sqrt(np.float32(1 + EPSILON)))):
+        y[:, -1] = given
+        assert names(explained(stored(n), x, y, (1,)))[0] == f"last-channel={name}"

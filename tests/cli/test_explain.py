@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from helpers.running import bninspect
 
+from bninspect.records import PARAMETERS
+
 MODEL = "keras2_digits.h5"
 NAME = "batch_normalization_1"
 QUESTION = (
@@ -128,3 +130,37 @@ def test_numbers_that_are_not_finite_come_back_from_that_process(sample_models: 
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "inf" in done.stdout
+
+
+def test_parameters_of_a_layer_that_was_not_chosen_are_named(sample_models: Path, tmp_path: Path) -> None:
+    from bninspect import formats
+
+    model = "keras2_nested.h5"
+    layers = {layer.name: layer for layer in formats.read(sample_models / model).layers}
+    other = layers["features/block/inner_norm"]
+    x = np.random.default_rng(5).normal(size=(32, other.channels)).astype(np.float32)
+    gamma, beta, mean, variance = (other.arrays[name].astype(np.float64) for name in PARAMETERS)
+    y = gamma * (x - mean) / np.sqrt(variance + (layers["head_norm"].epsilon or 0)) + beta
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y.astype(np.float32))
+    paths = ("--input", str(tmp_path / "x.npy"), "--output", str(tmp_path / "y.npy"), "--axis", "-1")
+    done = bninspect("explain", model, "--layer", "head_norm", *paths, cwd=sample_models)
+    assert done.returncode == 1
+    assert "every parameter of features/block/inner_norm used instead of its own" in " ".join(done.stdout.split())
+
+
+def test_text_and_a_channel_too_few_are_refused_with_what_to_do(sample_models: Path, tmp_path: Path) -> None:
+    from bninspect import formats
+
+    own = next(layer for layer in formats.read(sample_models / MODEL).layers if layer.name == NAME)
+    x = np.ones((4, own.channels), np.float32)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", x[:, 1:])
+    np.savetxt(tmp_path / "x.csv", x, delimiter=",")
+    axis = ("--axis", "-1")
+    given = ("--input", str(tmp_path / "x.csv"), "--output", str(tmp_path / "y.npy"), *axis)
+    done = bninspect("explain", MODEL, "--layer", NAME, *given, cwd=sample_models)
+    assert (done.returncode, "numpy.loadtxt" in done.stderr) == (3, True)
+    given = ("--input", str(tmp_path / "x.npy"), "--output", str(tmp_path / "y.npy"), *axis)
+    done = bninspect("explain", MODEL, "--layer", NAME, *given, cwd=sample_models)
+    assert (done.returncode, f"lacks 1 of {own.channels} channels" in done.stderr) == (2, True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 from bninspect.arithmetic.rounding import rounded
 from bninspect.causes.deviation import Deviation
 from bninspect.causes.deviations.sources import placed
-from bninspect.causes.predict import inside
+from bninspect.causes.predict import ROLES, inside
 
 if TYPE_CHECKING:
     from bninspect.causes.lines import Lines
-    from bninspect.causes.predict import View
+    from bninspect.causes.predict import Reading, Role, View
 
+_PROVING = 3
+"""Channels that must have the parameters of their neighbour."""
 MOST = 8192
 """Channels of the widest layer that is tried."""
 
@@ -30,6 +33,9 @@ def permuted(view: View, measured: Lines) -> Iterator[Deviation]:
     fits = _fitting(view, channels, measured)
     if fits is None or np.diagonal(fits).all():
         return
+    yield from _beside(fits, measured)
+    if not fits.any(axis=1).all():
+        return
     for name, sentence, order in _regular(channels):
         if fits[np.arange(channels), order].all():
             yield _moved(name, sentence, order)
@@ -38,6 +44,47 @@ def permuted(view: View, measured: Lines) -> Iterator[Deviation]:
     if order_found is not None:
         moved = int(np.count_nonzero(order_found != np.arange(channels)))
         yield _moved("channels=permuted", f"the parameters of {moved} channels given to other channels", order_found)
+
+
+def _beside(fits: NDArray[np.bool_], measured: Lines) -> Iterator[Deviation]:
+    """Yield that all arrays were read one number early or late: at least three channels must prove it."""
+    channels = len(fits)
+    every = np.arange(channels)
+    for step in (-1, 1):
+        edge = 0 if step < 0 else channels - 1
+        inner = every[every != edge]
+        if inner.size >= _PROVING and fits[inner, inner + step].all() and not fits[edge].any():
+            yield read_beside(step, channels, float(measured.slope[edge]), float(measured.intercept[edge]))
+
+
+def read_beside(step: int, channels: int, slope: float, intercept: float) -> Deviation:
+    """Return that all arrays were read one number early or late: a header that was read too short or too long.
+
+    Args:
+        step: from a channel to the one whose parameters it has, -1 or 1.
+        channels: of the layer.
+        slope: of the first channel, or the last: what stands before the arrays or behind them may be anything.
+        intercept: of the same.
+    """
+    word, edge, neighbour = ("early", 0, "before") if step < 0 else ("late", channels - 1, "behind")
+    sentence = (
+        f"all arrays read one number {word}, as with a header of another length: each channel has the parameters of "
+        f"the one {'before' if step < 0 else 'behind'} it, and channel {edge} what stands {neighbour} the arrays"
+    )
+    change = partial(_read_beside, step, edge, slope, intercept)
+    return Deviation(f"arrays=one {word}", "arrays", sentence, change, affine=True)
+
+
+def _read_beside(step: int, edge: int, slope: float, intercept: float, reading: Reading, view: View) -> Reading:
+    at_edge = view.channel == edge
+    channel = np.where(at_edge, edge, view.channel + step)
+    whatever: Mapping[Role, float] = {
+        "gamma": slope * float(np.sqrt(1.0 + reading.epsilon)),
+        "beta": intercept,
+        "mean": 0.0,
+        "variance": 1.0,
+    }
+    return reading.using({role: np.where(at_edge, whatever[role], view.column(role, channel)) for role in ROLES})
 
 
 def _moved(name: str, sentence: str, order: NDArray[np.int64]) -> Deviation:
@@ -57,7 +104,7 @@ def _fitting(view: View, channels: int, found: Lines) -> NDArray[np.bool_] | Non
         intercept = beta - mean * slope
         fits = np.abs(found.slope[:, np.newaxis] - slope) <= found.slope_error[:, np.newaxis]
         fits &= np.abs(found.intercept[:, np.newaxis] - intercept) <= found.intercept_error[:, np.newaxis]
-    return fits if fits.any(axis=1).all() else None
+    return fits
 
 
 def _regular(channels: int) -> Iterator[tuple[str, str, NDArray[np.int64]]]:

@@ -109,6 +109,7 @@ def _channels(sample: Sample) -> Iterator[Deviation]:
     channels = int(np.prod([sample.shape[a] for a in sample.axis]))
     if channels < 2:
         return
+    yield from _without_last(channels)
     for prefix, roles in _PAIRS.items():
         said = _SAID[prefix]
         yield placed(
@@ -124,6 +125,26 @@ def _channels(sample: Sample) -> Iterator[Deviation]:
                 partial(_shifted, step, channels),
                 roles,
             )
+
+
+_LAST: Mapping[str, tuple[str, Mapping[Role, float]]] = {
+    "zero": ("its output is 0", {"gamma": 0.0, "beta": 0.0, "mean": 0.0, "variance": 1.0}),
+    "neutral": ("it has gamma 1, beta 0, mean 0 and variance 1", NEUTRAL),
+    "skipped": ("its input is passed on", {**NEUTRAL, "gamma": np.inf}),
+}
+
+
+def _without_last(channels: int) -> Iterator[Deviation]:
+    """Yield that the arrays were read without their last number."""
+    for name, (said, values) in _LAST.items():
+        change = partial(_last_given, channels - 1, values)
+        yield Deviation(f"last-channel={name}", "arrays", f"the last channel is missing: {said}", change)
+
+
+def _last_given(last: int, values: Mapping[Role, float], reading: Reading, view: View) -> Reading:
+    # What divides by sqrt(1 + epsilon) passes on what was multiplied by it.
+    used = {role: float(np.sqrt(1.0 + reading.epsilon)) if value == np.inf else value for role, value in values.items()}
+    return reading.using({role: np.where(view.channel == last, used[role], view.column(role)) for role in ROLES})
 
 
 def _shifted(step: int, channels: int, view: View) -> Flat:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from bninspect.records import Array
 
+_OF_TEXT = "save numbers of text as an array: numpy.save('x.npy', numpy.loadtxt('x.csv', delimiter=',', ndmin=2))"
 SIGNATURE = b"\x93NUMPY"
 LARGEST = whole_file.LARGEST
 """Most bytes that a file of arrays may unpack to: as much as a batch of 3500 colour images of 224 x 224."""
@@ -59,7 +60,9 @@ def read(path: Path) -> dict[str, Array]:
             if head.startswith(ZIP_SIGNATURE):
                 return _members(path, label)
             if not head.startswith(SIGNATURE):
-                raise refusal(label, head, "a NumPy file (.npy or .npz)")
+                error = refusal(label, head, "a NumPy file (.npy or .npz)")
+                error.hint = error.hint or (_OF_TEXT if error.why == "it is text" else "")
+                raise error
         return {"": parse(whole_file.read(path, LARGEST), label)}
     except OSError as error:
         raise UnreadableFile(f"{label} cannot be read", why=error.strerror or str(error)) from error

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from bninspect.arithmetic.formula import Float64
+from bninspect.arithmetic.rounding import widened
 from bninspect.records import Array, BatchNorm
 
 SHOWN = 16
@@ -44,7 +45,7 @@ def numbers(layer: BatchNorm, epsilon: float | None = None) -> Numbers | None:
     beta = np.zeros(mean.shape) if layer.beta is None else layer.beta
     if not gamma.shape == beta.shape == mean.shape == variance.shape or not mean.size:
         return None
-    g, b, m, v = (np.asarray(each, np.float64).ravel() for each in (gamma, beta, mean, variance))
+    g, b, m, v = (widened(each).ravel() for each in (gamma, beta, mean, variance))
     with np.errstate(all="ignore"):
         root = np.sqrt(v + epsilon)
         scale = g / root
@@ -53,7 +54,7 @@ def numbers(layer: BatchNorm, epsilon: float | None = None) -> Numbers | None:
 
 def values(array: Array | None) -> Float64 | None:
     """Return an array flattened and in float64; None if there is none."""
-    return None if array is None else np.asarray(array, np.float64).ravel()
+    return None if array is None else widened(array).ravel()
 
 
 def where(found: Array) -> Array:

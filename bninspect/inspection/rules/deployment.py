@@ -6,7 +6,7 @@ import numpy as np
 
 from bninspect.arithmetic.bounds import precision
 from bninspect.arithmetic.formula import Float64
-from bninspect.arithmetic.rounding import narrowed
+from bninspect.arithmetic.rounding import narrowed, widened
 from bninspect.inspection.rules.columns import Numbers, counted, listed, numbers, where
 from bninspect.records import BatchNorm, Finding, Severity
 
@@ -36,7 +36,7 @@ def float16_overflow(layer: BatchNorm) -> Finding | None:
     Severity: warning.
     """
     found = numbers(layer)
-    arrays = {name: np.asarray(array, np.float64).ravel() for name, array in layer.arrays.items()}
+    arrays = {name: widened(array).ravel() for name, array in layer.arrays.items()}
     if found is not None:
         arrays |= {"scale": found.scale, "shift": found.shift}
     # Nearly always nothing is near the limit, and no layer need be rounded to see that. fmax passes NaN over.

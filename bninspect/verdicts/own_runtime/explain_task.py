@@ -38,6 +38,8 @@ class GivenFiles:
     output: str | None = None
     axis: tuple[int, ...] = ()
     channel: int | None = None
+    others: tuple[BatchNorm, ...] = ()
+    """All layers of the model, whose parameters may have been used by mistake."""
 
 
 def explain(arguments: Mapping[str, Any], arrays: list[Any], _progress: Callable[[str], None]) -> AnswerText:
@@ -47,7 +49,7 @@ def explain(arguments: Mapping[str, Any], arrays: list[Any], _progress: Callable
         found = answer((), _step(given))
     else:
         paths = Path(given.input), Path(given.output)
-        found = answer(given_files.explained(given.layers, *paths, given.axis))
+        found = answer(given_files.explained(given.layers, *paths, given.axis, given.others))
     return AnswerText(json.dumps(msgspec.to_builtins(found)))
 
 
