@@ -97,10 +97,8 @@ def see(subject: Subject, given: Mapping[str, Array], data: Sequence[Array]) -> 
     if subject.replay is None:
         proofs = {id(one.node): local.prove(one, export, stored, U) for one in subject.places}
         return Round(subject.places, proofs, deployed=deployed(subject, given, values, {}))
-    labels = [one.name for one in subject.source.inputs]
-    labels += [one for node in subject.source.nodes for one in node.outputs]
     outputs = [one.name for one in subject.source.outputs]
-    free = subject.replay(data, {}, list(dict.fromkeys((*labels, *outputs))))
+    free = subject.replay(data, {}, list(dict.fromkeys((*_common(subject), *outputs))))
     places = wiring.told_apart(subject.places, subject.source, free, values)
     unit = max((tensors.unit(one) for one in free.values()), default=U)
     proofs = {id(one.node): local.prove(one, export, stored, unit) for one in places}
@@ -125,6 +123,16 @@ def see(subject: Subject, given: Mapping[str, Array], data: Sequence[Array]) -> 
         deployed(subject, given, values, {key: one for key, one in rough.items() if np.isfinite(one)}),
         dict(_cut(export, values)),
     )
+
+
+def _common(subject: Subject) -> Iterable[str]:
+    """Yield the values of the source that are looked at: what both may have, and what an activation cuts off."""
+    yield from (one.name for one in subject.source.inputs)
+    for wire in wiring.wires([replace(one, again=False) for one in subject.places], subject.source):
+        yield wire.label
+    for node in subject.source.nodes:
+        if _upper(node.limits):
+            yield node.outputs[0]
 
 
 def _cut(export: Network, values: Mapping[str, Array]) -> Iterable[tuple[str, float]]:

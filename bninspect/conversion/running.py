@@ -22,6 +22,9 @@ from bninspect.safe_text import printable
 from bninspect.settings import Settings
 from bninspect.verdicts import verify_task
 
+_LARGE = 1 << 17
+"""Elements of a sample from which on one is enough: of a large image every operation has thousands of places."""
+
 
 @dataclass(frozen=True, eq=False)
 class Ran:
@@ -189,6 +192,7 @@ def _fed(
 
 def _fed_reals(session: Session, settings: runtimes.RunSettings) -> tuple[Mapping[str, Array], tuple[str, ...]]:
     many = bool(session.inputs) and all(one.shape[:1] == (None,) for one in session.inputs)
+    many &= all(np.prod([length or 1 for length in one.shape], dtype=object) <= _LARGE for one in session.inputs)
     if many and settings.input is None and not settings.input_shapes:
         with contextlib.suppress(RuntimeFailure):  # some graphs say that they take any number, and take one
             return graph_run.ready(session, replace(settings, batch=2))

@@ -18,7 +18,7 @@ from bninspect.records.graph import Network
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
 from bninspect.runtimes.keras import tracing
-from bninspect.runtimes.keras.tracing import Trace, TracedCall, called
+from bninspect.runtimes.keras.tracing import Trace
 from bninspect.runtimes.runtime import Begin, RunSettings, Runtime
 
 _KERASES = {runtimes.KERAS.name: "keras", runtimes.TF_KERAS.name: "tf_keras"}
@@ -36,8 +36,6 @@ class SourceRun:
     network: Network | None
     reason: str = ""
     """Why there is no network."""
-    calls: tuple[TracedCall, ...] = ()
-    """What its batch norms returned in the model, in the order of the calls."""
     outputs: tuple[Array, ...] = ()
     """What the model returned; empty if nobody could see it."""
     replay: Replay | None = None
@@ -110,9 +108,7 @@ def _observed(checkpoint: Checkpoint, settings: RunSettings, arrays: Sequence[Ar
     packages = [_KERASES[one.name] for one in chosen if one.name in _KERASES]
     if chosen[0].name in _KERASES:
         return _traced(packages, checkpoint, settings, begin)
-    kept: list[TracedCall] = []
-    run = runtimes.run(checkpoint, settings, lambda: _keeping(kept, begin()))
-    found = SourceRun(run, None, calls=tuple(kept), data=tuple(arrays))
+    found = SourceRun(runtimes.run(checkpoint, settings, begin), None, data=tuple(arrays))
     try:
         return _opened(found, chosen[0], checkpoint, settings)
     except BninspectError as error:
@@ -181,7 +177,6 @@ def _traced(packages: Sequence[str], checkpoint: Checkpoint, settings: RunSettin
     return SourceRun(
         run,
         trace.network(),
-        calls=tuple(trace.calls),
         outputs=trace.outputs,
         replay=partial(_replayed, trace, packages),
         data=trace.inputs,
@@ -203,17 +198,6 @@ def _replayed(
 def _both(trace: Trace, sink: Callable[[Observation], None]) -> Callable[[Observation], None]:
     def see(observation: Observation) -> None:
         trace.see(observation)
-        sink(observation)
-
-    return see
-
-
-def _keeping(kept: list[TracedCall], sink: Callable[[Observation], None]) -> Callable[[Observation], None]:
-    kept.clear()
-
-    def see(observation: Observation) -> None:
-        if observation.observed == "in-model":
-            kept.append(called(observation))
         sink(observation)
 
     return see

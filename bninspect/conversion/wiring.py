@@ -258,7 +258,7 @@ def _forced(kept: Sequence[Wire], arranged: Mapping[int, Array], free: Mapping[s
         for wire in floats:
             if wire.end != end:
                 continue
-            array = arranged[id(wire)].astype(free[wire.label].dtype)
+            array = arranged[id(wire)].astype(free[wire.label].dtype, copy=False)
             if end == "y":
                 made.setdefault(wire.label, array)
             if wire.label not in arrays:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,35 +18,12 @@ from bninspect.runtimes.keras import operations
 from bninspect.runtimes.keras.operations import as_array
 
 
-@dataclass(frozen=True, eq=False)
-class TracedCall:
-    """What a batch norm returned, and how large its input was."""
-
-    layer: str
-    y: Array
-    axis: tuple[int, ...]
-    largest: Array
-    """Largest |x| of each channel."""
-    dtype: str = "float32"
-    """Type to which the framework rounded `y`."""
-
-
-def called(observation: Observation) -> TracedCall:
-    """Return what is kept of a call."""
-    x, axis = observation.x, observation.axis
-    others = tuple(one for one in range(x.ndim) if one not in axis)
-    largest = np.abs(x).max(axis=others, initial=0).reshape(-1)
-    return TracedCall(observation.layer, observation.y, axis, largest, observation.output)
-
-
 class Trace:
     """The calls of one forward pass, with what came out of the batch norms and of the model; it can be run again."""
 
     def __init__(self) -> None:
         self._start()
         self._again: Callable[[Sequence[Array] | None], Any] | None = None
-        self.calls: list[TracedCall] = []
-        """What each batch norm returned, call by call."""
         self.inputs: tuple[Array, ...] = ()
         self.outputs: tuple[Array, ...] = ()
         """What the model took and returned."""
@@ -73,8 +49,6 @@ class Trace:
     def see(self, observation: Observation) -> None:
         """Take note of an observation while its layer is still being called."""
         self._latest.append(observation)
-        if observation.observed == "in-model":
-            self.calls.append(called(observation))
 
     def network(self) -> Network:
         """Return what was called; its values are numbered."""
