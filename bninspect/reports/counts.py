@@ -43,6 +43,12 @@ def worst_comparison(layer: LayerReport) -> Comparison | None:
     return max(layer.comparisons, key=distance, default=None)
 
 
+def furthest(layer: LayerReport) -> Comparison | None:
+    """Return the comparison of a layer that is the furthest off, in its own runtime or in the export."""
+    inside = layer.counterpart.comparisons if layer.counterpart else ()
+    return max((*layer.comparisons, *inside), key=distance, default=None)
+
+
 def worst_of(model: ModelReport) -> Comparison | None:
     """Return the comparison of a model that is the furthest off, in its own runtime or in its export."""
     compared = [comparison for layer in model.layers for comparison in layer.comparisons]

@@ -19,9 +19,10 @@ def section(model: ModelReport) -> Markup | None:
     if export is None:
         return None
     found = [(layer.name, layer.counterpart) for layer in model.layers if layer.counterpart is not None]
+    found.sort(key=lambda pair: pair[1].status is LayerStatus.VERIFIED)  # failures first, each kind in its order
     head = ("layer", "status", *_MEASURED, "where, or why not")
     rows = [(code(name), badge(one), *_measured(one), _where(one)) for name, one in found]
-    caption = "What became of each batch norm in the export"
+    caption = "What became of each batch norm in the export, failures first"
     return joined(
         element("h3", "In the export"),
         facts(_facts(export)),

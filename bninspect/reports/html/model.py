@@ -218,8 +218,7 @@ def _in_export(one: LayerReport) -> Child:
 
 def _measured(one: LayerReport, *, drawn: bool) -> list[Child]:
     """Return how many values were compared and how far they are off; by channel only where a layer is wrong."""
-    inside = one.counterpart.comparisons if one.counterpart else ()
-    worst = max((*one.comparisons, *inside), key=counting.distance, default=None)
+    worst = counting.furthest(one)
     if worst is None:
         return ["0", "-", *(["-"] if drawn else [])]
     values = sum(each.elements for each in one.comparisons)

@@ -97,7 +97,7 @@ def _layers(model: ModelReport, failing: list[LayerReport]) -> Markup | None:
 
 
 def _row(layer: LayerReport) -> Iterable[Child]:
-    worst = counts.worst_comparison(layer)
+    worst = counts.furthest(layer)
     rules = dict.fromkeys(finding.rule for finding in layer.findings if finding.ignored is None)
     return (
         code(layer.name),
