@@ -89,7 +89,8 @@ def ncnn(path: Path) -> Run:
 
     def run(x: Any) -> Any:
         extractor = net.create_extractor()
-        extractor.input(net.input_names()[0], framework.Mat(np.ascontiguousarray(x[0])))
+        # A copy: a first layer that works in place would write into the array.
+        extractor.input(net.input_names()[0], framework.Mat(np.ascontiguousarray(x[0])).clone())
         code, y = extractor.extract(net.output_names()[0])
         if code:
             raise RuntimeError(f"ncnn returned {code}")
@@ -118,15 +119,18 @@ def fitted(x: Any, shape: Any) -> Any:
 def compared(y: Any, expected: Any, allowed: float) -> dict[str, Any]:
     """Return the largest difference of outputs, as such and as a part of what is allowed.
 
-    An output of another shape is compared with its channels moved to the front, if it has the model's shape then.
+    An output is compared with its channels moved to the front as well, if it has the model's shape then; the nearer of
+    the two counts, and which it is.
     """
-    layout = "as the model's"
-    if y.shape != expected.shape and y.ndim == expected.ndim:
-        y, layout = np.moveaxis(y, -1, 1), "channels behind"
-    if y.shape != expected.shape:
+    ways = {"as the model's": y} | ({"channels behind": np.moveaxis(y, -1, 1)} if y.ndim > 2 else {})
+    fit = {layout: way.astype(np.float64) for layout, way in ways.items() if way.shape == expected.shape}
+    if not fit:
         return {"error": f"returns the shape {list(y.shape)} for {list(expected.shape)}"}
-    off = np.abs(y.astype(np.float64) - expected)
-    worst = float(off.max()) if bool(np.isfinite(off).all()) else float("inf")
+    offs = {layout: np.abs(way - expected) for layout, way in fit.items()}
+    worsts = {
+        layout: float(off.max()) if bool(np.isfinite(off).all()) else float("inf") for layout, off in offs.items()
+    }
+    layout, worst = min(worsts.items(), key=lambda item: item[1])
     return {"off": worst, "allowed": allowed, "ratio": worst / allowed, "right": worst <= allowed, "layout": layout}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from converter_list import CONVERTERS, Converter, Family
 from converter_patterns import BY_NAME, PATTERNS
+from converter_reports import reports
 from converter_results import BROKEN, REFUSED, RIGHT, UNRUN, WRONG, Result
 
 HEADER = """\
@@ -16,7 +17,7 @@ HEADER = """\
 {patterns} ways to use batch norm, as models of Keras and as modules of PyTorch, put to {converters} converters: {cells}
 cells. Every gamma is random, of both signs, one of each layer is zero; bias, beta, mean and variance are random too.
 `python benchmarks/converters.py table` wrote this page from the results of `python benchmarks/converters.py run` on
-{date}; the steps took {minutes:.0f} minutes together on two busy cores.
+{date}; conversions and verdicts took {minutes:.0f} minutes together, on two cores that many others shared.
 
 A cell is *right* or *wrong* by measurement, without bninspect: four inputs run through the model in its own framework
 and through the file in the runtime that is meant for it, and the largest difference is held against eight times what
@@ -28,8 +29,9 @@ Beside it stands what `bninspect verify MODEL --against FILE` says.
 |---|---|---|
 | `.` | right | proved |
 | `?` | right | unverified, exit code 3 |
+| `o` | right | not asked yet |
 | `X` | wrong | failed |
-| `x` | wrong | unverified |
+| `x` | wrong | unverified, or not asked yet |
 | `B` | none: its own runtime does not load or run the file | failed, unverified or unread |
 | `R` | none: the converter refused | |
 | `-` | none: nothing on this machine runs the file | unverified or unread |
@@ -40,7 +42,9 @@ Beside it stands what `bninspect verify MODEL --against FILE` says.
 LEGEND_END = """
 `tflite-dynamic` leaves arrays of fewer than 1024 numbers as they are, so on networks as small as these it is
 `tflite-float32` under another name. OpenVINO runs with `INFERENCE_PRECISION_HINT=f32` and ncnn with float16 off: the
-files are measured, not the processor. `onnx2tf` would fetch pictures for its own check; it was given random ones.
+files are measured, not the processor. `onnx2tf` would fetch pictures for its own check; it was given random ones. It
+returns images with the channels behind: an output counts as right in either order. GGUF is not here: there is no
+general converter to it, each kind of model has a script of its own that folds by hand.
 """
 
 
@@ -65,7 +69,7 @@ def mark(result: Result | None) -> str:
         return "!"
     unrun = {"proved": "p", "failed": "f"}.get(result.verdict, "-")
     marks = {REFUSED: "R", BROKEN: "B", UNRUN: unrun, WRONG: "X" if result.verdict == "failed" else "x"}
-    return marks.get(result.measured, "." if result.verdict == "proved" else "?")
+    return marks.get(result.measured, {"proved": ".", "": "o"}.get(result.verdict, "?"))
 
 
 def render(page: Page) -> str:
@@ -81,7 +85,12 @@ def render(page: Page) -> str:
         most=ratios[int(0.99 * (len(ratios) - 1))] if ratios else 0.0,
     )
     parts = [head, "## Counts\n", *counts(page), LEGEND_END, "\n", *failures(page)]
-    parts += [*grid(page, "keras", "Models of Keras"), *grid(page, "torch", "Modules of PyTorch"), *faults(page)]
+    parts += [
+        *grid(page, "keras", "Models of Keras"),
+        *grid(page, "torch", "Modules of PyTorch"),
+        *reports(page.results),
+    ]
+    parts += list(faults(page))
     parts += list(patterns())
     return "\n".join(parts).replace("\n\n\n", "\n\n").rstrip() + "\n"
 

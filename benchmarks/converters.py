@@ -54,7 +54,7 @@ def setup(cache: Path) -> None:
 
 
 def step(cache: Path, environment: str, *arguments: str) -> None:
-    """Run a script in an environment, again while it dies, and keep how long that took."""
+    """Run a script in an environment, again while it dies, and print how long that took."""
     start = time.monotonic()
     own = environment == "bninspect"
     python = sys.executable if own else str(environments.python(cache, environment))
@@ -66,8 +66,6 @@ def step(cache: Path, environment: str, *arguments: str) -> None:
             if done.returncode == 0:
                 break
     taken = time.monotonic() - start
-    with (cache / "times.jsonl").open("a") as times:
-        times.write(json.dumps({"environment": environment, "arguments": arguments, "seconds": taken}) + "\n")
     print(f"{' '.join((environment, *arguments))}: {taken:.0f} s", flush=True)
 
 
@@ -107,9 +105,10 @@ def table(cache: Path, page: Path) -> None:
 
 
 def seconds(cache: Path) -> Iterator[float]:
-    """Yield how long each step took."""
-    path = cache / "times.jsonl"
-    yield from (json.loads(line)["seconds"] for line in path.read_text().splitlines()) if path.exists() else ()
+    """Yield how long each conversion and each verdict took."""
+    for path in (cache / "exports").glob("*/*/*/*.json"):
+        if path.stem in {"conversion", "verdict"}:
+            yield json.loads(path.read_text()).get("seconds", 0.0)
 
 
 def make(cache: Path, family: str, converter: str, pattern: str, folder: Path) -> None:
