@@ -51,6 +51,8 @@ class Proof:
     """Of a quantised operation, how far its output is from `value` at most, in steps of the output."""
     cut: float = 0.0
     """Part of the outputs that are cut off at the ends of the range of their type."""
+    needs: tuple[float, float] = (0.0, 0.0)
+    """The range that would hold them all."""
 
 
 def prove(place: Place, network: Network, values: Mapping[str, Array], unit: float) -> Proof:
@@ -112,9 +114,14 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
     )
     unknown = _cut_between(node, network, values, exact)
     clipped = np.where(unknown, rows, np.clip(plain, low, high))
-    gone = float(np.mean((plain < low - step) | (plain > high + step))) if plain.size else 0.0
+    # A range that begins at zero is a relu that went into it.
+    least = low - step if low < 0 else -np.inf
+    gone = float(np.mean((plain < least) | (plain > high + step))) if plain.size else 0.0
+    needs = (float(plain.min(initial=0.0)) if low < 0 else 0.0, float(plain.max(initial=0.0)))
     cost = float(np.abs(rows - np.clip(source.value, low, high)).max(initial=0.0)) / step if step else None
-    return replace(found, compared=_compared(rows, clipped, np.broadcast_to(bound, plain.shape)), cost=cost, cut=gone)
+    return replace(
+        found, compared=_compared(rows, clipped, np.broadcast_to(bound, plain.shape)), cost=cost, cut=gone, needs=needs
+    )
 
 
 def _of_file(stored: Kernel) -> FoldedKernel:

@@ -20,7 +20,7 @@ _PASSED = """
 identity reshape transpose cast relu relu6 clip pool max minimum maximum min concatenation concat pad padv2 slice split
 gather flatten squeeze mean average globalaveragepool averagepool maxpool resize upsample crop tile expand select view
 index dropout unpack pack stack strided space depth batch broadcast reduce leaky elu tanh hardtanh flatten_ contiguous
-neg abs softplus softsign mirror reducemean reducemax reducemin globalmaxpool averagepool2d amax amin
+neg abs softplus softsign mirror reverse flip reducemean reducemax reducemin globalmaxpool averagepool2d amax amin
 """
 _SLOPES = {"logistic": 0.25, "sigmoid": 0.25, "softmax": 0.5, "hard swish": 1.5, "hardswish": 1.5, "hardsigmoid": 0.2}
 _SLOPES |= {"gelu": 1.13, "silu": 1.1, "swish": 1.1, "mish": 1.09, "log softmax": 2.0, "logsoftmax": 2.0}

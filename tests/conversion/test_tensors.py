@@ -53,3 +53,10 @@ def test_floats_on_steps_end_where_their_channel_does() -> None:
     values = np.array([[-9.0, -9.0], [9.0, 9.0]])
     np.testing.assert_array_equal(tensors.cut_off(values, steps, 1), [[-1.0, 0.0], [1.0, 8.0]])
     np.testing.assert_array_equal(tensors.cut_off(values.T, steps, 0), [[-1.0, 1.0], [0.0, 8.0]])
+
+
+def test_the_ends_of_a_type_are_where_numbers_are_cut_off() -> None:
+    each = Quantisation(np.array([0.5, 2.0], np.float32), np.array([0, 0]), "int8", 1)
+    below, above = tensors.at_ends(np.array([[-64.0, 254.0], [63.5, -256.0], [63.0, 0.0]]), each)
+    np.testing.assert_array_equal(below, [[True, False], [False, True], [False, False]])
+    np.testing.assert_array_equal(above, [[False, True], [True, False], [False, False]])

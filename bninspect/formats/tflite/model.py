@@ -78,6 +78,8 @@ OPERATIONS: Mapping[int, str] = {
     97: "resize nearest",
     98: "leaky relu",
     100: "mirror pad",
+    101: "abs",
+    105: "reverse v2",
     111: "elu",
     117: "hard swish",
     118: "if",
