@@ -82,15 +82,15 @@ def test_quiet_is_short(pair: tuple[Path, Path]) -> None:
     [
         (("{source}", "{source}", "--against", "{export}"), 2, "takes one MODEL"),
         (("{source}", "--against", "{folder}/none.tflite"), 2, "does not exist"),
-        (("{source}", "--against", "{weights}"), 2, "cannot be held against"),
+        (("{source}", "--against", "{folder}/notes.tflite"), 3, "notes.tflite is not of a format"),
         (("{source}", "--against", "{folder}/cut.tflite"), 3, "damaged"),
     ],
 )
 def test_wrong_use_and_wrong_files(pair: tuple[Path, Path], arguments: tuple[str, ...], code: int, words: str) -> None:
     source, export = pair
     (export.parent / "cut.tflite").write_bytes(export.read_bytes()[:700])
-    weights = source.parent / "keras3_digits.weights.h5"
-    names: dict[str, Any] = {"source": source, "export": export, "folder": export.parent, "weights": weights}
+    (export.parent / "notes.tflite").write_text("to be converted")
+    names: dict[str, Any] = {"source": source, "export": export, "folder": export.parent}
     done = _verify(*(one.format(**names) for one in arguments))
     assert done.returncode == code
     assert words in done.stdout + done.stderr
