@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 DEPTH = 64
 HARD_LINK = 0
 """H5L_TYPE_HARD, whose `u` is the address of the object."""
-HEADER_BYTES = 4096
-"""Of a group's header and what lies behind it: Keras writes the group of a layer, its names and its arrays together."""
+HEADER_BYTES = 1024
+"""Of a group's header with the table of its members, which is written at the same time."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -159,18 +159,21 @@ class Group:
         return tuple(text for chunk in chunks for text in chunk) if chunks else None
 
     @_guarded
-    def prepare(self, names: Iterable[str]) -> None:
-        """Have the groups of these names ready: of a file elsewhere their parts then come all at a time."""
-        if not parts.is_elsewhere(self._budget.file):
-            return
+    def headers(self, names: Iterable[str], length: int) -> list[tuple[int, int]]:
+        """Return where the groups and arrays of these names begin, each with so many bytes: (first byte, length)."""
         links, spans = self._handle.links, []
         for name in names:
             key = name.encode("utf-8", "surrogateescape")
             if b"\0" not in key and b"/" not in key and links.exists(key):
                 info = links.get_info(key)
                 if info.type == HARD_LINK:
-                    spans.append((int(info.u), HEADER_BYTES))
-        parts.prepare(self._budget.file, spans)
+                    spans.append((int(info.u), length))
+        return spans
+
+    @property
+    def file(self) -> Any:
+        """The open file that it is in."""
+        return self._budget.file
 
     def _find(self, name: str) -> Any:
         """Return a Group, a DatasetID of h5py, or None."""
@@ -212,6 +215,21 @@ class Group:
         if hdf5_array.is_opaque(kind):
             opaque = (texts(dataset, "dtype", self._budget, where) or [opaque])[0]
         return hdf5_array.stored_type(kind, opaque, self.label, where)
+
+
+def prepare(groups: Iterable[Group], names: Iterable[str] | None = None, length: int = HEADER_BYTES) -> None:
+    """Have what is in the groups ready: of a file elsewhere it then comes all at a time.
+
+    Args:
+        groups: of one file.
+        names: what in them will be opened; all by default.
+        length: bytes from the header of each on that will be read.
+    """
+    groups = list(groups)
+    if not groups or not parts.is_elsewhere(file := groups[0].file):
+        return
+    wanted = ((group, group.names() if names is None else names) for group in groups)
+    parts.prepare(file, [span for group, inside in wanted for span in group.headers(inside, length)])
 
 
 @contextmanager

@@ -18,10 +18,10 @@ from bninspect.formats.containers.sized_file import SizedFile
 if TYPE_CHECKING:
     Supply = Callable[[Sequence[tuple[int, int]]], list[Any]]
 
-BLOCK = 24 << 10
+BLOCK = 16 << 10
 ROOM = 256 << 20
 """Bytes of blocks that are kept."""
-GAP = 4
+GAP = 8
 """Blocks between two that are wanted, up to which all of them come by one request."""
 
 

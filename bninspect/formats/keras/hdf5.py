@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bninspect.errors import DamagedFile, UnknownFormat
-from bninspect.formats.containers.hdf5 import open_file
+from bninspect.formats.containers.hdf5 import open_file, prepare
 from bninspect.formats.format import Format
 from bninspect.formats.keras import weights as keras_weights
 from bninspect.formats.keras.config import parse
@@ -88,7 +88,7 @@ def _norms(
 ) -> Iterator[BatchNorm]:
     """Yield all batch norms in the model's order: those of the configuration, and those that it does not mention."""
     firsts: dict[tuple[str, ...], BatchNorm] = {}
-    weights.prepare(names)
+    prepare([weights], names)
     for name in dict.fromkeys((*names, *owned)):
         group = weights.group(name)
         found = sites(group.texts("weight_names") or ()) if group else []

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bninspect.errors import DamagedFile
+from bninspect.formats.containers.hdf5 import prepare
 from bninspect.records import PARAMETERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bninspect.formats.containers.hdf5 import Group
     from bninspect.records import Array, BatchNorm
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 VARS = "vars"
 DEPENDENCIES = "_layer_checkpoint_dependencies"
 """What Keras 2.13 calls `layers`."""
+OBJECT_BYTES = 8192
+"""Of an object's group, its `vars` and small arrays, which are written together."""
 FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 
 
@@ -96,7 +99,10 @@ class Saved:
 def collect(root: Group) -> dict[str, Saved]:
     """Return everything that was saved below `root`, by path, in natural order (`bn_2` before `bn_10`)."""
     found: dict[str, Saved] = {}
-    _walk(root, "", found)
+    level = [(root, "")]
+    while level:  # one after the other, so that of a file elsewhere all groups of a level come at a time
+        prepare((group for group, _ in level), length=OBJECT_BYTES)
+        level = [inner for group, path in level for inner in _inside(group, path, found)]
     return dict(sorted(found.items(), key=lambda item: _natural(item[0])))
 
 
@@ -141,7 +147,8 @@ def distinct(layers: Iterable[BatchNorm]) -> tuple[BatchNorm, ...]:
     )
 
 
-def _walk(group: Group, path: str, found: dict[str, Saved]) -> None:
+def _inside(group: Group, path: str, found: dict[str, Saved]) -> Iterator[tuple[Group, str]]:
+    """Yield the groups in a group that may hold objects, with their paths; `found` takes what was saved there."""
     for name in group.names():
         child = group.group(name)
         if child is None:
@@ -154,7 +161,7 @@ def _walk(group: Group, path: str, found: dict[str, Saved]) -> None:
             if len(arrays) == len(members):
                 continue
         step = "layers" if name == DEPENDENCIES else name
-        _walk(child, f"{path}/{step}".lstrip("/"), found)
+        yield child, f"{path}/{step}".lstrip("/")
 
 
 def _natural(path: str) -> list[tuple[str, int]]:
