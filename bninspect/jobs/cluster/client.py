@@ -32,6 +32,13 @@ WAIT_SECONDS = 60.0
 AHEAD = 8
 """Models that are handed out for each thread of the workers: the next one is there when one ends."""
 _LOOK_SECONDS = 1.0
+_HISTORY = {
+    "distributed.admin.low-level-log-length": 10,
+    "distributed.diagnostics.computations.max-history": 1,
+    "distributed.diagnostics.erred-tasks.max-history": 1,
+    "distributed.admin.system-monitor.log-length": 10,
+}
+"""What Dask in this process, with `local:N` also its scheduler, remembers of tasks and loads: nobody asks for it."""
 _LOCAL = re.compile(r"local:([1-9]\d{0,3})")
 
 
@@ -176,7 +183,7 @@ def connect(address: str, *, verbose: bool = False) -> Iterator[Any]:
         raise errors.MissingPackage(
             "--dask needs Dask, which is not installed", why=str(error), hint="pip install 'bninspect[dask]'"
         ) from error
-    settings: dict[str, Any] = {"distributed.admin.tick.interval": "1s"}
+    settings: dict[str, Any] = {"distributed.admin.tick.interval": "1s", **_HISTORY}
     if not verbose:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         settings["logging"] = {"distributed": "critical"}
