@@ -6,6 +6,7 @@ BninspectError                  3
  +- UnreadableFile              3   the file cannot be read
  |   +- UnknownFormat               it is of no kind that we read
  |   +- DamagedFile                 it is truncated or contradicts itself
+ |   |   +- MissingSibling          a file that belongs to it is not beside it
  |   +- UnsafeFile                  it would make a reader do what a reader must not
  +- LimitExceeded               3   over the time or memory limit
  +- MissingPackage              3   a framework or extra is not installed
@@ -66,6 +67,10 @@ class UnknownFormat(UnreadableFile):
 
 class DamagedFile(UnreadableFile):
     """The file is truncated, half-written or contradicts itself."""
+
+
+class MissingSibling(DamagedFile):
+    """A file that belongs to the model is not beside it."""
 
 
 class UnsafeFile(UnreadableFile):

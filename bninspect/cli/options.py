@@ -15,7 +15,7 @@ from bninspect.cli.config_defaults import where
 from bninspect.cli.param_types import Epsilon, Finite, Size, Target
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
-from bninspect.stores.names import is_url
+from bninspect.stores.names import is_url, public
 from bninspect.workers import start, tasks
 from bninspect.workers.limits import reading_limits
 
@@ -264,8 +264,15 @@ def _sources(context: click.Context) -> dict[str, Any]:
             place = words.get(source, "default") if source else "default"
             if source is ParameterSource.DEFAULT_MAP or (source is None and value):
                 place = where(context, name)
-            sources[name] = Option(dict(value) if name == "input_shape" else value, place)
+            sources[name] = Option(_shown(name, value), place)
     return sources
+
+
+def _shown(name: str, value: Any) -> Any:
+    """Return the value of an option as a report holds it."""
+    if name == "against" and value is not None and is_url(value):
+        return public(value)
+    return dict(value) if name == "input_shape" else value
 
 
 def show(answer: Any, form: Any, options: dict[str, Any]) -> int:

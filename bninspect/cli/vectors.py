@@ -13,6 +13,7 @@ from bninspect.cli.messages import say
 from bninspect.cli.param_types import ModelPath
 from bninspect.cli.progress import Progress
 from bninspect.safe_text import printable
+from bninspect.stores import names
 
 
 @click.command("vectors", cls=Configured, short_help="Write inputs and right outputs to test a runtime of your own.")
@@ -33,18 +34,17 @@ def command(context: click.Context, /, **options: Any) -> int:
     from bninspect.jobs import pipeline
     from bninspect.verdicts.own_runtime import vectors
 
-    source, target = Path(options["model"]), Path(options["output"])
+    shown = names.public(options["model"]) if names.is_url(options["model"]) else options["model"]
+    source, target = Path(shown), Path(options["output"])
     atomic_files.check_target(target, force=options["force"], inputs=(source,))
     with Progress(quiet=options["quiet"]) as progress:
         around = shared.surroundings(context, progress, options["verbose"])
-        checkpoint = pipeline.load(source, shared.settings(options), around)
+        checkpoint = pipeline.load(options["model"], shared.settings(options), around)
     data = vectors.encode(checkpoint, options["seed"])
     atomic_files.write_whole(target, data, force=options["force"], inputs=(source,))
     if not options["quiet"]:
         count = len(checkpoint.layers)
         layers = f"{count} batch-norm layer{'' if count == 1 else 's'}"
         say(f"wrote vectors for {layers} and a probe to {printable(target.name)}")
-        say(
-            f"  then: bninspect verify {printable(str(source))} --against outputs.npz, with <layer>/y from your runtime"
-        )
+        say(f"  then: bninspect verify {printable(shown)} --against outputs.npz, with <layer>/y from your runtime")
     return 0

@@ -9,6 +9,7 @@ import click
 from bninspect.cli import model_options, run_command
 from bninspect.cli import options as shared
 from bninspect.cli.config_defaults import Configured
+from bninspect.cli.param_types import ModelPath
 from bninspect.cli.run_options import running
 
 
@@ -17,7 +18,7 @@ from bninspect.cli.run_options import running
 @shared.selecting
 @click.option(
     "--against",
-    type=click.Path(exists=True),
+    type=ModelPath(),
     metavar="FILE",
     help="An export of the model (TFLite, ONNX, OpenVINO, torch, SavedModel, Keras): where is each batch norm, folded "
     "into the weights of a neighbour or not, and is it right? "

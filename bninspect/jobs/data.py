@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bninspect import atomic_files
-from bninspect.errors import UsageError
-from bninspect.jobs import live_model, pipeline, processes
+from bninspect.errors import BninspectError, UsageError
+from bninspect.jobs import elsewhere, live_model, pipeline, processes
 from bninspect.jobs.context import Surroundings
 from bninspect.jobs.spool import spool
 from bninspect.records import Checkpoint, Report
 from bninspect.records.recalibrated import Recalibrated
 from bninspect.settings import Settings
+from bninspect.stores import names
 from bninspect.verdicts import selection
 from bninspect.workers import tasks
+from bninspect.workers.supervisor import Worker
 
 DEFAULTS = Settings()
 SILENT = Surroundings()
@@ -94,13 +97,15 @@ def recalibrate(
         if not path.exists():
             raise UsageError(f"there is no data at '{path}'")
         chosen = replace(settings, data=str(path))
-        with processes.reader(chosen, around) as reader, processes.runner(chosen, around) as runner:
+        reading = elsewhere.RemoteReading(chosen)
+        with (
+            closing(reading),
+            processes.reader(chosen, around) as reader,
+            processes.runner(chosen, around) as runner,
+        ):
             reader.start(tasks.read_file)
             runner.start(tasks.recalibrate_model)
-            checkpoint, other = (
-                reader.call(tasks.read_file, Checkpoint, {"path": str(one), "digest": True})
-                for one in (model, into or model)
-            )
+            checkpoint, other = (_read(reader, reading, str(place)) for place in (model, into or model))
             arguments = {
                 "checkpoint": selection.complete(checkpoint, chosen),
                 "into": other,
@@ -109,5 +114,18 @@ def recalibrate(
                 "resume": resume,
                 "force": force,
             }
-            found = runner.call(tasks.recalibrate_model, Recalibrated, arguments, around.progress)
+            try:
+                found = runner.call(tasks.recalibrate_model, Recalibrated, arguments, around.progress)
+            except BninspectError as error:
+                raise reading.named_error(error) from None
+            found = reading.named(found)
     return replace(found, output=str(output))
+
+
+def _read(reader: Worker, reading: elsewhere.RemoteReading, place: str) -> Checkpoint:
+    if not names.is_url(place):
+        return reader.call(tasks.read_file, Checkpoint, {"path": place, "digest": True})
+    try:
+        return reading.read(reader, names.remote(place, allowed=reading.hosts), whole=True)
+    except BninspectError as error:
+        raise reading.named_error(error) from None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from bninspect import errors
-from bninspect.records import Checkpoint, ModelReport, codec
+from bninspect.records import Checkpoint, codec
 from bninspect.settings import READ_SECONDS, RUN_SECONDS, Settings
 from bninspect.stores import cache, names
 from bninspect.stores.found import Found, RemoteStore
@@ -18,9 +19,12 @@ from bninspect.workers import tasks
 from bninspect.workers.supervisor import Worker
 
 T = TypeVar("T", bound=errors.BninspectError)
+R = TypeVar("R")
 
 _SHARED = frozenset({".pb", ".npz", ".msgpack", ".index"})
 """Endings that other files have too: in a folder elsewhere they are passed over, as nobody looks into the files."""
+_PART = re.compile(r"(^|/)(saved_model\.pb|[^/]+\.index|[^/]+\.index\.json)$", re.IGNORECASE)
+"""Files that are nothing without others: the graph of a SavedModel, the index of a checkpoint or of shards."""
 _SIGNS = "*?["
 
 
@@ -66,7 +70,8 @@ def _is_model(name: str) -> bool:
     from bninspect.formats import FORMATS
 
     endings = {ending for known in FORMATS for ending in known.suffixes} - _SHARED
-    return name.lower().endswith(tuple(endings))
+    # What belongs to several files is an error that is seen: passed over, it would look as if it had been checked.
+    return name.lower().endswith(tuple(endings)) or _PART.search(name) is not None
 
 
 def list_of_models(url: str, settings_hosts: tuple[str, ...] = ()) -> bytes:
@@ -98,12 +103,16 @@ class RemoteReading:
             Unreachable, LimitExceeded, UnsafeFile, MissingPackage: it cannot be fetched.
             UnreadableFile, WorkerDied: it cannot be read.
         """
-        store = open_store(target, self._settings.timeout or READ_SECONDS)
-        found = store.find()
-        if found.ranges and not whole:
-            return self._in_parts(reader, target, store, found)
-        store = open_store(target, self._settings.timeout or RUN_SECONDS)
+        with _in_one_file(target):
+            store = open_store(target, self._settings.timeout or READ_SECONDS)
+            found = store.find()
+            if found.ranges and not whole:
+                return self._in_parts(reader, target, store, found)
+            return self._as_a_copy(reader, target, found)
+
+    def _as_a_copy(self, reader: Worker, target: Remote, found: Found) -> Checkpoint:
         settings = self._settings
+        store = open_store(target, settings.timeout or RUN_SECONDS)
         copy = str(self._copies.enter_context(cache.held(target, store, found, settings.cache, settings.cache_size)))
         self._names[copy] = target.name
         checkpoint = reader.call(tasks.read_file, Checkpoint, {"path": copy, "digest": True})
@@ -121,11 +130,16 @@ class RemoteReading:
         checkpoint = reader.call(tasks.read_parts, Checkpoint, {"path": target.name, "size": found.size}, supply=supply)
         return replace(checkpoint, path=target.name, version=found.version, bytes_read=received)
 
-    def named(self, model: ModelReport) -> ModelReport:
-        """Return a report that calls its model by its name, not by the copy's."""
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts that were allowed by name."""
+        return self._settings.allow_host
+
+    def named(self, result: R) -> R:
+        """Return a result that calls its model by its name, not by the copy's."""
         if not self._names:
-            return model
-        return codec.decode(ModelReport, _replaced(codec.encode(model), self._replace))
+            return result
+        return codec.decode(type(result), _replaced(codec.encode(result), self._replace))
 
     def named_error(self, error: T) -> T:
         """Return an error that calls a model by its name."""
@@ -137,6 +151,23 @@ class RemoteReading:
             if name not in text:
                 text = text.replace(place, name)
         return text
+
+
+@contextmanager
+def _in_one_file(target: Remote) -> Iterator[None]:
+    """Refuse a model of several files: of a URL one is fetched, and the others must be of the same version."""
+    try:
+        if not _PART.search(target.name):
+            yield
+            return
+        why = "this file is nothing without those that belong to it"
+    except errors.MissingSibling as error:
+        why = error.why
+    raise errors.UnreadableFile(
+        f"{target.name} is part of a model in several files, and a URL is one file",
+        why=why,
+        hint="download all of its files into one folder, and name the model there",
+    )
 
 
 def _replaced(value: Any, replace_in: Callable[[str], str]) -> Any:

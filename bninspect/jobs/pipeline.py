@@ -145,7 +145,16 @@ def verify(
     One framework process serves many files, and is replaced if a file ends it. Args, Raises: as `inspect`.
     """
     ahead = None if around.earlier or _is_of_other_runtimes(paths) else tasks.verify_model
+    settings, around = _with_export(settings, around)
     return _report("verify", _verify_model, paths, settings, around, ahead)
+
+
+def _with_export(settings: Settings, around: Surroundings) -> tuple[Settings, Surroundings]:
+    """Return both with the name of an export elsewhere instead of its URL, which may hold secrets."""
+    if settings.against is None or not names.is_url(settings.against):
+        return settings, around
+    export = names.remote(settings.against, allowed=settings.allow_host)
+    return replace(settings, against=export.name), replace(around, urls={**around.urls, export.name: export})
 
 
 def _verify_model(pair: ProcessPair, path: str) -> ModelReport:
@@ -236,7 +245,7 @@ def _report(
 ) -> Report:
     every = (paths,) if isinstance(paths, (str, Path)) else paths
     gathered, urls = _gathered(list(map(str, every)), settings, around)
-    around = replace(around, urls=urls)
+    around = replace(around, urls={**around.urls, **urls})
     chosen, shard = shards.chosen(gathered.models, settings.shard)
     around.began(len(chosen))
     found = results.Results(settings, kept=around.kept)

@@ -211,6 +211,11 @@ def qualification(model: ModelReport) -> str:
     return f", {', '.join(parts)}" if parts else ""
 
 
+def fetched(model: ModelReport) -> str:
+    """Return how much of a model elsewhere was fetched."""
+    return f"{model.bytes_read:,} of {model.bytes:,} bytes fetched"
+
+
 def scope(model: ModelReport) -> str:
     """Return how many layers were left out, and by what; empty if none was."""
     return f"{model.left_out.count} left out by {message(model.left_out.by)}" if model.left_out else ""

@@ -23,9 +23,9 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, folder: Path, *, delay: float = 0.0, manner: str = "") -> None:
+    def __init__(self, folder: Path, *, delay: float = 0.0, manner: str = "", version: str = "") -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.folder, self.delay, self.manner = folder, delay, manner
+        self.folder, self.delay, self.manner, self.version = folder, delay, manner, version
         self.requests: list[str] = []
         self.sent = 0
         self.at_once = self.most_at_once = 0
@@ -68,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not file.is_file():
             return self._say(404, {"Content-Length": "0"})
         size = file.stat().st_size
-        version = f'"{hashlib.sha256(path.encode()).hexdigest()[:16]}"'
+        version = self.server.version or f'"{hashlib.sha256(path.encode()).hexdigest()[:16]}"'
         if manner == "changes" and len(self.server.requests) > 1:
             version = f'"{len(self.server.requests)}"'
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if manner != "whole" else None
@@ -120,9 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve(folder: Path, *, delay: float = 0.0, manner: str = "") -> Iterator[Server]:
+def serve(folder: Path, *, delay: float = 0.0, manner: str = "", version: str = "") -> Iterator[Server]:
     """Run a server."""
-    server = Server(folder, delay=delay, manner=manner)
+    server = Server(folder, delay=delay, manner=manner, version=version)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bninspect.errors import DamagedFile, UnsafeFile
+from bninspect.errors import MissingSibling, UnsafeFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,14 +17,14 @@ def sibling(folder: Path, name: str, label: str) -> Path:
     are folders of links into `../../blobs`.
 
     Raises:
-        DamagedFile: there is no such file.
+        MissingSibling: there is no such file.
         UnsafeFile: `name` is not a plain name, or leads out of the folder.
     """
     if not name or name in {".", ".."} or set(name) & set("/\\:\0"):
         raise UnsafeFile(f"{label} names a file elsewhere", why=f"{name!r} is not the name of a file beside it")
     path = folder / name
     if not path.exists():
-        raise DamagedFile(f"{label} is incomplete", why=f"there is no file {name}", hint=f"put {name} back")
+        raise MissingSibling(f"{label} is incomplete", why=f"there is no file {name}", hint=f"put {name} back")
     home = folder.resolve()
     if path.resolve().parent not in {home, home.parent.parent / "blobs"} or not path.is_file():
         raise UnsafeFile(f"{label} leads to something else", why=f"{name} is not a file in the same folder")

@@ -19,6 +19,7 @@ def linted(model: ModelReport, looks: Looks) -> Iterator[Line]:
     ignored = sum(finding.ignored is not None for layer in model.layers for finding in layer.findings)
     counted = _count(found) + (f", {ignored} ignored" if ignored else "")
     counted += f", {words.scope(model)}" if model.left_out else ""
+    counted += f", {words.fetched(model)}" if model.bytes_read is not None else ""
     yield line((printable(model.path), "bold"), f"  {plural(len(model.layers), 'batch-norm layer')}: {counted}")
     wanted = [pair for pair in found if pair[1].severity is not Severity.NOTE or looks.verbosity >= 0]
     yield from findings.lines(wanted, looks)

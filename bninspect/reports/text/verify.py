@@ -87,6 +87,7 @@ def _header(model: ModelReport) -> Line:
     parts = [plural(len(own), "batch-norm layer"), plural(sum(layer.channels for layer in own), "channel")]
     parts += ["and the probe"] * (len(own) < len(model.layers))
     parts += [words.scope(model)] * bool(model.left_out)
+    parts += [words.fetched(model)] * (model.bytes_read is not None)
     common = [text for text in (_shared(model, "axis"), _shared(model, "epsilon")) if text]
     return line(
         (printable(model.path), "bold"),

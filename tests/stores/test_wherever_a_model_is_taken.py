@@ -1,0 +1,143 @@
+"""URLs in every place that takes a model, and models of several files, which a URL cannot be."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.running import bninspect
+from helpers.web_server import serve
+
+pytest.importorskip("fsspec")
+pytest.importorskip("aiohttp")
+
+MODEL = "keras3_digits.h5"
+
+
+def test_vectors_and_explain_take_a_url(sample_models: Path, tmp_path: Path) -> None:
+    with serve(sample_models) as server:
+        url = f"{server.url}/{MODEL}?sig=SECRET"
+        vectors = bninspect("vectors", url, "-o", "v.npz", cwd=tmp_path)
+        explained = bninspect("explain", url, "--channel", "0", "--json", cwd=tmp_path)
+    here = bninspect("vectors", sample_models / MODEL, "-o", "here.npz", cwd=tmp_path)
+    assert (vectors.returncode, explained.returncode, here.returncode) == (0, 0, 0), vectors.stderr + explained.stderr
+    assert "SECRET" not in vectors.stderr + explained.stdout + explained.stderr
+    assert f"bninspect verify {server.url}/{MODEL} --against" in vectors.stderr
+    with np.load(tmp_path / "v.npz") as there, np.load(tmp_path / "here.npz") as local:
+        arrays = [name for name in local.files if name.endswith(("/x", "/y", "/expected"))]
+        assert arrays
+        assert all(np.array_equal(there[name], local[name]) for name in arrays)
+
+
+@pytest.mark.tensorflow
+def test_an_export_at_a_url_is_held_against_the_model(sample_models: Path) -> None:
+    with serve(sample_models) as server:
+        export = f"{server.url}/keras2_digits.tflite?sig=SECRET"
+        there = bninspect("verify", f"{server.url}/keras2_digits.h5", "--against", export, "--json")
+    here = bninspect(
+        "verify", sample_models / "keras2_digits.h5", "--against", sample_models / "keras2_digits.tflite", "--json"
+    )
+    assert there.returncode == here.returncode, there.stderr
+    assert "SECRET" not in there.stdout + there.stderr
+    document, local = json.loads(there.stdout), json.loads(here.stdout)
+    assert document["summary"] == local["summary"]
+    model = document["models"][0]
+    assert model["sha256"] == local["models"][0]["sha256"]
+    assert model["against"]["path"] == f"{server.url}/keras2_digits.tflite"
+    assert document["options"]["against"]["value"] == f"{server.url}/keras2_digits.tflite"
+
+
+@pytest.mark.tensorflow
+def test_drift_and_recalibrate_take_a_url(sample_models: Path, tmp_path: Path) -> None:
+    shown = json.loads(bninspect("verify", "--json", sample_models / MODEL).stdout)["models"][0]
+    shape = {"keras3_digits.h5": (8, 8, 1)}[MODEL]
+    assert shown["status"] == "pass"
+    np.save(tmp_path / "data.npy", np.random.default_rng(0).random((64, *shape), np.float32))
+    with serve(sample_models) as server:
+        url = f"{server.url}/{MODEL}?sig=SECRET"
+        drift = bninspect("drift", url, "--data", "data.npy", "--json", cwd=tmp_path)
+        new = bninspect("recalibrate", url, "--data", "data.npy", "-o", "new.h5", "--json", cwd=tmp_path)
+    same = bninspect("drift", sample_models / MODEL, "--data", "data.npy", "--json", cwd=tmp_path)
+    assert (drift.returncode, new.returncode) == (same.returncode, 0), drift.stderr + new.stderr
+    assert json.loads(drift.stdout)["models"][0]["layers"] == json.loads(same.stdout)["models"][0]["layers"]
+    assert "SECRET" not in drift.stdout + drift.stderr + new.stdout + new.stderr
+    assert bninspect("drift", "new.h5", "--data", "data.npy", cwd=tmp_path).returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.npy", "new.h5"]
+
+
+@pytest.mark.parametrize(
+    "name", ["saved_model.pb", "model.ckpt.index", "model.safetensors.index.json", "net.param", "shards.onnx"]
+)
+def test_a_model_of_several_files_is_refused_with_what_to_do(name: str, sample_models: Path, tmp_path: Path) -> None:
+    if name == "shards.onnx":
+        _with_external_data(tmp_path / name)
+    elif name == "net.param":
+        (tmp_path / name).write_text(
+            "7767517\n2 2\nInput data 0 1 data 0=8 1=8 2=2\nBatchNorm bn 1 1 data out 0=2 1=0.001\n"
+        )
+    else:
+        (tmp_path / name).write_bytes(b"\x08\x01" * 40)
+    with serve(tmp_path) as server:
+        done = bninspect("inspect", f"{server.url}/{name}")
+    assert done.returncode == 3
+    assert "is part of a model in several files, and a URL is one file" in done.stdout + done.stderr
+    assert "download all of its files into one folder" in done.stdout + done.stderr
+
+
+def _with_external_data(path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    from onnx import helper, numpy_helper
+
+    arrays = {name: np.ones(400, np.float32) for name in ("scale", "b", "mean", "var")}
+    ends = [helper.make_tensor_value_info(name, 1, [1, 400, 2, 2]) for name in ("x", "y")]
+    node = helper.make_node("BatchNormalization", ["x", *arrays], ["y"], name="bn")
+    constants = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    model = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:], constants))
+    onnx.save_model(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+
+
+def test_screens_say_how_much_was_fetched(sample_models: Path) -> None:
+    with serve(sample_models) as server:
+        url = f"{server.url}/{MODEL}"
+        model = json.loads(bninspect("inspect", "--json", url).stdout)["models"][0]
+        screens = [bninspect(command, url).stdout for command in ("inspect", "lint")]
+    for screen in screens:
+        assert f"{model['bytes_read']:,} of {model['bytes']:,} bytes fetched" in screen
+    assert "fetched" not in bninspect("inspect", sample_models / MODEL).stdout
+
+
+def test_what_is_known_of_a_version_is_a_baseline_under_another_name(sample_models: Path, tmp_path: Path) -> None:
+    """A copy under another name has another path, and no digest: its version tells that it is the same."""
+    shutil.copy(sample_models / "broken_nan.h5", tmp_path / "a.h5")
+    with serve(tmp_path, version='"same"') as server:
+        wrote = bninspect("lint", f"{server.url}/a.h5", "--write-baseline", "base.json", cwd=tmp_path)
+        assert wrote.returncode == 0, wrote.stderr  # what is there from now on is known
+        (tmp_path / "a.h5").rename(tmp_path / "b.h5")
+        again = bninspect("lint", f"{server.url}/b.h5", "--baseline", "base.json", cwd=tmp_path)
+        assert again.returncode == 0, again.stdout
+    with serve(tmp_path, version='"other"') as server:
+        other = bninspect("lint", f"{server.url}/b.h5", "--baseline", "base.json", cwd=tmp_path)
+    assert other.returncode == 1, other.stdout
+
+
+@pytest.mark.tensorflow
+def test_verify_has_a_digest_resumes_by_it_and_keeps_no_copy(sample_models: Path, tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    shutil.copy(sample_models / MODEL, tmp_path / "a.h5")
+    with serve(tmp_path) as server:
+        ways = [server.url + "/a.h5", "--resume", "r.jsonl", "--json"]
+        environment = {"TMPDIR": str(tmp_path / "tmp")}
+        first = bninspect("verify", *ways, cwd=tmp_path, **environment)
+        again = bninspect("verify", *ways, cwd=tmp_path, **environment)
+        model, later = (json.loads(done.stdout)["models"][0] for done in (first, again))
+        assert model["sha256"]
+        assert model["version"]
+        assert model["bytes_read"] == model["bytes"]
+        assert later == model  # with its seconds: nothing was run again
+        too_large = bninspect("verify", server.url + "/a.h5", "--cache-size", "1kB", cwd=tmp_path, **environment)
+        assert too_large.returncode == 3
+        assert "too large to be downloaded" in too_large.stdout + too_large.stderr
+        assert list((tmp_path / "tmp").iterdir()) == []
