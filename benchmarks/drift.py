@@ -56,10 +56,15 @@ def verdicts(model: ModelReport) -> str:
 
 def figures(model: ModelReport) -> str:
     """Return the largest effects of mean and variance of each layer, with the standard errors."""
+
+    def shown(value: float | None, digits: int) -> str:
+        return "inf" if value is None else f"{value:.{digits}f}"
+
+    fits = [one.fit for one in model.layers if one.fit]
     return "  ".join(
-        f"{one.fit.mean.effect:.3f}/{one.fit.variance.effect:.3f} (z {one.fit.mean.z:.1f}/{one.fit.variance.z:.1f})"
-        for one in model.layers
-        if one.fit
+        f"{shown(fit.mean.effect, 3)}/{shown(fit.variance.effect, 3)}"
+        f" (z {shown(fit.mean.z, 1)}/{shown(fit.variance.z, 1)})"
+        for fit in fits
     )
 
 
