@@ -40,7 +40,7 @@ def test_right_export(pair: tuple[Path, Path], tmp_path: Path) -> None:
     (model,) = report["models"]
     # The model by itself, its export, and the whole, which comes last.
     assert sum(line.startswith("PASS") for line in lines) == 3
-    assert lines[-1].startswith("PASS  1 model; 4 of 4 layers verified; exit code 0: ")
+    assert lines[-1].startswith("PASS  1 model; 4 of 4 layers verified; exit 0: ")
     for layer in model["layers"]:
         (line,) = (one for one in lines if one.startswith("ok") and f" {layer['name']} " in one)
         assert "folded into" in line
@@ -64,7 +64,7 @@ def test_wrong_export(pair: tuple[Path, Path], tmp_path: Path) -> None:
     assert lines[alone + 1].startswith("against ")
     assert not any(line.startswith("PASS") for line in lines)
     assert sum(line.startswith("FAIL") for line in lines) == len(model["layers"]) + len(("export", "whole"))
-    assert lines[-1].startswith("FAIL  1 model; 0 of 4 layers verified; exit code 1: ")
+    assert lines[-1].startswith("FAIL  1 model; 0 of 4 layers verified; exit 1: ")
     assert sum("wrong only because of" in line for line in lines) == len(rest)
     for form in ("junit", "markdown", "html"):
         assert "the export holds other numbers" in (tmp_path / form).read_text(encoding="utf-8")
@@ -74,7 +74,7 @@ def test_quiet_is_short(pair: tuple[Path, Path]) -> None:
     done = _verify(pair[0], "--against", pair[1], "-q")
     assert done.returncode == 0
     (line,) = done.stdout.splitlines()
-    assert line.startswith("PASS  1 model; 4 of 4 layers verified; exit code 0: ")
+    assert line.startswith("PASS  1 model; 4 of 4 layers verified; exit 0: ")
 
 
 @pytest.mark.parametrize(

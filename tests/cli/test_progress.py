@@ -128,7 +128,7 @@ def test_a_real_command_shows_it_and_its_result_is_intact(sample_models: Path, t
     )
     os.close(writer)
     assert done.returncode == 0
-    assert done.stdout.decode().endswith("\nPASS  30 models: 30 pass; exit code 0: checked, and nothing fails\n")
+    assert done.stdout.decode().endswith("\nPASS  30 models: 30 pass; exit 0: checked, and nothing fails\n")
     assert b"\x1b" not in done.stdout
     shown = b""
     with contextlib.suppress(OSError):  # at its end Linux says EIO

@@ -20,7 +20,14 @@ ALL = {LayerStatus.VERIFIED}
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize(
     "sample",
-    ["keras3_digits.keras", "keras2_digits.h5", "keras3_nested.keras", "keras2_shared.h5", "keras3_partial.keras"],
+    [
+        "keras3_digits.keras",
+        "keras2_digits.h5",
+        "keras2_nested.h5",
+        "keras3_nested.keras",
+        "keras2_shared.h5",
+        "keras3_partial.keras",
+    ],
 )
 def test_sample_models(sample_models: Path, tmp_path: Path, sample: str, form: str) -> None:
     import keras

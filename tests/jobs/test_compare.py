@@ -97,6 +97,6 @@ def test_every_format_says_it(form: str) -> None:
 
 def test_the_screen_ends_with_the_counts() -> None:
     text = REPORTS["text"](compare(report(model(RIGHT)), report(model(WRONG))), Looks())
-    assert text.splitlines()[-1] == "FAIL  1 model; 1 worse; exit code 1: checked, and something is wrong"
+    assert text.splitlines()[-1] == "FAIL  1 model; 1 worse; exit 1: checked, and something is wrong"
     text = REPORTS["text"](compare(report(model(RIGHT)), report(model(RIGHT))), Looks(verbosity=-1))
-    assert text == "PASS  1 model; no changes; exit code 0: checked, and nothing fails\n"
+    assert text == "PASS  1 model; no changes; exit 0: checked, and nothing fails\n"

@@ -35,7 +35,7 @@ def closing(report: Report) -> Line:
         models += ": " + ", ".join(f"{counts[status]} {status}" for status in VERDICTS if counts[status])
     parts = [models, *(_changes(report) if report.command == "compare" else _layers(report))]
     meaning = _ALLOWED if allowed else _CODES.get(summary.exit_code, "")
-    return line((f"{word:<6}", style), f"{'; '.join(parts)}; exit code {summary.exit_code}: {meaning}")
+    return line((f"{word:<6}", style), f"{'; '.join(parts)}; exit {summary.exit_code}: {meaning}")
 
 
 def _changes(report: Report) -> list[str]:

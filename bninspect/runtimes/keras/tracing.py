@@ -84,6 +84,8 @@ class Trace:
 
     def around(self, layer: Any, arguments: Any, compute: Callable[[Any], Any]) -> Any:
         """Call a layer, and remember what it took and returned."""
+        if _is_symbolic(arguments):  # the framework builds a model from its file
+            return compute(arguments)
         taken = _tensors(arguments)
         before = len(self._nodes)
         first = self._depth == 0
@@ -222,10 +224,16 @@ def _tensors(structure: Any) -> list[Any]:
     return [one for one in tf.nest.flatten(structure) if _is_tensor(one)]
 
 
+def _is_symbolic(structure: Any) -> bool:
+    import tensorflow as tf
+
+    return any(isinstance(one, tf.Tensor) and tf.is_symbolic_tensor(one) for one in tf.nest.flatten(structure))
+
+
 def _is_tensor(one: Any) -> bool:
     import tensorflow as tf
 
-    return isinstance(one, tf.Tensor) and hasattr(one, "numpy")
+    return isinstance(one, tf.Tensor) and not tf.is_symbolic_tensor(one)
 
 
 def _mapped(structure: Any, change: Callable[[Any], Any]) -> Any:

@@ -72,7 +72,7 @@ def test_a_pass_says_what_was_proved_and_by_what_margin() -> None:
     )
     assert lines[2].startswith("      notes: BN113 in 1 layer (variance below epsilon in 1 channel")
     assert lines[3] == "PASS  1 of 1 layer equal gamma*(x-mean)/sqrt(variance+epsilon)+beta in tf-keras 2.21.0"
-    assert lines[4] == "PASS  1 model; 1 of 1 layer verified; exit code 0: checked, and nothing fails"
+    assert lines[4] == "PASS  1 model; 1 of 1 layer verified; exit 0: checked, and nothing fails"
 
 
 def test_a_mismatch_shows_the_arithmetic_of_the_worst_element() -> None:
@@ -80,7 +80,7 @@ def test_a_mismatch_shows_the_arithmetic_of_the_worst_element() -> None:
     text = render(verified((layer(), outside_the_root(layer())), (good, observation(good))), Looks())
     lines = text.splitlines()
     assert lines[-2].startswith("FAIL  1 of 2 layers equal")
-    assert lines[-1] == "FAIL  1 model; 1 of 2 layers verified; exit code 1: checked, and something is wrong"
+    assert lines[-1] == "FAIL  1 model; 1 of 2 layers verified; exit 1: checked, and something is wrong"
     assert lines[1].startswith("FAIL  bn ")
     failed = next(line for line in lines if line.startswith("FAIL  bn"))
     assert re.search(
@@ -118,19 +118,19 @@ def test_every_layer_is_listed_when_asked_for() -> None:
 def test_quiet_is_failures_and_one_total() -> None:
     good, bad = (layer(), observation(layer())), (layer(), outside_the_root(layer()))
     assert render(verified(good), Looks(verbosity=-1)) == (
-        "PASS  1 model; 1 of 1 layer verified; exit code 0: checked, and nothing fails\n"
+        "PASS  1 model; 1 of 1 layer verified; exit 0: checked, and nothing fails\n"
     )
     lines = render(verified(bad), Looks(verbosity=-1)).splitlines()
     assert lines[0].startswith("FAIL  m.h5: 0 of 1 layer verified in ")
     assert lines[1].startswith("FAIL  bn ")
-    assert lines[-1].startswith("FAIL  1 model; 0 of 1 layer verified; exit code 1: ")
+    assert lines[-1].startswith("FAIL  1 model; 0 of 1 layer verified; exit 1: ")
 
 
 def test_quiet_too_says_what_was_not_compared() -> None:
     report = verified((layer(), observation(layer())))
     model = replace(report.models[0], left_out=LeftOut(3, "--exclude-layer x*"))
     text = render(replace(report, models=(model,)), Looks(verbosity=-1))
-    assert text.startswith("PASS  1 model; 1 of 4 layers verified; 3 left out as asked; exit code 0: ")
+    assert text.startswith("PASS  1 model; 1 of 4 layers verified; 3 left out as asked; exit 0: ")
 
 
 def test_layers_with_one_cause_share_it_and_the_worst_is_shown() -> None:
@@ -151,7 +151,7 @@ def test_what_failed_comes_before_what_passed_and_the_total_last() -> None:
     report = outcome.report("verify", [good, bad], options={}, allow_empty=False, running={})
     lines = render(report, Looks()).splitlines()
     assert lines[0].startswith("bad.h5")
-    assert lines[-1].startswith("FAIL  2 models: 1 pass, 1 fail; 1 of 2 layers verified; exit code 1: ")
+    assert lines[-1].startswith("FAIL  2 models: 1 pass, 1 fail; 1 of 2 layers verified; exit 1: ")
 
 
 def test_layers_unverified_for_one_reason_share_a_line() -> None:
@@ -167,7 +167,7 @@ def test_an_error_has_three_lines() -> None:
     broken = outcome.broken("m.h5", DamagedFile("truncated", why="12 of 400 bytes", hint="copy it again"))
     text = render(outcome.report("verify", [broken], options={}, allow_empty=False, running={}), Looks())
     assert text == "ERROR m.h5: truncated\n      why: 12 of 400 bytes\n      hint: copy it again\n" + (
-        "ERROR 1 model; exit code 3: something could not be checked\n"
+        "ERROR 1 model; exit 3: something could not be checked\n"
     )
 
 
