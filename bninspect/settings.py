@@ -110,8 +110,8 @@ class Settings:
     """Batch size of the training that made the statistics; TRAINED_BATCH is assumed without it."""
     max_effect: float | None = None
     """Effect up to which statistics may differ from those of the data; MAX_EFFECT without it."""
-    against: str | None = None
-    """An export of the model, or what a runtime of the user's returned, to hold it against."""
+    against: tuple[str, ...] = ()
+    """Exports of the model, or what a runtime of the user's returned, to hold it against."""
     trust: bool = False
     """Whether a model that holds code may run it."""
     modules: tuple[str, ...] = ()

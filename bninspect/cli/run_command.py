@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -109,6 +109,17 @@ def _outputs(options: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     return (*outputs, ("jsonl", resumed))
 
 
+def _digests(options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the digests of the files that models are held against; `against_sha256` is that of an only one."""
+    from bninspect.records import Option
+
+    files = [path for path in options.get("against") or () if Path(path).is_file()]
+    for place, path in enumerate(files):
+        with Path(path).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        yield f"against_sha256{f'_{place}' if place else ''}", Option(digest, "--against")
+
+
 def _surroundings(context: click.Context, options: dict[str, Any], progress: Progress) -> tuple[Surroundings, Heading]:
     """Return what is around the run, and what is known of it before any model."""
     from bninspect.records import Option, outcome
@@ -116,7 +127,8 @@ def _surroundings(context: click.Context, options: dict[str, Any], progress: Pro
     around = shared.surroundings(context, progress, options["verbose"])
     command = str(context.info_name)
     sources = dict(around.options)
-    for name in ("input", "against", "baseline"):
+    sources |= dict(_digests(options))
+    for name in ("input", "baseline"):
         if options.get(name) and Path(options[name]).is_file():
             with Path(options[name]).open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()

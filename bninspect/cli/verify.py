@@ -19,10 +19,11 @@ from bninspect.cli.run_options import running
 @click.option(
     "--against",
     type=ModelPath(),
+    multiple=True,
     metavar="FILE",
     help="An export of the model (TFLite, ONNX, OpenVINO, torch, SavedModel, Keras): where is each batch norm, folded "
-    "into the weights of a neighbour or not, and is it right? "
-    "Or what a runtime of your own returned for `bninspect vectors`.",
+    "into the weights of a neighbour or not, and is it right? Of a folder every model in it; repeatable, and the "
+    "model is run once. Or what a runtime of your own returned for `bninspect vectors`.",
 )
 @running
 @shared.reporting
@@ -35,7 +36,7 @@ def command(context: click.Context, /, **options: Any) -> int:
     The framework loads the file itself. Each layer is compared twice: as it runs in the model, and alone on inputs
     that reach 8 deviations either side of its mean. Every element must lie within the proven rounding bound.
     """
-    if options["against"] is not None and len(options["models"]) > 1:
+    if options["against"] and len(options["models"]) > 1:
         raise click.UsageError("--against takes one MODEL: an export is of one")
     shared.prestart(options, next(iter(options["models"]), None))
     from bninspect.jobs import pipeline

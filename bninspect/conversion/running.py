@@ -143,6 +143,24 @@ def together(ran: Ran, observe: Callable[[Mapping[str, Array] | None], SourceRun
 _ONE_INPUT = "model and export get the same input, in the layout that the export takes"
 
 
+def again(ran: Ran, found: SourceRun) -> tuple[Ran, SourceRun] | None:
+    """Return an export and a source that has been run, on the input of the export; None if that needs another run."""
+    if found.replay is None:
+        return None
+    if ran.session is not None and not ran.data:
+        return _taking(ran, found), found
+    for arrays in layouts(tuple(stood_for(ran).values())):
+        if [one.shape[1:] for one in arrays] != [one.shape[1:] for one in found.data]:
+            continue
+        data = tuple(one.astype(own.dtype) for one, own in zip(arrays, found.data, strict=True))
+        try:
+            found.replay(data, {}, ())
+        except BninspectError:
+            return None  # it takes another number of samples, for instance
+        return ran, replace(found, data=data)
+    return None
+
+
 def _taking(ran: Ran, found: SourceRun) -> Ran:
     """Return an export that does not say what it takes with what the model took, in the layout that it accepts.
 

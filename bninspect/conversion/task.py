@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bninspect import runtimes
@@ -29,7 +29,7 @@ from bninspect.conversion.running import Ran
 from bninspect.conversion.source import SourceRun
 from bninspect.conversion.verdicts import Case, Sentence
 from bninspect.errors import BninspectError, RuntimeFailure
-from bninspect.inspection import rules
+from bninspect.inspection import description, rules
 from bninspect.records import (
     BatchNorm,
     Checkpoint,
@@ -39,6 +39,8 @@ from bninspect.records import (
     Finding,
     LayerReport,
     LayerStatus,
+    ModelReport,
+    Status,
     Verified,
     codec,
     outcome,
@@ -52,11 +54,41 @@ from bninspect.verdicts import selection, verify_task
 
 
 def against(arguments: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None]) -> Verified:
-    """Hold the model of `arguments["checkpoint"]` against the export of `arguments["export"]`."""
+    """Hold the model of `arguments["checkpoint"]` against each export of `arguments["exports"]`."""
     checkpoint = codec.decode(Checkpoint, arguments["checkpoint"], arrays)
-    export = codec.decode(Checkpoint, arguments["export"], arrays)
+    exports = [codec.decode(Checkpoint, one, arrays) for one in arguments["exports"]]
     settings = codec.decode(Settings, arguments["settings"])
-    return compare(checkpoint, export, settings, progress)
+    return compare_each(checkpoint, exports, settings, progress)
+
+
+def compare_each(
+    checkpoint: Checkpoint,
+    exports: Sequence[Checkpoint],
+    settings: Settings,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Verified:
+    """Run a model once, and hold it against several exports: one report for each. Args, Raises: as `compare`.
+
+    Of several an error that is about one export is in its report.
+    """
+    settings = selection.for_model(settings, checkpoint.path)
+    reports: list[ModelReport] = []
+    environment: dict[str, Any] = {}
+    known: ModelRun | None = None
+    for export in exports:
+        try:
+            found, known = _compared(checkpoint, export, settings, progress, known)
+        except BninspectError as error:
+            if len(exports) == 1:
+                raise
+            broken = Export(export.path, export.sha256, export.bytes, export.format, export.writer, None, same=True)
+            model = replace(description.model(checkpoint), status=Status.ERROR, error=outcome.problem(error))
+            reports.append(replace(model, against=replace(broken, open=(str(error),))))
+            continue
+        reports.append(found.model)
+        environment.update(found.environment)
+    first, *others = reports
+    return Verified(first, environment, tuple(others))
 
 
 def compare(
@@ -69,17 +101,47 @@ def compare(
         MissingPackage: no framework that could run the model is installed.
         UnreadableFile: one of the files is no longer what was read.
     """
-    settings = selection.for_model(settings, checkpoint.path)
+    return compare_each(checkpoint, [export], settings, progress)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelRun:
+    """A model that has been run, and the verdict on it by itself."""
+
+    found: SourceRun
+    verified: Verified
+
+
+def _ran(
+    checkpoint: Checkpoint, ran: Ran, settings: Settings, known: ModelRun | None, *, alone: bool
+) -> tuple[Ran, ModelRun]:
+    """Run the model on the input of the export, or go on with an earlier run of it if that can take it."""
+    if known is not None:
+        again = (ran, known.found) if alone else running.again(ran, known.found)
+        if again is not None:
+            return again[0], replace(known, found=again[1])
     trial = verify_task.Trial(checkpoint, settings)
-    alone = {checkpoint.format, export.format} & {*by_numbers.FORMATS}
-    ran = running.unrun(export, settings) if alone else running.exported(export, settings)
-    progress(f"{checkpoint.path}: running the model")
     with running.said_of(checkpoint.path):
         if alone:
             found = source.observed(checkpoint, trial.how, None, trial.begin)
         else:
             ran, found = running.together(ran, lambda data: source.observed(checkpoint, trial.how, data, trial.begin))
-    verified = trial.verdict(found.run)
+    return ran, ModelRun(found, trial.verdict(found.run))
+
+
+def _compared(
+    checkpoint: Checkpoint,
+    export: Checkpoint,
+    settings: Settings,
+    progress: Callable[[str], None],
+    known: ModelRun | None,
+) -> tuple[Verified, ModelRun]:
+    """Return the verdict on one export, and the run of the model that it rests on."""
+    alone = bool({checkpoint.format, export.format} & {*by_numbers.FORMATS})
+    ran = running.unrun(export, settings) if alone else running.exported(export, settings)
+    progress(f"{checkpoint.path}: running the model")
+    ran, run = _ran(checkpoint, ran, settings, known, alone=alone)
+    found, verified = run.found, run.verified
     progress(f"{export.path}: looking for the batch norms of {checkpoint.path}")
     if alone:
         sentence, seen = _by_numbers(found, ran, checkpoint, export, settings), None
@@ -109,7 +171,7 @@ def compare(
     every = (*verified.model.findings, *rules.judged(said, "", counted))
     status = outcome.model_status(layers, every, settings.fail_on, checkpoint.unread, one.open)
     model = replace(verified.model, layers=layers, findings=every, against=one, status=status)
-    return Verified(model, {**verified.environment, **environment})
+    return Verified(model, {**verified.environment, **environment}), run
 
 
 def _by_numbers(found: SourceRun, ran: Ran, checkpoint: Checkpoint, export: Checkpoint, settings: Settings) -> Sentence:

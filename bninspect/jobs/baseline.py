@@ -83,8 +83,14 @@ def _missing(path: str) -> ModelReport:
 
 
 def counterpart(model: ModelReport, candidates: Sequence[ModelReport]) -> ModelReport | None:
-    """Return the earlier report of a model: the one with its path, else with its content; None if there is none."""
+    """Return the earlier report of a model: the one with its path, else with its content; None if there is none.
+
+    Of several exports of one model the report on another export is none of it.
+    """
     place = _place(model)
+    if len({one.place[1] for one in candidates if _place(one) == place}) > 1:
+        own = os.path.abspath(model.place[1])  # noqa: PTH100 - as _place
+        candidates = [one for one in candidates if os.path.abspath(one.place[1]) == own]  # noqa: PTH100
     same_content = (one for one in candidates if _content(one) == _content(model) is not None)
     return next((one for one in candidates if _place(one) == place), None) or next(same_content, None)
 

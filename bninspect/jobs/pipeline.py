@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import bninspect.reports  # noqa: F401 - tells how notebooks show what comes out of here
 from bninspect import errors, safe_text
 from bninspect.inspection import description, rules
-from bninspect.jobs import baseline, elsewhere, gather, processes, results, shards
+from bninspect.jobs import baseline, elsewhere, gather, processes, results, several_exports, shards
 from bninspect.jobs.context import Surroundings
 from bninspect.jobs.process_pairs import ProcessPair, Work, attend
 from bninspect.records import BatchNorm, Checkpoint, ModelReport, Report, Status, Verified, outcome
@@ -117,7 +117,7 @@ def inspect(
     return _report("inspect", _inspect_model, paths, settings, around)
 
 
-def _inspect_model(pair: ProcessPair, path: str) -> ModelReport:
+def _inspect_model(pair: ProcessPair, path: str) -> tuple[ModelReport, ...]:
     brief = pair.around.brief
     whole = selection.complete(pair.read(path, digest=not brief, whole=False), pair.settings)
     checkpoint = selection.select(whole, pair.settings)
@@ -127,7 +127,7 @@ def _inspect_model(pair: ProcessPair, path: str) -> ModelReport:
         for layer in checkpoint.layers
     )
     status = outcome.model_status(layers, (), pair.settings.fail_on, checkpoint.unread)
-    return _scoped(replace(description.model(checkpoint), layers=layers, status=status), whole, pair)
+    return (_scoped(replace(description.model(checkpoint), layers=layers, status=status), whole, pair),)
 
 
 def _scoped(model: ModelReport, whole: Checkpoint, pair: ProcessPair) -> ModelReport:
@@ -145,56 +145,54 @@ def verify(
     One framework process serves many files, and is replaced if a file ends it. Args, Raises: as `inspect`.
     """
     ahead = None if around.earlier or _is_of_other_runtimes(paths) else tasks.verify_model
-    settings, around = _with_export(settings, around)
+    settings, around = _with_exports(settings, around)
     return _report("verify", _verify_model, paths, settings, around, ahead)
 
 
-def _with_export(settings: Settings, around: Surroundings) -> tuple[Settings, Surroundings]:
-    """Return both with the name of an export elsewhere instead of its URL, which may hold secrets."""
-    if settings.against is None or not names.is_url(settings.against):
-        return settings, around
-    export = names.remote(settings.against, allowed=settings.allow_host)
-    return replace(settings, against=export.name), replace(around, urls={**around.urls, export.name: export})
+def _with_exports(settings: Settings, around: Surroundings) -> tuple[Settings, Surroundings]:
+    """Return both with the names of exports elsewhere instead of their URLs, which may hold secrets."""
+    found = {one: names.remote(one, allowed=settings.allow_host) for one in settings.against if names.is_url(one)}
+    named = tuple(found[one].name if one in found else one for one in settings.against)
+    return replace(settings, against=named), replace(around, urls={**around.urls, **{e.name: e for e in found.values()}})
 
 
-def _verify_model(pair: ProcessPair, path: str) -> ModelReport:
+def _verify_model(pair: ProcessPair, path: str) -> tuple[ModelReport, ...]:
     # All layers go along, chosen or not: a batch norm that the reader has not found must be noticed.
     checkpoint = selection.complete(pair.read(path), pair.settings)
-    return _scoped(_verified(pair, checkpoint), checkpoint, pair)
+    return tuple(_scoped(model, checkpoint, pair) for model in _verified(pair, checkpoint))
 
 
-def _verified(pair: ProcessPair, checkpoint: Checkpoint) -> ModelReport:
+def _verified(pair: ProcessPair, checkpoint: Checkpoint) -> tuple[ModelReport, ...]:
     settings, around = pair.settings, pair.around
     if not any(selection.wanted(layer.name, settings) for layer in checkpoint.layers):
-        return description.model(checkpoint)
+        return (description.model(checkpoint),)
     earlier = around.earlier.get(checkpoint.path)
-    if settings.against is None and earlier is not None and earlier.sha256 == checkpoint.sha256 is not None:
-        return earlier
+    if not settings.against and earlier is not None and earlier.sha256 == checkpoint.sha256 is not None:
+        return (earlier,)
     arguments: dict[str, Any] = {"checkpoint": checkpoint, "settings": settings}
-    if settings.against is None:
+    if not settings.against:
         return _run(pair, tasks.verify_model, checkpoint, arguments)
-    if _holds_arrays(Path(settings.against)):
-        arguments["outputs"] = settings.against
-        return pair.reader.call(tasks.judge_outputs, Verified, arguments).model
-    from bninspect.conversion import running
-
-    export = pair.read(settings.against)
-    running.require_graph(export)
-    arguments["export"] = export
-    return _run(pair, tasks.hold_against_export, checkpoint, arguments)
+    if len(settings.against) == 1 and _holds_arrays(Path(settings.against[0])):
+        arguments["outputs"] = settings.against[0]
+        return (pair.reader.call(tasks.judge_outputs, Verified, arguments).model,)
+    exports = several_exports.read(pair)
+    if not exports.readable:
+        return exports.reports(checkpoint, ())
+    arguments["exports"] = exports.readable
+    return exports.reports(checkpoint, _run(pair, tasks.hold_against_export, checkpoint, arguments))
 
 
 def _run(
     pair: ProcessPair, task: tasks.Task[Verified], checkpoint: Checkpoint, arguments: Mapping[str, Any]
-) -> ModelReport:
+) -> tuple[ModelReport, ...]:
     """Have the framework's process run a model. Of which file it is known that it did not end is kept with it."""
     try:
         verified = pair.runner.call(task, Verified, arguments, pair.around.progress)
     except errors.LimitExceeded as error:
         # A later run need not wait for the same again.
-        return replace(description.model(checkpoint), status=Status.ERROR, error=outcome.problem(error))
+        return (replace(description.model(checkpoint), status=Status.ERROR, error=outcome.problem(error)),)
     pair.environment.update(verified.environment)
-    return verified.model
+    return verified.model, *verified.others
 
 
 def drift(
@@ -209,12 +207,13 @@ def drift(
     return _report("drift", _drift_of_model, paths, settings, around)
 
 
-def _drift_of_model(pair: ProcessPair, path: str) -> ModelReport:
+def _drift_of_model(pair: ProcessPair, path: str) -> tuple[ModelReport, ...]:
     checkpoint = selection.complete(pair.read(path), pair.settings)
     if not any(selection.wanted(layer.name, pair.settings) for layer in checkpoint.layers):
-        return _scoped(description.model(checkpoint), checkpoint, pair)
+        return (_scoped(description.model(checkpoint), checkpoint, pair),)
     arguments = {"checkpoint": checkpoint, "settings": pair.settings}
-    return _scoped(_run(pair, tasks.hold_against_data, checkpoint, arguments), checkpoint, pair)
+    every = _run(pair, tasks.hold_against_data, checkpoint, arguments)
+    return tuple(_scoped(model, checkpoint, pair) for model in every)
 
 
 _OTHER_RUNTIMES = (".onnx", ".tflite", ".pt", ".pth", ".pt2")

@@ -71,32 +71,38 @@ class ProcessPair:
             return self._elsewhere.read(self.reader, target, whole=whole)
         return self.reader.call(tasks.read_file, Checkpoint, {"path": path, "digest": digest})
 
-    def run(self, path: str) -> ModelReport:
-        """Return the report of a model; its errors are part of it, except wrong usage, which ends the command."""
+    def run(self, path: str) -> tuple[ModelReport, ...]:
+        """Return the report of a model, or one for each export that it is held against.
+
+        Its errors are part of it, except wrong usage, which ends the command.
+        """
         self.around.progress(printable(path))
         start = time.monotonic()
         try:
-            model = self._elsewhere.named(self._work(self, path))
+            models = tuple(map(self._elsewhere.named, self._work(self, path)))
         except errors.UsageError:
             raise
         except errors.NothingToCheck as error:
             hint = "; ".join(part for part in (error.hint, "pass --allow-empty if there may be none") if part)
             empty = errors.NothingToCheck(error.what, why=error.why, hint=hint)
-            model = outcome.broken(path, self._elsewhere.named_error(empty))
+            models = (outcome.broken(path, self._elsewhere.named_error(empty)),)
         except errors.BninspectError as error:
-            model = outcome.broken(path, self._elsewhere.named_error(error))
+            models = (outcome.broken(path, self._elsewhere.named_error(error)),)
         finally:
             self._elsewhere.close()
             self.around.progress("")
-        seconds = model.seconds or round(time.monotonic() - start, 3)  # one of an earlier run keeps its own
-        model = replace(model, seconds=seconds)
+        seconds = round((time.monotonic() - start) / len(models), 3)
+        return tuple(self._judged(model, seconds) for model in models)
+
+    def _judged(self, model: ModelReport, seconds: float) -> ModelReport:
+        model = replace(model, seconds=model.seconds or seconds)  # one of an earlier run keeps its own
         return baseline.judged(model, self.around.baseline, self.settings) if self.around.baseline else model
 
 
 AHEAD = 2
 """Models for each pair that are on their way: the next one is there when one ends."""
 
-Work = Callable[[ProcessPair, str], ModelReport]
+Work = Callable[[ProcessPair, str], Sequence[ModelReport]]
 
 
 def attend(paths: Sequence[str], pairs: Sequence[ProcessPair]) -> Iterator[tuple[int, ModelReport]]:
@@ -115,7 +121,7 @@ def attend(paths: Sequence[str], pairs: Sequence[ProcessPair]) -> Iterator[tuple
     with ThreadPoolExecutor(max(1, len(pairs))) as pool, ExitStack() as opened:
         for pair in pairs:
             idle.put(opened.enter_context(pair))
-        running: dict[Future[ModelReport], int] = {}
+        running: dict[Future[tuple[ModelReport, ...]], int] = {}
         try:
             while True:
                 for number, path in islice(waiting, AHEAD * len(pairs) - len(running)):
@@ -123,12 +129,14 @@ def attend(paths: Sequence[str], pairs: Sequence[ProcessPair]) -> Iterator[tuple
                 if not running:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), future.result()
+                    number = running.pop(future)
+                    # Only of a single model are there several reports, so that no places are taken twice.
+                    yield from enumerate(future.result(), number)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _serve(idle: SimpleQueue[ProcessPair], path: str) -> ModelReport:
+def _serve(idle: SimpleQueue[ProcessPair], path: str) -> tuple[ModelReport, ...]:
     pair = idle.get()
     try:
         return pair.run(path)

@@ -52,7 +52,7 @@ def merge(reports: Sequence[Named]) -> Report:
         models = _as_one(_in_order(reports))
     else:
         models = tuple(model for _, report in reports for model in report.models)
-    twice = [path for path, number in Counter(model.path for model in models).items() if number > 1]
+    twice = [place[0] for place, number in Counter(model.place for model in models).items() if number > 1]
     if twice:
         raise UsageError(
             f"{printable(twice[0])} is in two of the reports",

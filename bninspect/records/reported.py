@@ -152,6 +152,11 @@ class ModelReport:
     precision: DeclaredPrecision | None = None
     """In which the model is computed; None if none of its calls was seen."""
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """What tells it from the other models of a report: its path, and that of the export it was held against."""
+        return self.path, self.against.path if self.against is not None else ""
+
     def _repr_html_(self) -> str:
         """Return what a notebook shows of it."""
         return _shown(self)
@@ -163,6 +168,8 @@ class Verified:
 
     model: ModelReport
     environment: Mapping[str, Any]
+    others: tuple[ModelReport, ...] = ()
+    """The same model, held against further exports."""
 
 
 @dataclass(frozen=True)

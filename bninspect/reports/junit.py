@@ -6,6 +6,7 @@ the user's options leave out of the verdict, and a model in which there is nothi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
@@ -44,11 +45,12 @@ class JunitCase:
 def render(report: Report) -> str:
     """Return the report as JUnit XML."""
     threshold = counting.fail_on(report)
+    places = Counter(model.path for model in report.models)
     suites = [(model, list(_cases(model, threshold))) for model in report.models]
     root = ET.Element("testsuites", name=f"bninspect {report.command}")
     _count(root, [case for _, cases in suites for case in cases], sum(model.seconds for model in report.models))
     for model, cases in suites:
-        suite = ET.SubElement(root, "testsuite", name=printable(model.path, _LONGEST_PATH))
+        suite = ET.SubElement(root, "testsuite", name=_suite(model, several=places[model.path] > 1))
         _count(suite, cases, model.seconds)
         _properties(suite, model)
         for case in cases:
@@ -56,6 +58,12 @@ def render(report: Report) -> str:
     ET.indent(root)
     text: bytes = ET.tostring(root, encoding="us-ascii", xml_declaration=True)
     return text.decode("ascii") + "\n"
+
+
+def _suite(model: ModelReport, *, several: bool) -> str:
+    """Return the name of a suite; where one model was held against several exports, with the export in it."""
+    name = printable(model.path, _LONGEST_PATH)
+    return f"{name} against {printable(model.place[1], _LONGEST_PATH)}" if several and model.against else name
 
 
 def _count(element: ET.Element, cases: list[JunitCase], seconds: float) -> None:

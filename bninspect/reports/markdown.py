@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from bninspect.records import Comparison, Finding, LayerReport, ModelReport, Report, Status
 from bninspect.reports import conversion_words, counts, words
+from bninspect.reports.exports_table import ExportsTable, tables
 from bninspect.safe_text import printable
 
 LIMIT = 900 << 10
@@ -62,6 +63,8 @@ def _parts(report: Report) -> Iterator[str]:
     for model in models:
         if model.status is not Status.PASS:
             yield "".join(_failure(model, threshold))
+    for table in tables(report):
+        yield _exports(table)
     yield "\n| | model | layers | worst error | runtime |\n|---|---|---:|---:|---|\n"
     for model in models:
         yield _row(model)
@@ -69,6 +72,16 @@ def _parts(report: Report) -> Iterator[str]:
         if model.layers:
             yield "".join(_details(model))
     yield "".join(_environment(report))
+
+
+def _exports(table: ExportsTable) -> str:
+    """Return the exports of one model by its layers, right ones of every export counted."""
+    head = [code(table.model), *(code(one) for one in table.exports)]
+    rows = [["verdict", *table.verdicts], *([code(name), *marks] for name, marks in table.open)]
+    if right := len(table.rows) - len(table.open):
+        rows.append([f"{words.plural(right, 'layer')} more", *(["ok"] * len(table.exports))])
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def _failure(model: ModelReport, threshold: str) -> Iterator[str]:

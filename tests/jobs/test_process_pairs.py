@@ -32,13 +32,13 @@ class Place(ProcessPair):
     def __exit__(self, *error: object) -> None:
         self.closed += 1
 
-    def note(self, _pair: ProcessPair, path: str) -> ModelReport:
+    def note(self, _pair: ProcessPair, path: str) -> tuple[ModelReport, ...]:
         assert self._busy.acquire(blocking=False)
         self.served.append(path)
         self._busy.release()
         if path == "bad":
             raise UsageError("wrong")
-        return ModelReport(path, None, 0, "", "", Status.PASS)
+        return (ModelReport(path, None, 0, "", "", Status.PASS),)
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
@@ -69,7 +69,7 @@ def test_a_station_that_waits_is_left_by_closing_it() -> None:
         def __exit__(self, *error: object) -> None:
             given_up.set()
 
-        def note(self, pair: ProcessPair, path: str) -> ModelReport:
+        def note(self, pair: ProcessPair, path: str) -> tuple[ModelReport, ...]:
             if path == "m1":
                 at_work.wait(30)
                 raise UsageError("wrong")

@@ -46,7 +46,7 @@ def test_right_file_is_verified_and_its_storage_declared(tmp_path: Path) -> None
 
 
 def _against(source: Path, export: Path) -> ModelReport:
-    told = Settings(against=str(export), input_shapes={"": (1, 3, 16, 16)})
+    told = Settings(against=(str(export),), input_shapes={"": (1, 3, 16, 16)})
     return task.compare(formats.read(source), formats.read(export), told).model
 
 

@@ -149,7 +149,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
 
 def _against(source: Path, export: Path) -> ModelReport:
-    return task.compare(formats.read(source), formats.read(export), Settings(against=str(export))).model
+    return task.compare(formats.read(source), formats.read(export), Settings(against=(str(export),))).model
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -16,6 +16,7 @@ from pathlib import PurePath
 
 from bninspect.records import ModelReport, Report, Status
 from bninspect.reports import counts, words
+from bninspect.reports.exports_table import ExportsTable, tables
 from bninspect.reports.html import model as model_part
 from bninspect.reports.html import rerun, room, rules, why
 from bninspect.reports.html.element import Child, Markup, code, element, facts, table
@@ -34,6 +35,7 @@ def render(report: Report) -> str:
     main = element(
         "main",
         _models(report, models, linked=len(sections)) if listed else None,
+        [_exports(one) for one in tables(report)],
         sections,
         _without(len(models) - len(sections)),
     )
@@ -48,6 +50,13 @@ def _shown(report: Report) -> list[model_part.Shown]:
         model_part.Shown(model, f"model-{index}", threshold, rerun.command(model, report), len(models) == 1)
         for index, model in models
     ]
+
+
+def _exports(found: ExportsTable) -> Markup:
+    """Return the exports of one model by its layers."""
+    rows = [["verdict", *found.verdicts], *([code(name), *marks] for name, marks in found.rows)]
+    head = ["layer", *(code(one) for one in found.exports)]
+    return table(head, rows, caption=f"{found.model}, held against {len(found.exports)} exports")
 
 
 def _without(number: int) -> Markup | None:

@@ -18,7 +18,7 @@ from bninspect.records import (
 from bninspect.records.limits import of_limit
 from bninspect.reports import Looks, conversion_words, words
 from bninspect.reports import counts as counting
-from bninspect.reports.text import conversion, drift, findings
+from bninspect.reports.text import conversion, drift, exports, findings
 from bninspect.reports.text.closing import VERDICTS, closing
 from bninspect.reports.text.compare import compared
 from bninspect.reports.text.inspect import layer_table, parameter_details
@@ -42,6 +42,7 @@ def render(report: Report, looks: Looks) -> str:
     if not report.models:
         rows.append(_nothing(report))
     elif report.command != "inspect" or report.summary.exit_code or (len(report.models) > 1 and looks.verbosity >= 0):
+        rows += exports.lines(report)
         rows.append(closing(report))
     return shown(rows, looks)
 
