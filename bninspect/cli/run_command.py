@@ -117,7 +117,7 @@ def _digests(options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for place, path in enumerate(files):
         with Path(path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        yield f"against_sha256{f'_{place}' if place else ''}", Option(digest, "--against")
+        yield f"against{f'_{place}' if place else ''}_sha256", Option(digest, "--against")
 
 
 def _surroundings(context: click.Context, options: dict[str, Any], progress: Progress) -> tuple[Surroundings, Heading]:
