@@ -51,9 +51,9 @@ def verdict(pair: ProcessPair, cell: Cell, name: str) -> None:
     if cell.told("verdict"):
         return
     start = time.monotonic()
-    pair.settings = replace(pair.settings, against=str(cell.folder / name))
+    pair.settings = replace(pair.settings, against=(str(cell.folder / name),))
     try:
-        model = pair.run(str(source(cell)))
+        (model,) = pair.run(str(source(cell)))
     except UsageError as error:  # of a format that nothing can be held against
         cell.tell("verdict", code=2, said=[shortened(f"{type(error).__name__}: {error.why}", 300)], seconds=0.0)
         return

@@ -117,7 +117,7 @@ def nothing(_: Any, path: str) -> Any:
     """Work that does nothing."""
     from bninspect.records import ModelReport, Status
 
-    return ModelReport(path, None, 0, "stub", "", Status.PASS)
+    return (ModelReport(path, None, 0, "stub", "", Status.PASS),)
 
 
 def resident() -> int:

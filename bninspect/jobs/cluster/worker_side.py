@@ -73,7 +73,7 @@ class PairsOfRun:
                 taken.earlier[path] = codec.decode(ModelReport, json.loads(earlier))
             if target is not None:
                 taken.urls[path] = target
-            model = taken.pair.run(path)
+            (model,) = taken.pair.run(path)  # of several exports there is no cluster: --against takes one model
             answer = {"model": codec.encode(model), "environment": codec.encode(taken.pair.environment)}
             return json.dumps({**answer, "complaints": taken.complaints})
         except UsageError as error:
