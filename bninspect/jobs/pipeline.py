@@ -153,7 +153,9 @@ def _with_exports(settings: Settings, around: Surroundings) -> tuple[Settings, S
     """Return both with the names of exports elsewhere instead of their URLs, which may hold secrets."""
     found = {one: names.remote(one, allowed=settings.allow_host) for one in settings.against if names.is_url(one)}
     named = tuple(found[one].name if one in found else one for one in settings.against)
-    return replace(settings, against=named), replace(around, urls={**around.urls, **{e.name: e for e in found.values()}})
+    return replace(settings, against=named), replace(
+        around, urls={**around.urls, **{e.name: e for e in found.values()}}
+    )
 
 
 def _verify_model(pair: ProcessPair, path: str) -> tuple[ModelReport, ...]:
