@@ -88,7 +88,7 @@ def _header(model: ModelReport) -> Line:
     parts = [plural(len(own), "batch-norm layer"), plural(sum(layer.channels for layer in own), "channel")]
     parts += ["and the probe"] * (len(own) < len(model.layers))
     parts += [words.scope(model)] * bool(model.left_out)
-    parts += [words.fetched(model)] * (model.bytes_read is not None)
+    parts += [words.fetched(model)] if model.bytes_read is not None else []
     common = [text for text in (_shared(model, "axis"), _shared(model, "epsilon")) if text]
     return line(
         (printable(model.path), "bold"),
