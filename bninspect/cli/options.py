@@ -270,8 +270,8 @@ def _sources(context: click.Context) -> dict[str, Any]:
 
 def _shown(name: str, value: Any) -> Any:
     """Return the value of an option as a report holds it."""
-    if name == "against" and value is not None and is_url(value):
-        return public(value)
+    if name == "against":
+        return tuple(public(export) if is_url(export) else export for export in value)
     return dict(value) if name == "input_shape" else value
 
 

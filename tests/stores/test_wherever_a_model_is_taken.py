@@ -55,7 +55,7 @@ def test_drift_and_recalibrate_take_a_url(sample_models: Path, tmp_path: Path) -
     shown = json.loads(bninspect("verify", "--json", sample_models / MODEL).stdout)["models"][0]
     shape = {"keras3_digits.h5": (8, 8, 1)}[MODEL]
     assert shown["status"] == "pass"
-    np.save(tmp_path / "data.npy", np.random.default_rng(0).random((64, *shape), np.float32))
+    np.save(tmp_path / "data.npy", np.random.default_rng(0).random((256, *shape), np.float32))
     with serve(sample_models) as server:
         url = f"{server.url}/{MODEL}?sig=SECRET"
         drift = bninspect("drift", url, "--data", "data.npy", "--json", cwd=tmp_path)
