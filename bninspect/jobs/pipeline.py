@@ -161,14 +161,14 @@ def _with_exports(settings: Settings, around: Surroundings) -> tuple[Settings, S
 def _verify_model(pair: ProcessPair, path: str) -> tuple[ModelReport, ...]:
     # All layers go along, chosen or not: a batch norm that the reader has not found must be noticed.
     checkpoint = selection.complete(pair.read(path), pair.settings)
-    return tuple(_scoped(model, checkpoint, pair) for model in _verified(pair, checkpoint))
+    return tuple(_scoped(model, checkpoint, pair) for model in _verified(pair, path, checkpoint))
 
 
-def _verified(pair: ProcessPair, checkpoint: Checkpoint) -> tuple[ModelReport, ...]:
+def _verified(pair: ProcessPair, path: str, checkpoint: Checkpoint) -> tuple[ModelReport, ...]:
     settings, around = pair.settings, pair.around
     if not any(selection.wanted(layer.name, settings) for layer in checkpoint.layers):
         return (description.model(checkpoint),)
-    earlier = around.earlier.get(checkpoint.path)
+    earlier = around.earlier.get(path)  # not that of a copy
     if not settings.against and earlier is not None and earlier.sha256 == checkpoint.sha256 is not None:
         return (earlier,)
     arguments: dict[str, Any] = {"checkpoint": checkpoint, "settings": settings}

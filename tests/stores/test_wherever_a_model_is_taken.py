@@ -47,7 +47,7 @@ def test_an_export_at_a_url_is_held_against_the_model(sample_models: Path) -> No
     model = document["models"][0]
     assert model["sha256"] == local["models"][0]["sha256"]
     assert model["against"]["path"] == f"{server.url}/keras2_digits.tflite"
-    assert document["options"]["against"]["value"] == f"{server.url}/keras2_digits.tflite"
+    assert document["options"]["against"]["value"] == [f"{server.url}/keras2_digits.tflite"]
 
 
 @pytest.mark.tensorflow
