@@ -109,7 +109,7 @@ def _norms(model: Any) -> Mapping[str, Norm]:
     """Return every built batch norm of a model by its path."""
     from bninspect.runtimes.keras import matching
 
-    found = (one for one in matching.batch_norms(model, object) if all(hasattr(one.layer, name) for name in _NEEDED))
+    found = (norm for norm in matching.batch_norms(model, object) if all(hasattr(norm.layer, name) for name in _NEEDED))
     return {
         one.path: Norm(
             mean=one.parameters["moving_mean"].astype(np.float64),

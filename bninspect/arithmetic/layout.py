@@ -24,8 +24,8 @@ def aligned(values: Array, shape: tuple[int, ...], like: Float64) -> Array | Non
 
 def _orders(values: Array, shape: tuple[int, ...]) -> Iterator[Array]:
     """Yield the arrays of `shape` that come of moving one axis; those of length 1 come and go freely."""
-    squeezed = values.reshape([one for one in values.shape if one != 1])
-    long = tuple(one for one in shape if one != 1)
+    squeezed = values.reshape([size for size in values.shape if size != 1])
+    long = tuple(size for size in shape if size != 1)
     axes = range(squeezed.ndim)
     orders = dict.fromkeys(_moved(squeezed.ndim, one, to) for one in axes for to in axes) or {(): None}
     for order in orders:

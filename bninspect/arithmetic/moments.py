@@ -144,12 +144,12 @@ def output_allowances(
         constant = (1 + cast + share) * gamma * d / root
         return tuple(
             Allowance(
-                on_p=one.on_p * (1 + share) + one.on_y * share + share,
-                on_x=one.on_x,
-                on_y=one.on_y,
-                constant=one.constant + (one.on_p + one.on_y + 1) * constant,
+                on_p=allowance.on_p * (1 + share) + allowance.on_y * share + share,
+                on_x=allowance.on_x,
+                on_y=allowance.on_y,
+                constant=allowance.constant + (allowance.on_p + allowance.on_y + 1) * constant,
             )
-            for one in allowances(extreme, form, arithmetic, output)
+            for allowance in allowances(extreme, form, arithmetic, output)
         )
 
 

@@ -77,7 +77,7 @@ class LayerViews:
     @property
     def bent(self) -> bool:
         """Whether the output is not affine in the input somewhere."""
-        return any(bool((np.isfinite(one.slope) & ~one.affine).any()) for one in self.lines)
+        return any(bool((np.isfinite(line.slope) & ~line.affine).any()) for line in self.lines)
 
 
 def mark(hypothesis: Hypothesis, view: View) -> Marks:

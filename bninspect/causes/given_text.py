@@ -50,12 +50,12 @@ def numbers(text: str, *, chosen: bool = True, single: bool = True) -> Typed:
     if not 0 < len(tokens) <= _LONGEST:
         raise UsageError(f"{printable(text)!r} holds no numbers" if not tokens else "too many numbers to type")
     decimals = [_decimal(token) for token in tokens]
-    values = np.array([float(one) for one in decimals])
+    values = np.array([float(decimal) for decimal in decimals])
     with np.errstate(over="ignore"):
         held = values.astype(np.float32).astype(np.float64) if single else values
     if not np.isfinite(held).all():
         raise UsageError(f"{printable(text)!r} holds a number that float32 cannot")
-    return Typed(held, np.array([0.0 if chosen and _chosen(one) else _half_unit(one) for one in decimals]))
+    return Typed(held, np.array([0.0 if chosen and _chosen(decimal) else _half_unit(decimal) for decimal in decimals]))
 
 
 def _decimal(token: str) -> Decimal:

@@ -75,7 +75,7 @@ def remarks(evidence: LayerViews, singles: Sequence[Deviation]) -> tuple[str, ..
             return (_alone(view, np.flatnonzero(unexplained)),)
         elif unexplained.any():
             said += [_shape(view, found), *_places(view, np.flatnonzero(unexplained))]
-    shares = [(share_explained((one,), evidence), one) for one in singles]
+    shares = [(share_explained((single,), evidence), single) for single in singles]
     share, nearest = max(shares, key=lambda pair: pair[0], default=(0.0, None))
     if nearest is not None and share >= 0.5:
         said.append(f"nearest: {nearest.sentence} (explains {share:.0%} of the values beyond the bound)")

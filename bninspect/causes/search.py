@@ -101,7 +101,7 @@ def _relatives(layer: BatchNorm, samples: Sequence[Sample], others: Iterable[Bat
         if other.name != layer.name:
             said = f"of {printable(other.name)} used instead of its own"
             relatives.append(Relative(printable(other.name), arrays_of(other.arrays), said))
-    return tuple(one for one in relatives if one.arrays and _widths(one.arrays) == _widths(own))
+    return tuple(relative for relative in relatives if relative.arrays and _widths(relative.arrays) == _widths(own))
 
 
 def _widths(arrays: Arrays) -> set[int]:
@@ -109,7 +109,7 @@ def _widths(arrays: Arrays) -> set[int]:
 
 
 def _alone(singles: Sequence[Deviation]) -> Iterator[Hypothesis]:
-    return ((one,) for one in singles)
+    return ((single,) for single in singles)
 
 
 def _with_number(evidence: LayerViews) -> Iterator[Hypothesis]:
@@ -120,7 +120,7 @@ def _with_number(evidence: LayerViews) -> Iterator[Hypothesis]:
 
 def _pairs(singles: Sequence[Deviation], evidence: LayerViews) -> Iterator[Hypothesis]:
     """Yield the pairs of deviations on different axes; what bends a line is among them where the output is bent."""
-    eligible = [one for one in singles if one.axis != "layer"]
+    eligible = [single for single in singles if single.axis != "layer"]
     pairs = [(a, b) for a, b in combinations(eligible, 2) if a.axis != b.axis]
     if evidence.bent:
         pairs = [(a, b) for a, b in pairs if not (a.affine and b.affine)]

@@ -97,7 +97,7 @@ def where(context: click.Context, name: str) -> str:
 
 
 def _options(command: click.Command) -> dict[str, click.Option]:
-    return {str(one.name): one for one in command.params if isinstance(one, click.Option)}
+    return {str(param.name): param for param in command.params if isinstance(param, click.Option)}
 
 
 def _reports(command: click.Command) -> bool:

@@ -81,7 +81,7 @@ def _read(path: Path) -> Checkpoint:
     layers = running_statistics.layers(
         tensors, lambda name: (tensors[name].values, tensors[name].dtype), unreadable=other
     )
-    packed = sum(not one.dtype for one in tensors.values())
+    packed = sum(not tensor.dtype for tensor in tensors.values())
     notes = [f"{packed:,} of {len(tensors):,} tensors are packed in blocks and not read"] if packed else []
     if layers:
         notes.append(running_statistics.NOTE)

@@ -84,7 +84,7 @@ def _confused(
     """Say of a changed layer if it holds what another layer held."""
     if found.verdict is not Verdict.CHANGED:
         return found
-    other = next((one for one in layers if one is not old and same_arrays(one, new)), None)
+    other = next((layer for layer in layers if layer is not old and same_arrays(layer, new)), None)
     if other is None:
         said = borrowed(old, new, held)
         return found if said is None else replace(found, reasons=(said,))

@@ -88,11 +88,11 @@ def counterpart(model: ModelReport, candidates: Sequence[ModelReport]) -> ModelR
     Of several exports of one model the report on another export is none of it.
     """
     place = _place(model)
-    if len({one.place[1] for one in candidates if _place(one) == place}) > 1:
+    if len({candidate.place[1] for candidate in candidates if _place(candidate) == place}) > 1:
         own = os.path.abspath(model.place[1])  # noqa: PTH100 - as _place
-        candidates = [one for one in candidates if os.path.abspath(one.place[1]) == own]  # noqa: PTH100
-    same_content = (one for one in candidates if _content(one) == _content(model) is not None)
-    return next((one for one in candidates if _place(one) == place), None) or next(same_content, None)
+        candidates = [candidate for candidate in candidates if os.path.abspath(candidate.place[1]) == own]  # noqa: PTH100
+    same_content = (candidate for candidate in candidates if _content(candidate) == _content(model) is not None)
+    return next((candidate for candidate in candidates if _place(candidate) == place), None) or next(same_content, None)
 
 
 def _content(model: ModelReport) -> tuple[str, str] | None:
@@ -159,9 +159,9 @@ def _any_worse(now: Sequence[Comparison], before: Sequence[Comparison]) -> bool:
 def _numbered(comparisons: Iterable[Comparison]) -> Iterator[tuple[tuple[str, str, int], Comparison]]:
     """Yield comparisons with what tells them apart: several outputs of a model are called the same."""
     count: Counter[tuple[str, str]] = Counter()
-    for one in comparisons:
-        key = (one.observed, one.reference)
-        yield (*key, count[key]), one
+    for comparison in comparisons:
+        key = (comparison.observed, comparison.reference)
+        yield (*key, count[key]), comparison
         count[key] += 1
 
 
@@ -176,8 +176,10 @@ def _further(now: Comparison, before: Comparison | None) -> bool:
 
 def _known(findings: tuple[Finding, ...], before: tuple[Finding, ...]) -> tuple[Finding, ...]:
     return tuple(
-        replace(one, ignored=KNOWN) if one.ignored is None and any(covers(old, one) for old in before) else one
-        for one in findings
+        replace(finding, ignored=KNOWN)
+        if finding.ignored is None and any(covers(old, finding) for old in before)
+        else finding
+        for finding in findings
     )
 
 

@@ -130,7 +130,7 @@ def _run(package: str, model: Any, name: str, settings: Settings, judge: _InThis
     from bninspect.runtimes.keras import keras3, matching, tf_keras
 
     framework = {"keras": keras3, "tf_keras": tf_keras}[package].framework()
-    layers = tuple(_stored(one) for one in matching.batch_norms(model, framework.batch_norm))
+    layers = tuple(_stored(norm) for norm in matching.batch_norms(model, framework.batch_norm))
     checkpoint = Checkpoint(name, "live", framework.title, layers, architecture=_built_for(model))
     checkpoint = selection.complete(checkpoint, settings)
     if not any(selection.wanted(layer.name, settings) for layer in layers):

@@ -153,7 +153,9 @@ class Explanation:
         if all(cause.name.startswith("epsilon=") for cause in self.causes) and None not in epsilons:
             # Values that are too near to be told apart: 1e-05 and the 1.001e-05 of Keras' ResNets.
             word, _, rest = first.sentence.partition(" instead of ")
-            return f"{word} (or {', '.join(f'{one:g}' for one in epsilons)})" + (f" instead of {rest}" if rest else "")
+            return f"{word} (or {', '.join(f'{epsilon:g}' for epsilon in epsilons)})" + (
+                f" instead of {rest}" if rest else ""
+            )
         rest = "1 other" if len(others) == 1 else f"{len(others)} others"
         return f"{first.sentence}, or {rest} that cannot be told apart here"
 

@@ -43,7 +43,7 @@ def tables(report: Report) -> Iterator[ExportsTable]:
                 printable(path, _NAME),
                 tuple(printable(model.against.path, _NAME) for model in models if model.against is not None),
                 tuple(model.status.value for model in models),
-                tuple((printable(name, _NAME), tuple(one.get(name, "") for one in marks)) for name in names),
+                tuple((printable(name, _NAME), tuple(mark.get(name, "") for mark in marks)) for name in names),
             )
 
 

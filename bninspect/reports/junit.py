@@ -156,9 +156,9 @@ def _export_case(name: str, layer: LayerReport, found: Counterpart, model: Model
     about = [finding for finding in layer.findings if conversion_words.about_export(finding)]
     said = [words.message(finding.message) for finding in about] or [words.message(found.sentence)]
     details = [f"place: {conversion_words.where(found)}"] if found.place else []
-    for one in found.comparisons:
-        channel = f", channel {one.worst.channel}" if one.worst and one.violations else ""
-        details.append(f"{one.observed}: measured {words.ratio(one)}{channel}")
+    for comparison in found.comparisons:
+        channel = f", channel {comparison.worst.channel}" if comparison.worst and comparison.violations else ""
+        details.append(f"{comparison.observed}: measured {words.ratio(comparison)}{channel}")
     details += [f"cause: {line}" for line in conversion_words.reasons(found)]
     details += [f"hint: {words.message(finding.hint)}" for finding in about if finding.hint]
     if found.status is LayerStatus.VERIFIED:

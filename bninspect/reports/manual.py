@@ -72,11 +72,11 @@ def page(code: str) -> Page:
 
 def require(beginnings: Iterable[str]) -> None:
     """Raise UsageError unless each text is the code of a rule or its beginning: a typo must not loosen a gate."""
-    for one in beginnings:
-        if not one or not any(code.startswith(one) for code in pages()):
-            near = difflib.get_close_matches(one.upper(), pages(), n=1)
+    for beginning in beginnings:
+        if not beginning or not any(code.startswith(beginning) for code in pages()):
+            near = difflib.get_close_matches(beginning.upper(), pages(), n=1)
             raise UsageError(
-                f"no rule begins with '{printable(one)}'",
+                f"no rule begins with '{printable(beginning)}'",
                 why="rules are chosen by code, such as BN113, or by its beginning, such as BN1",
                 hint=f"did you mean {near[0]}?" if near else "bninspect rule lists them",
             )

@@ -76,7 +76,7 @@ def _parts(report: Report) -> Iterator[str]:
 
 def _exports(table: ExportsTable) -> str:
     """Return the exports of one model by its layers, right ones of every export counted."""
-    head = [code(table.model), *(code(one) for one in table.exports)]
+    head = [code(table.model), *(code(export) for export in table.exports)]
     rows = [["verdict", *table.verdicts], *([code(name), *marks] for name, marks in table.open)]
     if right := len(table.rows) - len(table.open):
         rows.append([f"{words.plural(right, 'layer')} more", *(["ok"] * len(table.exports))])

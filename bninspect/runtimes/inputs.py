@@ -56,19 +56,19 @@ def seeded(inputs: Sequence[Input], settings: RunSettings, attempt: int) -> tupl
     generator = np.random.default_rng(settings.seed)
     data: dict[str, Array] = {}
     notes = []
-    for one in inputs or (Input("", wanted[""], "float32"),):
-        shape = wanted[one.name] if one.name in wanted else _chosen(one.shape, settings.batch, attempt)
-        if one.is_open and one.name not in wanted:
+    for source in inputs or (Input("", wanted[""], "float32"),):
+        shape = wanted[source.name] if source.name in wanted else _chosen(source.shape, settings.batch, attempt)
+        if source.is_open and source.name not in wanted:
             notes.append(
-                f"shape {_text(shape)} was chosen for input {_label(one.name)}, which takes {_text(one.shape)}"
+                f"shape {_text(shape)} was chosen for input {_label(source.name)}, which takes {_text(source.shape)}"
             )
-        data[one.name] = _random(generator, one, shape)
+        data[source.name] = _random(generator, source, shape)
     return data, tuple(notes)
 
 
 def other_shape(inputs: Sequence[Input], settings: RunSettings) -> str:
     """Return which option chooses another length than those that failed; empty if the user or the model chose them."""
-    ours = [one for one in inputs if one.is_open and one.name not in settings.input_shapes]
+    ours = [source for source in inputs if source.is_open and source.name not in settings.input_shapes]
     if settings.input is not None or not ours or "" in settings.input_shapes:
         return ""
     first = ours[0]
@@ -102,7 +102,7 @@ def _numpy(dtype: str) -> np.dtype[Any]:
 
 def _wanted_shapes(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     """Return the user's shapes by the true name of the input."""
-    names = [one.name for one in inputs]
+    names = [source.name for source in inputs]
     wanted = {}
     for name, shape in shapes.items():
         true = names[0] if name == "" and len(names) == 1 else name
@@ -112,9 +112,9 @@ def _wanted_shapes(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]
                 why=f"its inputs are {listed(names)}",
                 hint=f"--input-shape {printable(names[0])}=..." if names else "--input-shape 1,224,224,3",
             )
-        for one in inputs:
-            if one.name == true:
-                _check_shape(one, shape, "--input-shape")
+        for source in inputs:
+            if source.name == true:
+                _check_shape(source, shape, "--input-shape")
         wanted[true] = shape
     return wanted
 

@@ -61,7 +61,7 @@ def open_in(load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint, _settin
     title, module = load()
     content = loading.content(checkpoint)
     graph = container.parsed(Path(checkpoint.path))
-    outputs = tuple(one.label for one in graph.outputs)
+    outputs = tuple(output.label for output in graph.outputs)
 
     def compute(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
         with loading.failing_as(f"{title} cannot run the model"):
@@ -73,7 +73,7 @@ def open_in(load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint, _settin
 
     with loading.failing_as(f"{title} cannot load the file"):
         _interpreter(module, content, plain=True)
-    inputs = tuple(graph_run.described(one.label, one.signature, one.dtype) for one in graph.inputs)
+    inputs = tuple(graph_run.described(source.label, source.signature, source.dtype) for source in graph.inputs)
     return Session(title, inputs, outputs, compute, optimised, Form.AFFINE, environment={"device": "CPU"})
 
 

@@ -42,7 +42,7 @@ def points(
         mean, deviation, gamma, beta = _scales(parameters, epsilon, axis, rank)
         limit = (_LARGEST[dtype] / 4 - np.abs(beta)) / np.abs(gamma)  # beyond it y would overflow
         limit = np.clip(np.where(np.isnan(limit), 0.0, limit), 0.0, None)
-    free = next((one for one in range(rank) if one not in axis), None)
+    free = next((index for index in range(rank) if index not in axis), None)
     steps = np.concatenate([_NEAR, _FAR])[: 1 if free is None else POINTS]
     channels = np.broadcast(mean, deviation, limit).size
     together = most_values(channels) // max(1, channels)
@@ -91,7 +91,7 @@ def batch(
         float64, of differing lengths along the axes that are not in `axis`. Values fit `dtype` in range.
     """
     mean, deviation, _, _ = _scales(parameters, epsilon, axis, rank)
-    free = [one for one in range(rank) if one not in axis]
+    free = [index for index in range(rank) if index not in axis]
     lengths = {1: (12,), 2: (4, 3)}.get(len(free), (3, 2, 2))
     shape = list(np.broadcast_shapes(mean.shape, deviation.shape, (1,) * rank))
     for one, length in zip(free, () if single else lengths, strict=False):

@@ -101,12 +101,12 @@ def observe_alone(session: Session, checkpoint: Checkpoint, begin: Begin) -> Run
 
 def ready(session: Session, settings: RunSettings) -> tuple[Mapping[str, Array], tuple[str, ...]]:
     """Return input that the model accepts, of the first size that it does, and notes on what was chosen."""
-    ours = settings.input is None and any(one.is_open for one in session.inputs)
+    ours = settings.input is None and any(source.is_open for source in session.inputs)
     failures: list[RuntimeFailure] = []
     for attempt in range(inputs.ATTEMPTS if ours else 1):
         data, notes = inputs.prepared(session.inputs, settings, attempt)
         # TorchScript does not say what it takes: then there is one input, without a name.
-        data = {one.name: as_taken(data[one.name], one) for one in session.inputs} or data
+        data = {source.name: as_taken(data[source.name], source) for source in session.inputs} or data
         try:
             session.compute(data, session.outputs)
         except RuntimeFailure as failure:

@@ -77,7 +77,11 @@ def search(
     whole_plain = lab.run(None, "", chosen, None) if finalists else None
     if whole_plain is None:
         return Search((), None, tried)
-    whole = [trial for one in finalists if (trial := lab.run(one.candidate, one.input, chosen, None)) is not None]
+    whole = [
+        trial
+        for finalist in finalists
+        if (trial := lab.run(finalist.candidate, finalist.input, chosen, None)) is not None
+    ]
     found = tuple(_proved(lab, whole, whole_plain, front))
     nearest = min(whole, key=lambda trial: trial.distance, default=None)
     if found or nearest is None or not nearest.distance <= _NEAR * whole_plain.distance:
@@ -122,7 +126,7 @@ def _candidates(stream: Stream, data: Samples, chosen: Sequence[int]) -> Iterato
     """Yield the changes to try, each with the input that it is of."""
     values = data.read(list(chosen))
     for name, array in values.items():
-        described = next((one for one in stream.inputs if one.name == name), None)
+        described = next((source for source in stream.inputs if source.name == name), None)
         if array.dtype.kind in "fiu" and (described is None or described.below is None):
             for candidate in changes.candidates(array):
                 yield name, candidate

@@ -235,7 +235,7 @@ class _Work:
     def _mark(self) -> str:
         """Return what a kept part must have been made of."""
         files = [Path(self._data.title)]
-        stats = [(one.stat().st_size, one.stat().st_mtime_ns) for one in files if one.exists()]
+        stats = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
         parts = (self._checkpoint.sha256, self._stream.title, self._data.title, self._chosen, stats)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 

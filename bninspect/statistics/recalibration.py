@@ -96,7 +96,7 @@ def plan(stream: Stream, data: Samples, chosen: Sequence[int], layers: Sequence[
     batch, head = _head(data, chosen, size)
     apart, notes = _taken_apart(stream, batch, names)
     forward = deep.forward(apart.dissection, apart.depths) if apart else stream.forward
-    fixed = any(one.shape and one.shape[0] is not None for one in stream.inputs)
+    fixed = any(source.shape and source.shape[0] is not None for source in stream.inputs)
     plain = independence.calls(forward, batch, names)
     if size > 1 and not fixed and not independence.holds(forward, data, batch, head, plain):
         batch, head = _head(data, chosen, 1)
@@ -119,7 +119,7 @@ def plan(stream: Stream, data: Samples, chosen: Sequence[int], layers: Sequence[
         return Plan(way, forward, batch.size, len(groups) + 1, once * share * count, 0, notes)
     seconds, sizes = _costs(apart, batch)
     room = max(frontier.IN_MEMORY, _OF_DISK * shutil.disk_usage(folder).free)
-    kept = stops.chosen([one * count for one in seconds], [one * count for one in sizes], room)
+    kept = stops.chosen([second * count for second in seconds], [one * count for one in sizes], room)
     walk = Walk(apart.dissection, apart.depths, kept.depths, batches, folder)
     disk = 0 if kept.most <= frontier.IN_MEMORY else kept.most
     return Plan(walk, forward, batch.size, 2, kept.seconds + sum(seconds) * count, disk, notes)
@@ -138,7 +138,7 @@ def _first(stream: Stream, data: Samples, chosen: Sequence[int], layers: Sequenc
             why=why,
             hint="leave a layer as it is with --exclude-layer",
         )
-    if any(one.shape and one.shape[0] is not None for one in stream.inputs):
+    if any(source.shape and source.shape[0] is not None for source in stream.inputs):
         return insisted, reached
     size = BATCH
     while size > 1 and size * reached.size > _HELD * insisted:
@@ -262,7 +262,7 @@ def _population(name: str, populations: Mapping[str, Population]) -> Population:
 
 
 def _finite(name: str, values: Mapping[str, Array]) -> Mapping[str, Array]:
-    if not all(np.isfinite(one).all() for one in values.values()):
+    if not all(np.isfinite(value).all() for value in values.values()):
         raise RuntimeFailure(
             f"the statistics of {printable(name)} would not be finite", why="the type of the file cannot hold them"
         )

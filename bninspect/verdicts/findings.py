@@ -106,7 +106,7 @@ def loaded_differently(layer: BatchNorm, observation: Observation) -> Finding | 
             message = f"{name} of channel {channel} is {before!s} in the file and {after!s} in the runtime"
             if differs.size > 1:
                 message += f" ({differs.size} channels differ)"
-            evidence = {"array": name, "channels": [int(one) for one in differs[:16]]}
+            evidence = {"array": name, "channels": [int(differ) for differ in differs[:16]]}
             return _error("BN304", message, evidence, _RELOAD)
     return None
 

@@ -119,7 +119,11 @@ class Judge:
         seen = self._seen[layer.name]
         replayed = seen.replayed
         hint = remedies.remedy(seen.explanation, layer.epsilon, remedies.RUNTIME) or None
-        wrong = (findings.off(one, one.observed, hint=hint) for one in seen.comparisons.values() if not one.agrees)
+        wrong = (
+            findings.off(comparison, comparison.observed, hint=hint)
+            for comparison in seen.comparisons.values()
+            if not comparison.agrees
+        )
         observed = (*rules.check(layer, self._writer), *seen.findings.values(), *wrong, *replayed.findings.values())
         found = rules.judged(observed, layer.name, self._settings)
         status, reason = _status(layer, seen, run, self._settings)

@@ -57,7 +57,7 @@ def read_network(path: Path) -> Network:
     results = {-1: "data"}
     nodes: list[Node] = []
     for place, layer in enumerate(layers):
-        taken, result = tuple(results[one] for one in layer.takes), layer.name
+        taken, result = tuple(results[take] for take in layer.takes), layer.name
         if layer.kernel is not None:
             kind = _KINDS[layer.section.kind]
             if layer.kernel.groups > 1 and layer.kernel.weights.shape[1] == 1:

@@ -119,9 +119,9 @@ def _layers(sections: Sequence[Section], image: Shape, stored: _Stored) -> Itera
     for place, section in enumerate(sections):
         name = f"{place}.{section.kind}"
         takes = _sources(section, place)
-        if any(not -1 <= one < place for one in takes):
+        if any(not -1 <= take < place for take in takes):
             raise DamagedFile("the .cfg is damaged", why=f"{printable(name)} takes the result of a later section")
-        taken = [shapes[one + 1] for one in takes]
+        taken = [shapes[take + 1] for take in takes]
         layer = _layer(name, section, takes, taken, stored)
         if min(layer.shape) < 0 or max(layer.shape) > cfg.MOST_NUMBER:
             raise LimitExceeded("the .cfg asks for too much", why=f"{printable(name)} returns {layer.shape}")

@@ -44,7 +44,7 @@ class FlatTable:
             raise UnsafeFile(
                 "this model is too large", why=f"{count:,} tables in a vector, at most {MOST_TABLES:,} are read"
             )
-        places = [start + 4 * one for one in range(count)]
+        places = [start + 4 * index for index in range(count)]
         return [FlatTable(self.data, place + _unpack(self.data, place, "I")) for place in places]
 
     def numbers(self, field: int, dtype: str) -> Array:

@@ -97,7 +97,7 @@ class Message:
         """Return the message as it is written, some fields left out; the order is kept among fields of one number."""
         self._values(0, _VARINT)
         assert self._fields is not None  # noqa: S101 - asking for a field has split them
-        kept = ((tag, one) for tag, values in self._fields.items() if tag >> 3 not in numbers for one in values)
+        kept = ((tag, value) for tag, values in self._fields.items() if tag >> 3 not in numbers for value in values)
         return b"".join(_written(tag, one) for tag, one in kept)
 
     def texts(self, number: int) -> list[str]:

@@ -99,9 +99,9 @@ def _groups(manifest: object, label: str) -> list[Group]:
     found: list[Group] = []
     for group in manifest if isinstance(manifest, list) else ():
         match group:
-            case {"paths": list(paths), "weights": list(weights)} if all(isinstance(one, str) for one in paths) and all(
-                isinstance(one, dict) for one in weights
-            ):
+            case {"paths": list(paths), "weights": list(weights)} if all(
+                isinstance(path, str) for path in paths
+            ) and all(isinstance(weight, dict) for weight in weights):
                 found.append((paths, weights))
             case _:
                 raise DamagedFile(f"{label} is damaged", why="a group of its weightsManifest has no paths and weights")
@@ -163,10 +163,10 @@ def _layers(architecture: Architecture, weights: Mapping[str, ShardedWeight], ke
     for site, config in sorted(matched, key=lambda one: order[one[1].path] if one[1] else len(order)):
         arrays = {role: weights[name].values for role, name in site.weights.items()}
         kinds = dict.fromkeys(weights[name].stored for name in site.weights.values())
-        notes = ("its numbers are quantised",) if any(one.startswith("uint") for one in kinds) else ()
+        notes = ("its numbers are quantised",) if any(kind.startswith("uint") for kind in kinds) else ()
         settings: dict[str, Any] = {"name": site.prefix} if config is None else config.settings(keras)
         notes = (*settings.pop("notes", ()), *notes)
-        dtype = "+".join(dict.fromkeys("float32" if one.startswith("uint") else one for one in kinds))
+        dtype = "+".join(dict.fromkeys("float32" if kind.startswith("uint") else kind for kind in kinds))
         if not {"float16", "float32"}.issuperset(dtype.split("+")):
             raise DamagedFile("a batch norm is not of floating-point numbers", why=printable(f"{site.prefix}: {dtype}"))
         empty = dict.fromkeys(PARAMETERS)

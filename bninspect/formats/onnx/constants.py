@@ -52,9 +52,12 @@ class Constants:
         self._computed: dict[str, Constant | None] = {}
         self._shapes: dict[str, tuple[int | None, ...]] = {}
         for graph in graphs:
-            self._shapes.update((one.name, one.shape) for one in graph.inputs if one.shape)
+            self._shapes.update((source.name, source.shape) for source in graph.inputs if source.shape)
             # What a graph takes or makes itself hides what is called so around it.
-            for name in (*(one.name for one in graph.inputs), *(name for node in graph.nodes for name in node.outputs)):
+            for name in (
+                *(source.name for source in graph.inputs),
+                *(name for node in graph.nodes for name in node.outputs),
+            ):
                 self._tensors.pop(name, None)
                 self._makers.pop(name, None)
             self._tensors.update(graph.initializers)
@@ -105,7 +108,7 @@ class Constants:
     def integers(self, name: str) -> list[int] | None:
         """Return the whole numbers of a constant, for shapes and axes."""
         found = self.get(name)
-        return [int(one) for one in found.values.ravel()] if found and found.values.dtype.kind in "iu" else None
+        return [int(value) for value in found.values.ravel()] if found and found.values.dtype.kind in "iu" else None
 
     def shape(self, name: str) -> tuple[int | None, ...] | None:
         """Return the shape of an input of the graph, None where a length is open; None for what is not an input."""
@@ -127,7 +130,7 @@ class Constants:
                 and (node.op in evaluation.MOVING or node.op in evaluation.COMPUTING or node.op == "DequantizeLinear")
                 and not any(True for _ in node.subgraphs())
                 and bool(node.inputs)
-                and all(self._is_constant(one, depth + 1) for one in node.inputs if one)
+                and all(self._is_constant(source, depth + 1) for source in node.inputs if source)
             )
         return self._known[name]
 
@@ -135,8 +138,8 @@ class Constants:
         node = self._makers[name]
         if node.op == "DequantizeLinear":
             return self._dequantise(node)
-        inputs = [self.get(one) for one in node.inputs if one]
-        found = [one for one in inputs if one is not None]
+        inputs = [self.get(source) for source in node.inputs if source]
+        found = [source for source in inputs if source is not None]
         if len(found) < len(inputs):
             return None
         if node.op == "Identity":
@@ -174,7 +177,7 @@ def dequantised(values: Constant, step: Constant, zero: Constant | None, axis: i
         if numbers.size != 1 and (not rank or values.values.shape[place] != numbers.size):
             why = f"{printable(values.name)} of shape {values.values.shape} has {numbers.size} steps along axis {axis}"
             raise DamagedFile("this model is damaged", why=why)
-        return numbers.reshape([-1 if one == place else 1 for one in range(rank)]) if numbers.size > 1 else numbers
+        return numbers.reshape([-1 if index == place else 1 for index in range(rank)]) if numbers.size > 1 else numbers
 
     with np.errstate(all="ignore"):
         wide = (values.values.astype(np.float64) - along(zeros)) * along(steps)

@@ -52,7 +52,7 @@ def literal(node: NodeProto) -> Array | None:
 
 def is_exact(node: NodeProto, inputs: Sequence[Array]) -> bool:
     """Return whether a runtime returns the same numbers bit for bit. Of float16 it may round the last step alone."""
-    return node.op in MOVING or (node.op in ROUNDING and all(one.dtype != np.float16 for one in inputs))
+    return node.op in MOVING or (node.op in ROUNDING and all(source.dtype != np.float16 for source in inputs))
 
 
 class _TooLargeError(Exception):
@@ -60,7 +60,7 @@ class _TooLargeError(Exception):
 
 
 def _limited(shape: Sequence[int]) -> tuple[int, ...]:
-    lengths = tuple(int(one) for one in shape)
+    lengths = tuple(int(size) for size in shape)
     if min(lengths, default=0) < 0 or math.prod(lengths) > MOST_ELEMENTS:
         raise _TooLargeError
     return lengths
@@ -68,11 +68,11 @@ def _limited(shape: Sequence[int]) -> tuple[int, ...]:
 
 def _axes(node: NodeProto, inputs: Sequence[Array]) -> tuple[int, ...]:
     """Return the axes of Squeeze and Unsqueeze, an attribute up to opset 12 and an input from 13 on."""
-    return tuple(int(one) for one in inputs[1].ravel()) if len(inputs) > 1 else tuple(node.integers("axes"))
+    return tuple(int(value) for value in inputs[1].ravel()) if len(inputs) > 1 else tuple(node.integers("axes"))
 
 
 def _reshape(node: NodeProto, inputs: Sequence[Array], _opset: int) -> Array:
-    wanted = [int(one) for one in inputs[1].ravel()] if len(inputs) > 1 else node.integers("shape")
+    wanted = [int(value) for value in inputs[1].ravel()] if len(inputs) > 1 else node.integers("shape")
     kept = not node.integer("allowzero", 0)
     return inputs[0].reshape(
         [inputs[0].shape[place] if kept and length == 0 else length for place, length in enumerate(wanted)]
@@ -97,12 +97,12 @@ def _flatten(node: NodeProto, inputs: Sequence[Array], _opset: int) -> Array:
 
 
 def _expand(_node: NodeProto, inputs: Sequence[Array], _opset: int) -> Array:
-    shape = np.broadcast_shapes(inputs[0].shape, tuple(int(one) for one in inputs[1].ravel()))
+    shape = np.broadcast_shapes(inputs[0].shape, tuple(int(value) for value in inputs[1].ravel()))
     return np.broadcast_to(inputs[0], _limited(shape))
 
 
 def _tile(_node: NodeProto, inputs: Sequence[Array], _opset: int) -> Array:
-    repeats = [int(one) for one in inputs[1].ravel()]
+    repeats = [int(value) for value in inputs[1].ravel()]
     _limited([length * times for length, times in zip(inputs[0].shape, repeats, strict=True)])
     return np.tile(inputs[0], repeats)
 
@@ -128,9 +128,9 @@ def _slice(node: NodeProto, inputs: Sequence[Array], opset: int) -> Array:
         starts, ends = node.integers("starts"), node.integers("ends")
         axes, steps = node.integers("axes") or list(range(len(starts))), [1] * len(starts)
     else:
-        starts, ends = ([int(one) for one in inputs[place].ravel()] for place in (1, 2))
-        axes = [int(one) for one in inputs[3].ravel()] if len(inputs) > 3 else list(range(len(starts)))
-        steps = [int(one) for one in inputs[4].ravel()] if len(inputs) > 4 else [1] * len(starts)
+        starts, ends = ([int(value) for value in inputs[place].ravel()] for place in (1, 2))
+        axes = [int(value) for value in inputs[3].ravel()] if len(inputs) > 3 else list(range(len(starts)))
+        steps = [int(value) for value in inputs[4].ravel()] if len(inputs) > 4 else [1] * len(starts)
     found = inputs[0]
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         if step < 1:

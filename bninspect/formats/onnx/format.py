@@ -31,10 +31,10 @@ def _matches(_path: Path, head: bytes) -> bool:
 def _read(path: Path) -> Checkpoint:
     stored = parsed(path)
     for graph in stored.graphs:
-        for one in graph.initializers.values():
+        for initializer in graph.initializers.values():
             # The runtime will read all of them, so all of them must be where they may be.
-            if one.integer(14) == 1:
-                tensor.reference(one, path)
+            if initializer.integer(14) == 1:
+                tensor.reference(initializer, path)
     norms = finding.find(stored, path)
     scaled = sum(scales.count(graph, stored, path) for graph in stored.graphs)
     notes = [f"{scaled} scale and shift per channel, {_NONE_ALONE}"] if scaled else []

@@ -65,7 +65,7 @@ def inline(data: Buffer) -> Inlined:
     imports = ((domain, version) for domain, version in further.items() if domain not in versions)
     inliner = _Inliner(fitting)
     parts = [model.without(7, 25), field_of(7, inliner.graph(model.message(7), _Scope(""), 0))]
-    parts += [field_of(25, one.encoded) for one in model.messages(25) if _function(one).key in left]
+    parts += [field_of(25, message.encoded) for message in model.messages(25) if _function(message).key in left]
     parts += [
         field_of(8, field_of(1, domain.encode()) + encoded_varint(2 << 3) + encoded_varint(version))
         for domain, version in imports
@@ -98,7 +98,7 @@ class _Inliner:
 
     def graph(self, graph: Message, scope: _Scope, depth: int) -> bytes:
         """Return a graph whose calls are in place. Its own names hide those around it, and stay."""
-        own = {one.text(1) for one in graph.messages(11)} | {one.text(8) for one in graph.messages(5)}
+        own = {message.text(1) for message in graph.messages(11)} | {message.text(8) for message in graph.messages(5)}
         own |= {name for node in graph.messages(1) for name in node.texts(2)}
         inside = _Scope("", {**scope.values, **{name: name for name in own}}, scope.attributes)
         nodes = self._nodes(graph.messages(1), inside, depth)
@@ -134,7 +134,7 @@ class _Inliner:
                 passed.append((values[inner], name))
             elif name:
                 values[inner] = name
-        attributes = {one.text(1): _resolved(one, scope.attributes) for one in node.messages(5)}
+        attributes = {message.text(1): _resolved(message, scope.attributes) for message in node.messages(5)}
         stated = {name: data for name, data in attributes.items() if data}
         yield from self._nodes(function.nodes, _Scope(prefix, values, {**function.defaults, **stated}), depth + 1)
         for source, name in passed:
@@ -156,7 +156,7 @@ class _Inliner:
         # Names are optional, but what is in a function must be told from what is outside.
         label = scope.prefix + _label(node) if scope.prefix else node.text(3)
         parts.append(field_of(3, label.encode()))
-        resolved = (_resolved(one, scope.attributes) for one in node.messages(5))
+        resolved = (_resolved(message, scope.attributes) for message in node.messages(5))
         parts += [field_of(5, self._attribute(Message(one), scope, depth)) for one in resolved if one]
         return node.without(1, 2, 3, 5) + b"".join(parts)
 

@@ -60,7 +60,7 @@ class NodeProto:
     @cached_property
     def attributes(self) -> Mapping[str, Message]:
         """AttributeProto by name."""
-        return {one.text(1): one for one in self._message.messages(5)}
+        return {message.text(1): message for message in self._message.messages(5)}
 
     def real(self, name: str, default: float) -> float:
         """Return a float attribute, which the file holds in float32."""
@@ -154,7 +154,7 @@ def _graphs(message: Message, path: str, depth: int) -> Iterator[GraphProto]:
         nodes,
         initializers,
         # Up to IR version 3 every initializer was an input as well.
-        tuple(one for one in inputs if one.name not in initializers),
+        tuple(source for source in inputs if source.name not in initializers),
         tuple(_value(one) for one in message.messages(12)),
     )
     for node in nodes:

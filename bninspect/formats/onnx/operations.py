@@ -44,7 +44,7 @@ def read(model: ModelProto, path: Path) -> Network:
             nodes.append(_norm(ends[node.label], constants))
         elif node.label not in inside and node.op != "Constant" and not _is_constant(node, constants):
             nodes += (replace(one, within=_within(node, model, constants)) for one in _nodes(node, reading))
-    joined = channel_chains.join(nodes, (one.name for one in graph.outputs))
+    joined = channel_chains.join(nodes, (output.name for output in graph.outputs))
     whole = quantised.values(graph, constants)
     return Network(graph.inputs, graph.outputs, tuple(joined), whole, quantised.behind(graph, whole))
 
@@ -60,7 +60,7 @@ def _within(node: NodeProto, model: ModelProto, constants: Constants) -> int:
 
 def _is_constant(node: NodeProto, constants: Constants) -> bool:
     """Return whether all that a node makes is a constant that its readers know."""
-    return bool(node.outputs) and all(one in constants for one in node.outputs if one)
+    return bool(node.outputs) and all(output in constants for output in node.outputs if output)
 
 
 def _norm(found: norms.FoundNorm, constants: Constants) -> Node:
@@ -114,7 +114,7 @@ def _quantised_piece(node: NodeProto, constants: Constants) -> Node | None:
     if (first in constants) == (second in constants) or not node.outputs:
         return None
     place = 0 if first in constants else 3
-    stored, step, zero = (constants.get(node.takes(place + one)) for one in range(3))
+    stored, step, zero = (constants.get(node.takes(place + index)) for index in range(3))
     if stored is None or step is None or stored.values.dtype.kind not in "iu":
         return None
     constant = dequantised(stored, replace(step, values=step.values.reshape(-1)), zero, 0)

@@ -177,10 +177,10 @@ class _Expressions:
         node = self._constants.maker(name)
         if node is None or node.op == "Constant":
             return self._leaf(name)
-        sides = [self._of(one, depth + 1) for one in node.inputs if one]
+        sides = [self._of(source, depth + 1) for source in node.inputs if source]
         if node.op in _VIEWS:
             return sides[0]
-        known = [one for one in sides if one is not None]
+        known = [side for side in sides if side is not None]
         if len(known) < len(sides):
             return None
         if self._single and node.op == "Add":

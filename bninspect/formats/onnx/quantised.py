@@ -138,7 +138,7 @@ class QuantisedReading:
         product = makers.get(name)
         if product is None or product.op != "Mul" or before.outputs[1] not in product.inputs:
             return None
-        other = next((one for one in product.inputs if one != before.outputs[1]), "")
+        other = next((source for source in product.inputs if source != before.outputs[1]), "")
         return self.constants.get(other) if other in self.constants else None
 
 

@@ -94,7 +94,7 @@ def reference(tensor: Message, model: Path) -> tuple[Path, int, int | None]:
         UnsafeFile: it would be read from elsewhere.
         DamagedFile: it is not there, or too short.
     """
-    entries = {one.text(1): one.text(2) for one in tensor.messages(13)}
+    entries = {message.text(1): message.text(2) for message in tensor.messages(13)}
     label, name = str(model), printable(tensor.text(8))
     path = sibling(model.parent, entries.get("location", ""), label).resolve()
     if path.stat().st_nlink > 1:

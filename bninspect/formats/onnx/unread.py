@@ -60,6 +60,6 @@ def _count(nodes: Iterable[Message], functions: Mapping[Key, ModelFunction], dep
             count += _count(called.nodes, functions, depth + 1)
         else:
             count += is_called_norm(node.text(4))
-            graphs = (one.message(6) for one in node.messages(5) if one.has(6))
+            graphs = (message.message(6) for message in node.messages(5) if message.has(6))
             count += sum(_count(graph.messages(1), functions, depth + 1) for graph in graphs)
     return count

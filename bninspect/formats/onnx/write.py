@@ -45,7 +45,7 @@ def tensor(name: str, array: Array) -> bytes:
 
 def value(name: str, dtype: str, shape: Iterable[int | str] | None) -> bytes:
     """Return a ValueInfoProto; a length that is a text is open, and called so; without a shape any rank will do."""
-    lengths = b"".join(data(1, integer(1, one) if isinstance(one, int) else data(2, one)) for one in shape or ())
+    lengths = b"".join(data(1, integer(1, size) if isinstance(size, int) else data(2, size)) for size in shape or ())
     return data(1, name) + data(2, data(1, integer(1, NUMBERS[dtype]) + (b"" if shape is None else data(2, lengths))))
 
 

@@ -196,7 +196,7 @@ def _read(path: Path) -> Checkpoint:
             return replace(
                 checkpoint,
                 writer=f"TensorFlow {opened.meta.version}" if opened.meta.version else "",
-                layers=tuple(one.layer for one in opened.model.layers),
+                layers=tuple(layer.layer for layer in opened.model.layers),
                 notes=(*_source_of_epsilon(opened.model), *opened.model.notes),
                 code=opened.model.code,
                 unread=opened.model.unread,
@@ -206,7 +206,7 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _source_of_epsilon(model: GraphModel) -> tuple[str, ...]:
-    known = any(one.layer.epsilon is not None for one in model.layers)
+    known = any(layer.layer.epsilon is not None for layer in model.layers)
     return ("epsilon is from the graph in the .meta file",) if known else ()
 
 

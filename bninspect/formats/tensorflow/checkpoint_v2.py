@@ -171,7 +171,7 @@ class Bundle:
             offset=proto.integer(4),
             size=proto.integer(5),
             crc=proto.unsigned32(6),
-            slices=tuple(slice_of(one, len(shape)) for one in proto.messages(7)),
+            slices=tuple(slice_of(message, len(shape)) for message in proto.messages(7)),
         )
         if entry.slices:
             return entry

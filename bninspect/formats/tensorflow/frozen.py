@@ -62,7 +62,7 @@ def _read(path: Path) -> Checkpoint:
         path=str(path),
         format=NAME,
         writer="",
-        layers=tuple(one.layer for one in opened.layers),
+        layers=tuple(layer.layer for layer in opened.layers),
         notes=opened.notes,
         code=opened.code,
         unread=opened.unread,

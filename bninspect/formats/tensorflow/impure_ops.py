@@ -67,7 +67,7 @@ def _running(graph: GraphDef, starts: Iterable[str]) -> Iterator[NodeDef]:
             node = graph.nodes[name]
             yield node
             functions += _called(graph, node)
-            waiting += [_node_name(one) for one in node.inputs]
+            waiting += [_node_name(source) for source in node.inputs]
     called: set[str] = set()
     while functions:
         function = functions.pop()

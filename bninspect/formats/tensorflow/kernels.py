@@ -105,7 +105,7 @@ def _network(found: GraphModel, variables: Variables, signature: str | None) -> 
             )
         elif flat.name not in inside and flat.inputs:
             nodes.append(replace(_node(flat, reading), within=_within(flat, searched.graph)))
-    outputs = tuple(Value(_name(one), (), "float32") for one in searched.graph.outputs)
+    outputs = tuple(Value(_name(output), (), "float32") for output in searched.graph.outputs)
     return Network((), outputs, tuple(_with_biases(nodes, reading)))
 
 
@@ -114,12 +114,18 @@ def _within(flat: FlatNode, graph: FlatGraph) -> int:
     if flat.op not in HIDING or flat.hidden:
         return 0
     prefix = f"{flat.scope}{flat.node.name}/"
-    return bodies.held(flat.op, (one.op for one in graph.nodes.values() if one.hidden and one.scope.startswith(prefix)))
+    return bodies.held(
+        flat.op, (node.op for node in graph.nodes.values() if node.hidden and node.scope.startswith(prefix))
+    )
 
 
 def _sites(found: GraphModel, searched: Searched) -> Mapping[str, tuple[str, NormSite]]:
     """Return layer and site by the flat node that returns the site's y."""
-    return {site.y[0]: (one.layer.name, site) for one in found.layers for site in one.sites.get(searched.signature, ())}
+    return {
+        site.y[0]: (layer.layer.name, site)
+        for layer in found.layers
+        for site in layer.sites.get(searched.signature, ())
+    }
 
 
 def _name(one: Tensor) -> str:

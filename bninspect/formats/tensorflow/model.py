@@ -68,7 +68,7 @@ def of_meta_graph(
     searched = _searched(meta.graph, meta.signatures)
     layers = located(searched, variables, keras)
     if meta.signatures:
-        fetched = [info.tensor for one in meta.signatures.values() for info in one.outputs.values()]
+        fetched = [info.tensor for signature in meta.signatures.values() for info in signature.outputs.values()]
     else:
         fetched = _fetched(layers)
     impure = (*code.impure(meta.graph, [*fetched, *meta.initialisers]), *code.impure_restore(meta))
@@ -96,7 +96,7 @@ def chosen(model: GraphModel, name: str | None) -> Searched:
     for one in model.searched:
         if name is None or one.signature == name:
             return one
-    known = ", ".join(printable(one) for one in model.signatures) or "none"
+    known = ", ".join(printable(signature) for signature in model.signatures) or "none"
     raise UsageError(
         f"the model has no signature {printable(str(name))!r}",
         why=f"its signatures: {known}",
@@ -118,7 +118,9 @@ def _searched(graph: GraphDef, signatures: Mapping[str, Signature]) -> tuple[Sea
 
 def _fetched(layers: Sequence[Located]) -> list[str]:
     """Return the nodes of the graph that observing the layers takes."""
-    return [name for one in layers for sites in one.sites.values() for site in sites for name in (site.x[0], site.y[0])]
+    return [
+        name for layer in layers for sites in layer.sites.values() for site in sites for name in (site.x[0], site.y[0])
+    ]
 
 
 def _notes(searched: Sequence[Searched]) -> tuple[str, ...]:

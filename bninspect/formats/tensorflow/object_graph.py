@@ -52,7 +52,7 @@ def paths(graph: Sequence[Object]) -> Iterator[tuple[int, tuple[str, ...]]]:
 
 def checkpoint_key(node: Object) -> tuple[str, str]:
     """Return under which name the checkpoint holds the value of a variable, and its own name; empty if it is none."""
-    found = {one.text(1): (one.text(3), one.text(2)) for one in node.message.messages(2)}
+    found = {message.text(1): (message.text(3), message.text(2)) for message in node.message.messages(2)}
     return found.get(VALUE, ("", ""))
 
 

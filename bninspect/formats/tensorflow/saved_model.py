@@ -126,7 +126,7 @@ def _read(path: Path) -> Checkpoint:
                 path=str(path),
                 format=NAME,
                 writer=f"TensorFlow {opened.meta.version}" if opened.meta.version else "",
-                layers=tuple(one.layer for one in opened.model.layers),
+                layers=tuple(layer.layer for layer in opened.model.layers),
                 notes=(*opened.notes, *opened.model.notes),
                 code=opened.model.code,
                 unread=opened.model.unread,

@@ -153,7 +153,7 @@ def _single_values(proto: Message, dtype: int) -> Array:
             raise DamagedFile("a constant of the graph is damaged", why="its values are cut off")
         return np.frombuffer(data, target)
     # Integers are cut to their type as in C; float16 and bfloat16 travel as the integer of their bits.
-    integers = [one & 0xFFFF_FFFF_FFFF_FFFF for one in proto.integers(field)]
+    integers = [integer & 0xFFFF_FFFF_FFFF_FFFF for integer in proto.integers(field)]
     wide = np.array(integers, np.uint64)
     values: Array = wide != 0 if target.kind == "b" else wide.astype(f"u{target.itemsize}").view(target)
     return values

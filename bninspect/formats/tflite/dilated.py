@@ -41,8 +41,8 @@ class Dilated:
 def find(operators: Iterable[Operator], ends: Iterable[TfliteTensor]) -> Mapping[int, Dilated]:
     """Return the convolutions of a graph that are dilated so, by the index of each of their three operators."""
     makers: dict[int, Operator] = {}
-    readers: dict[int, list[Operator]] = {one.index: [] for one in ends}
-    left = {one.index for one in ends}
+    readers: dict[int, list[Operator]] = {end.index: [] for end in ends}
+    left = {end.index for end in ends}
     every = tuple(operators)
     for operator in every:
         makers |= {tensor.index: operator for tensor in operator.outputs}

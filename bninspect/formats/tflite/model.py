@@ -198,7 +198,7 @@ def parse(data: Buffer) -> Subgraph:
     graphs = model.tables(2)
     if not graphs:
         raise DamagedFile("this model is damaged", why="it holds no graph")
-    main, *others = (_subgraph(one, model, data) for one in graphs)
+    main, *others = (_subgraph(graph, model, data) for graph in graphs)
     return replace(main, others=tuple(others))
 
 
@@ -222,18 +222,18 @@ def _taking_constants(operators: list[Operator]) -> Iterator[Operator]:
     Models whose weights are float16 hold a DEQUANTIZE behind each of them.
     """
     constants: dict[int, TfliteTensor] = {}
-    for one in operators:
-        taken = one.takes(0)
+    for operator in operators:
+        taken = operator.takes(0)
         if taken is not None and taken.index in constants:
             taken = constants[taken.index]
-        if one.operation == "quantize" and taken is not None and taken.is_constant and one.outputs:
-            rounded = _quantised(taken, one.outputs[0])
+        if operator.operation == "quantize" and taken is not None and taken.is_constant and operator.outputs:
+            rounded = _quantised(taken, operator.outputs[0])
             if rounded is not None:
-                constants[one.outputs[0].index] = rounded
-        if one.operation == "dequantize" and taken is not None and taken.is_constant and one.outputs:
-            constants[one.outputs[0].index] = taken
-    for one in operators:
-        yield replace(one, inputs=tuple(each and constants.get(each.index, each) for each in one.inputs))
+                constants[operator.outputs[0].index] = rounded
+        if operator.operation == "dequantize" and taken is not None and taken.is_constant and operator.outputs:
+            constants[operator.outputs[0].index] = taken
+    for operator in operators:
+        yield replace(operator, inputs=tuple(each and constants.get(each.index, each) for each in operator.inputs))
 
 
 def _quantised(taken: TfliteTensor, given: TfliteTensor) -> TfliteTensor | None:
@@ -269,8 +269,8 @@ def _code(code: FlatTable) -> int:
 
 
 def _tensor(index: int, table: FlatTable, buffers: list[FlatTable], data: Buffer) -> TfliteTensor:
-    shape = tuple(int(one) for one in table.numbers(0, "i4"))
-    signature = tuple(int(one) for one in table.numbers(7, "i4")) or shape
+    shape = tuple(int(number) for number in table.numbers(0, "i4"))
+    signature = tuple(int(number) for number in table.numbers(7, "i4")) or shape
     quantisation = table.table(4)
     place = int(table.number(2, "I"))
     if place >= len(buffers) or min(shape, default=0) < 0:
@@ -316,8 +316,8 @@ def _operator(index: int, table: FlatTable, codes: list[FlatTable], tensors: lis
         graphs = (int(composite.number(1, "i")),)
     field = _FUSED.get(operation)
     activation = int(options.number(field, "b")) if options is not None and field is not None else 0
-    inputs = tuple(None if one < 0 else _at(tensors, int(one)) for one in table.numbers(1, "i4"))
-    outputs = tuple(_at(tensors, int(one)) for one in table.numbers(2, "i4") if one >= 0)
+    inputs = tuple(None if number < 0 else _at(tensors, int(number)) for number in table.numbers(1, "i4"))
+    outputs = tuple(_at(tensors, int(number)) for number in table.numbers(2, "i4") if number >= 0)
     return Operator(
         index, operation, inputs, outputs, _ACTIVATIONS.get(activation, f"activation {activation}"), options, graphs
     )

@@ -46,15 +46,17 @@ _SAME = 0
 def read(graph: Subgraph) -> Network:
     """Return what a graph computes."""
     names = {f"operator {affine.first.index}": name for name, affine in affine_maps(graph)}
-    nodes = channel_chains.join(_nodes(graph), (one.label for one in graph.outputs))
+    nodes = channel_chains.join(_nodes(graph), (output.label for output in graph.outputs))
     nodes = [replace(node, layer=names.get(node.name, node.layer)) if node.layer else node for node in nodes]
     # Converters join the names of all that they made an operation of; the first is that of what comes out of it.
-    tensors = {one.label: one.name.partition(";")[0] for operator in graph.operators for one in operator.outputs}
+    tensors = {
+        output.label: output.name.partition(";")[0] for operator in graph.operators for output in operator.outputs
+    }
     nodes = [replace(node, tensor=tensors.get(node.outputs[0], "") if node.outputs else "") for node in nodes]
     whole = _quantised(graph)
     return Network(
-        tuple(Value(one.label, one.signature, one.dtype) for one in graph.inputs),
-        tuple(Value(one.label, one.signature, one.dtype) for one in graph.outputs),
+        tuple(Value(source.label, source.signature, source.dtype) for source in graph.inputs),
+        tuple(Value(output.label, output.signature, output.dtype) for output in graph.outputs),
         tuple(nodes),
         whole,
         {
@@ -91,8 +93,13 @@ def _nodes(graph: Subgraph) -> Iterator[Node]:
 
 
 def _quantised(graph: Subgraph) -> dict[str, Quantisation]:
-    tensors = {one.label: one for operator in graph.operators for one in (*operator.inputs, *operator.outputs) if one}
-    tensors |= {one.label: one for one in (*graph.inputs, *graph.outputs)}
+    tensors = {
+        source.label: source
+        for operator in graph.operators
+        for source in (*operator.inputs, *operator.outputs)
+        if source
+    }
+    tensors |= {source.label: source for source in (*graph.inputs, *graph.outputs)}
     return {
         label: Quantisation(one.scales, one.zeros if one.zeros.size else np.zeros(1, np.int64), one.dtype, one.axis)
         for label, one in tensors.items()
@@ -111,8 +118,8 @@ def _node(operator: Operator) -> Node:
     return Node(
         f"operator {operator.index}",
         _PASSING.get(operator.operation, operator.operation),
-        tuple(one.label for one in operator.inputs if one is not None and not one.is_constant),
-        tuple(one.label for one in operator.outputs),
+        tuple(source.label for source in operator.inputs if source is not None and not source.is_constant),
+        tuple(output.label for output in operator.outputs),
         activation=operator.activation,
         limits=RELUS.get(operator.operation) or RELUS.get(operator.activation),
         setting=_setting(operator),
@@ -175,7 +182,7 @@ def _kernel(operator: Operator) -> Node | None:
         f"operator {operator.index}",
         kind,
         (x.label,),
-        tuple(one.label for one in operator.outputs),
+        tuple(output.label for output in operator.outputs),
         _assembled(numbers, groups, weights, bias),
         activation=operator.activation,
         padded=bool(size) and operator.options is not None and int(operator.options.number(0, "b")) == _SAME,

@@ -54,7 +54,10 @@ def roots(graph: Subgraph) -> Iterator[VarianceRoot]:
 
 def _moment_graph(graph: Subgraph) -> MomentGraph:
     tensors = {
-        str(one.index): one for operator in graph.operators for one in (*operator.inputs, *operator.outputs) if one
+        str(source.index): source
+        for operator in graph.operators
+        for source in (*operator.inputs, *operator.outputs)
+        if source
     }
 
     def shape(value: str) -> tuple[int | None, ...] | None:
@@ -64,9 +67,9 @@ def _moment_graph(graph: Subgraph) -> MomentGraph:
 
 
 def _moment_step(operator: Operator) -> MomentStep:
-    taken = [one for one in operator.inputs if one is not None]
+    taken = [source for source in operator.inputs if source is not None]
     constants = [one for one in taken if one.is_constant and one.dtype != "unknown"]
-    floats = [one for one in constants if one.stored.dtype.kind == "f" or one.scales.size]
+    floats = [constant for constant in constants if constant.stored.dtype.kind == "f" or constant.scales.size]
     axes = operator.takes(1) if operator.operation in {"mean", "sum", "transpose"} else None
     return MomentStep(
         str(operator.index),
@@ -74,7 +77,7 @@ def _moment_step(operator: Operator) -> MomentStep:
         tuple(str(one.index) for one in taken if not one.is_constant),
         tuple(math.prod(one.shape) for one in floats),
         str(operator.outputs[0].index),
-        tuple(int(one) for one in axes.stored.ravel()) if axes is not None and axes.is_constant else (),
+        tuple(int(value) for value in axes.stored.ravel()) if axes is not None and axes.is_constant else (),
         next((float(one.values.ravel()[0]) for one in floats if math.prod(one.shape) == 1), 0.0),
     )
 
@@ -122,8 +125,10 @@ def _variance(root: Operator, makers: Mapping[int, Operator]) -> TfliteTensor | 
     added = makers.get(taken.index) if taken is not None else None
     if added is None or added.operation != "add":
         return None
-    numbers = [one for one in added.inputs if one is not None and one.is_constant and one.stored.size == 1]
-    others = [one for one in added.inputs if one is not None and one not in numbers]
+    numbers = [
+        source for source in added.inputs if source is not None and source.is_constant and source.stored.size == 1
+    ]
+    others = [source for source in added.inputs if source is not None and source not in numbers]
     return others[0] if len(numbers) == 1 and len(others) == 1 else None
 
 

@@ -45,8 +45,8 @@ def _steps(program: ExportedProgram, kind_of: Callable[[ExportedCall], str]) -> 
         given = list(call.arguments.values())
         if kind == "pow":
             kind = _POWERS.get(call.arguments.get("exponent", 0), kind)
-        values = tuple(one for one in _operands(given) if one not in program.stored)
-        stored = [program.shape(one) for one in _operands(given) if one in program.stored]
+        values = tuple(operand for operand in _operands(given) if operand not in program.stored)
+        stored = [program.shape(operand) for operand in _operands(given) if operand in program.stored]
         lengths = tuple(_size(one) for one in stored)
         numbers = [float(one) for one in given[:2] if isinstance(one, (int, float)) and not isinstance(one, bool)]
         if kind in {"square", "sqrt", "rsqrt", "reshape", "view", "transpose", *_REDUCING}:
@@ -76,9 +76,9 @@ def _size(shape: tuple[int | None, ...]) -> int:
 def _axes(kind: str, name: str, call: ExportedCall, rank: int) -> tuple[int, ...]:
     dims = call.arguments.get("dim", call.arguments.get("dims"))
     if kind in _REDUCING:
-        return tuple(int(one) for one in dims) if isinstance(dims, list) else (dims,) if type(dims) is int else ()
+        return tuple(int(size) for size in dims) if isinstance(dims, list) else (dims,) if type(dims) is int else ()
     if name == "permute" and isinstance(dims, list) and rank:
-        return tuple(int(one) % rank for one in dims)
+        return tuple(int(size) % rank for size in dims)
     if kind == "transpose" and rank > 1:
         first, second = (call.arguments.get(key, place) for key, place in (("dim0", 0), ("dim1", 1)))
         order = list(range(rank))

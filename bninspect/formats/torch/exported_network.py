@@ -62,7 +62,7 @@ def _node(program: ExportedProgram, call: ExportedCall) -> Node:
         stored, plain = program.parameter(value) if isinstance(value, str) else ("", False)
         if stored and plain and program.dtype(stored).startswith(("float", "bfloat")):
             arguments[name], dtypes[name] = program.array(value), program.dtype(stored)
-            inputs = tuple(one for one in inputs if one != value)
+            inputs = tuple(source for source in inputs if source != value)
     return operators.node(OperatorCall(call.name, call.operation, arguments, inputs, call.outputs, dtypes))
 
 

@@ -115,7 +115,7 @@ def _geometry(weight: Array, arguments: Mapping[str, Any]) -> Geometry:
     else:
         pads = tuple((one, one) for one in _each(padding, rank, 0))
     return Geometry(
-        tuple(int(one) for one in weight.shape[2:]),
+        tuple(int(size) for size in weight.shape[2:]),
         _each(arguments.get("stride"), rank, 1),
         pads,
         _each(arguments.get("dilation"), rank, 1),

@@ -172,11 +172,14 @@ def _cause(explanation: Explanation) -> Markup:
 def _worst_channels(comparison: Comparison) -> Markup:
     rows = [
         (
-            str(one.channel),
-            "not finite" if one.ratio is None else f"{one.ratio:.3g}",
-            *(words.number(value, 6) for value in (one.gamma, one.beta, one.moving_mean, one.moving_variance)),
+            str(channel.channel),
+            "not finite" if channel.ratio is None else f"{channel.ratio:.3g}",
+            *(
+                words.number(value, 6)
+                for value in (channel.gamma, channel.beta, channel.moving_mean, channel.moving_variance)
+            ),
         )
-        for one in comparison.worst_channels
+        for channel in comparison.worst_channels
     ]
     head = ("channel", "error / bound", *PARAMETERS)
     return table(head, rows, caption=f"The channels that are the furthest off, {printable(comparison.title)}")
@@ -188,7 +191,9 @@ def _parameters(layer: LayerReport) -> Markup:
     for name in names:
         values = layer.parameters[name]
         numbers = (values.minimum, *values.quantiles, values.maximum)
-        rows.append((name, *("-" if one is None else f"{one:.4g}" for one in numbers), f"{values.nonfinite:,}"))
+        rows.append(
+            (name, *("-" if number is None else f"{number:.4g}" for number in numbers), f"{values.nonfinite:,}")
+        )
     return element(
         "section",
         element("h4", "Parameters"),

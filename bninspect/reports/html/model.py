@@ -160,11 +160,11 @@ def _channels(model: ModelReport) -> str:
 def _findings(model: ModelReport) -> Markup | None:
     """Return what was found, by rule: the first finding, and in how many layers there is one."""
     found: dict[str, list[tuple[LayerReport | None, Finding]]] = {}
-    for one in model.findings:
-        found.setdefault(one.rule, []).append((None, one))
+    for finding in model.findings:
+        found.setdefault(finding.rule, []).append((None, finding))
     for each in model.layers:
-        for one in each.findings:
-            found.setdefault(one.rule, []).append((each, one))
+        for finding in each.findings:
+            found.setdefault(finding.rule, []).append((each, finding))
     if not found:
         return None
     items = []

@@ -68,7 +68,7 @@ def _failing(layer: LayerReport, model: ModelReport, threshold: str) -> Markup |
         if worst.worst is not None:
             lines.append(f"by hand {words.by_hand(worst.worst)}, runtime {words.number(worst.worst.actual)}")
     if layer.explanation is not None:
-        lines += [f"cause: {one}" for one in words.causes(layer.explanation)]
+        lines += [f"cause: {cause}" for cause in words.causes(layer.explanation)]
     lines += map(_said, findings)
     return element("div", code(layer.name), _items(lines)) if lines else None
 

@@ -55,7 +55,7 @@ def _shown(report: Report) -> list[model_part.Shown]:
 def _exports(found: ExportsTable) -> Markup:
     """Return the exports of one model by its layers."""
     rows = [["verdict", *found.verdicts], *([code(name), *marks] for name, marks in found.rows)]
-    head = ["layer", *(code(one) for one in found.exports)]
+    head = ["layer", *(code(export) for export in found.exports)]
     return table(head, rows, caption=f"{found.model}, held against {len(found.exports)} exports")
 
 

@@ -104,7 +104,7 @@ def _fitting(
         if goes is None or goes.sacrifice == 0:
             break
         kept.remove(goes)
-    return kept, [one.title for one in columns if one not in kept]
+    return kept, [column.title for column in columns if column not in kept]
 
 
 def parameter_details(layer: LayerReport) -> Iterator[Line]:

@@ -115,7 +115,7 @@ class Recorder:
         counting = None if mask is None or not how.honours_mask else np.asarray(mask, np.bool_)[..., np.newaxis]
         refusal = how.refusal
         if counting is not None:
-            others = tuple(one for one in range(len(inputs.shape)) if one not in axes(layer, len(inputs.shape)))
+            others = tuple(index for index in range(len(inputs.shape)) if index not in axes(layer, len(inputs.shape)))
             if not np.broadcast_to(counting, inputs.shape).any(axis=others).all():
                 refusal = "its mask leaves channels without a value"
         if refusal:

@@ -42,7 +42,7 @@ def opened(framework: Framework, checkpoint: Checkpoint, settings: RunSettings) 
             return trace.replay(_ordered(model, taken, data), given, names)
 
     network = with_norms(trace.network(), checkpoint.layers)
-    outputs = tuple(one.name for one in network.outputs)
+    outputs = tuple(output.name for output in network.outputs)
     return Session(
         title=framework.title,
         inputs=taken,

@@ -74,7 +74,7 @@ def _built_for(architecture: str | None) -> tuple[Input, ...]:
     """Return the input that a subclassed model was built for; nothing if the file does not say."""
     build = json.loads(architecture).get("build_config") if architecture else None
     shape = build.get("input_shape") if isinstance(build, dict) else None
-    if not isinstance(shape, list) or not all(one is None or (type(one) is int and one > 0) for one in shape):
+    if not isinstance(shape, list) or not all(size is None or (type(size) is int and size > 0) for size in shape):
         return ()
     return (Input("", tuple(shape), "float32"),)
 
@@ -86,5 +86,5 @@ def fed(model: Any, inputs: Sequence[Input], data: Mapping[str, Array]) -> Any:
     if not inputs:
         return tf.convert_to_tensor(data[""])
     structure = _structure(model)
-    tensors = [tf.cast(tf.convert_to_tensor(data[one.name]), one.dtype) for one in inputs]
+    tensors = [tf.cast(tf.convert_to_tensor(data[source.name]), source.dtype) for source in inputs]
     return tensors[0] if structure is None else tf.nest.pack_sequence_as(structure, tensors)

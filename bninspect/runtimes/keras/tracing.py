@@ -102,8 +102,8 @@ class Trace:
             returned = self._add(layer, taken, returned)
         if first and not self.outputs and len(self._nodes) > before:
             self.inputs = tuple(as_array(one) for one in taken)
-            self.outputs = tuple(as_array(one) for one in _tensors(returned))
-            self._returned = tuple(self._labels.get(id(one), "") for one in _tensors(returned))
+            self.outputs = tuple(as_array(tensor) for tensor in _tensors(returned))
+            self._returned = tuple(self._labels.get(id(tensor), "") for tensor in _tensors(returned))
             self._again = lambda data: compute(self._fed(arguments, data))
         return returned
 
@@ -155,12 +155,14 @@ class Trace:
 
     def _add(self, layer: Any, taken: list[Any], returned: Any) -> Any:
         observations, self._latest = self._latest, []
-        seen = [one.layer for one in observations if one.observed == "in-model"]
+        seen = [observation.layer for observation in observations if observation.observed == "in-model"]
         if observations and not seen:
             return returned
         inputs = tuple(self._label(one) for one in taken)
         returned = _mapped(returned, lambda one: one if any(one is each for each in taken) else self._given(one))
-        outputs = tuple(self._label(one) for one in _tensors(returned) if not any(one is each for each in taken))
+        outputs = tuple(
+            self._label(tensor) for tensor in _tensors(returned) if not any(tensor is each for each in taken)
+        )
         # TimeDistributed calls its layer for each step, and shows only itself.
         for norm in dict.fromkeys(seen or [""]) if outputs else ():
             self._nodes += operations.of_call(layer, inputs, outputs, norm)

@@ -39,7 +39,7 @@ def _taken(node: NodeProto) -> tuple[str, ...]:
     for _, graph in node.subgraphs():
         for part in graph.chunks(_NODE):
             names |= dict.fromkeys(_taken(NodeProto(Message(part))))
-        names |= dict.fromkeys(one.text(1) for one in graph.messages(_OUTPUT))
+        names |= dict.fromkeys(message.text(1) for message in graph.messages(_OUTPUT))
     return tuple(names)
 
 

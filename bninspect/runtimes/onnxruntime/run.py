@@ -48,7 +48,7 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
     content = loading.content(checkpoint)
     stored = bytes(inlining.inline(content).data)
     plain = session_of(stored, path, optimise=False)
-    outputs = tuple(one.name for one in plain.get_outputs())
+    outputs = tuple(output.name for output in plain.get_outputs())
 
     @lru_cache(maxsize=2)
     def fetcher(names: tuple[str, ...]) -> Fetcher:
@@ -92,7 +92,7 @@ def fetcher_of(stored: bytes, path: Path, outputs: Sequence[str], names: Sequenc
     source = {name: name.removeprefix(UNROUNDED) for name in names}
     further = list(dict.fromkeys(name for name in source.values() if name not in outputs))
     session = session_of(write.with_outputs(stored, further), path, optimise=False)
-    halves = {one.name for one in session.get_outputs() if one.type == "tensor(float16)"}
+    halves = {output.name for output in session.get_outputs() if output.type == "tensor(float16)"}
     wide = {name: value for name, value in source.items() if name != value and value in halves}
     if not wide:
 

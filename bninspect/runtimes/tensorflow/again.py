@@ -112,7 +112,7 @@ class GraphAgain:
         own: list[FlatNode] = []
         behind: set[str] = set()
         for node in self._flat.nodes.values():
-            if any(one in given or one[0] in behind for one in node.inputs):
+            if any(source in given or source[0] in behind for source in node.inputs):
                 behind.add(node.name)
                 own.append(node)
 

@@ -55,7 +55,7 @@ class Copy:
         for number, (name, site) in enumerate(sites.items()):
             scope = f"{_SCOPE}_{number}"
             x = tf.compat.v1.placeholder(self.tensor(site.x).dtype, None, f"{scope}_x")
-            nodes = [(one, self._flat.nodes[one], self._flat.nodes[one].inputs) for one in site.nodes]
+            nodes = [(node, self._flat.nodes[node], self._flat.nodes[node].inputs) for node in site.nodes]
             own = set(site.nodes)
 
             def outside(one: Tensor, x: Any = x, site: NormSite = site) -> Any:
@@ -85,13 +85,13 @@ def add(
         for attribute in _LEFT_OUT:
             added.attr.pop(attribute, None)
         del added.input[:]
-        for one in inputs:
-            reference = f"{one[0]}:{one[1]}"
-            if one in given:
+        for source in inputs:
+            reference = f"{source[0]}:{source[1]}"
+            if source in given:
                 # A name that no node has: the node itself is there too, for what it computes.
-                reference = f"given/{one[0]}:{one[1]}"
-            if one in given or one[0] not in own:
-                mapped[reference] = outside(one)
+                reference = f"given/{source[0]}:{source[1]}"
+            if source in given or source[0] not in own:
+                mapped[reference] = outside(source)
             added.input.append(reference)
     if graph.node:
         tf.import_graph_def(graph, input_map=mapped, name=scope)

@@ -178,7 +178,7 @@ class Running:
         graph = self._session.graph
         with loading.failing_as("TensorFlow cannot run the model"):
             own = [graph.get_tensor_by_name(info.tensor) for info in self._signature.outputs.values()]
-            ours, theirs = self._session.run([[self._copy.tensor(one) for one in self._outputs], own], self._feed)
+            ours, theirs = self._session.run([[self._copy.tensor(output) for output in self._outputs], own], self._feed)
         for name, mine, other in zip(self._signature.outputs, ours, theirs, strict=True):
             if not _agree(np.asarray(mine), np.asarray(other)):
                 return f"its output {printable(name)!r} is not what its graph, taken apart, computes"

@@ -28,7 +28,7 @@ def opened(checkpoint: Checkpoint, settings: RunSettings) -> Session:
     inputs = tuple(feed.taken for feed in graph.taken)
 
     def replay(data: Mapping[str, Array], given: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
-        return graph.values([data[one.name] for one in inputs], given, names)
+        return graph.values([data[source.name] for source in inputs], given, names)
 
     read = kernels.read_network(Path(checkpoint.path), settings.signature, settings.tag)
     fed = tuple(Value(feed.tensor, feed.taken.shape, feed.taken.dtype) for feed in graph.taken)

@@ -23,8 +23,8 @@ def of_graph(graph: Any, names: dict[str, BatchNorm]) -> Network:
         graph: of a frozen module.
         names: the stored layer by the name of the value that each batch norm returns.
     """
-    taken = [one.debugName() for one in list(graph.inputs())[1:]]
-    given = [one.debugName() for one in graph.outputs()]
+    taken = [source.debugName() for source in list(graph.inputs())[1:]]
+    given = [output.debugName() for output in graph.outputs()]
     nodes = (_node(node, names) for node in graph.nodes() if not node.kind().startswith("prim::Constant"))
     return Network(
         tuple(Value(name, (), "float32") for name in taken),
@@ -34,8 +34,8 @@ def of_graph(graph: Any, names: dict[str, BatchNorm]) -> Network:
 
 
 def _node(node: Any, names: dict[str, BatchNorm]) -> Node:
-    inputs, outputs = list(node.inputs()), [one.debugName() for one in node.outputs()]
-    moving = tuple(one.debugName() for one in inputs if one.node().kind() not in _NO_VALUES)
+    inputs, outputs = list(node.inputs()), [output.debugName() for output in node.outputs()]
+    moving = tuple(source.debugName() for source in inputs if source.node().kind() not in _NO_VALUES)
     kind, name = node.kind(), outputs[0] if outputs else node.kind()
     if name in names:
         layer = names[name]
@@ -55,12 +55,12 @@ def _arguments(node: Any, inputs: list[Any]) -> tuple[dict[str, Any], dict[str, 
     """Return the arguments of a node by their names, constants as arrays of floats, and the types of these."""
     import torch
 
-    names = [one.name for one in torch._C.parse_schema(node.schema()).arguments]  # noqa: SLF001 - no public way
+    names = [argument.name for argument in torch._C.parse_schema(node.schema()).arguments]  # noqa: SLF001 - no public way
     arguments: dict[str, Any] = {}
     dtypes: dict[str, str] = {}
     for name, value in zip(names, inputs, strict=False):
         if value.node().kind() == "prim::ListConstruct":
-            arguments[name] = [one.toIValue() for one in value.node().inputs()]
+            arguments[name] = [source.toIValue() for source in value.node().inputs()]
         elif value.node().kind() != "prim::Constant":
             arguments[name] = value.debugName()
         elif isinstance(constant := value.toIValue(), torch.Tensor):

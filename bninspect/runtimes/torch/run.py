@@ -65,7 +65,7 @@ def session_of(program: Any, checkpoint: Checkpoint) -> Session:
     """Return an exported program, ready to run."""
     torch = _torch()
     network = container.read_network(Path(checkpoint.path))
-    outputs = tuple(one.name for one in network.outputs)
+    outputs = tuple(output.name for output in network.outputs)
 
     def compute(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
         kept: dict[str, Array] = {}
@@ -79,7 +79,7 @@ def session_of(program: Any, checkpoint: Checkpoint) -> Session:
 
     return Session(
         title=title(),
-        inputs=tuple(graph_run.described(one.name, one.shape, one.dtype) for one in network.inputs),
+        inputs=tuple(graph_run.described(source.name, source.shape, source.dtype) for source in network.inputs),
         outputs=outputs,
         compute=compute,
         optimised=lambda data: compute(data, outputs),

@@ -59,7 +59,7 @@ def load(
         arguments = script_inputs.arguments(frozen, graph)
     matched = _matched(norms, checkpoint.layers)
     calls, unobserved = _calls(matched, checkpoint.layers)
-    outputs = tuple(one.debugName() for one in graph.outputs() if one.type().kind() == "TensorType")
+    outputs = tuple(output.debugName() for output in graph.outputs() if output.type().kind() == "TensorType")
 
     def compute(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
         with loading.failing_as(f"{title} cannot run the model"), torch.no_grad(), loading.quiet():

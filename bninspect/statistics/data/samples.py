@@ -71,7 +71,7 @@ def batch_size(stream: Stream, data: Samples, wanted: int, samples: int) -> int:
     As many as the model insists on, else as wanted: no more than there are, and than memory takes where all that
     arrives at batch norms is there at a time.
     """
-    fixed = next((one.shape[0] for one in stream.inputs if one.shape and one.shape[0] is not None), None)
+    fixed = next((source.shape[0] for source in stream.inputs if source.shape and source.shape[0] is not None), None)
     if fixed is not None:
         return fixed
     if stream.held is not None:

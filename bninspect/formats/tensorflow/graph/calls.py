@@ -90,7 +90,7 @@ class Calls:
 
 def data_inputs(node: NodeDef, at_least: int = 0) -> list[str]:
     """Return the inputs that are not control inputs. Raises DamagedFile if there are fewer than `at_least`."""
-    inputs = [one for one in node.inputs if not one.startswith("^")]
+    inputs = [source for source in node.inputs if not source.startswith("^")]
     if len(inputs) < at_least:
         raise DamagedFile("the graph is damaged", why=f"{printable(node.name)} has {len(inputs)} inputs")
     return inputs

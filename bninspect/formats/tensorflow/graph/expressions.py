@@ -169,7 +169,7 @@ class Expressions:
 
     def _arithmetic(self, node: FlatNode) -> Polynomial | None:
         """Return the expression of a node whose inputs all are ones; keep the step of a node that has one of data."""
-        sides = [self._of(one) for one in node.inputs]
+        sides = [self._of(source) for source in node.inputs]
         if node.op == "Neg":
             if sides[0] is not None:
                 return algebra.negate(sides[0])

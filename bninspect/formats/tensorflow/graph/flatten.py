@@ -96,9 +96,9 @@ def flatten(graph: GraphDef, outputs: Iterable[str], *, control: bool = False) -
     """
     flattener = _Flattener(graph, control=control)
     if control:
-        found = [(name, 0) for one in outputs for name in flattener.before(flattener.top, [f"^{one}"])]
+        found = [(name, 0) for output in outputs for name in flattener.before(flattener.top, [f"^{output}"])]
     else:
-        found = [flattener.place(flattener.top, one) for one in outputs]
+        found = [flattener.place(flattener.top, output) for output in outputs]
     return flattener.flat(found)
 
 
@@ -138,7 +138,7 @@ class _Flattener:
     def before(self, frame: CallFrame, inputs: Iterable[str]) -> tuple[str, ...]:
         """Return the flat nodes that control inputs, `^node`, stand for; of a call all that it runs."""
         found: list[str] = []
-        waiting = [(frame, one) for one in inputs if one.startswith("^")]
+        waiting = [(frame, source) for source in inputs if source.startswith("^")]
         while waiting:
             at, name = waiting.pop()
             local = name.lstrip("^").partition(":")[0]

@@ -91,6 +91,6 @@ def _type(dtype: int) -> bytes:
 
 def _node(name: str, op: str, inputs: Sequence[str], attributes: Mapping[str, bytes]) -> NodeDef:
     stated = {key: value for key, value in attributes.items() if value}
-    parts = [field(1, name.encode()), field(2, op.encode()), *(field(3, one.encode()) for one in inputs)]
+    parts = [field(1, name.encode()), field(2, op.encode()), *(field(3, source.encode()) for source in inputs)]
     parts += [field(5, field(1, key.encode()) + field(2, value)) for key, value in stated.items()]
     return NodeDef(b"".join(parts))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.graph.expressions import Expressions
 from bninspect.formats.tensorflow.graph.flatten import FlatNode
-from bninspect.formats.tensorflow.norms.moments import Moments
+from bninspect.formats.tensorflow.norms.moments import FlatMoments
 from bninspect.formats.tensorflow.norms.site import NormSite, shortest
 from bninspect.records import PARAMETERS, Form, Statistics
 
@@ -23,7 +23,7 @@ _FUSED: Mapping[str, tuple[tuple[int, ...], str, float]] = {
 _MERGED = re.compile(r"_(Mkl(Native)?)?Fused(Conv|Depthwise|MatMul|BatchNorm)")
 
 
-def fused(node: FlatNode, expressions: Expressions, moments: Moments) -> NormSite | None:
+def fused(node: FlatNode, expressions: Expressions, moments: FlatMoments) -> NormSite | None:
     """Return the call that one operation is by itself; None if it is not a batch norm, or not known to be one."""
     if _MERGED.match(node.op):
         return _merged(node, expressions)
@@ -62,7 +62,7 @@ def _merged(node: FlatNode, expressions: Expressions) -> NormSite | None:
     skipped = 1 if "BatchNorm" in node.op else 2
     if b"FusedBatchNorm" not in fused and skipped == 2:
         return None
-    leaves = [expressions.leaf(one) for one in node.inputs[skipped : skipped + 4]]
+    leaves = [expressions.leaf(source) for source in node.inputs[skipped : skipped + 4]]
     return NormSite(
         name=node.node.name,
         nodes=(node.name,),

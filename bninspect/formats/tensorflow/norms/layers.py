@@ -287,5 +287,5 @@ def _folded(searched: Iterable[Searched]) -> list[Located]:
 
 
 def _renamed(layers: Sequence[Located]) -> list[Located]:
-    titles = names.distinct(one.layer.name for one in layers)
+    titles = names.distinct(layer.layer.name for layer in layers)
     return [replace(one, layer=replace(one.layer, name=title)) for one, title in zip(layers, titles, strict=True)]

@@ -28,7 +28,7 @@ _SOME = 2
 _FARTHEST = 4096
 
 
-class Moments:
+class FlatMoments:
     """The moments of a flat graph."""
 
     def __init__(self, graph: FlatGraph, expressions: Expressions) -> None:
@@ -62,9 +62,9 @@ class Moments:
         if node.op == "Pow" and len(node.inputs) > 1:
             kind = _POWERS.get(self._expressions.number(node.inputs[1]) or 0.0, "pow")
         inputs = node.inputs[:1] if kind in _OF_FIRST else node.inputs
-        values = tuple(_label(one) for one in inputs if self._expressions.is_data(one))
-        numbers = [self._expressions.number(one) for one in inputs if not self._expressions.is_data(one)]
-        leaves = [one for one in inputs if not self._expressions.is_data(one)]
+        values = tuple(_label(source) for source in inputs if self._expressions.is_data(source))
+        numbers = [self._expressions.number(source) for source in inputs if not self._expressions.is_data(source)]
+        leaves = [source for source in inputs if not self._expressions.is_data(source)]
         lengths = tuple(
             1 if number is not None else self._length(one) for one, number in zip(leaves, numbers, strict=True)
         )

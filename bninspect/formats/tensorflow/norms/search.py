@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from bninspect.formats.tensorflow.graph.expressions import Expressions
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode
 from bninspect.formats.tensorflow.norms.fused import fused
-from bninspect.formats.tensorflow.norms.moments import Moments
+from bninspect.formats.tensorflow.norms.moments import FlatMoments
 from bninspect.formats.tensorflow.norms.site import NormSite
 from bninspect.formats.tensorflow.norms.unfused import by_batch, spelt_out
 from bninspect.formats.tensorflow.norms.unread import unread
@@ -45,7 +45,7 @@ def search(graph: FlatGraph) -> SearchResult:
         DamagedFile, UnsafeFile: a constant of the graph is damaged or too large.
     """
     expressions = Expressions(graph)
-    moments = Moments(graph, expressions)
+    moments = FlatMoments(graph, expressions)
     looped = _in_loops(graph)
     sites: list[NormSite] = []
     for node in graph.nodes.values():

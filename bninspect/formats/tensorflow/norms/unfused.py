@@ -7,7 +7,7 @@ from bninspect.formats.algebra import Leaf
 from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.graph.expressions import AffineStep, Expressions
 from bninspect.formats.tensorflow.graph.flatten import FlatNode
-from bninspect.formats.tensorflow.norms.moments import Moments
+from bninspect.formats.tensorflow.norms.moments import FlatMoments
 from bninspect.formats.tensorflow.norms.site import NormSite, axes_of, shortest
 from bninspect.records import Form, Statistics
 
@@ -96,7 +96,7 @@ def _axis(found: algebra.Normalisation) -> tuple[int, ...] | None:
     return axes_of(shape)
 
 
-def by_batch(node: FlatNode, expressions: Expressions, moments: Moments) -> NormSite | None:
+def by_batch(node: FlatNode, expressions: Expressions, moments: FlatMoments) -> NormSite | None:
     """Return the batch norm, by the statistics of its batch, that begins at this square root."""
     root = moments.root(node.name) if node.op in ("Rsqrt", "Sqrt", "Pow") else None
     if root is None:
