@@ -138,7 +138,7 @@ def report() -> str:
         "be added within version 1; none is taken away.",
     ]
     for name in _reached(classes, "Report"):
-        parts += [f"## {name}", ast.get_docstring(classes[name]) or "", *_fields(classes[name])]
+        parts += [f"## {name}", ast.get_docstring(classes[name]) or "", *_fields(classes[name], classes)]
     assert '"Report"' in schema.text()
     return _page(parts)
 
@@ -147,14 +147,22 @@ def _reached(classes: Mapping[str, ast.ClassDef], first: str) -> list[str]:
     """Return the records that a record is made of, itself first, each before those in it."""
     names = [first]
     for name in names:  # it grows meanwhile
-        text = " ".join(ast.unparse(node.annotation) for node in classes[name].body if isinstance(node, ast.AnnAssign))
+        body = _body(classes[name], classes)
+        text = " ".join(ast.unparse(node.annotation) for node in body if isinstance(node, ast.AnnAssign))
         names += [one for one in re.findall(r"\w+", text) if one in classes and one not in names]
     return names
 
 
-def _fields(record: ast.ClassDef) -> list[str]:
+def _body(record: ast.ClassDef, classes: Mapping[str, ast.ClassDef]) -> list[ast.stmt]:
+    """Return the statements of a record, those of the records that it begins with first."""
+    inherited = [classes[base.id] for base in record.bases if isinstance(base, ast.Name) and base.id in classes]
+    return [statement for each in (*inherited, record) for statement in each.body]
+
+
+def _fields(record: ast.ClassDef, classes: Mapping[str, ast.ClassDef]) -> list[str]:
     rows = []
-    for node, after in zip(record.body, [*record.body[1:], None], strict=True):
+    body = _body(record, classes)
+    for node, after in zip(body, [*body[1:], None], strict=True):
         said = _constant(after)
         if isinstance(node, ast.AnnAssign):
             rows.append((f"`{ast.unparse(node.target)}`", f"`{ast.unparse(node.annotation)}`", said))
@@ -186,7 +194,7 @@ def library() -> str:
             if inspect.isclass(thing) and hasattr(thing, "__dataclass_fields__"):
                 source = ast.parse(inspect.getsource(thing)).body[0]
                 assert isinstance(source, ast.ClassDef)
-                parts += _fields(source)
+                parts += _fields(source, {})
     return _page(parts)
 
 

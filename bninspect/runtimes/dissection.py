@@ -9,7 +9,7 @@ from bninspect.records import Array, Arrival
 
 
 @dataclass(frozen=True)
-class Step:
+class DissectedStep:
     """An operation on values that depend on the data."""
 
     takes: tuple[str, ...]
@@ -49,7 +49,7 @@ class Dissection:
     It computes with the statistics that `Stream.assign` has given it last.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[DissectedStep, ...]
     """In an order in which they can run; none that nothing wanted depends on."""
     arriving: tuple[Arriving, ...]
     """In the order in which the model computes them."""
@@ -67,7 +67,7 @@ class Dissection:
         return {**given, **self.run({name: given[name] for name in taken}, wanted)}
 
 
-def needed(steps: Sequence[Step], given: Collection[str], names: Iterable[str]) -> tuple[str, ...]:
+def needed(steps: Sequence[DissectedStep], given: Collection[str], names: Iterable[str]) -> tuple[str, ...]:
     """Return which of the given values must be at hand to compute others."""
     missing = set(names)
     found: dict[str, None] = {}

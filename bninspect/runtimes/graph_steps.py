@@ -7,10 +7,10 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from bninspect.errors import RuntimeFailure
-from bninspect.runtimes.dissection import Step
+from bninspect.runtimes.dissection import DissectedStep
 
 
-def steps(inputs: Iterable[Any], statistics: Mapping[str, str], wanted: Iterable[Any]) -> Iterator[Step]:
+def steps(inputs: Iterable[Any], statistics: Mapping[str, str], wanted: Iterable[Any]) -> Iterator[DissectedStep]:
     """Yield the operations of a graph that lead from its inputs to wanted tensors, in an order in which they can run.
 
     Args:
@@ -31,7 +31,7 @@ def steps(inputs: Iterable[Any], statistics: Mapping[str, str], wanted: Iterable
             continue
         if live.intersection(taken):
             live.update(gives)
-            yield Step(tuple(name for name in taken if name in live), gives, of_layers)
+            yield DissectedStep(tuple(name for name in taken if name in live), gives, of_layers)
         elif of_layers:
             layers |= dict.fromkeys(gives, of_layers)
 

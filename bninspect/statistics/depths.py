@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from bninspect.errors import RuntimeFailure
 from bninspect.records import Array
-from bninspect.runtimes.dissection import Arriving, Dissection, Step
+from bninspect.runtimes.dissection import Arriving, DissectedStep, Dissection
 from bninspect.runtimes.runtime import Forward, Receive
 from bninspect.safe_text import printable
 
@@ -58,7 +58,7 @@ def of_dissection(dissection: Dissection, layers: Collection[str]) -> tuple[Dept
     return tuple(depths)
 
 
-def _levels(steps: Sequence[Step], arriving: Sequence[Arriving]) -> Mapping[str, int]:
+def _levels(steps: Sequence[DissectedStep], arriving: Sequence[Arriving]) -> Mapping[str, int]:
     """Return the depth of each layer, from 0: that of a layer that is called again is the depth of its last call."""
     levels = {each.layer: 0 for each in arriving}
     for _ in range(len(levels) + 1):
@@ -81,7 +81,7 @@ def _levels(steps: Sequence[Step], arriving: Sequence[Arriving]) -> Mapping[str,
     )
 
 
-def _kept(steps: Sequence[Step], computed: Collection[str], wanted: Collection[str]) -> tuple[str, ...]:
+def _kept(steps: Sequence[DissectedStep], computed: Collection[str], wanted: Collection[str]) -> tuple[str, ...]:
     """Return the values that have been computed, or are inputs, and that what has not been computed takes."""
     inside = _leading_to(steps, computed)
     given = {name for place in inside for name in (*steps[place].takes, *steps[place].gives)} | set(computed)
@@ -92,7 +92,7 @@ def _kept(steps: Sequence[Step], computed: Collection[str], wanted: Collection[s
     return tuple(kept)
 
 
-def _leading_to(steps: Sequence[Step], names: Collection[str]) -> set[int]:
+def _leading_to(steps: Sequence[DissectedStep], names: Collection[str]) -> set[int]:
     """Return the places of the steps without which values cannot be computed."""
     missing, places = set(names), set()
     for place in reversed(range(len(steps))):

@@ -12,7 +12,7 @@ from bninspect.statistics.data.samples import Batch, Samples
 
 
 @dataclass(frozen=True, eq=False)
-class Calls:
+class ModelCalls:
     """What arrived at layers in one forward pass."""
 
     bits: Mapping[str, list[bytes]]
@@ -23,7 +23,7 @@ class Calls:
     """Bytes of all that arrived."""
 
 
-def calls(forward: Forward, batch: Batch, layers: Collection[str]) -> Calls:
+def calls(forward: Forward, batch: Batch, layers: Collection[str]) -> ModelCalls:
     """Run a batch, and return what arrived at layers."""
     bits: dict[str, list[bytes]] = {}
     repeated = set()
@@ -42,10 +42,10 @@ def calls(forward: Forward, batch: Batch, layers: Collection[str]) -> Calls:
         )
 
     forward(batch.arrays, receive, None)
-    return Calls(bits, frozenset(repeated), size)
+    return ModelCalls(bits, frozenset(repeated), size)
 
 
-def holds(forward: Forward, data: Samples, batch: Batch, chosen: Sequence[int], plain: Calls) -> bool:
+def holds(forward: Forward, data: Samples, batch: Batch, chosen: Sequence[int], plain: ModelCalls) -> bool:
     """Return whether a sample's activations are the same bits at another place in the batch, beside other samples.
 
     Args:

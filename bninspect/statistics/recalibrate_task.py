@@ -31,7 +31,7 @@ from bninspect.statistics.data.open import opened
 from bninspect.statistics.data.samples import Samples
 from bninspect.statistics.population import Population
 from bninspect.statistics.recalibration import Moments, Plan
-from bninspect.statistics.recalibration_progress import Shown
+from bninspect.statistics.recalibration_progress import ShownProgress
 from bninspect.verdicts import selection
 from bninspect.verdicts.verify_task import run_settings
 
@@ -186,7 +186,7 @@ class _Work:
     ) -> tuple[Moments, Plan, Mapping[str, tuple[float, float]]]:
         label = printable(self._checkpoint.path)
         known = self._left(output) if resume else {}
-        shown = Shown(label, plan, len(self._chosen), progress)
+        shown = ShownProgress(label, plan, len(self._chosen), progress)
         shown.plan()
         written: dict[str, Mapping[str, Array]] = {}
         for group in recalibration.recalibrate(self._stream, self._layers, plan, self._kept, shown.began, known):

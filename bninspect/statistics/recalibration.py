@@ -28,7 +28,7 @@ from bninspect.statistics import frontier, independence, stops
 from bninspect.statistics.data import samples as sampling
 from bninspect.statistics.data.samples import Batch, Samples
 from bninspect.statistics.depths import Depth
-from bninspect.statistics.independence import Calls
+from bninspect.statistics.independence import ModelCalls
 from bninspect.statistics.measure import measure
 from bninspect.statistics.population import Population
 from bninspect.statistics.ways import Passes, Walk, Way, neighbours
@@ -125,7 +125,7 @@ def plan(stream: Stream, data: Samples, chosen: Sequence[int], layers: Sequence[
     return Plan(walk, forward, batch.size, 2, kept.seconds + sum(seconds) * count, disk, notes)
 
 
-def _first(stream: Stream, data: Samples, chosen: Sequence[int], layers: Sequence[BatchNorm]) -> tuple[int, Calls]:
+def _first(stream: Stream, data: Samples, chosen: Sequence[int], layers: Sequence[BatchNorm]) -> tuple[int, ModelCalls]:
     """Run a few samples, and return the size of batches, with what was reached. Raises as `plan`."""
     insisted = sampling.batch_size(stream, data, _FEW, _FEW)
     batch, _ = _head(data, chosen, insisted)

@@ -12,7 +12,7 @@ _TELLING = 0.1
 """Part of the work after which it tells how fast it is."""
 
 
-class Shown:
+class ShownProgress:
     """Says how far a plan is.
 
     Args:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bninspect.records import Array
-from bninspect.runtimes.dissection import Arriving, Dissection, Step
+from bninspect.runtimes.dissection import Arriving, DissectedStep, Dissection
 from bninspect.statistics import depths, stops
 from bninspect.statistics.frontier import IN_MEMORY, Frontier
 
@@ -20,26 +20,26 @@ def arriving(layer: str, x: str) -> Arriving:
     return Arriving(layer, x, lambda rank: (rank - 1,))
 
 
-def residual() -> tuple[Step, ...]:
+def residual() -> tuple[DissectedStep, ...]:
     """Return a stem, a branch of two norms beside a shortcut of one, and a norm behind their sum."""
     return (
-        Step(("input",), ("stem",)),
-        Step(("stem",), ("y0",), ("n0",)),
-        Step(("y0",), ("a",)),
-        Step(("a",), ("ya",), ("n1",)),
-        Step(("ya",), ("b",)),
-        Step(("b",), ("yb",), ("n2",)),
-        Step(("y0",), ("s",)),
-        Step(("s",), ("ys",), ("shortcut",)),
-        Step(("yb", "ys"), ("sum",)),
-        Step(("sum",), ("out",), ("n3",)),
+        DissectedStep(("input",), ("stem",)),
+        DissectedStep(("stem",), ("y0",), ("n0",)),
+        DissectedStep(("y0",), ("a",)),
+        DissectedStep(("a",), ("ya",), ("n1",)),
+        DissectedStep(("ya",), ("b",)),
+        DissectedStep(("b",), ("yb",), ("n2",)),
+        DissectedStep(("y0",), ("s",)),
+        DissectedStep(("s",), ("ys",), ("shortcut",)),
+        DissectedStep(("yb", "ys"), ("sum",)),
+        DissectedStep(("sum",), ("out",), ("n3",)),
     )
 
 
 NORMS = (("n0", "stem"), ("n1", "a"), ("n2", "b"), ("shortcut", "s"), ("n3", "sum"))
 
 
-def taken_apart(steps: tuple[Step, ...], norms: tuple[tuple[str, str], ...] = NORMS) -> Dissection:
+def taken_apart(steps: tuple[DissectedStep, ...], norms: tuple[tuple[str, str], ...] = NORMS) -> Dissection:
     def run(given: object, names: object) -> dict[str, Array]:
         raise AssertionError((given, names))
 
@@ -60,11 +60,11 @@ def test_a_layer_that_stays_as_it_is_is_no_depth_of_its_own() -> None:
 
 def test_a_layer_of_two_branches_lies_behind_both() -> None:
     steps = (
-        Step(("left",), ("l",), ()),
-        Step(("l",), ("yl",), ("shared",)),
-        Step(("right",), ("r1",), ()),
-        Step(("r1",), ("r2",), ("other",)),
-        Step(("r2",), ("yr",), ("shared",)),
+        DissectedStep(("left",), ("l",), ()),
+        DissectedStep(("l",), ("yl",), ("shared",)),
+        DissectedStep(("right",), ("r1",), ()),
+        DissectedStep(("r1",), ("r2",), ("other",)),
+        DissectedStep(("r2",), ("yr",), ("shared",)),
     )
     norms = (("shared", "l"), ("other", "r1"), ("shared", "r2"))
     found = depths.of_dissection(taken_apart(steps, norms), ["shared", "other"])
@@ -73,7 +73,7 @@ def test_a_layer_of_two_branches_lies_behind_both() -> None:
 
 
 def test_a_layer_that_is_called_again_behind_itself_is_refused_by_name() -> None:
-    steps = (Step(("x",), ("y",), ("again",)), Step(("y",), ("z",), ("again",)))
+    steps = (DissectedStep(("x",), ("y",), ("again",)), DissectedStep(("y",), ("z",), ("again",)))
     with pytest.raises(depths.Circle, match="again"):
         depths.of_dissection(taken_apart(steps, (("again", "x"), ("again", "y"))), ["again"])
 

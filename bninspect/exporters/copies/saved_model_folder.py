@@ -34,7 +34,7 @@ _TYPES: Mapping[int, str] = {1: "<f4", 2: "<f8", 19: "<f2"}
 
 
 @dataclass(frozen=True)
-class _Stored:
+class _StoredArray:
     """A tensor of the checkpoint."""
 
     key: str
@@ -48,7 +48,7 @@ class OpenedFolder:
     """A SavedModel whose statistics can be replaced."""
 
     path: Path
-    stored: Mapping[str, Mapping[str, _Stored]]
+    stored: Mapping[str, Mapping[str, _StoredArray]]
     """By layer and parameter."""
 
     def dtype(self, layer: str, parameter: str) -> np.dtype[Any]:
@@ -82,7 +82,7 @@ class OpenedFolder:
 def opened(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFolder:
     """Find the statistics of layers. Raises RuntimeFailure where one is not a tensor of the checkpoint by itself."""
     folder = saved_model.folder_of(path)
-    stored: dict[str, dict[str, _Stored]] = {}
+    stored: dict[str, dict[str, _StoredArray]] = {}
     with ExitStack() as stack:
         saved = stack.enter_context(saved_model.open_saved_model(folder))
         if not (folder / f"{_PREFIX}.index").is_file():
@@ -104,7 +104,7 @@ def opened(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFolder:
                 dtype = np.dtype(_TYPES[entry.dtype])
                 place = ArrayPlace(entry.offset, dtype, entry.size // dtype.itemsize)
                 shard = str(shards[entry.shard].relative_to(folder))
-                stored[layer.name][parameter] = _Stored(keys[0], shard, place)
+                stored[layer.name][parameter] = _StoredArray(keys[0], shard, place)
     return OpenedFolder(folder, stored)
 
 

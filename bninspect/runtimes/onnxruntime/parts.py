@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterator, Mapping
 from bninspect.formats.encodings.protobuf import Message
 from bninspect.formats.onnx import write
 from bninspect.formats.onnx.model import NodeProto
-from bninspect.runtimes.dissection import Step
+from bninspect.runtimes.dissection import DissectedStep
 
 _NODE, _INITIALIZER, _INPUT, _OUTPUT, _SPARSE, _GRAPH = 1, 5, 11, 12, 15, 7
 
 
-def steps(stored: bytes, inputs: Collection[str], statistics: Mapping[str, str]) -> Iterator[Step]:
+def steps(stored: bytes, inputs: Collection[str], statistics: Mapping[str, str]) -> Iterator[DissectedStep]:
     """Yield the nodes of a model that depend on its inputs, in its own order, in which they can run.
 
     Args:
@@ -28,7 +28,7 @@ def steps(stored: bytes, inputs: Collection[str], statistics: Mapping[str, str])
         of_layers = tuple(dict.fromkeys(layer for name in taken if name not in live for layer in layers.get(name, ())))
         if live.intersection(taken):
             live.update(gives)
-            yield Step(tuple(name for name in taken if name in live), gives, of_layers)
+            yield DissectedStep(tuple(name for name in taken if name in live), gives, of_layers)
         elif of_layers:
             layers |= dict.fromkeys(gives, of_layers)
 

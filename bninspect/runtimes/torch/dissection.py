@@ -11,7 +11,7 @@ import numpy as np
 from bninspect.errors import RuntimeFailure
 from bninspect.records import Array
 from bninspect.runtimes import fetched_stream, loading
-from bninspect.runtimes.dissection import Arriving, Dissection, Step
+from bninspect.runtimes.dissection import Arriving, DissectedStep, Dissection
 from bninspect.runtimes.session import CallSite
 from bninspect.runtimes.torch import interpreter
 
@@ -37,7 +37,9 @@ def dissect(program: Any, calls: Sequence[CallSite], data: Mapping[str, Array]) 
     arriving = tuple(
         Arriving(call.layer.name, taken[call.x].name, partial(fetched_stream.axes, call)) for call in calls
     )
-    return Dissection(tuple(_steps(nodes, set(data), statistics)), arriving, lambda values: values, _Parts(program).run)
+    return Dissection(
+        tuple(_steps(nodes, set(data), statistics)), arriving, lambda values: values, _ProgramParts(program).run
+    )
 
 
 def _refuse_overwriting(nodes: Sequence[Any]) -> None:
@@ -62,7 +64,7 @@ def _returns_its_input(node: Any) -> bool:
     return schema is not None and any(one.alias_info is not None for one in schema.returns)
 
 
-def _steps(nodes: Sequence[Any], live: set[str], statistics: Mapping[str, str]) -> Iterator[Step]:
+def _steps(nodes: Sequence[Any], live: set[str], statistics: Mapping[str, str]) -> Iterator[DissectedStep]:
     """Yield the nodes that depend on data."""
     layers: dict[str, tuple[str, ...]] = {name: (layer,) for name, layer in statistics.items()}
     for node in nodes:
@@ -72,12 +74,12 @@ def _steps(nodes: Sequence[Any], live: set[str], statistics: Mapping[str, str]) 
             continue
         if live.intersection(taken):
             live.add(node.name)
-            yield Step(tuple(name for name in taken if name in live), (node.name,), of_layers)
+            yield DissectedStep(tuple(name for name in taken if name in live), (node.name,), of_layers)
         elif of_layers:
             layers[node.name] = of_layers
 
 
-class _Parts:
+class _ProgramParts:
     """Parts of a program, each from given values to wanted ones."""
 
     def __init__(self, program: Any) -> None:

@@ -95,5 +95,8 @@ def axes(layer: BatchNorm, x: Array, given: tuple[int, ...] = ()) -> tuple[int, 
 def normalised(x: Array, axis: tuple[int, ...]) -> tuple[int, ...]:
     """Return axes of x, negative or not, as numbers from 0 on, in their order. Raises UsageError if x has none such."""
     if any(not -x.ndim <= a < x.ndim for a in axis):
-        raise UsageError(f"an input of shape {x.shape} has no axis {', '.join(map(str, axis))}")
+        raise UsageError(
+            f"an input of shape {x.shape} has no axis {', '.join(map(str, axis))}",
+            hint=f"pass --axis with a number from 0 to {x.ndim - 1}, or a negative one from the end",
+        )
     return tuple(sorted({a % x.ndim for a in axis}))
