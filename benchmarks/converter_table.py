@@ -130,7 +130,7 @@ def grid(page: Page, family: Family, title: str) -> Iterator[str]:
     yield f"\n## {title}\n"
     yield ", ".join(f"{number} {column.name}" for number, column in enumerate(columns, 1)) + "\n"
     width = max((len(pattern.name) for pattern in PATTERNS), default=0)
-    yield "```"
+    yield "```text"
     yield " " * width + "".join(f"{number:3}" for number in range(1, len(columns) + 1))
     for pattern in PATTERNS:
         marks = [mark(known.get((column.name, pattern.name))) for column in columns]

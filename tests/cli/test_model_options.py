@@ -255,7 +255,7 @@ def test_an_interrupt_with_several_jobs_leaves_no_process_and_no_traceback(
             time.sleep(0.02)
         running.send_signal(signal.SIGINT)
         _, said = running.communicate()
-    assert (running.returncode, said.strip()) == (130, f"error: interrupted{hint}")
+    assert (running.returncode, said.strip()) == (130, f"67 models were found\n\nerror: interrupted{hint}")
     wait_for_the_end(environment)
     assert json_document.models_in_lines(Path("r.jsonl").read_text())
 

@@ -88,9 +88,11 @@ def norms_of(program: ExportedProgram) -> tuple[tuple[ExportedNorm, ...], tuple[
     apart_from = [call for call, variance in apart.loose if variance not in known]
     loose = Counter("/".join(call.inside) or "the graph" for call in apart_from)
     reason = "the root of a variance and epsilon, but not the rest of one"
-    used = {program.stored[name] for call in program.calls for name in tensor_names(call) if name in program.stored}
+    read = {name for norm in norms for call in norm.calls for name in tensor_names(call)}
+    used = {name for call in program.calls for name in tensor_names(call) if name in program.stored} - read
+    left = {program.stored[name] for name in used}
     unread = (Unread(where, count, reason) for where, count in loose.items())
-    return tuple(norms), (*unread, *running_statistics.unread(sorted(used)))
+    return tuple(norms), (*unread, *running_statistics.unread(sorted(left)))
 
 
 def _is_of_samples(program: ExportedProgram, call: ExportedCall) -> bool:

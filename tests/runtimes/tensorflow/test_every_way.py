@@ -185,8 +185,10 @@ def test_what_normalises_by_its_own_input_is_none(tmp_path: Path) -> None:
         of = variables()
         mean, variance = tf.nn.moments(x, [1, 2, 3], keepdims=True)
         y = (x - mean) * tf.math.rsqrt(variance + 1e-3) * of["gamma"] + of["beta"]
-        samples = tf.reshape(y, (1, 4, 4, 6))
-        return tf.compat.v1.nn.fused_batch_norm(samples, tf.ones(6), tf.zeros(6), epsilon=1e-3)[0]
+        samples = tf.reshape(x, (1, 2, 48, 1))  # as Keras computes LayerNormalization: its channels are the samples
+        one, none = tf.ones(2), tf.zeros(2)
+        normalised = tf.compat.v1.nn.fused_batch_norm(samples, one, none, epsilon=1e-3, data_format="NCHW")[0]
+        return tf.reshape(normalised, (2, 4, 4, 3)) + y
 
     checkpoint = formats.read(frozen(tmp_path, build, batch=2))
     assert (checkpoint.layers, checkpoint.unread) == ((), ())
