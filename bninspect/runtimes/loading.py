@@ -17,6 +17,7 @@ from bninspect.errors import MissingPackage, RuntimeFailure, UnreadableFile
 from bninspect.records import Checkpoint
 from bninspect.safe_text import printable
 
+_NOWHERE = f"{os.devnull}/keras"
 INSTALL = "pip install 'bninspect[tensorflow]'"
 
 
@@ -24,13 +25,14 @@ def framework(package: str) -> Any:
     """Import a framework on the TensorFlow backend, which is the one whose kernels we know, with its own defaults.
 
     Both Keras read ~/.keras/keras.json, which can change their backend and default type, or write it. The verdict on a
-    file must not depend on the home of the user, so they are shown an empty one. `import tensorflow` imports Keras 3.
+    file must not depend on the home of the user, so they are shown a folder that can never be there: an empty one would
+    stay behind where the process is ended while it imports. `import tensorflow` imports Keras 3.
 
     Raises:
         MissingPackage: it or TensorFlow is not installed, or does not start.
     """
     try:
-        with tempfile.TemporaryDirectory() as home, quiet(), _variables(KERAS_BACKEND="tensorflow", KERAS_HOME=home):
+        with quiet(), _variables(KERAS_BACKEND="tensorflow", KERAS_HOME=_NOWHERE):
             importlib.import_module("tensorflow")
             return importlib.import_module(package)
     except Exception as error:
