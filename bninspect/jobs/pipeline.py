@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import bninspect.reports  # noqa: F401 - tells how notebooks show what comes out of here
 from bninspect import errors, safe_text
 from bninspect.inspection import description, rules
-from bninspect.jobs import baseline, elsewhere, gather, processes, results, several_exports, shards
+from bninspect.jobs import baseline, elsewhere, find_models, processes, results, several_exports, shards
 from bninspect.jobs.context import Surroundings
 from bninspect.jobs.process_pairs import ProcessPair, Work, attend
 from bninspect.records import BatchNorm, Checkpoint, ModelReport, Report, Status, Verified, outcome
@@ -258,7 +258,7 @@ def _report(
     if shard is None:
         found.require_layers()
     if shard is None or shard.index == 1:
-        absent = [outcome.broken(path, gather.nothing(path)) for path in gathered.vain]
+        absent = [outcome.broken(path, find_models.nothing(path)) for path in gathered.vain]
         if around.baseline and shard is None:
             absent += baseline.gone(around.baseline, found.paths, gathered.searched)
         for number, model in enumerate(absent, len(chosen)):
@@ -277,11 +277,11 @@ def _report(
 
 def _gathered(
     arguments: list[str], settings: Settings, around: Surroundings
-) -> tuple[gather.Gathered, Mapping[str, Remote]]:
+) -> tuple[find_models.Gathered, Mapping[str, Remote]]:
     """Return what the arguments stand for, and where those of them are that are elsewhere."""
     found = {url: elsewhere.find(url, settings, listed=url in around.listed) for url in filter(names.is_url, arguments)}
     every = elsewhere.together(found.values())
-    here = gather.gather(
+    here = find_models.gather(
         (name for argument in arguments for name in (found[argument].models if argument in found else (argument,))),
         partial(processes.search, settings=settings, around=around),
     )
