@@ -51,11 +51,16 @@ def norms(source: Network, layers: Mapping[str, BatchNorm]) -> tuple[SourceNorm,
     for place, node in enumerate(source.nodes):
         if node.operation != graph.BATCH_NORM or node.layer not in layers:
             continue
+        layer = layers[node.layer]
+        affine = folding.affine(layer)
         kernel, through, obstacle = _fed_by(node, found, producers, consumers)
+        in_front = through.affine.scale.size if through else _kernel(kernel).outputs if kernel else 0
+        if in_front != affine.scale.size:
+            # Over several axes it has a slope for each place, where what is in front of it has one for each channel.
+            kernel, through, obstacle = None, None, ""
         after = graph.readers(node.outputs[0], consumers)
         follower = after[0] if len(after) == 1 and after[0].kernel is not None and not after[0].layer else None
-        layer = layers[node.layer]
-        found[node] = SourceNorm(layer, folding.affine(layer), node, place, kernel, through, obstacle, follower)
+        found[node] = SourceNorm(layer, affine, node, place, kernel, through, obstacle, follower)
     return tuple(found.values())
 
 

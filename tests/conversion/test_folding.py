@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bninspect.arithmetic.formula import Float64, Parameters, normalise
 from bninspect.arithmetic.norm_kernel import norm_kernel
-from bninspect.conversion import folding
+from bninspect.conversion import folding, pairing
 from bninspect.conversion.folding import ChannelMap
 from bninspect.records import Array, BatchNorm, graph
 from bninspect.records.graph import Kernel
@@ -143,3 +143,17 @@ def test_transposed_weights_keep_their_groups(groups: int) -> None:
         group, inside = divmod(i, 6 // groups)
         for o in range(4):
             np.testing.assert_array_equal(weights[:, inside, group * 4 + o], stored[i, o])
+
+
+def test_batch_norm_over_several_axes_does_not_fold_into_the_convolution_in_front_of_it() -> None:
+    generator = np.random.default_rng(0)
+    kernel = Kernel(generator.normal(size=(9, 3, 6)))
+    nodes = (
+        graph.Node("conv", "convolution", ("x",), ("h",), kernel),
+        graph.Node("bn", graph.BATCH_NORM, ("h",), ("y",), layer="bn"),
+    )
+    network = graph.Network((), (), nodes)
+    for channels, folds in ((6, True), (48, False)):
+        found = pairing.norms(network, {"bn": _norm(generator, channels)})
+        assert (found[0].kernel is nodes[0]) is folds
+        assert pairing.pair(found, network, network).missing == found
