@@ -84,7 +84,7 @@ def scale_and_shift(piece: Piece) -> Node | None:
 
 
 def join(nodes: Iterable[Node], outputs: Iterable[str]) -> list[Node]:
-    """Join each run of nodes that scale and shift, and an addition behind a kernel that has no bias, to one node.
+    """Join each run of nodes that scale and shift, and an addition behind a kernel, to one node.
 
     Args:
         nodes: of a graph, in the order in which they are computed.
@@ -168,6 +168,8 @@ def _joined(first: Node, second: Node, order: tuple[int, ...]) -> Node | None:
         return None
     if first.operation != network.BATCH_NORM:
         return _with_bias(first, second, order)
+    if first.norm is not None and second.norm is not None:
+        return None  # two layers, each with parameters of its own
     one, two = first.kernel, second.kernel
     own, other = _axis(first), _moved_back(_axis(second), order)
     axes = sorted({axis for axis, kernel in ((own, one), (other, two)) if kernel.outputs > 1})
@@ -247,7 +249,7 @@ def _numbers(node: Node) -> tuple[Array, Array, Array]:
 def _with_bias(linear: Node, added: Node, order: tuple[int, ...]) -> Node | None:
     """Return a linear node with an addition of one number per channel behind it as its bias."""
     kernel, addition = linear.kernel, added.kernel
-    if kernel is None or addition is None or kernel.bias is not None or not added.folded:
+    if kernel is None or addition is None or not added.folded:
         return None
     if not np.array_equal(addition.weights, np.ones_like(addition.weights)) or addition.bias is None:
         return None
@@ -255,11 +257,15 @@ def _with_bias(linear: Node, added: Node, order: tuple[int, ...]) -> Node | None
         return None
     if addition.outputs > 1 and not _is_same_axis(_axis(linear), _moved_back(_axis(added), order)):
         return None
-    bias = np.broadcast_to(addition.bias, (kernel.outputs,))
+    bias, steps = np.broadcast_to(addition.bias, (kernel.outputs,)), [(np.ones(1), addition.bias_step)]
+    if kernel.bias is not None:
+        # Seen from onnxsim: the scale and the bias are in the convolution, beta - mean*a is added behind it.
+        bias = bias + kernel.bias.astype(np.float64)
+        steps.append((np.ones(1), kernel.bias_step))
     return replace(
         linear,
         outputs=added.outputs,
-        kernel=replace(kernel, bias=bias, bias_step=addition.bias_step),
+        kernel=replace(kernel, bias=bias, bias_step=_steps(*steps)),
         activation=added.activation,
         limits=added.limits,
         rounds={**linear.rounds, added.inputs[0]: np.ones(1)},

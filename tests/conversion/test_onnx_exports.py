@@ -123,3 +123,25 @@ def test_what_only_some_data_goes_through_is_not_proved(tmp_path: Path) -> None:
     assert model.status is Status.ERROR
     assert model.against is not None
     assert any("if of the export: 2 kernels and batch norms" in reason for reason in model.against.open)
+
+
+def test_two_batch_norms_directly_in_a_row_stay_two(tmp_path: Path) -> None:
+    second = {f"{name}2": array[::-1].copy() for name, array in BN.items()}
+    nodes = [build.node("Conv", ["x", "w", "c"], ["h"], "conv"), _norm("h", "y", "bn")]
+    nodes.append(build.node("BatchNormalization", ("y", *second), ["e"], "bn2", epsilon=EPSILON))
+    source = _whole(tmp_path / "source.onnx", nodes, "e", **second)
+    model = held(source, _whole(tmp_path / "same.onnx", nodes, "e", **second))
+    assert statuses(model) == {"bn": LayerStatus.VERIFIED, "bn2": LayerStatus.VERIFIED}
+    model = held(source, _whole(tmp_path / "wrong.onnx", nodes, "e", **{**second, "b2": second["b2"] + np.float32(1)}))
+    assert statuses(model)["bn2"] is LayerStatus.MISMATCH
+
+
+@pytest.mark.parametrize(("off", "status"), [(0.0, Status.PASS), (0.01, Status.FAIL)])
+def test_bias_in_the_convolution_and_the_shift_added_behind_it(tmp_path: Path, off: float, status: Status) -> None:
+    nodes = [build.node("Conv", ["x", "w", "c"], ["h"], "conv"), _norm("h", "y", "bn")]
+    source = _whole(tmp_path / "source.onnx", nodes, "y")
+    scale = BN["s"] / np.sqrt(BN["v"] + np.float32(EPSILON))
+    shift = (BN["b"] - BN["m"] * scale + np.float32(off)).reshape(1, 4, 1, 1)
+    folded = {"w": CONV["w"] * scale.reshape(4, 1, 1, 1), "c": CONV["c"] * scale, "shift": shift}
+    nodes = [nodes[0], build.node("Add", ["h", "shift"], ["y"], "add")]
+    assert held(source, _whole(tmp_path / "split.onnx", nodes, "y", **folded)).status is status
