@@ -255,7 +255,9 @@ def _with_bias(linear: Node, added: Node, order: tuple[int, ...]) -> Node | None
         return None
     if addition.outputs not in {1, kernel.outputs}:
         return None
-    if addition.outputs > 1 and not _is_same_axis(_axis(linear), _moved_back(_axis(added), order)):
+    # Where nobody says how a kernel moves, as behind a length that is computed, what comes out shows the axis.
+    known = addition.outputs > 1 and (linear.geometry is not None or linear.operation == network.DENSE)
+    if known and not _is_same_axis(_axis(linear), _moved_back(_axis(added), order)):
         return None
     bias, steps = np.broadcast_to(addition.bias, (kernel.outputs,)), [(np.ones(1), addition.bias_step)]
     if kernel.bias is not None:
