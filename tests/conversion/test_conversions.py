@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,19 @@ def test_each_step_of_a_sequence(sample_models: Path, tmp_path: Path) -> None:
     assert model.status is Status.PASS
     assert model.against is not None
     assert not any("no batch norm of the model explains" in note for note in model.against.notes)
+
+
+@pytest.mark.parametrize("package", ["keras", "tf_keras"])
+def test_a_dense_layer_at_each_step(tmp_path: Path, package: str) -> None:
+    """Of a fixed batch, tf-keras calls the dense layer itself on reshaped data."""
+    keras = importlib.import_module(package)
+    layers = keras.layers
+    x = layers.Input(batch_shape=(1, 5, 3))
+    y = layers.BatchNormalization(name="bn")(layers.TimeDistributed(layers.Dense(6, name="dense"))(x))
+    built = randomise(keras.Model(x, y))
+    model = held(save(built, tmp_path / "m.h5"), converted(built, tmp_path, "tflite"))
+    assert statuses(model) == {"bn": LayerStatus.VERIFIED}
+    assert model.status is Status.PASS
 
 
 @ONNX

@@ -36,6 +36,8 @@ class Trace:
         # While a tensor is held here its identity cannot become another tensor's.
         self._held: list[Any] = []
         self._depth = 0
+        self._closed = False
+        """Whether what the layer that is being called calls itself is not looked at."""
         self._count = 0
         self._latest: list[Observation] = []
         self._forced: Mapping[str, Array] = {}
@@ -84,7 +86,8 @@ class Trace:
 
     def around(self, layer: Any, arguments: Any, compute: Callable[[Any], Any]) -> Any:
         """Call a layer, and remember what it took and returned."""
-        if _is_symbolic(arguments):  # the framework builds a model from its file
+        building = self._depth == 0 and _is_symbolic(arguments)  # a model, from its file
+        if building or self._closed:
             return compute(arguments)
         taken = _tensors(arguments)
         before = len(self._nodes)
@@ -93,11 +96,13 @@ class Trace:
             self._enter(taken)
         self._depth += 1
         self._latest = []
+        self._closed = _is_step_by_step(layer)
         try:
             with self._split(layer, taken):
                 returned = compute(arguments)
         finally:
             self._depth -= 1
+            self._closed = False
         if len(self._nodes) == before and taken and _tensors(returned):
             returned = self._add(layer, taken, returned)
         if first and not self.outputs and len(self._nodes) > before:
@@ -226,10 +231,20 @@ def _tensors(structure: Any) -> list[Any]:
     return [one for one in tf.nest.flatten(structure) if _is_tensor(one)]
 
 
+def _is_step_by_step(layer: Any) -> bool:
+    """Return whether a layer calls another single one on reshaped data, so that nobody could see what feeds that."""
+    return type(layer).__name__ == "TimeDistributed" and not getattr(layer.layer, "layers", None)
+
+
 def _is_symbolic(structure: Any) -> bool:
+    """Return whether layers are called to build a model: with what stands for a tensor, in either Keras or a graph."""
     import tensorflow as tf
 
-    return any(isinstance(one, tf.Tensor) and tf.is_symbolic_tensor(one) for one in tf.nest.flatten(structure))
+    flat = tf.nest.flatten(structure)
+    return any(
+        type(leaf).__name__ == "KerasTensor" or (isinstance(leaf, tf.Tensor) and tf.is_symbolic_tensor(leaf))
+        for leaf in flat
+    )
 
 
 def _is_tensor(one: Any) -> bool:
