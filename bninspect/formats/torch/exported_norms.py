@@ -88,9 +88,12 @@ def norms_of(program: ExportedProgram) -> tuple[tuple[ExportedNorm, ...], tuple[
     apart_from = [call for call, variance in apart.loose if variance not in known]
     loose = Counter("/".join(call.inside) or "the graph" for call in apart_from)
     reason = "the root of a variance and epsilon, but not the rest of one"
-    read = {name for norm in norms for call in norm.calls for name in tensor_names(call)}
-    used = {name for call in program.calls for name in tensor_names(call) if name in program.stored} - read
+    # Of what a batch norm takes nothing is left over: it may compute with the rest, or with none of it.
+    taken = {name for norm in norms for call in norm.calls for name in tensor_names(call)}
+    used = {name for call in program.calls for name in tensor_names(call)} & program.stored.keys()
+    known_places = {program.stored[name].rpartition(".")[0] for name in used & taken}
     left = {program.stored[name] for name in used}
+    left = {name for name in left if name.rpartition(".")[0] not in known_places}
     unread = (Unread(where, count, reason) for where, count in loose.items())
     return tuple(norms), (*unread, *running_statistics.unread(sorted(left)))
 
