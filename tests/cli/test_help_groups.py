@@ -13,7 +13,7 @@ from bninspect.cli import COMMANDS, bninspect
 def test_every_option_is_shown_once(name: str) -> None:
     command = bninspect.get_command(click.Context(bninspect), name)
     assert command is not None
-    text = CliRunner().invoke(command, ["--help"]).output
+    text = CliRunner().invoke(bninspect, [name, "--help"]).output
     shown = [line.split()[0].rstrip(",") for line in text.splitlines() if line.startswith("  -")]
     options = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
     assert len(shown) == len(set(shown)) == len(options) + 1  # --help
