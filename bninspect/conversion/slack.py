@@ -13,7 +13,7 @@ import numpy as np
 
 from bninspect.arithmetic.bounds import precision
 from bninspect.conversion import tensors
-from bninspect.records import Array, graph
+from bninspect.records import Array
 from bninspect.records.graph import ActivationLimits, Network, Node
 
 _PASSED = """
@@ -217,8 +217,3 @@ def between(network: Network, ends: Container[str], start: str) -> list[Node]:
         found[id(node)] = node
         waiting += [one for one in node.inputs if one not in ends]
     return list(found.values())
-
-
-def is_linear(node: Node) -> bool:
-    """Return whether an operation has a kernel, or is a batch norm."""
-    return node.kernel is not None or node.operation == graph.BATCH_NORM

@@ -79,17 +79,6 @@ class Stretch:
     """Whether what comes behind it was computed from the export's value: what came before it shows nowhere else."""
 
 
-@dataclass(frozen=True, eq=False)
-class Rerun:
-    """What running a source again on an export's values shows."""
-
-    stretches: tuple[Stretch, ...] = ()
-    places: tuple[Place, ...] = ()
-    """The places, those whose numbers stand at several of them told apart."""
-    free: Mapping[str, Array] = field(default_factory=dict)
-    """What the source computed on its own."""
-
-
 def wires(places: Sequence[Place], source: Network) -> Iterator[Wire]:
     """Yield the values that both have: what goes into each place and what comes out of it."""
     consumers = source.consumers()

@@ -91,9 +91,8 @@ def norms_of(program: ExportedProgram) -> tuple[tuple[ExportedNorm, ...], tuple[
     # Of what a batch norm takes nothing is left over: it may compute with the rest, or with none of it.
     taken = {name for norm in norms for call in norm.calls for name in tensor_names(call)}
     used = {name for call in program.calls for name in tensor_names(call)} & program.stored.keys()
-    known_places = {program.stored[name].rpartition(".")[0] for name in used & taken}
-    left = {program.stored[name] for name in used}
-    left = {name for name in left if name.rpartition(".")[0] not in known_places}
+    modules = {program.stored[name].rpartition(".")[0] for name in used & taken}
+    left = {stored for name in used if (stored := program.stored[name]).rpartition(".")[0] not in modules}
     unread = (Unread(where, count, reason) for where, count in loose.items())
     return tuple(norms), (*unread, *running_statistics.unread(sorted(left)))
 
