@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 else:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bninspect[torch]'")
 
+from helpers.torch_nets import with_norms_filled
+
 SETTINGS: dict[str, Any] = {"epsilon": (EpsilonRule("*", 1e-5),), "accept": ("layer", "numbers")}
 
 
@@ -52,11 +54,7 @@ class Net(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy
 def net() -> Any:
     torch.manual_seed(6)
     built = Net()
-    with torch.no_grad():
-        for name, tensor in built.state_dict().items():
-            if tensor.dtype.is_floating_point and "bn" in name:
-                tensor.copy_(torch.rand(tensor.shape) + 0.2 if "var" in name else torch.randn(tensor.shape))
-    return built.eval()
+    return with_norms_filled(built)
 
 
 def parameters(net: Any, path: Path) -> Path:

@@ -18,6 +18,8 @@ else:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'bninspect[torch]'")
 keras = pytest.importorskip("keras", reason="keras is not installed: pip install 'bninspect[tensorflow]'")
 
+from helpers.torch_nets import with_norms_filled  # noqa: E402 - which needs torch
+
 SIDE, WIDTH = 10, 6
 
 
@@ -42,11 +44,7 @@ class Net(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy
 def net() -> Any:
     torch.manual_seed(3)
     built = Net()
-    with torch.no_grad():
-        for name, tensor in built.state_dict().items():
-            if tensor.dtype.is_floating_point and "bn" in name:
-                tensor.copy_(torch.rand(tensor.shape) + 0.2 if "var" in name else torch.randn(tensor.shape))
-    return built.eval()
+    return with_norms_filled(built)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +26,15 @@ def exchanged(test: Callable[..., None]) -> Callable[..., None]:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "replace")
+
+
+def is_refused(path: Path, target: Path, right: str, change: tuple[str, str, type[BninspectError]]) -> None:
+    """Write `right` to `target` with its first `old` as `new`, and read the model at `path`: the error must come."""
+    old, new, error = change
+    assert old in right
+    target.write_text(right.replace(old, new, 1))
+    with pytest.raises(error):
+        formats.read(path)
 
 
 def is_read_or_refused(path: Path, target: Path, right: bytes, place: int, new: bytes, length: int) -> None:

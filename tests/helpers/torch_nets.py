@@ -120,6 +120,15 @@ def made(name: str) -> Any:
     return net.eval()
 
 
+def with_norms_filled(net: Any) -> Any:
+    """Return a network in evaluation mode, numbers of all kinds in what is called `bn`, by the seed that is set."""
+    with torch.no_grad():
+        for name, tensor in net.state_dict().items():
+            if tensor.dtype.is_floating_point and "bn" in name:
+                tensor.copy_(torch.rand(tensor.shape) + 0.2 if "var" in name else torch.randn(tensor.shape))
+    return net.eval()
+
+
 def settled(net: Any) -> Any:
     """Return a network in evaluation mode, all its numbers between 0.1 and 1.1."""
     torch.manual_seed(3)

@@ -6,7 +6,7 @@ There is no configuration, so epsilon, momentum and axis are unknown, and which 
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from bninspect.formats.unknown_files import HDF5_SIGNATURE
 from bninspect.records import Checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 NAME = "keras-weights"
@@ -56,11 +56,7 @@ def read(path: Path) -> Checkpoint:
     Raises:
         UnreadableFile: it, or one of its shards, is missing, damaged or unsafe.
     """
-    with path.open("rb") as file:
-        whole = file.read(8) == HDF5_SIGNATURE
-    with ExitStack() as stack:
-        root = stack.enter_context(open_file(path, str(path))) if whole else None
-        objects = collect(root) if root else _read_shards(path, stack)
+    with _saved(path) as objects:
         found, notes = discover(objects.values())
         layers = distinct(replace(layer, name=named_path(where, objects) or where) for where, layer in found.items())
     missing = "weights only: the file states no epsilon, momentum and axis"
@@ -69,11 +65,7 @@ def read(path: Path) -> Checkpoint:
 
 def read_kernels(path: Path) -> tuple[NamedKernel, ...]:
     """Return the kernels of the file: of each saved object that is no batch norm. Raises as `read`."""
-    with path.open("rb") as file:
-        whole = file.read(8) == HDF5_SIGNATURE
-    with ExitStack() as stack:
-        root = stack.enter_context(open_file(path, str(path))) if whole else None
-        objects = collect(root) if root else _read_shards(path, stack)
+    with _saved(path) as objects:
         norms, _ = discover(objects.values())
         found = [
             NamedKernel(named_path(where, objects) or where, readings)
@@ -82,6 +74,17 @@ def read_kernels(path: Path) -> tuple[NamedKernel, ...]:
             if (readings := of_keras(where.rpartition("/")[2], map(saved.array, range(saved.count or 0))))
         ]
     return tuple(found)
+
+
+@contextmanager
+def _saved(path: Path) -> Iterator[dict[str, Saved]]:
+    """Yield the saved objects of one file, or of the shards that an index names. Raises as `read`."""
+    with path.open("rb") as file:
+        whole = file.read(8) == HDF5_SIGNATURE
+    with ExitStack() as stack:
+        root = stack.enter_context(open_file(path, str(path))) if whole else None
+        objects = collect(root) if root else _read_shards(path, stack)
+        yield objects
 
 
 def _read_shards(index: Path, stack: ExitStack) -> dict[str, Saved]:
