@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # What is installed. `dev,torch` also runs the tests with PyTorch, which is 0.2 GB without CUDA and several with it.
 EXTRAS ?= dev
 
-.PHONY: help setup demo test check bench
+.PHONY: help setup demo test fuzz check bench
 
 help:  ## what make can do
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf 'make %-6s  %s\n' "$$name" "$$what"; done
@@ -24,6 +24,9 @@ demo: setup  ## what a trained model holds; verify it, and an export of it
 
 test: setup  ## all tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+fuzz: setup  ## the tests of properties, with new examples each time
+	$(BIN)/python -m pytest -n auto --dist loadfile -m hypothesis --hypothesis-profile fuzz
 
 check: setup  ## lint, format, types and the direction of imports
 	$(BIN)/ruff check .
