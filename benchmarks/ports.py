@@ -21,7 +21,7 @@ from pathlib import Path
 from ported_nets import FAULTS, STYLES, Fault, original, ported, program
 
 from bninspect import formats
-from bninspect.conversion import task
+from bninspect.equivalence import task
 from bninspect.errors import BninspectError
 from bninspect.records import ModelReport, Status
 from bninspect.settings import Settings

@@ -41,7 +41,7 @@ from small_exports import run as outputs
 from small_nets import LINEAR, NETS, SmallNet, Step, in_keras, inputs, trained
 
 from bninspect import formats
-from bninspect.conversion import task
+from bninspect.equivalence import task
 from bninspect.errors import BninspectError
 from bninspect.records import Status
 from bninspect.settings import Settings

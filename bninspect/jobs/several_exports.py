@@ -45,7 +45,7 @@ def read(pair: ProcessPair) -> Exports:
         UsageError: a single export cannot be held against any model.
         BninspectError: a single export cannot be read.
     """
-    from bninspect.conversion import running
+    from bninspect.equivalence import running
 
     asked = pair.settings.against
     found = find_models.gather(asked, partial(processes.search, settings=pair.settings, around=pair.around))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 
-from bninspect.conversion import findings as of_exports
+from bninspect.equivalence import findings as of_exports
 from bninspect.errors import UsageError
 from bninspect.inspection.rules import RULES
 from bninspect.safe_text import printable

@@ -77,7 +77,7 @@ def verify_model() -> LoadedTask[Verified]:
 
 def hold_against_export() -> LoadedTask[Verified]:
     """A model and an export of it to the verdict on every layer in both."""
-    from bninspect.conversion import task
+    from bninspect.equivalence import task
     from bninspect.verdicts import verify_task
 
     return LoadedTask(task.against, verify_task.prepare)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bninspect import formats
-from bninspect.conversion import task
+from bninspect.equivalence import task
 from bninspect.formats.tflite import model as tflite
 from bninspect.records import Array, Cause, Counterpart, LayerStatus, ModelReport
 from bninspect.settings import Settings

@@ -9,7 +9,7 @@ import pytest
 from helpers.exports import randomise, save
 
 from bninspect import formats
-from bninspect.conversion import source, task
+from bninspect.equivalence import source, task
 from bninspect.jobs import baseline, pipeline
 from bninspect.records import Report, Status
 from bninspect.reports import exports_table, html, junit, markdown

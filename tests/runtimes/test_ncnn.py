@@ -11,7 +11,7 @@ import pytest
 from helpers import ncnn_files as build
 
 from bninspect import formats, runtimes
-from bninspect.conversion import task
+from bninspect.equivalence import task
 from bninspect.errors import RuntimeFailure
 from bninspect.records import LayerStatus, ModelReport, Observation, Status
 from bninspect.runtimes import ncnn

@@ -11,7 +11,7 @@ from helpers import openvino_files as build
 from helpers.outcomes import observed, verified
 
 from bninspect import formats
-from bninspect.conversion import task
+from bninspect.equivalence import task
 from bninspect.errors import UnreadableFile
 from bninspect.formats.read_task import read
 from bninspect.records import Evidence, LayerStatus, ModelReport, Status

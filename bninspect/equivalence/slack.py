@@ -12,7 +12,7 @@ from collections.abc import Container, Mapping
 import numpy as np
 
 from bninspect.arithmetic.bounds import precision
-from bninspect.conversion import tensors
+from bninspect.equivalence import tensors
 from bninspect.records import Array
 from bninspect.records.graph import ActivationLimits, Network, Node
 

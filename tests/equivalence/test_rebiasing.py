@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from bninspect.conversion import diagnosis, folding, pairing, rebiasing
-from bninspect.conversion.pairing import Pairing, SourceNorm
+from bninspect.equivalence import diagnosis, folding, pairing, rebiasing
+from bninspect.equivalence.pairing import Pairing, SourceNorm
 from bninspect.records import Array, BatchNorm, graph
 from bninspect.records.graph import Kernel, Network, Node, Quantisation, Value
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bninspect.conversion import folding, row_orders
-from bninspect.conversion.folding import ChannelMap, FoldedKernel
+from bninspect.equivalence import folding, row_orders
+from bninspect.equivalence.folding import ChannelMap, FoldedKernel
 from bninspect.records import Array, BatchNorm, graph
 from bninspect.records.graph import Kernel, Network, Node
 

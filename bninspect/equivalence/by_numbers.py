@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bninspect import formats
-from bninspect.conversion import by_name, diagnosis, measuring, pairing, verdicts
-from bninspect.conversion.diagnosis import ALIKE, LEFT_OUT, Diagnosis
-from bninspect.conversion.pairing import Pairing, SourceNorm
-from bninspect.conversion.verdicts import FOLDED, NODE, PAIR, Judged, Sentence, WrongKernel
+from bninspect.equivalence import by_name, diagnosis, measuring, pairing, verdicts
+from bninspect.equivalence.diagnosis import ALIKE, LEFT_OUT, Diagnosis
+from bninspect.equivalence.pairing import Pairing, SourceNorm
+from bninspect.equivalence.verdicts import FOLDED, NODE, PAIR, Judged, Sentence, WrongKernel
 from bninspect.formats.named_kernels import NamedKernel
 from bninspect.records import BatchNorm, Checkpoint, Counterpart, Evidence, Explanation, LayerStatus
 from bninspect.records.graph import Network, Node

@@ -8,7 +8,7 @@ from typing import Any
 
 from bninspect import runtimes
 from bninspect.arithmetic.bounds import precision
-from bninspect.conversion import (
+from bninspect.equivalence import (
     by_numbers,
     diagnosis,
     evidence,
@@ -22,12 +22,12 @@ from bninspect.conversion import (
     verdicts,
     wiring,
 )
-from bninspect.conversion.by_numbers import Held
-from bninspect.conversion.evidence import Round, Subject
-from bninspect.conversion.pairing import Pairing
-from bninspect.conversion.running import Ran
-from bninspect.conversion.source import SourceRun
-from bninspect.conversion.verdicts import Case, Sentence
+from bninspect.equivalence.by_numbers import Held
+from bninspect.equivalence.evidence import Round, Subject
+from bninspect.equivalence.pairing import Pairing
+from bninspect.equivalence.running import Ran
+from bninspect.equivalence.source import SourceRun
+from bninspect.equivalence.verdicts import Case, Sentence
 from bninspect.errors import BninspectError, RuntimeFailure
 from bninspect.inspection import description, rules
 from bninspect.records import (

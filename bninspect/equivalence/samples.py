@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from bninspect.conversion import tensors
-from bninspect.conversion.evidence import Subject
+from bninspect.equivalence import tensors
+from bninspect.equivalence.evidence import Subject
 from bninspect.records import Array
 from bninspect.records.graph import Quantisation
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bninspect.conversion import diagnosis, measuring, rebiasing, wiring
-from bninspect.conversion.diagnosis import ALIKE, Diagnosis
-from bninspect.conversion.evidence import Round
-from bninspect.conversion.local import Proof
-from bninspect.conversion.pairing import Match, Pairing, Place, SourceNorm
-from bninspect.conversion.wiring import Stretch
+from bninspect.equivalence import diagnosis, measuring, rebiasing, wiring
+from bninspect.equivalence.diagnosis import ALIKE, Diagnosis
+from bninspect.equivalence.evidence import Round
+from bninspect.equivalence.local import Proof
+from bninspect.equivalence.pairing import Match, Pairing, Place, SourceNorm
+from bninspect.equivalence.wiring import Stretch
 from bninspect.formats.channel_chains import RELUS
 from bninspect.records import Cause, Comparison, Counterpart, Explanation, LayerStatus, graph, outcome
 from bninspect.records.graph import Network, Node

@@ -12,7 +12,7 @@ import pytest
 from helpers.exports import causes, counterparts, statuses
 
 from bninspect import formats
-from bninspect.conversion import by_name, task
+from bninspect.equivalence import by_name, task
 from bninspect.formats.named_kernels import NamedKernel
 from bninspect.records import BatchNorm, Evidence, LayerStatus, ModelReport, Status
 from bninspect.records.graph import CONVOLUTION, Kernel

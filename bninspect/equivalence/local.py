@@ -17,9 +17,9 @@ from bninspect.arithmetic import kernels
 from bninspect.arithmetic.bounds import RSQRT, precision
 from bninspect.arithmetic.formula import Float64
 from bninspect.arithmetic.kernels import Activation, Arithmetic, Convolution, Dense, Exact, Weights, Window
-from bninspect.conversion import folding, measuring, tensors
-from bninspect.conversion.folding import FoldedKernel
-from bninspect.conversion.pairing import Place
+from bninspect.equivalence import folding, measuring, tensors
+from bninspect.equivalence.folding import FoldedKernel
+from bninspect.equivalence.pairing import Place
 from bninspect.errors import BninspectError
 from bninspect.records import Array, Comparison, graph
 from bninspect.records.graph import Geometry, Kernel, Network, Node

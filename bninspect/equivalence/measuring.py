@@ -9,7 +9,7 @@ import numpy as np
 from bninspect.arithmetic.compare import counted, merge
 from bninspect.arithmetic.formula import Float64
 from bninspect.arithmetic.tally import Layout, Tally
-from bninspect.conversion.folding import FoldedKernel, as_stored, zero_bias
+from bninspect.equivalence.folding import FoldedKernel, as_stored, zero_bias
 from bninspect.records import Array, Comparison, Worst
 from bninspect.records.graph import Kernel
 

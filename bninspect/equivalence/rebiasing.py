@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from bninspect.conversion import folding, pairing, tensors
-from bninspect.conversion.pairing import Pairing, Place, SourceNorm
+from bninspect.equivalence import folding, pairing, tensors
+from bninspect.equivalence.pairing import Pairing, Place, SourceNorm
 from bninspect.records.graph import Network, Node
 
 

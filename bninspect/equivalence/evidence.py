@@ -9,12 +9,12 @@ import numpy as np
 
 from bninspect.arithmetic.bounds import precision
 from bninspect.arithmetic.compare import merge
-from bninspect.conversion import local, measuring, tensors, wiring
-from bninspect.conversion.folding import U
-from bninspect.conversion.local import Proof
-from bninspect.conversion.pairing import Place
-from bninspect.conversion.slack import between
-from bninspect.conversion.wiring import Comparing, Replay, Stretch, Wire
+from bninspect.equivalence import local, measuring, tensors, wiring
+from bninspect.equivalence.folding import U
+from bninspect.equivalence.local import Proof
+from bninspect.equivalence.pairing import Place
+from bninspect.equivalence.slack import between
+from bninspect.equivalence.wiring import Comparing, Replay, Stretch, Wire
 from bninspect.records import Array, Comparison
 from bninspect.records.graph import ActivationLimits, Network, Node
 from bninspect.runtimes.runtime import Session

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bninspect.arithmetic.formula import Float64
-from bninspect.conversion import folding
-from bninspect.conversion.folding import ChannelMap, FoldedKernel
+from bninspect.equivalence import folding
+from bninspect.equivalence.folding import ChannelMap, FoldedKernel
 from bninspect.records.graph import Kernel
 
 

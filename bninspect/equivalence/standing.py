@@ -7,8 +7,8 @@ from itertools import combinations
 
 import numpy as np
 
-from bninspect.conversion import folding, measuring
-from bninspect.conversion.pairing import Pairing, SourceNorm, as_map
+from bninspect.equivalence import folding, measuring
+from bninspect.equivalence.pairing import Pairing, SourceNorm, as_map
 from bninspect.records import PARAMETERS, Array, BatchNorm, Cause, Comparison, Statistics, graph
 from bninspect.records.graph import Network, Node
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bninspect.conversion import folding, wiring
-from bninspect.conversion.local import Proof
-from bninspect.conversion.pairing import Place
-from bninspect.conversion.wiring import Comparing, Stretch
+from bninspect.equivalence import folding, wiring
+from bninspect.equivalence.local import Proof
+from bninspect.equivalence.pairing import Place
+from bninspect.equivalence.wiring import Comparing, Stretch
 from bninspect.records import Array
 from bninspect.records.graph import DENSE, Geometry, Kernel, Network, Node, Quantisation
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from bninspect import causes
 from bninspect.arithmetic.formula import Float64, Parameters
-from bninspect.conversion import folding, measuring, standing
-from bninspect.conversion.pairing import (
+from bninspect.equivalence import folding, measuring, standing
+from bninspect.equivalence.pairing import (
     ACTIVATIONS,
     Match,
     Pairing,
@@ -21,7 +21,7 @@ from bninspect.conversion.pairing import (
     is_map,
     same_shape,
 )
-from bninspect.conversion.wrong_folds import hypotheses, with_siblings
+from bninspect.equivalence.wrong_folds import hypotheses, with_siblings
 from bninspect.errors import BninspectError
 from bninspect.records import Array, BatchNorm, Cause, Comparison, Form, Observation, graph
 from bninspect.records.graph import Kernel, Network, Node

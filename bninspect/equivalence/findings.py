@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Any
 
 from bninspect.causes import remedies
-from bninspect.conversion import measuring
-from bninspect.conversion.verdicts import WrongKernel
+from bninspect.equivalence import measuring
+from bninspect.equivalence.verdicts import WrongKernel
 from bninspect.records import Counterpart, Finding, LayerStatus, Severity
 from bninspect.safe_text import printable
 

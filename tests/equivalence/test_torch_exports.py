@@ -11,7 +11,7 @@ import pytest
 from helpers.exports import causes, counterparts, held, statuses
 
 from bninspect import formats
-from bninspect.conversion import task
+from bninspect.equivalence import task
 from bninspect.errors import UsageError
 from bninspect.records import LayerStatus, Status
 from bninspect.settings import Settings

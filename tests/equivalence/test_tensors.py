@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bninspect.conversion import tensors
+from bninspect.equivalence import tensors
 from bninspect.records.graph import Quantisation
 
 GENERATOR = np.random.default_rng(0)

@@ -16,11 +16,11 @@ from typing import TypeAlias
 
 import numpy as np
 
-from bninspect.conversion import measuring, tensors
-from bninspect.conversion.folding import U
-from bninspect.conversion.local import Proof
-from bninspect.conversion.pairing import Place
-from bninspect.conversion.slack import Slack
+from bninspect.equivalence import measuring, tensors
+from bninspect.equivalence.folding import U
+from bninspect.equivalence.local import Proof
+from bninspect.equivalence.pairing import Place
+from bninspect.equivalence.slack import Slack
 from bninspect.records import Array, Comparison, graph
 from bninspect.records.graph import Network, Node
 

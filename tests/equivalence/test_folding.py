@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from bninspect.arithmetic.formula import Float64, Parameters, normalise
 from bninspect.arithmetic.norm_kernel import norm_kernel
-from bninspect.conversion import folding, pairing
-from bninspect.conversion.folding import ChannelMap
+from bninspect.equivalence import folding, pairing
+from bninspect.equivalence.folding import ChannelMap
 from bninspect.records import Array, BatchNorm, graph
 from bninspect.records.graph import Kernel
 

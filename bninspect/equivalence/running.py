@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from bninspect import formats, runtimes
-from bninspect.conversion import by_numbers, tensors
-from bninspect.conversion.source import SourceRun, layouts
+from bninspect.equivalence import by_numbers, tensors
+from bninspect.equivalence.source import SourceRun, layouts
 from bninspect.errors import BninspectError, MissingPackage, RuntimeFailure, UnreadableFile, UsageError
 from bninspect.records import Array, Checkpoint
 from bninspect.records.graph import Network, Quantisation
