@@ -12,10 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bninspect import formats
-from bninspect.equivalence import by_name, diagnosis, measuring, pairing, verdicts
-from bninspect.equivalence.diagnosis import ALIKE, LEFT_OUT, Diagnosis
-from bninspect.equivalence.pairing import Pairing, SourceNorm
-from bninspect.equivalence.verdicts import FOLDED, NODE, PAIR, Judged, Sentence, WrongKernel
+from bninspect.equivalence import by_name, measuring
+from bninspect.equivalence.diagnosis.diagnose import ALIKE, LEFT_OUT, Diagnosis, diagnose
+from bninspect.equivalence.diagnosis.kernels import of_kernels
+from bninspect.equivalence.judgement.case import FOLDED, NODE, PAIR, Judged, Sentence, WrongKernel
+from bninspect.equivalence.judgement.layers import off
+from bninspect.equivalence.pairing import source_norms
+from bninspect.equivalence.pairing.pair import pair
+from bninspect.equivalence.pairing.places import Pairing
+from bninspect.equivalence.pairing.source_norms import SourceNorm
 from bninspect.formats.named_kernels import NamedKernel
 from bninspect.records import BatchNorm, Checkpoint, Counterpart, Evidence, Explanation, LayerStatus
 from bninspect.records.graph import Network, Node
@@ -55,7 +60,7 @@ def judge(source: Held, export: Held, known: Mapping[str, BatchNorm], accept: Se
     """
     source, export, norms, paired = _paired(source, export, known)
     diagnoses = {
-        norm: diagnosis.diagnose(norm, paired, [one for one in norms if one.layer is not norm.layer], export.network)
+        norm: diagnose(norm, paired, [one for one in norms if one.layer is not norm.layer], export.network)
         for norm in paired.missing
     }
     enough = Evidence.NUMBERS in accept
@@ -65,7 +70,7 @@ def judge(source: Held, export: Held, known: Mapping[str, BatchNorm], accept: Se
     every = [*diagnoses.values()]
     same = bool(paired.places) or not every or any(one.found or one.likeness >= ALIKE for one in every if one.node)
     taken = {id(one.node) for one in diagnoses.values() if one.node is not None}
-    lost = diagnosis.of_kernels(paired, taken)
+    lost = of_kernels(paired, taken)
     inside = {norm.kernel for norm in diagnoses}
     wrong = [one for operation, found in lost.items() if operation not in inside for one in _wrong(operation, found)]
     told = {one.name for one in wrong}
@@ -95,8 +100,8 @@ def _paired(
 
 
 def _pair(source: Held, export: Held, known: Mapping[str, BatchNorm]) -> tuple[tuple[SourceNorm, ...], Pairing]:
-    norms = pairing.norms(source.network, known)
-    return norms, pairing.pair(norms, source.network, export.network)
+    norms = source_norms.norms(source.network, known)
+    return norms, pair(norms, source.network, export.network)
 
 
 def _unheld(paired: Pairing) -> tuple[set[str], set[str]]:
@@ -138,5 +143,5 @@ def _missing(norm: SourceNorm, found: Diagnosis) -> Judged:
 def _wrong(operation: Node, found: Diagnosis) -> Iterator[WrongKernel]:
     """Yield that a kernel is another one, if the most similar one is beyond doubt the same kernel."""
     if found.node is not None and (found.found or found.likeness >= ALIKE):
-        why = "; ".join(one.sentence for one in found.found) or verdicts.off(found)
+        why = "; ".join(one.sentence for one in found.found) or off(found)
         yield WrongKernel(operation.name, why, found.node.place, found.comparisons)

@@ -8,7 +8,7 @@ from typing import Any
 
 from bninspect.causes import remedies
 from bninspect.equivalence import measuring
-from bninspect.equivalence.verdicts import WrongKernel
+from bninspect.equivalence.judgement.case import WrongKernel
 from bninspect.records import Counterpart, Finding, LayerStatus, Severity
 from bninspect.safe_text import printable
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bninspect import runtimes
-from bninspect.equivalence.wiring import Replay
+from bninspect.equivalence.evidence.replay import Replay
 from bninspect.errors import BninspectError, UsageError
 from bninspect.records import Array, Checkpoint, Evidence, Observation, Run
 from bninspect.records.graph import Network

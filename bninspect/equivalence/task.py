@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bninspect import runtimes
-from bninspect.arithmetic.bounds import precision
-from bninspect.equivalence import (
-    by_numbers,
-    diagnosis,
-    evidence,
-    findings,
-    folding,
-    pairing,
-    rebiasing,
-    running,
-    samples,
-    source,
-    verdicts,
-    wiring,
-)
+from bninspect.equivalence import by_numbers, findings, running, source
 from bninspect.equivalence.by_numbers import Held
-from bninspect.equivalence.evidence import Round, Subject
-from bninspect.equivalence.pairing import Pairing
+from bninspect.equivalence.by_running import judge_run
+from bninspect.equivalence.judgement.case import Sentence
+from bninspect.equivalence.judgement.judge import by_layer
+from bninspect.equivalence.pairing.source_norms import known_layers
 from bninspect.equivalence.running import Ran
 from bninspect.equivalence.source import SourceRun
-from bninspect.equivalence.verdicts import Case, Sentence
-from bninspect.errors import BninspectError, RuntimeFailure
+from bninspect.errors import BninspectError
 from bninspect.inspection import description, rules
 from bninspect.records import (
     BatchNorm,
@@ -45,9 +32,6 @@ from bninspect.records import (
     codec,
     outcome,
 )
-from bninspect.records.graph import Network
-from bninspect.runtimes import session as graph_run
-from bninspect.safe_text import printable
 from bninspect.settings import Settings
 from bninspect.verdicts import findings as of_runtimes
 from bninspect.verdicts import selection, verify_task
@@ -146,8 +130,8 @@ def _compared(
     if alone:
         sentence, seen = _by_numbers(found, ran, checkpoint, export, settings), None
     else:
-        sentence, seen = _held(found, ran, checkpoint, settings)
-    counterparts = verdicts.by_layer(sentence.judged)
+        sentence, seen = judge_run(found, ran, checkpoint, settings)
+    counterparts = by_layer(sentence.judged)
     own = verified.model.layers
     trained = {checkpoint.format, export.format} <= {*_TRAINED}
     layers = tuple(_joined(layer, counterparts.get(layer.name), found, settings, trained=trained) for layer in own)
@@ -185,7 +169,7 @@ def _by_numbers(found: SourceRun, ran: Ran, checkpoint: Checkpoint, export: Chec
             return Sentence((), same=True)
         else:
             sides.append(Held(network))
-    return by_numbers.judge(sides[0], sides[1], _known(checkpoint), settings.accept)
+    return by_numbers.judge(sides[0], sides[1], known_layers(checkpoint), settings.accept)
 
 
 def _of_epsilon(layers: Sequence[BatchNorm], own: Sequence[BatchNorm], settings: Settings) -> tuple[BatchNorm, ...]:
@@ -196,40 +180,6 @@ def _of_epsilon(layers: Sequence[BatchNorm], own: Sequence[BatchNorm], settings:
     return tuple(one if one.epsilon is not None or whole is None else replace(one, epsilon=whole) for one in given)
 
 
-def _held(found: SourceRun, ran: Ran, checkpoint: Checkpoint, settings: Settings) -> tuple[Sentence, Round | None]:
-    """Return the verdict on the export, and what was seen of it."""
-    if found.network is None:
-        return Sentence((), same=True, open=(found.reason or "what the model computes cannot be seen",)), None
-    export = _live(ran.network)
-    norms = pairing.norms(found.network, _known(checkpoint))
-    paired = rebiasing.completed(pairing.pair(norms, found.network, export), norms, export)
-    diagnoses = {
-        norm: diagnosis.diagnose(norm, paired, [one for one in norms if one.layer is not norm.layer], export)
-        for norm in paired.missing
-    }
-    taken = {id(one.node) for one in diagnoses.values() if one.node is not None}
-    lost = diagnosis.of_kernels(paired, taken)
-    seen, reason = None, f"the export was not run: {ran.reason}"
-    if ran.session is not None:
-        subject = Subject(found.network, export, ran.session, found.replay, found.forces, paired.places, settings.seed)
-        try:
-            seen = _seen(subject, ran, found)
-        except RuntimeFailure as failure:
-            reason = f"it could not be recomputed: {failure}"
-    case = Case(norms, found.network, export, paired, diagnoses, lost, seen, reason, replayed=found.replay is not None)
-    sentence = verdicts.judge(case)
-    return replace(sentence, notes=(*sentence.notes, *_notes(paired, seen, taken), *_declared(ran))), seen
-
-
-def _declared(ran: Ran) -> Iterator[str]:
-    """Yield that the runtime computes in a coarser type by default, and what that hides."""
-    declared = ran.session.deployed if ran.session is not None else None
-    if declared is not None:
-        part = 100 * wiring.FLOOR * precision(declared.dtype).unit
-        hides = f"its outputs may then be off by {part:.2g} % of their largest, and what is smaller does not show"
-        yield f"by default it computes in {graph_run.said(declared)}: {hides}"
-
-
 def _less_precise(ran: Ran, settings: Settings) -> Iterator[Finding]:
     """Yield BN306 if the export is computed with less precision than was asked for."""
     declared = ran.session.deployed if ran.session is not None else None
@@ -237,81 +187,6 @@ def _less_precise(ran: Ran, settings: Settings) -> Iterator[Finding]:
         less = of_runtimes.less_precise(declared, settings.precision)
         if less is not None:
             yield less
-
-
-def _known(checkpoint: Checkpoint) -> dict[str, BatchNorm]:
-    """Return the layers whose scale and shift the file states, by name."""
-    known = {}
-    for layer in checkpoint.layers:
-        try:
-            folding.affine(layer)
-        except BninspectError:
-            continue
-        known[layer.name] = layer
-    return known
-
-
-def _live(network: Network) -> Network:
-    """Return a graph without the operations whose results nobody reads."""
-    producers = network.producers()
-    needed: set[int] = set()
-    waiting = [one.name for one in network.outputs]
-    while waiting:
-        node = producers.get(waiting.pop())
-        if node is not None and id(node) not in needed:
-            needed.add(id(node))
-            waiting += node.inputs
-    return replace(network, nodes=tuple(node for node in network.nodes if id(node) in needed))
-
-
-def _seen(subject: Subject, ran: Ran, found: SourceRun) -> Round:
-    """Run both on the input at hand, and on other input while that might still show something."""
-    seen = evidence.see(subject, ran.data, found.data)
-    if seen.wrong or ran.given or not seen.is_open or found.replay is None:
-        return seen
-    for given, data in samples.further(ran.data, found.data, subject):
-        seen = evidence.join(seen, evidence.see(subject, given, data))
-        if seen.wrong or not seen.is_open:
-            break
-    return seen
-
-
-def _notes(paired: Pairing, seen: Round | None, taken: Collection[int]) -> Iterator[str]:
-    # One number to multiply with and one to add are what models do to their input, for instance.
-    left = [node for node in paired.pairs if id(node) not in taken]  # what is wrong of others is said of the layer
-    extra = [node.name for node in left if node.kernel is not None and node.kernel.outputs > 1]
-    if extra:
-        others = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
-        yield f"it also scales and shifts where the model does not: at {printable(extra[0])}{others}"
-    if seen is None:
-        return
-    if seen.off is not None:
-        yield f"run each on its own, the outputs differ by {seen.off:.2g} of the largest"
-    if seen.agreement is not None:
-        same, of = seen.agreement
-        yield f"the largest output is the same for {same} of {of} sample{'' if of == 1 else 's'}"
-    if list(seen.order) != sorted(seen.order):
-        yield f"it returns the outputs of the model in another order: {', '.join(map(str, seen.order))}"
-    yield from _costs(seen)
-
-
-def _costs(seen: Round) -> Iterator[str]:
-    """Yield what quantisation costs, and where numbers are cut off at the ends of their range."""
-    costs = [(proof.cost, place) for place in seen.places if (proof := seen.proofs[id(place.node)]).cost is not None]
-    if costs:
-        most, place = max(costs, key=lambda one: one[0] or 0.0)
-        where = printable(place.node.name)
-        yield f"it is quantised, which costs at most {most:.3g} steps of an operation's output, at {where}"
-    for place in seen.places:
-        proof = seen.proofs[id(place.node)]
-        if proof.cut > 0:
-            share = f"{100 * proof.cut:.2g} % of the outputs of {printable(place.node.name)}"
-            would = f"a range of {proof.needs[0]:.3g} to {proof.needs[1]:.3g} would hold them"
-            yield f"{share} are beyond what their type can hold, and are cut off: {would}"
-    if cut := {name: share for name, share in seen.cut.items() if share > 0}:
-        name, most = max(cut.items(), key=lambda one: one[1])
-        where = f"{100 * most:.2g} % of what goes into {printable(name)}"
-        yield f"{where} is beyond its steps, and is cut off; of {len(cut)} of {len(seen.cut)} values some are"
 
 
 def _findings(sentence: Sentence, path: str, layers: Sequence[LayerReport]) -> Iterator[Finding]:

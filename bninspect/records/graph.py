@@ -212,6 +212,12 @@ def _require_rank(weights: Array, least: int) -> None:
         raise DamagedFile("a convolution contradicts itself", why=f"its weights have shape {weights.shape}")
 
 
+def kernel_of(operation: Node) -> Kernel:
+    """Return the kernel of an operation that is known to have one."""
+    assert operation.kernel is not None  # noqa: S101 - narrows the type
+    return operation.kernel
+
+
 def origin(value: str, producers: Mapping[str, Node]) -> Node | None:
     """Return the node whose numbers `value` holds, whatever reshaped or passed them on; None for an input."""
     seen: set[str] = set()

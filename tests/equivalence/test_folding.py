@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from bninspect.arithmetic.formula import Float64, Parameters, normalise
 from bninspect.arithmetic.norm_kernel import norm_kernel
-from bninspect.equivalence import folding, pairing
+from bninspect.equivalence import folding
 from bninspect.equivalence.folding import ChannelMap
+from bninspect.equivalence.pairing import source_norms
+from bninspect.equivalence.pairing.pair import pair
 from bninspect.records import Array, BatchNorm, graph
 from bninspect.records.graph import Kernel
 
@@ -154,6 +156,6 @@ def test_batch_norm_over_several_axes_does_not_fold_into_the_convolution_in_fron
     )
     network = graph.Network((), (), nodes)
     for channels, folds in ((6, True), (48, False)):
-        found = pairing.norms(network, {"bn": _norm(generator, channels)})
+        found = source_norms.norms(network, {"bn": _norm(generator, channels)})
         assert (found[0].kernel is nodes[0]) is folds
-        assert pairing.pair(found, network, network).missing == found
+        assert pair(found, network, network).missing == found

@@ -19,7 +19,7 @@ from bninspect.arithmetic.formula import Float64
 from bninspect.arithmetic.kernels import Activation, Arithmetic, Convolution, Dense, Exact, Weights, Window
 from bninspect.equivalence import folding, measuring, tensors
 from bninspect.equivalence.folding import FoldedKernel
-from bninspect.equivalence.pairing import Place
+from bninspect.equivalence.pairing.places import Place
 from bninspect.errors import BninspectError
 from bninspect.records import Array, Comparison, graph
 from bninspect.records.graph import Geometry, Kernel, Network, Node

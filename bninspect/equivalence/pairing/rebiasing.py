@@ -13,8 +13,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from bninspect.equivalence import folding, pairing, tensors
-from bninspect.equivalence.pairing import Pairing, Place, SourceNorm
+from bninspect.equivalence import folding, tensors
+from bninspect.equivalence.pairing.fits import holds_weights, same_shape
+from bninspect.equivalence.pairing.places import Pairing, Place, in_order, matches
+from bninspect.equivalence.pairing.source_norms import SourceNorm
+from bninspect.equivalence.pairing.variants import variants
 from bninspect.records.graph import Network, Node
 
 
@@ -27,10 +30,10 @@ def completed(paired: Pairing, found: Sequence[SourceNorm], export: Network) -> 
     held = {one.operation for one in places}
     return replace(
         paired,
-        matches={**pairing.matches(places), **paired.matches},
+        matches={**matches(places), **paired.matches},
         missing=tuple(norm for norm in paired.missing if norm not in inside),
         kernels=tuple(node for node in paired.kernels if node not in nodes),
-        places=tuple(pairing.in_order((*paired.places, *places), export)),
+        places=tuple(in_order((*paired.places, *places), export)),
         lost=tuple(one for one in paired.lost if one not in held),
     )
 
@@ -42,9 +45,9 @@ def _places(paired: Pairing, found: Sequence[SourceNorm]) -> Iterator[Place]:
         near = [
             (_off(node, variant.folded), place, node, variant)
             for node in left
-            if pairing.same_shape(operation, node)
-            for place, variant in enumerate(pairing.variants(operation, found))
-            if variant.moved is None and pairing.holds_weights(node, variant.folded)
+            if same_shape(operation, node)
+            for place, variant in enumerate(variants(operation, found))
+            if variant.moved is None and holds_weights(node, variant.folded)
         ]
         if near:
             _, _, node, variant = min(near, key=lambda one: one[:2])

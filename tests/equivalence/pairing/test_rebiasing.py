@@ -6,8 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from bninspect.equivalence import diagnosis, folding, pairing, rebiasing
-from bninspect.equivalence.pairing import Pairing, SourceNorm
+from bninspect.equivalence import folding
+from bninspect.equivalence.diagnosis.kernels import of_bias
+from bninspect.equivalence.pairing import rebiasing, source_norms
+from bninspect.equivalence.pairing.pair import pair
+from bninspect.equivalence.pairing.places import Pairing
+from bninspect.equivalence.pairing.source_norms import SourceNorm
 from bninspect.records import Array, BatchNorm, graph
 from bninspect.records.graph import Kernel, Network, Node, Quantisation, Value
 
@@ -29,7 +33,7 @@ def _source() -> tuple[Network, tuple[SourceNorm, ...]]:
     conv = Node("conv", graph.CONVOLUTION, ("x",), ("c",), Kernel(_WEIGHTS, _BIAS))
     norm = Node("bn", graph.BATCH_NORM, ("c",), ("y",), layer="bn")
     network = Network((Value("x", (1, 4, 8, 8), "float32"),), (Value("y", (1, 6, 8, 8), "float32"),), (conv, norm))
-    return network, pairing.norms(network, {"bn": _LAYER})
+    return network, source_norms.norms(network, {"bn": _LAYER})
 
 
 def _export(weights: Array, bias: Array, *, quantised: bool = True, step: Array | None = _STEP) -> Network:
@@ -46,7 +50,7 @@ _SIZES = {"q": 0.1, "out": 0.02}
 
 def _paired(export: Network) -> tuple[Pairing, tuple[SourceNorm, ...]]:
     source, norms = _source()
-    return rebiasing.completed(pairing.pair(norms, source, export), norms, export), norms
+    return rebiasing.completed(pair(norms, source, export), norms, export), norms
 
 
 def _folded() -> tuple[Array, Array]:
@@ -65,7 +69,7 @@ def test_corrected_bias_is_told_with_its_size() -> None:
     paired, norms = _paired(export)
     (place,) = paired.places
     assert (place.rebiased, place.norms, paired.missing, paired.lost) == (True, norms, (), ())
-    assert diagnosis.of_bias(place, []) is None
+    assert of_bias(place, []) is None
     said = rebiasing.sentence(place, export)
     assert "off by up to 0.05, 2.5 steps of what follows" in said
     assert "or a mistake" in said
@@ -90,7 +94,7 @@ def test_known_mistake_in_the_bias_is_named() -> None:
     weights, _ = _folded()
     paired, _ = _paired(_export(weights, _LAYER.arrays["beta"] - _LAYER.arrays["moving_mean"] * a))
     (place,) = paired.places
-    cause = diagnosis.of_bias(place, [])
+    cause = of_bias(place, [])
     assert cause is not None
     assert cause.name == "bias-dropped"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from bninspect.equivalence import tensors
-from bninspect.equivalence.evidence import Subject
+from bninspect.equivalence.evidence.rounds import Subject
 from bninspect.records import Array
 from bninspect.records.graph import Quantisation
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bninspect.equivalence.slack import Slack
+from bninspect.equivalence.evidence.slack import Slack
 from bninspect.records.graph import DENSE, ActivationLimits, Kernel, Network, Node, Quantisation
 
 STEP = 0.5

@@ -8,7 +8,9 @@ from itertools import combinations
 import numpy as np
 
 from bninspect.equivalence import folding, measuring
-from bninspect.equivalence.pairing import Pairing, SourceNorm, as_map
+from bninspect.equivalence.pairing.fits import as_map
+from bninspect.equivalence.pairing.places import Pairing
+from bninspect.equivalence.pairing.source_norms import SourceNorm
 from bninspect.records import PARAMETERS, Array, BatchNorm, Cause, Comparison, Statistics, graph
 from bninspect.records.graph import Network, Node
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bninspect.equivalence import folding, wiring
-from bninspect.equivalence.local import Proof
-from bninspect.equivalence.pairing import Place
-from bninspect.equivalence.wiring import Comparing, Stretch
+from bninspect.equivalence import folding
+from bninspect.equivalence.evidence import stretches, wires
+from bninspect.equivalence.evidence.local import Proof
+from bninspect.equivalence.evidence.replay import Comparing, Stretch
+from bninspect.equivalence.evidence.stretches import compare
+from bninspect.equivalence.pairing.places import Place
 from bninspect.records import Array
 from bninspect.records.graph import DENSE, Geometry, Kernel, Network, Node, Quantisation
 
@@ -40,9 +42,9 @@ def _compared(
 ) -> dict[str, Stretch]:
     network = network or Network((), (), (DOUBLING, Node("end", "add", ("y",), ("z",))))
     how = Comparing(network, values, values, {id(DOUBLING): proof}, Doubling(), [X])
-    found = [*wiring.wires(places, network), wiring.Wire("z", "z", "output")]
+    found = [*wires.wires(places, network), wires.Wire("z", "z", "output")]
     free = Doubling()(None, {}, ("x", "y", "z"))
-    return {one.wire.end: one for one in wiring.compare(found, free, how)}
+    return {one.wire.end: one for one in compare(found, free, how)}
 
 
 def test_right_values_agree_and_depend_on_what_goes_in() -> None:
@@ -88,8 +90,8 @@ def test_a_dead_value_says_nothing() -> None:
     network = Network((), (), (DOUBLING, Node("end", "relu", ("y",), ("z",))))
     values = {"x": X, "y": Y, "z": np.zeros_like(Y)}
     how = Comparing(network, values, values, {id(DOUBLING): Proof(None, value=Y.astype(np.float64))}, Dead(), [X])
-    found = [*wiring.wires((PLACE,), network), wiring.Wire("z", "z", "output")]
-    ends = {one.wire.end: one for one in wiring.compare(found, {"x": X, "y": Y, "z": Y}, how)}
+    found = [*wires.wires((PLACE,), network), wires.Wire("z", "z", "output")]
+    ends = {one.wire.end: one for one in compare(found, {"x": X, "y": Y, "z": Y}, how)}
     assert ends["output"].compared is not None
     assert ends["output"].compared.agrees
     assert not ends["output"].moves
@@ -100,9 +102,9 @@ def test_what_enters_the_next_kernel_is_what_the_export_had_there() -> None:
     other = Node("next", DENSE, ("x2",), ("y2",), KERNEL, geometry=Geometry())
     own = Node("own", DENSE, ("y",), ("z",), KERNEL, geometry=Geometry())
     places = (PLACE, Place(other, folding.plain(KERNEL), own))
-    found = list(wiring.wires(places, Network((), (), (DOUBLING, own))))
+    found = list(wires.wires(places, Network((), (), (DOUBLING, own))))
     arranged = {id(one): {"x": X, "y": Y, "x2": Y + 1, "y2": Y}[one.value] for one in found}
-    given = wiring._forced(found, arranged, {"x": X, "y": Y, "z": Y})
+    given = stretches._forced(found, arranged, {"x": X, "y": Y, "z": Y})
     np.testing.assert_array_equal(given.arrays["y"], Y + 1)
     np.testing.assert_array_equal(given.made["y"], Y)
     assert given.enters(places[1])

@@ -1,0 +1,75 @@
+"""A model against an export that can be run: the numbers are paired, and both are run on the same input."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bninspect.equivalence.diagnosis.diagnose import diagnose
+from bninspect.equivalence.diagnosis.kernels import of_kernels
+from bninspect.equivalence.evidence import rounds, samples
+from bninspect.equivalence.evidence.rounds import Round, Subject
+from bninspect.equivalence.evidence.see import see
+from bninspect.equivalence.judgement.case import Case, Sentence
+from bninspect.equivalence.judgement.judge import judge
+from bninspect.equivalence.notes import of_export, of_precision
+from bninspect.equivalence.pairing import rebiasing, source_norms
+from bninspect.equivalence.pairing.pair import pair
+from bninspect.equivalence.pairing.source_norms import known_layers
+from bninspect.equivalence.running import Ran
+from bninspect.equivalence.source import SourceRun
+from bninspect.errors import RuntimeFailure
+from bninspect.records import (
+    Checkpoint,
+)
+from bninspect.records.graph import Network
+from bninspect.settings import Settings
+
+
+def judge_run(found: SourceRun, ran: Ran, checkpoint: Checkpoint, settings: Settings) -> tuple[Sentence, Round | None]:
+    """Return the verdict on the export, and what was seen of it."""
+    if found.network is None:
+        return Sentence((), same=True, open=(found.reason or "what the model computes cannot be seen",)), None
+    export = _live(ran.network)
+    norms = source_norms.norms(found.network, known_layers(checkpoint))
+    paired = rebiasing.completed(pair(norms, found.network, export), norms, export)
+    diagnoses = {
+        norm: diagnose(norm, paired, [one for one in norms if one.layer is not norm.layer], export)
+        for norm in paired.missing
+    }
+    taken = {id(one.node) for one in diagnoses.values() if one.node is not None}
+    lost = of_kernels(paired, taken)
+    seen, reason = None, f"the export was not run: {ran.reason}"
+    if ran.session is not None:
+        subject = Subject(found.network, export, ran.session, found.replay, found.forces, paired.places, settings.seed)
+        try:
+            seen = _seen(subject, ran, found)
+        except RuntimeFailure as failure:
+            reason = f"it could not be recomputed: {failure}"
+    case = Case(norms, found.network, export, paired, diagnoses, lost, seen, reason, replayed=found.replay is not None)
+    sentence = judge(case)
+    return replace(sentence, notes=(*sentence.notes, *of_export(paired, seen, taken), *of_precision(ran))), seen
+
+
+def _live(network: Network) -> Network:
+    """Return a graph without the operations whose results nobody reads."""
+    producers = network.producers()
+    needed: set[int] = set()
+    waiting = [one.name for one in network.outputs]
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is not None and id(node) not in needed:
+            needed.add(id(node))
+            waiting += node.inputs
+    return replace(network, nodes=tuple(node for node in network.nodes if id(node) in needed))
+
+
+def _seen(subject: Subject, ran: Ran, found: SourceRun) -> Round:
+    """Run both on the input at hand, and on other input while that might still show something."""
+    seen = see(subject, ran.data, found.data)
+    if seen.wrong or ran.given or not seen.is_open or found.replay is None:
+        return seen
+    for given, data in samples.further(ran.data, found.data, subject):
+        seen = rounds.join(seen, see(subject, given, data))
+        if seen.wrong or not seen.is_open:
+            break
+    return seen

@@ -1,0 +1,141 @@
+"""Runs a model and its export on one input: every operation, and every stretch between two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bninspect.equivalence import tensors
+from bninspect.equivalence.evidence import local, wires
+from bninspect.equivalence.evidence.deployed import deployed
+from bninspect.equivalence.evidence.outputs import (
+    agreement,
+    belonging,
+    compared_outputs,
+    difference,
+    largest_difference,
+)
+from bninspect.equivalence.evidence.replay import Comparing
+from bninspect.equivalence.evidence.rounds import Round, Subject
+from bninspect.equivalence.evidence.slack import between
+from bninspect.equivalence.evidence.stretches import compare
+from bninspect.equivalence.folding import U
+from bninspect.equivalence.pairing.places import Place
+from bninspect.records import Array
+from bninspect.records.graph import ActivationLimits, Network, Node
+
+
+def see(subject: Subject, given: Mapping[str, Array], data: Sequence[Array]) -> Round:
+    """Run both on the same input and return what is seen.
+
+    Args:
+        subject: the two.
+        given: input of the export, by name.
+        data: the same input in the order and the layout of the source.
+    """
+    export = subject.export
+    named = [
+        name for place in subject.places for name in (*place.node.inputs, *place.node.outputs[:1], *place.node.rounds)
+    ]
+    ends = [one.name for one in export.outputs]
+    needed = _quantised_between(subject, ends)
+    limited = [node.outputs[0] for node in export.nodes if node.limits is not None and np.isfinite(node.limits.high)]
+    stored = subject.session.compute(given, list(dict.fromkeys((*named, *needed, *limited, *ends))))
+    values = {name: tensors.real(one, export.quantised.get(name)) for name, one in stored.items()}
+    if subject.replay is None:
+        proofs = {id(one.node): local.prove(one, export, stored, U) for one in subject.places}
+        return Round(subject.places, proofs, deployed=deployed(subject, given, values, {}))
+    outputs = [one.name for one in subject.source.outputs]
+    free = subject.replay(data, {}, list(dict.fromkeys((*_common(subject), *outputs))))
+    places = wires.told_apart(subject.places, subject.source, free, values)
+    unit = max((tensors.unit(one) for one in free.values()), default=U)
+    proofs = {id(one.node): local.prove(one, export, stored, unit) for one in places}
+    belong = belonging(subject, free, values, outputs, ends)
+    found = [*wires.wires(places, subject.source), *(wire for wire in belong.values())]
+    how = Comparing(export, stored, values, proofs, subject.replay, data, subject.forces, subject.seed)
+    stretches = compare(found, free, how)
+    seen = [one for one in outputs if one in free]
+    lost = tuple(f"{outputs.index(one)} of shape {free[one].shape}" for one in seen if one not in belong)
+    rough = {wire.value: difference(wire, free, values) for wire in belong.values()}
+    return Round(
+        places,
+        proofs,
+        stretches,
+        tuple(compared_outputs(stretches)),
+        largest_difference(belong, free, values),
+        agreement(belong, free, values),
+        tuple(_unreached(subject, places, free, values)),
+        lost,
+        tuple(str(place) for place, one in enumerate(outputs) if one not in free),
+        tuple(ends.index(wire.value) for wire in belong.values()),
+        deployed(subject, given, values, {key: one for key, one in rough.items() if np.isfinite(one)}),
+        dict(_cut(export, values)),
+    )
+
+
+def _common(subject: Subject) -> Iterable[str]:
+    """Yield the values of the source that are looked at: what both may have, and what an activation cuts off."""
+    yield from (one.name for one in subject.source.inputs)
+    for wire in wires.wires([replace(one, again=False) for one in subject.places], subject.source):
+        yield wire.label
+    for node in subject.source.nodes:
+        if _upper(node.limits):
+            yield node.outputs[0]
+
+
+def _cut(export: Network, values: Mapping[str, Array]) -> Iterable[tuple[str, float]]:
+    """Yield how much of what is rounded to even steps on the way lies beyond their ends."""
+    for node in export.nodes:
+        quantised = export.quantised.get(node.outputs[0]) if node.outputs else None
+        before = values.get(node.inputs[0]) if node.inputs else None
+        if quantised is None or quantised.levels is None or before is None or not before.size:
+            continue
+        wide = before.astype(np.float64)
+        lost = np.abs(tensors.cut_off(wide, quantised, quantised.axis % wide.ndim) - wide)
+        yield node.outputs[0], float(np.mean(lost > tensors.step(node.outputs[0], export) / 2))
+
+
+def _quantised_between(subject: Subject, ends: Iterable[str]) -> list[str]:
+    """Return the values whose size decides what rounding on the way may do: those between proved ones, if any round."""
+    export = subject.export
+    rough = bool(export.quantised) or any(
+        one.kernel is not None and (one.kernel.dtype != "float32" or one.kernel.weight_step is not None)
+        for one in export.nodes
+    )
+    if not rough:
+        return []
+    known = {name for place in subject.places for name in (*place.node.inputs, *place.node.outputs)}
+    starts = [*(place.node.inputs[0] for place in subject.places if place.node.inputs), *ends]
+    nodes = {id(node): node for start in starts for node in between(export, known - {start}, start)}
+    return [name for node in nodes.values() for name in (*node.inputs, *node.outputs)]
+
+
+def _unreached(
+    subject: Subject, places: Sequence[Place], free: Mapping[str, Array], values: Mapping[str, Array]
+) -> Iterable[str]:
+    """Yield the upper limits that one of the two has and the other has not, and that no number reached."""
+    known = {id(node) for pair in _activations(places, subject) for node in pair}
+    own = [node for node in subject.source.nodes if _upper(node.limits) and id(node) not in known]
+    other = [node for node in subject.export.nodes if _upper(node.limits) and id(node) not in known]
+    if sorted(_upper(node.limits) for node in own) == sorted(_upper(node.limits) for node in other):
+        return
+    for nodes, where, arrays in ((own, "model", free), (other, "export", values)):
+        for node in nodes:
+            top, array = _upper(node.limits), arrays.get(node.outputs[0])
+            if array is not None and not bool((array >= top * (1 - 1e-6)).any()):
+                yield f"{node.operation} {node.name} of the {where} cuts off at {top:g}, which no number reached"
+
+
+def _upper(limits: ActivationLimits | None) -> float:
+    return limits.high if limits is not None and np.isfinite(limits.high) else 0.0
+
+
+def _activations(places: Sequence[Place], subject: Subject) -> Iterable[tuple[Node, Node]]:
+    """Yield the activation behind each place of the source, with the operation of the export that has it."""
+    consumers = subject.source.consumers()
+    for place in places:
+        behind = wires.activation_behind(place, consumers)
+        if behind is not None and place.node.limits is not None:
+            yield behind, place.node

@@ -1,0 +1,126 @@
+"""What could not be compared, in words: it closes the gate."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from bninspect.equivalence.evidence.replay import Stretch
+from bninspect.equivalence.evidence.rounds import Round
+from bninspect.equivalence.judgement.case import Case
+from bninspect.equivalence.judgement.views import LayerView
+from bninspect.equivalence.pairing.places import Place
+from bninspect.records import LayerStatus, graph
+from bninspect.records.graph import Network, Node
+
+
+def gaps(case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) -> Iterator[str]:
+    """Yield what could not be compared, beside the batch norms that are unverified themselves."""
+    if case.seen is None:
+        yield case.reason
+        return
+    if not case.replayed:
+        yield "what lies between the operations was not compared: the model cannot be run again on the export's values"
+        return
+    yield from case.seen.unreached
+    yield from _hidden(case)
+    for place in places:
+        view = views[id(place.node)]
+        if not place.norms and view.status is LayerStatus.UNVERIFIED and place.operation is not None:
+            yield f"{place.operation.name}: {view.sentence}"
+    yield from _uncompared(case.seen, case, views, places)
+    for operation, found in case.kernels.items():
+        if (
+            found.node is None
+            and operation not in {norm.kernel for norm in case.norms}
+            and not _covered(operation, case)
+        ):
+            yield f"{operation.name}: its weights are nowhere in the export"
+
+
+def _uncompared(seen: Round, case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) -> Iterator[str]:
+    """Yield the outputs, and the values on the way behind which nothing shows it, that were not compared."""
+    yield from (f"outputs not compared: nobody could see output {name} of the model" for name in seen.unseen)
+    for one in seen.stretches:
+        name = _called(one)
+        if one.wire.end == "output" and one.compared is None:
+            yield f"outputs not compared: {one.why}"
+        elif one.compared is None and one.given:
+            yield f"{name} not compared: {one.why}"
+        elif one.wire.end == "x" and one.given and not one.moves:
+            yield f"{name} not compared: it does not depend visibly on what goes in, whatever the input"
+        elif one.wire.end == "output" and not one.moves and not _of_one_kind(one, case, views, places):
+            yield f"outputs not compared: {name} does not depend visibly on what goes in, whatever the input"
+    if not any(one.wire.end == "output" for one in seen.stretches):
+        yield "outputs not compared: nobody could see what the model returns"
+
+
+def _hidden(case: Case) -> Iterator[str]:
+    """Yield the branches of either side that hold kernels or batch norms."""
+    for title, read in (("the model", case.source), ("the export", case.export)):
+        for node in read.nodes:
+            if node.within:
+                count = "a kernel or batch norm" if node.within == 1 else f"{node.within} kernels and batch norms"
+                yield f"{node.name} of {title}: {count} in branches, of which nobody sees all run"
+
+
+_ALIASES = {"logistic": "sigmoid", "arg max": "argmax"}
+_ALIASES |= {"com.microsoft::qlinearsigmoid": "sigmoid", "com.microsoft::qlinearsoftmax": "softmax"}
+
+
+def _of_one_kind(stretch: Stretch, case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) -> bool:
+    """Return whether an output that says nothing is made by the same one operation of what was proved.
+
+    What is saturated is compared before it saturates: what goes in is a proved value, and the operation is known on
+    both sides and the same.
+    """
+    own = _maker(stretch.wire.label, case.source)
+    other = case.export.producers().get(stretch.wire.value)
+    other = _passed(other, case.export)
+    if own is None or other is None or not own.setting or own.setting != other.setting:
+        return False
+    if _ALIASES.get(own.operation, own.operation) != _ALIASES.get(other.operation, other.operation):
+        return False
+    proved = {place.node.outputs[0]: views[id(place.node)].status for place in places}
+    origin = graph.origin(other.inputs[0], case.export.producers())
+    return origin is not None and proved.get(origin.outputs[0]) is LayerStatus.VERIFIED
+
+
+def _passed(node: Node | None, network: Network) -> Node | None:
+    producers = network.producers()
+    return graph.origin(node.inputs[0], producers) if node is not None and node.operation in graph.PASSING else node
+
+
+def _maker(label: str, network: Network) -> Node | None:
+    """Return the operation of the source that makes an output; of a traced model with one output the last one."""
+    found = network.producers().get(label)
+    if found is None and len(network.outputs) == 1 and network.nodes:
+        found = network.nodes[-1]
+    return _passed(found, network)
+
+
+def _called(stretch: Stretch) -> str:
+    # TFLite's names have the number of the tensor in front.
+    return re.sub(r"^\d+:(?=.)", "", stretch.wire.value)
+
+
+def _covered(operation: Node, case: Case) -> bool:
+    """Return whether all that a kernel reaches first was compared without rounding to spare, and agrees."""
+    if case.seen is None:
+        return False
+    ends = {one.wire.label: one for one in case.seen.stretches if one.compared is not None}
+    consumers = case.source.consumers()
+    waiting, known, met = list(operation.outputs), set[str](), []
+    while waiting:
+        value = waiting.pop()
+        if value in known:
+            continue
+        known.add(value)
+        if value in ends:
+            met.append(ends[value])
+            continue
+        waiting += [name for node in consumers.get(value, ()) for name in node.outputs]
+    met = met or [one for one in case.seen.stretches if one.wire.end == "output"]
+    return bool(met) and all(
+        one.compared is not None and one.compared.agrees and one.exact and one.moves for one in met
+    )

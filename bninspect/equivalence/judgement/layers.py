@@ -1,0 +1,143 @@
+"""The verdict on one batch norm: found at a place, or missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bninspect.equivalence import measuring
+from bninspect.equivalence.diagnosis import misplaced
+from bninspect.equivalence.diagnosis.diagnose import ALIKE, LEFT_OUT, Diagnosis
+from bninspect.equivalence.evidence.replay import Stretch
+from bninspect.equivalence.judgement.case import FOLDED, FORWARD, NODE, PAIR, Case, Judged
+from bninspect.equivalence.judgement.views import LayerView
+from bninspect.equivalence.pairing.places import Match, Place
+from bninspect.equivalence.pairing.source_norms import SourceNorm
+from bninspect.records import Cause, Comparison, Counterpart, Explanation, LayerStatus
+from bninspect.records.graph import Node
+
+
+def judge_found(norm: SourceNorm, place: Place, view: LayerView, case: Case) -> Judged:
+    """Return the verdict on a batch norm that is in a place of the export."""
+    match = Match(norm, place.node, place.expected, norm is place.front)
+    broken = misplaced.broken(match, case.pairing, case.export) or view.cause
+    if broken is None and view.status is LayerStatus.MISMATCH:
+        broken = misplaced.other_axis(norm, place.node)
+    how = FORWARD if match.forward else FOLDED if not place.node.layer else PAIR if place.node.folded else NODE
+    status, sentence, explanation = view.status, view.sentence, None
+    if broken is not None:
+        status, sentence = LayerStatus.MISMATCH, broken.sentence
+        explanation = explain([broken], 0, view.comparisons)
+    counterpart = Counterpart(
+        status,
+        None,
+        how,
+        place.node.place,
+        sentence,
+        comparisons=view.comparisons,
+        explanation=explanation,
+        momentum=_other_momentum(norm, place.node),
+    )
+    return Judged(norm, counterpart, status is LayerStatus.MISMATCH, (view.shaped or view.incoming) and broken is None)
+
+
+def _other_momentum(norm: SourceNorm, node: Node) -> float | None:
+    """Return the momentum of a batch norm that survives, if both files state one and they differ by more than float32.
+
+    Inference does not use it: the export is right whatever it is. Training the export further does use it.
+    """
+    own, other = norm.layer.momentum, node.norm.momentum if node.norm is not None else None
+    return other if own is not None and other is not None and np.float32(own) != np.float32(other) else None
+
+
+def judge_missing(norm: SourceNorm, case: Case, *, same: bool) -> Judged:
+    """Return the verdict on a batch norm that no place of the export holds."""
+    found = case.diagnoses[norm]
+    place = "" if found.node is None else found.node.place
+    explanation = explain(found.found, found.tried, found.comparisons)
+    left_out = LEFT_OUT in {cause.name for cause in found.found}
+    if same and left_out and (doubt := _doubt(norm, found, case)) is not None:
+        return Judged(norm, doubt, wrong=False)
+    if not same:
+        sentence = "the export is of another model"
+    elif not found.found and found.likeness < ALIKE:
+        sentence = f"the export holds other weights (correlation {found.likeness:.2f}): of another training, or layer"
+    else:
+        sentence = explanation.sentence
+    counterpart = Counterpart(
+        LayerStatus.MISMATCH,
+        None,
+        "",
+        place,
+        sentence,
+        comparisons=found.comparisons,
+        explanation=explanation if same else None,
+    )
+    return Judged(norm, counterpart, wrong=True)
+
+
+def _doubt(norm: SourceNorm, found: Diagnosis, case: Case) -> Counterpart | None:
+    """Return what is said of a batch norm that is nowhere, where what comes behind it does not show that it is gone."""
+    behind = _behind(norm, case)
+    compared = [one for one in behind if one.compared is not None]
+    if any(one.wrong for one in behind):
+        return None
+    if compared and all(one.exact and one.moves for one in compared):
+        sentence = "its numbers are nowhere in the export, and what comes behind it is right without rounding to spare"
+        how = "in another form"
+        return Counterpart(LayerStatus.VERIFIED, None, how, "", sentence, comparisons=_joined(compared))
+    if compared:
+        sentence = "its numbers are nowhere in the export, though all that comes behind it is right"
+    elif found.node is None:
+        sentence = found.found[0].sentence
+    else:
+        return None
+    return Counterpart(LayerStatus.UNVERIFIED, None, "", sentence=sentence)
+
+
+def _joined(stretches: Iterable[Stretch]) -> tuple[Comparison, ...]:
+    return measuring.joined(
+        tuple(replace(one.compared, observed=measuring.OUTPUT) for one in stretches if one.compared is not None)
+    )
+
+
+def _behind(norm: SourceNorm, case: Case) -> list[Stretch]:
+    """Return the nearest values behind a batch norm that were compared, of those that it reaches without another."""
+    if case.seen is None:
+        return []
+    ends: dict[str, list[Stretch]] = {}
+    for one in case.seen.stretches:
+        ends.setdefault(one.wire.label, []).append(one)
+    consumers = case.source.consumers()
+    found: list[Stretch] = []
+    waiting, known = list(norm.call.outputs), set[str]()
+    while waiting:
+        value = waiting.pop()
+        if value in known:
+            continue
+        known.add(value)
+        if value in ends:
+            found += ends[value]
+            continue
+        waiting += [name for node in consumers.get(value, ()) for name in node.outputs]
+    if not found:
+        found = [one for one in case.seen.stretches if one.wire.end == "output"]
+    return found
+
+
+def explain(found: Sequence[Cause], tried: int, comparisons: Sequence[Comparison]) -> Explanation:
+    """Return causes as the explanation of the comparisons that they explain."""
+    elements = sum(one.elements for one in comparisons)
+    return Explanation(matches=False, causes=tuple(found), tried=tried, elements=elements)
+
+
+def off(found: Diagnosis) -> str:
+    """Return in words how many numbers of a kernel differ."""
+    parts = []
+    for one in found.comparisons:
+        if not one.agrees:
+            channels = f", channel {one.channels[0]} first" if one.channels else ""
+            parts.append(f"{one.violations:,} of {one.elements:,} {one.observed} differ{channels}")
+    return "; ".join(parts) or "its numbers are others"

@@ -1,0 +1,54 @@
+"""Whether an operation of the export has the shape, and holds the numbers, of one of the source."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bninspect.equivalence import folding
+from bninspect.equivalence.folding import FoldedKernel
+from bninspect.equivalence.pairing.source_norms import SourceNorm
+from bninspect.records.graph import Kernel, Node, kernel_of
+
+
+def holds(node: Node, folded: FoldedKernel) -> bool:
+    """Return whether the weights and bias of an operation of the export are these."""
+    if not holds_weights(node, folded):
+        return False
+    kernel = kernel_of(node)
+    should = folding.as_stored(folded, kernel)
+    return folding.fits(folding.zero_bias(kernel), should.bias, should.bias_bound)
+
+
+def holds_weights(node: Node, folded: FoldedKernel) -> bool:
+    """Return whether the weights of an operation of the export are these, whatever its bias is."""
+    kernel = node.kernel
+    if kernel is None or kernel.weights.shape != folded.weights.shape:
+        return False
+    should = folding.as_stored(folded, kernel)
+    return folding.fits(kernel.weights, should.weights, should.weight_bound)
+
+
+def same_shape(operation: Node, node: Node) -> bool:
+    """Return whether two linear operations have the same numbers of taps, inputs, outputs and groups."""
+    one, other = operation.kernel, node.kernel
+    if one is None or other is None or one.weights.shape != other.weights.shape:
+        return False
+    return one.groups == other.groups or 0 in {one.groups, other.groups}  # weights alone do not say
+
+
+def as_map(norm: SourceNorm, node: Node | None = None) -> FoldedKernel:
+    """Return scale and shift as the weights and bias of an operation of one tap and one input per channel.
+
+    Args:
+        norm: a batch norm.
+        node: an operation of the export that may hold it: one that survived has parameters of its own type.
+    """
+    one = Kernel(np.ones((1, 1, norm.affine.scale.size)))
+    folded = folding.behind(folding.plain(one), norm.affine)
+    survived = node is not None and node.kernel is not None and not node.folded
+    return folding.rounded(norm.affine, folded, node.kernel.dtype) if survived and node and node.kernel else folded
+
+
+def is_map(node: Node, norm: SourceNorm) -> bool:
+    """Return whether a batch norm of the export does what one of the source does."""
+    return holds(node, as_map(norm, node))
