@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bninspect.records import Comparison, Finding, LayerReport, LayerStatus, ModelReport, Report, Status, outcome
-from bninspect.reports import conversion_words
+from bninspect.reports import equivalence_words
 
 OUTPUTS = ("formula", "output")
 """References of comparisons of outputs; the others are of the moving statistics that a training step stores."""
@@ -90,7 +90,7 @@ def about(comparison: Comparison, layer: LayerReport) -> list[Finding]:
 
 def loaded_differently(layer: LayerReport, model: ModelReport, threshold: str) -> bool:
     """Return whether a layer is a mismatch in its own runtime that counts; what does not lie in its outputs."""
-    return mismatch_counts(conversion_words.layer_alone(layer), model, threshold)
+    return mismatch_counts(equivalence_words.layer_alone(layer), model, threshold)
 
 
 def reasons(layer: LayerReport, model: ModelReport, threshold: str) -> tuple[Comparison | None, list[Finding]]:
@@ -99,7 +99,7 @@ def reasons(layer: LayerReport, model: ModelReport, threshold: str) -> tuple[Com
     comparison = None if worst is None or worst.agrees else worst
     findings = [finding for finding in layer.findings if finding_counts(finding, model, threshold)]
     if model.against is not None and not model.against.same:  # said once, of the model
-        findings = [one for one in findings if not conversion_words.about_export(one)]
+        findings = [one for one in findings if not equivalence_words.about_export(one)]
     if comparison:
         findings = [one for one in findings if "observed" not in one.evidence or "array" in one.evidence]
     return comparison, findings

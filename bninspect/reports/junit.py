@@ -22,8 +22,8 @@ from bninspect.records import (
     Status,
     Unread,
 )
-from bninspect.reports import conversion_words, words
 from bninspect.reports import counts as counting
+from bninspect.reports import equivalence_words, words
 from bninspect.safe_text import printable
 
 _LONGEST_PATH = 1000
@@ -133,7 +133,7 @@ def _unread_case(calls: Unread) -> JunitCase:
 def _layer_cases(layer: LayerReport, model: ModelReport, threshold: str) -> Iterator[JunitCase]:
     name = printable(layer.name)
     export = _export_case(name, layer, layer.counterpart, model, threshold) if layer.counterpart else None
-    layer = conversion_words.layer_alone(layer)
+    layer = equivalence_words.layer_alone(layer)
     cases = [_comparison_case(name, layer, comparison, model, threshold) for comparison in layer.comparisons]
     cases += [_finding_case(name, finding, model, threshold) for finding in layer.findings if not _told(finding, layer)]
     fails = counting.mismatch_counts(layer, model, threshold)
@@ -153,13 +153,13 @@ def _layer_cases(layer: LayerReport, model: ModelReport, threshold: str) -> Iter
 def _export_case(name: str, layer: LayerReport, found: Counterpart, model: ModelReport, threshold: str) -> JunitCase:
     """Return the case of what became of a layer in the export."""
     name = f"{name}: in the export {printable(model.against.path if model.against else '', _LONGEST_PATH)}"
-    about = [finding for finding in layer.findings if conversion_words.about_export(finding)]
+    about = [finding for finding in layer.findings if equivalence_words.about_export(finding)]
     said = [words.message(finding.message) for finding in about] or [words.message(found.sentence)]
-    details = [f"place: {conversion_words.where(found)}"] if found.place else []
+    details = [f"place: {equivalence_words.where(found)}"] if found.place else []
     for comparison in found.comparisons:
         channel = f", channel {comparison.worst.channel}" if comparison.worst and comparison.violations else ""
         details.append(f"{comparison.observed}: measured {words.ratio(comparison)}{channel}")
-    details += [f"cause: {line}" for line in conversion_words.reasons(found)]
+    details += [f"cause: {line}" for line in equivalence_words.reasons(found)]
     details += [f"hint: {words.message(finding.hint)}" for finding in about if finding.hint]
     if found.status is LayerStatus.VERIFIED:
         return JunitCase(name, details=tuple(details))

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 from bninspect.records import Comparison, Finding, LayerReport, ModelReport, Report, Status
-from bninspect.reports import conversion_words, counts, words
+from bninspect.reports import counts, equivalence_words, words
 from bninspect.reports.exports_table import ExportsTable, tables
 from bninspect.safe_text import printable
 
@@ -152,7 +152,7 @@ def _row(model: ModelReport) -> str:
 def _details(model: ModelReport) -> Iterator[str]:
     yield f"\n<details><summary>{_html_code(model.path)}: {words.plural(len(model.layers), 'layer')}</summary>\n\n"
     yield "| layer | status | channels | epsilon | worst error | findings |\n|---|---|---:|---:|---:|---|\n"
-    for layer in map(conversion_words.layer_alone, model.layers):
+    for layer in map(equivalence_words.layer_alone, model.layers):
         worst = counts.worst_comparison(layer)
         rules = dict.fromkeys(finding.rule for finding in layer.findings if finding.ignored is None)
         cells = (
@@ -179,7 +179,7 @@ def _export(model: ModelReport) -> Iterator[str]:
     yield "| layer | in the export | where, and errors over bounds |\n|---|---|---|\n"
     for layer in model.layers:
         if layer.counterpart is not None:
-            status, said = layer.counterpart.status.value, escaped(conversion_words.said(layer.counterpart))
+            status, said = layer.counterpart.status.value, escaped(equivalence_words.said(layer.counterpart))
             yield f"| {code(layer.name)} | {status} | {said or '-'} |\n"
 
 

@@ -20,7 +20,7 @@ from bninspect.records import (
     Worst,
 )
 from bninspect.records.limits import of_limit
-from bninspect.reports import conversion_words, drift_words
+from bninspect.reports import drift_words, equivalence_words
 from bninspect.safe_text import printable
 
 LONGEST_MESSAGE = 500
@@ -77,7 +77,7 @@ def verdict(model: ModelReport) -> str:
         return NOTHING_READ if model.unread else "no batch-norm layer was chosen"
     if model.data is not None:
         return drift_words.verdict(model) + qualification(model)
-    statuses = Counter(layer.status for layer in map(conversion_words.layer_alone, model.layers))
+    statuses = Counter(layer.status for layer in map(equivalence_words.layer_alone, model.layers))
     if statuses[None]:
         left = f", {scope(model)}" if model.left_out else ""
         return f"{plural(len(model.layers), 'batch-norm layer')} read, {_finding_counts(model)}{left}"
@@ -107,7 +107,7 @@ def verdicts(model: ModelReport) -> list[str]:
         return [verdict(model)]
     return [
         verdict(model),
-        f"against {printable(model.against.path, LONGEST_MESSAGE)}: {conversion_words.verdict(model)}",
+        f"against {printable(model.against.path, LONGEST_MESSAGE)}: {equivalence_words.verdict(model)}",
     ]
 
 

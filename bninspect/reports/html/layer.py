@@ -15,8 +15,8 @@ from bninspect.records import (
     Tolerance,
     Worst,
 )
-from bninspect.reports import conversion_words, counts, words
-from bninspect.reports.html import charts, conversion, rules
+from bninspect.reports import counts, equivalence_words, words
+from bninspect.reports.html import charts, equivalence, rules
 from bninspect.reports.html.element import Child, Markup, code, element, facts, joined, table
 from bninspect.safe_text import printable
 
@@ -31,9 +31,9 @@ def details(layer: LayerReport, anchor: str, *, unfolded: bool) -> Markup:
         "summary",
         element("h3", code(layer.name)),
         " ",
-        badge(conversion_words.layer_alone(layer)),
+        badge(equivalence_words.layer_alone(layer)),
         margin,
-        (", in the export ", conversion.badge(layer.counterpart)) if layer.counterpart else None,
+        (", in the export ", equivalence.badge(layer.counterpart)) if layer.counterpart else None,
     )
     body = element(
         "div",
@@ -43,7 +43,7 @@ def details(layer: LayerReport, anchor: str, *, unfolded: bool) -> Markup:
         findings(layer.findings),
         [element("p", words.message(note), class_="note") for note in layer.notes],
         _comparisons(layer) if layer.comparisons else None,
-        conversion.details(layer.counterpart) if layer.counterpart else None,
+        equivalence.details(layer.counterpart) if layer.counterpart else None,
         _parameters(layer) if layer.parameters else None,
         id=anchor,
     )

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from bninspect.records import Finding, LayerReport, LayerStatus, ModelReport, Status
-from bninspect.reports import conversion_words
 from bninspect.reports import counts as counting
+from bninspect.reports import equivalence_words
 from bninspect.reports import words as wording
-from bninspect.reports.html import charts, conversion, data, depth, layer, why
+from bninspect.reports.html import charts, data, depth, equivalence, layer, why
 from bninspect.reports.html.element import Child, Markup, code, element, facts, joined, table
 from bninspect.safe_text import printable
 
@@ -61,7 +61,7 @@ def section(shown: Shown, details: Mapping[int, Markup]) -> Markup:
         _findings(model),
         _layers(model, shown.anchor, failing, set(details)),
         data.section(model),
-        conversion.section(model),
+        equivalence.section(model),
         [details[place] for place in sorted(details, key=lambda place: (place not in failing, place))],
         _left_out(len(model.layers) - len(details)),
         _rerun(shown.rerun),
@@ -194,7 +194,7 @@ def _layers(model: ModelReport, anchor: str, failing: set[int], detailed: set[in
     ordered = sorted(range(len(model.layers)), key=lambda place: (place not in failing, place))
     rows = []
     for place in ordered[:_MOST_ROWS]:
-        one, name = conversion_words.layer_alone(model.layers[place]), code(model.layers[place].name)
+        one, name = equivalence_words.layer_alone(model.layers[place]), code(model.layers[place].name)
         first = element("a", name, href=f"#{anchor}-{place}") if place in detailed else name
         status = [layer.badge(one), *([_in_export(model.layers[place])] if exported else [])]
         measures = _measured(model.layers[place], drawn=drawn) if was_run else ()
@@ -213,7 +213,7 @@ def _settings(one: LayerReport) -> list[Child]:
 
 
 def _in_export(one: LayerReport) -> Child:
-    return conversion.badge(one.counterpart) if one.counterpart else "-"
+    return equivalence.badge(one.counterpart) if one.counterpart else "-"
 
 
 def _measured(one: LayerReport, *, drawn: bool) -> list[Child]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bninspect.records import Finding, LayerReport, LayerStatus, ModelReport
-from bninspect.reports import conversion_words, counts, words
+from bninspect.reports import counts, equivalence_words, words
 from bninspect.safe_text import printable
 
 _MOST_TIES = 2
@@ -53,7 +53,7 @@ def _reasons(layer: LayerReport, model: ModelReport, threshold: str) -> Iterator
     if layer.counterpart is not None and layer.counterpart.status is LayerStatus.MISMATCH:
         if layer.counterpart.inherited:
             yield f"its output differs because of {printable(layer.counterpart.inherited)}, which comes before it"
-        if causes := conversion_words.reasons(layer.counterpart):
+        if causes := equivalence_words.reasons(layer.counterpart):
             yield f"in the export: {_few(causes)}"
     if counts.unverified_counts(layer):
         yield f"unverified: {words.message(layer.reason or 'it was not compared')}"

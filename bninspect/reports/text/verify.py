@@ -16,9 +16,9 @@ from bninspect.records import (
     Status,
 )
 from bninspect.records.limits import of_limit
-from bninspect.reports import Looks, conversion_words, words
+from bninspect.reports import Looks, equivalence_words, words
 from bninspect.reports import counts as counting
-from bninspect.reports.text import conversion, drift, exports, findings
+from bninspect.reports.text import drift, equivalence, exports, findings
 from bninspect.reports.text.closing import VERDICTS, closing
 from bninspect.reports.text.compare import compared
 from bninspect.reports.text.inspect import layer_table, parameter_details
@@ -69,10 +69,10 @@ def _model(model: ModelReport, report: Report, looks: Looks) -> Iterator[Line]:
     elif report.command == "drift":
         yield from _drifted(model, looks)
     else:
-        alone = conversion_words.alone(model, threshold)
+        alone = equivalence_words.alone(model, threshold)
         passes = alone.status is Status.PASS and model.status is not Status.PASS
         yield from _verified(alone, looks, _device(report), _OK if passes else VERDICTS[alone.status])
-        yield from conversion.lines(model, looks, threshold)
+        yield from equivalence.lines(model, looks, threshold)
 
 
 def _nothing(report: Report) -> Line:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bninspect.records import Counterpart, LayerReport, LayerStatus, ModelReport, Severity, Status
-from bninspect.reports import Looks, conversion_words
+from bninspect.reports import Looks, equivalence_words
 from bninspect.reports.text.closing import VERDICTS
 from bninspect.reports.text.lines import Line, line
 from bninspect.reports.words import plural
@@ -29,17 +29,17 @@ def lines(model: ModelReport, looks: Looks, fail_on: str) -> Iterator[Line]:
     if looks.verbosity >= 0:
         writer = printable(export.writer) or "unknown writer"
         yield line("against ", (printable(export.path), "bold"), f"  {writer}, {export.format}")
-    status = conversion_words.status(model, fail_on)
+    status = equivalence_words.status(model, fail_on)
     passes = status is Status.PASS and model.status is not Status.PASS
     word, style = ("ok", "green") if passes else VERDICTS[status]
     place = f"{printable(model.path)} against {printable(export.path)}: " if looks.verbosity < 0 else ""
-    verdict = line((f"{word:<6}", style), place + conversion_words.verdict(model))
+    verdict = line((f"{word:<6}", style), place + equivalence_words.verdict(model))
     if looks.verbosity < 0 and not passes:
         yield verdict
     yield from _found(model, looks) if export.same else _another(model)
     if looks.verbosity >= 0:
         yield verdict
-    yield line((_INDENT, ""), (conversion_words.shippable(model, fail_on), "bold"))
+    yield line((_INDENT, ""), (equivalence_words.shippable(model, fail_on), "bold"))
 
 
 def _another(model: ModelReport) -> Iterator[Line]:
@@ -51,12 +51,12 @@ def _another(model: ModelReport) -> Iterator[Line]:
 def _found(model: ModelReport, looks: Looks) -> Iterator[Line]:
     yield from _each(model.layers, looks)
     for finding in model.findings:
-        if conversion_words.about_export(finding) and finding.ignored is None and finding.severity is Severity.ERROR:
+        if equivalence_words.about_export(finding) and finding.ignored is None and finding.severity is Severity.ERROR:
             yield line(("error   ", "red"), f"{finding.rule}: {printable(finding.message, 500)}")
             yield line(f"{_INDENT}  hint: {printable(finding.hint, 500)}")
     for reason in model.against.open if model.against else ():
         yield line(("ERROR ", "bold magenta"), f"not proved: {printable(reason, 500)}")
-    if looks.verbosity >= 0 and (worst := conversion_words.worst(model)):
+    if looks.verbosity >= 0 and (worst := equivalence_words.worst(model)):
         yield line(_INDENT + worst)
     if looks.verbosity >= 0 and model.against:
         for note in model.against.notes:
@@ -75,12 +75,12 @@ def _each(layers: tuple[LayerReport, ...], looks: Looks) -> Iterator[Line]:
         if found.status is LayerStatus.VERIFIED:
             right.append((layer, found))
         else:
-            causes = tuple(conversion_words.reasons(found))
+            causes = tuple(equivalence_words.reasons(found))
             groups.setdefault(causes if looks.verbosity < 1 else (*causes, layer.name), []).append((layer, found))
     for pairs in groups.values():
         for layer, found in pairs:
             yield _line(layer, found, width)
-        yield from _causes(conversion_words.reasons(pairs[0][1]), len(pairs))
+        yield from _causes(equivalence_words.reasons(pairs[0][1]), len(pairs))
         yield from _hint(pairs[0][0], pairs[0][1])
     if looks.verbosity < 0:
         return
@@ -93,7 +93,7 @@ def _each(layers: tuple[LayerReport, ...], looks: Looks) -> Iterator[Line]:
 
 def _line(layer: LayerReport, found: Counterpart, width: int) -> Line:
     word, style = _WORDS[found.status]
-    return line((word, style), (f"{printable(layer.name):<{width}}", "bold"), f"  {conversion_words.said(found)}")
+    return line((word, style), (f"{printable(layer.name):<{width}}", "bold"), f"  {equivalence_words.said(found)}")
 
 
 def _hint(layer: LayerReport, found: Counterpart) -> Iterator[Line]:
@@ -101,7 +101,7 @@ def _hint(layer: LayerReport, found: Counterpart) -> Iterator[Line]:
     acts = (
         finding.hint
         for finding in layer.findings
-        if found.status is LayerStatus.MISMATCH and not found.inherited and conversion_words.about_export(finding)
+        if found.status is LayerStatus.MISMATCH and not found.inherited and equivalence_words.about_export(finding)
     )
     for act in acts:
         yield line((f"{_INDENT}hint       ", "bold"), printable(act, 500))

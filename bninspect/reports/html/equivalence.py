@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bninspect.records import Comparison, Counterpart, Export, LayerStatus, ModelReport
 from bninspect.records.limits import of_limit
-from bninspect.reports import conversion_words, words
+from bninspect.reports import equivalence_words, words
 from bninspect.reports.html.element import Child, Markup, code, element, facts, joined, table
 from bninspect.safe_text import printable
 
@@ -37,10 +37,10 @@ def details(counterpart: Counterpart) -> Markup:
     return element(
         "section",
         element("h4", "In the export"),
-        element("p", conversion_words.where(counterpart) or words.message(counterpart.sentence)),
+        element("p", equivalence_words.where(counterpart) or words.message(counterpart.sentence)),
         _compared(counterpart.comparisons) if counterpart.comparisons else None,
         element(
-            "ul", [element("li", f"cause: {line}") for line in conversion_words.reasons(counterpart)], class_="cause"
+            "ul", [element("li", f"cause: {line}") for line in equivalence_words.reasons(counterpart)], class_="cause"
         ),
     )
 
@@ -67,8 +67,8 @@ def _measured(counterpart: Counterpart) -> Iterator[str]:
 
 def _where(counterpart: Counterpart) -> str:
     if counterpart.status is LayerStatus.VERIFIED:
-        return conversion_words.where(counterpart)
-    return words.message(f"{conversion_words.where(counterpart)}: {counterpart.sentence}".removeprefix(": "))
+        return equivalence_words.where(counterpart)
+    return words.message(f"{equivalence_words.where(counterpart)}: {counterpart.sentence}".removeprefix(": "))
 
 
 def _outputs(outputs: tuple[Comparison, ...]) -> Markup:
