@@ -4,7 +4,7 @@ What a file says:        Checkpoint -> BatchNorm, Unread
 What a runtime did:      Run, Observation
 What came out:           Report -> ModelReport -> LayerReport -> Comparison, Finding
 
-The JSON document is `Report`, field by field (`wire.py` turns one into the other).
+The JSON document is `Report`, field by field (`codec.py` turns one into the other).
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from bninspect.records.vocabulary import (
     Severity,
     Statistics,
     Status,
+    in_words,
 )
 
 __all__ = [
@@ -92,4 +93,5 @@ __all__ = [
     "Unread",
     "Verified",
     "Worst",
+    "in_words",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bninspect.records.vocabulary import Evidence, LayerStatus, Severity
+from bninspect.records.vocabulary import Evidence, LayerStatus, Severity, in_words
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,10 @@ class Comparison:
     """What the formula and a runtime say about the same elements, in numbers only."""
 
     observed: str
+    """How the runtime's values came about: `in-model` while the model ran, `probed` with the layer run alone,
+    `training` and `training-probed` in a training step. Of an export what was compared: `weights`, `bias` ..."""
     reference: str
+    """What they were held against: `formula`, in a training step `output`, `moving_mean` or `moving_variance`."""
     elements: int
     violations: int
     """Elements beyond their bound, and those where a finite number met a non-finite one or NaN met anything."""
@@ -71,8 +74,9 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """How and what was compared, in words that no other comparison of its layer has: `training moving_mean`."""
-        return self.observed if self.reference == "formula" else f"{self.observed} {self.reference}"
+        """How and what was compared, as no other comparison of its layer: `moving_mean in a training step`."""
+        how = in_words(self.observed)
+        return how.removeprefix("of ") if self.reference == "formula" else f"{self.reference} {how}"
 
     @property
     def agrees(self) -> bool:

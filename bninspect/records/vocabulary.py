@@ -8,9 +8,22 @@ from typing import Any, TypeAlias
 import numpy as np
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-"""Not NDArray: from NumPy 2.5 and Python 3.12 on that is not a class at run time, which wire.py needs."""
+"""Not NDArray: from NumPy 2.5 and Python 3.12 on that is not a class at run time, which codec.py needs."""
 
 PARAMETERS = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+_OBSERVED = {
+    "in-model": "in the model",
+    "probed": "of the layer run alone",
+    "training": "in a training step",
+    "training-probed": "in a training step of the layer run alone",
+}
+
+
+def in_words(observed: str) -> str:
+    """Return how values came about in words that need no manual, to stand behind "values": `in the model`."""
+    return _OBSERVED.get(observed, observed)
 
 
 class Severity(StrEnum):

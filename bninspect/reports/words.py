@@ -18,9 +18,11 @@ from bninspect.records import (
     Status,
     Unread,
     Worst,
+    in_words,
 )
 from bninspect.records.limits import of_limit
 from bninspect.reports import drift_words, equivalence_words
+from bninspect.reports.counts import OUTPUTS
 from bninspect.safe_text import printable
 
 LONGEST_MESSAGE = 500
@@ -160,10 +162,8 @@ def ratio(comparison: Comparison) -> str:
 
 def seen(comparison: Comparison) -> str:
     """Return how the values of a comparison came about, in words that need no manual."""
-    plain = {"in-model": "in the model", "probed": "of the layer run alone"}.get(comparison.observed)
-    if plain is None:
-        return printable(comparison.title)
-    return plain if comparison.reference == "formula" else f"{plain} {printable(comparison.reference)}"
+    how = printable(in_words(comparison.observed))
+    return how if comparison.reference in OUTPUTS else f"of {printable(comparison.reference)} {how}"
 
 
 def _origin(comparison: Comparison) -> str:

@@ -18,6 +18,7 @@ from bninspect.records import (
     Finding,
     Observation,
     Severity,
+    in_words,
 )
 from bninspect.records.limits import of_limit
 
@@ -30,7 +31,7 @@ def off(comparison: Comparison, whose: str, explanation: str = "", hint: str | N
 
     Args:
         comparison: the outputs with those of the formula.
-        whose: what the values are, such as `in-model`.
+        whose: what the values are, such as `in the model`.
         explanation: what explains them, in words.
         hint: what to do; if that is not said, what helps in general.
     """
@@ -73,7 +74,7 @@ def shaped_differently(_layer: BatchNorm, observation: Observation) -> Finding |
     x, y = observation.x.shape, observation.y.shape
     if x == y:
         return None
-    message = f"the output {observation.observed} has shape {y} for an input of shape {x}"
+    message = f"the output {in_words(observation.observed)} has shape {y} for an input of shape {x}"
     return _error("BN301", message, {"observed": observation.observed}, "this is not a batch norm")
 
 

@@ -23,6 +23,7 @@ from bninspect.records import (
     Observation,
     Run,
     Statistics,
+    in_words,
 )
 from bninspect.settings import Settings
 from bninspect.verdicts import findings
@@ -120,7 +121,7 @@ class Judge:
         replayed = seen.replayed
         hint = remedies.remedy(seen.explanation, layer.epsilon, remedies.RUNTIME) or None
         wrong = (
-            findings.off(comparison, comparison.observed, hint=hint)
+            findings.off(comparison, in_words(comparison.observed), hint=hint)
             for comparison in seen.comparisons.values()
             if not comparison.agrees
         )

@@ -50,8 +50,8 @@ def test_a_right_framework_passes_and_every_layer_has_its_lines(sample_models: P
         (MOVING, "biased", "biased variance, divided by n with n = 8"),
     ):
         place = next(i for i, line in enumerate(rest) if line.startswith(f"ok    {name} "))
-        assert re.match(r"training output [\d.]+ % of the limit", rest[place + 1].strip())
-        assert re.match(r"training-probed output [\d.]+ % of the limit", rest[place + 2].strip())
+        assert re.match(r"in a training step [\d.]+ % of the limit", rest[place + 1].strip())
+        assert re.match(r"in a training step of the layer run alone [\d.]+ % of the limit", rest[place + 2].strip())
         assert rest[place + 3].strip() == f"moving_variance keeps the {words}"
         assert layers[name]["estimator"] == estimator
         assert [(one["observed"], one["reference"]) for one in layers[name]["comparisons"]] == [

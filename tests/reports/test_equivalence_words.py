@@ -127,7 +127,7 @@ def test_the_export_of_each_layer_is_a_case() -> None:
     assert "weights: measured 700 times the limit" in failure.text
     (error,) = cases["bn_2: in the export export.tflite"].result
     assert (type(error).__name__, error.message) == ("Error", "its convolution is not in the export")
-    assert all(not cases[f"bn_{number}: in-model"].result for number in range(3))
+    assert all(not cases[f"bn_{number}: in the model"].result for number in range(3))
 
 
 def test_the_worst_error_of_a_model_is_also_that_of_its_export() -> None:

@@ -64,8 +64,8 @@ def test_a_suite_is_a_model_and_a_case_a_check_of_a_layer() -> None:
     assert (suite.name, suite.tests, suite.failures, suite.errors, suite.skipped) == ("m.h5", 3, 0, 0, 0)
     assert {one.name: one.value for one in suite.properties()}["sha256"] == "ab12"
     cases = {case.name: case for case in suite}
-    assert set(cases) == {"bn: in-model", "bn: probed", "bn: BN113"}
-    said = cases["bn: in-model"].system_out
+    assert set(cases) == {"bn: in the model", "bn: the layer run alone", "bn: BN113"}
+    said = cases["bn: in the model"].system_out
     comparison = report.models[0].layers[0].comparisons[0]
     assert comparison.worst is not None
     assert f"measured: {comparison.ratio:.0%}".replace("%", " % of the limit, 0 of 60 values over it") in said
@@ -76,7 +76,7 @@ def test_a_mismatch_is_a_failure_with_what_was_measured_and_allowed() -> None:
     report = reported(model(judged(wrong=True)))
     (suite,) = suites(report)
     assert (suite.failures, suite.errors) == (2, 0)
-    case = next(case for case in suite if case.name == "bn: in-model")
+    case = next(case for case in suite if case.name == "bn: in the model")
     (failure,) = case.result
     assert isinstance(failure, junitparser.Failure)
     assert failure.type == "BN301"
@@ -126,7 +126,7 @@ def test_a_mismatch_that_is_not_to_count_is_skipped_and_says_so() -> None:
     unreached = replace(judged(reached=False), name="other")
     found = outcomes(reported(model(judged(wrong=True), unreached, fail_on="never"), fail_on="never"))
     assert found["other: verified"][0][0] == "Error"
-    ((kind, message),) = found["bn: probed"]
+    ((kind, message),) = found["bn: the layer run alone"]
     assert kind == "Skipped"
     assert message.startswith(
         "not counted because of --fail-on never: 60 of 60 values of the layer run alone are wrong"
@@ -134,8 +134,8 @@ def test_a_mismatch_that_is_not_to_count_is_skipped_and_says_so() -> None:
     known = replace(judged(wrong=True), known="a mismatch in the baseline too")
     failing = replace(judged(wrong=True), name="other")
     found = outcomes(reported(model(known, failing)))
-    assert found["other: probed"][0][0] == "Failure"
-    ((kind, message),) = found["bn: probed"]
+    assert found["other: the layer run alone"][0][0] == "Failure"
+    ((kind, message),) = found["bn: the layer run alone"]
     assert kind == "Skipped"
     assert message.startswith("a mismatch in the baseline too: 60 of 60 values")
 

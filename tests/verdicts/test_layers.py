@@ -237,7 +237,7 @@ def test_an_output_of_another_shape_is_a_mismatch_of_its_layer() -> None:
     right = observation(layer())
     report = verdict(layer(), replace(right, y=right.y[..., :2]), observation(layer(), "probed"))
     assert report.status is LayerStatus.MISMATCH
-    assert "the output in-model has shape (4, 5, 2)" in [one.message[:39] for one in report.findings]
+    assert "the output in the model has shape (4, 5, 2)" in [one.message[:43] for one in report.findings]
 
 
 @pytest.mark.parametrize(

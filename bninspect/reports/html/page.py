@@ -181,9 +181,9 @@ def footer(report: Report) -> Iterator[Markup | None]:
         )
         yield element(
             "p",
-            element("b", "in-model"),
-            " is what each layer returned while the model ran. ",
-            element("b", "probed"),
-            " is each layer alone, on inputs far outside the usual: there outputs are large, and so are differences"
+            element("b", "In the model"),
+            ": what each layer returned while the model ran. ",
+            element("b", "The layer run alone"),
+            ": what it returned for inputs far outside the usual; there outputs are large, and so are differences"
             " that are rounding.",
         )
