@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import re
+from collections.abc import Iterable
 
 LONGEST = 200
 # GitHub takes `::` at the beginning of a line for a command, blanks before it or not; older runners of it `##[`, Azure
@@ -38,3 +40,22 @@ def _escape(character: str) -> str:
 def matches(name: str, globs: tuple[str, ...]) -> bool:
     """Return whether `name` fits one of the shell patterns; `*` also spans the `/` of nested models."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in globs)
+
+
+def nearest(typed: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return the known name that was probably meant by a mistyped one; empty if none is like it.
+
+    Of names that have as much in common with it the one counts that has it in the same places: BN130 for BN13, not
+    BN313.
+
+    Args:
+        typed: what was given.
+        known: what there is.
+        cutoff: least likeness of what is returned, from 0 to 1.
+    """
+
+    def likeness(name: str) -> tuple[float, int]:
+        alike = difflib.SequenceMatcher(None, name, typed).ratio()
+        return alike, sum(a == b for a, b in zip(name, typed, strict=False))
+
+    return max((name for name in known if likeness(name)[0] >= cutoff), key=likeness, default="")

@@ -20,10 +20,10 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bninspect.safe_text import nearest
 from bninspect.settings import EpsilonRule, Settings
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ def _settings(settings: Settings, options: Mapping[str, Any]) -> Iterator[Settin
     known = [field.name for field in fields(Settings)]
     for name in options:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            raise TypeError(f"there is no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            near = nearest(name, known)
+            raise TypeError(f"there is no option {name!r}" + (f"; did you mean {near!r}?" if near else ""))
     if (options.get("rtol") is None) != (options.get("atol") is None):
         raise TypeError("rtol and atol go together: one alone leaves the other to a guess")
     changes = dict(options)

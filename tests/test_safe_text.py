@@ -56,3 +56,12 @@ def test_patterns_span_nested_models_and_mind_case() -> None:
     assert safe_text.matches("a[1]", ("a*",))
     assert not safe_text.matches("BN", ("bn",))
     assert not safe_text.matches("bn", ())
+
+
+def test_what_was_probably_meant_is_the_likest_name_with_the_same_letters_in_place() -> None:
+    rules = ("BN102", "BN301", "BN312")
+    assert safe_text.nearest("BN1O2", rules) == safe_text.nearest("BN1_2", rules) == "BN102"
+    assert safe_text.nearest("batch_normalisation_1", ("batch_normalization", "batch_normalization_1")) == (
+        "batch_normalization_1"
+    )
+    assert safe_text.nearest("zzz", rules) == safe_text.nearest("BN1", ()) == ""

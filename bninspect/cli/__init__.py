@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -18,6 +17,7 @@ from bninspect.cli.config_defaults import asking
 from bninspect.cli.messages import show_error
 from bninspect.cli.once import OnceGroup
 from bninspect.cli.termination import Terminated, Told
+from bninspect.safe_text import nearest
 from bninspect.version import __version__
 from bninspect.workers import start
 
@@ -138,8 +138,8 @@ def _meant(error: click.UsageError) -> str:
     typed = re.search(r"'([^']*)'", error.message)
     if typed and error.message.endswith("does not exist."):
         known = _beside(typed[1])
-    near = get_close_matches(typed[1], known, n=1, cutoff=0.5) if typed and known else []
-    return f"did you mean {near[0]!r}?" if near else ""
+    near = nearest(typed[1], known, cutoff=0.5) if typed and typed[1] not in known else ""
+    return f"did you mean {near!r}?" if near else ""
 
 
 def _beside(path: str) -> list[str]:

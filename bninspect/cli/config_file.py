@@ -7,7 +7,6 @@ change a verdict, which the report then says, but it cannot have code run or fil
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import math
 import os
 import tomllib
@@ -17,7 +16,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from bninspect.errors import UsageError
-from bninspect.safe_text import printable
+from bninspect.safe_text import nearest, printable
 from bninspect.settings import IgnoreRule, ToleranceRule
 
 OWN = "bninspect.toml"
@@ -100,11 +99,11 @@ def inner(table: ConfigTable, name: str) -> ConfigTable:
 
 def unknown(key: str, where: str, known: Iterable[str], hint: str = "") -> UsageError:
     """Return the error for a key that nobody knows: a typo must not loosen a gate."""
-    near = difflib.get_close_matches(key, list(known), n=1)
+    near = nearest(key, known)
     return UsageError(
         f"unknown key '{printable(key)}' in {where}",
         why="nothing is called so",
-        hint=f"did you mean {near[0]}?" if near else hint,
+        hint=f"did you mean {near}?" if near else hint,
     )
 
 

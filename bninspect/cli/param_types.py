@@ -99,15 +99,17 @@ class Target(click.ParamType):  # type: ignore[type-arg]  # older click has none
     name = "format=path"
 
     def __init__(self, formats: tuple[str, ...]) -> None:
-        self._formats = formats
+        self.choices = formats
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         """Return format and path."""
         if isinstance(value, tuple):
             return value
         kind, _, path = str(value).partition("=")
-        if kind not in self._formats or not path:
-            self.fail(f"{value!r} is not FORMAT=PATH with a format of {', '.join(self._formats)}", param, ctx)
+        if kind not in self.choices:
+            self.fail(f"{kind!r} is not a format: write FORMAT=PATH, with {', '.join(self.choices)}", param, ctx)
+        if not path:
+            self.fail(f"{value!r} does not name a file: write {kind}=PATH", param, ctx)
         return kind, path
 
     def shell_complete(
@@ -117,4 +119,4 @@ class Target(click.ParamType):  # type: ignore[type-arg]  # older click has none
         incomplete: str,
     ) -> list[click.shell_completion.CompletionItem]:
         """Offer each format with a path."""
-        return complete_values.reports(self._formats, incomplete)
+        return complete_values.reports(self.choices, incomplete)

@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from bninspect import formats
 from bninspect.records import Checkpoint
+
+_PIECE = 1 << 20
 
 
 def read(arguments: Mapping[str, Any], _arrays: list[Any], _progress: Callable[[str], None]) -> Checkpoint:
@@ -27,9 +30,14 @@ def read(arguments: Mapping[str, Any], _arrays: list[Any], _progress: Callable[[
         return replace(checkpoint := formats.read(path), bytes=checkpoint.bytes or path.stat().st_size)
     from concurrent.futures import ThreadPoolExecutor
 
+    refused = Event()
     with ThreadPoolExecutor(1) as pool:
-        sha256 = pool.submit(digest, path)
-        checkpoint = formats.read(path)
+        sha256 = pool.submit(_digest, path, refused)
+        try:
+            checkpoint = formats.read(path)
+        except BaseException:
+            refused.set()  # the pool waits for the digest, which of gigabytes that are not read takes minutes
+            raise
         # Of a model in several files the reader says which, and what is their digest.
         return replace(
             checkpoint,
@@ -60,9 +68,12 @@ def size(folder: Path) -> int:
     return total
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits."""
+def _digest(path: Path, refused: Event) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits; of a file that is refused meanwhile, of its beginning."""
     import hashlib
 
+    found = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while not refused.is_set() and (piece := file.read(_PIECE)):
+            found.update(piece)
+    return found.hexdigest()

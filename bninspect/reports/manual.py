@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 import textwrap
@@ -14,12 +13,14 @@ from types import MappingProxyType
 from bninspect.equivalence import findings as of_exports
 from bninspect.errors import UsageError
 from bninspect.inspection.rules import RULES
-from bninspect.safe_text import printable
+from bninspect.safe_text import nearest, printable
 from bninspect.statistics import findings as of_data
 from bninspect.verdicts import change_findings as of_changes
 from bninspect.verdicts import findings as of_runtimes
 
 _WIDTH = 100
+_READ_AS = str.maketrans("OIL", "011")
+"""Letters that are typed for digits."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,10 @@ def page(code: str) -> Page:
     """
     found = pages().get(code.strip().upper())
     if found is None:
-        near = difflib.get_close_matches(code.upper(), pages(), n=1)
+        near = _nearest(code)
         raise UsageError(
-            f"no rule {printable(code)}",
-            hint=f"bninspect rule {near[0]}" if near else "bninspect rule lists them",
+            f"there is no rule {printable(code)}",
+            hint=f"bninspect rule {near}" if near else "bninspect rule lists them",
         )
     return found
 
@@ -74,12 +75,16 @@ def require(beginnings: Iterable[str]) -> None:
     """Raise UsageError unless each text is the code of a rule or its beginning: a typo must not loosen a gate."""
     for beginning in beginnings:
         if not beginning or not any(code.startswith(beginning) for code in pages()):
-            near = difflib.get_close_matches(beginning.upper(), pages(), n=1)
+            near = _nearest(beginning)
             raise UsageError(
                 f"no rule begins with '{printable(beginning)}'",
                 why="rules are chosen by code, such as BN113, or by its beginning, such as BN1",
-                hint=f"did you mean {near[0]}?" if near else "bninspect rule lists them",
+                hint=f"did you mean {near}?" if near else "bninspect rule lists them",
             )
+
+
+def _nearest(code: str) -> str:
+    return nearest(code.upper().translate(_READ_AS), pages())
 
 
 def markdown() -> str:

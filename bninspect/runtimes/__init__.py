@@ -17,7 +17,7 @@ from bninspect.errors import MissingPackage, RuntimeFailure, UsageError
 from bninspect.lazy import later
 from bninspect.records import Checkpoint, Run
 from bninspect.runtimes.runtime import Begin, RunSettings, Runtime, Sink, Stream
-from bninspect.safe_text import printable
+from bninspect.safe_text import nearest, printable
 
 __all__ = ["RUNTIMES", "Begin", "RunSettings", "Runtime", "Sink", "Stream", "choose", "open_stream", "prepare", "run"]
 
@@ -80,8 +80,13 @@ def choose(checkpoint: Checkpoint, forced: str | None = None) -> tuple[Runtime, 
     if forced is not None:
         candidates = tuple(runtime for runtime in RUNTIMES if runtime.name == forced)
         if not candidates:
-            known = ", ".join(runtime.name for runtime in RUNTIMES)
-            raise UsageError(f"there is no runtime {printable(forced)!r}", why=f"known are {known}")
+            known = [runtime.name for runtime in RUNTIMES]
+            near = nearest(forced, known)
+            raise UsageError(
+                f"there is no runtime {printable(forced)!r}",
+                why=f"known are {', '.join(known)}",
+                hint=f"did you mean {near}?" if near else "bninspect doctor lists those that work here",
+            )
     else:
         candidates = fitting(checkpoint)
     installed = tuple(runtime for runtime in candidates if _is_installed(runtime))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import PurePath
 
 from bninspect import errors, safe_text
@@ -57,8 +56,7 @@ def _nearest(checkpoint: Checkpoint, settings: Settings) -> str:
     """Return the layer that was probably meant by a pattern of `--layer` that fits none; empty if none is near."""
     known = [layer.name for layer in checkpoint.layers]
     unfit = (pattern for pattern in settings.layers if not any(safe_text.matches(name, (pattern,)) for name in known))
-    close = (get_close_matches(pattern, known, n=1) for pattern in unfit)
-    return next((found[0] for found in close if found), "")
+    return next(filter(None, (safe_text.nearest(pattern, known) for pattern in unfit)), "")
 
 
 def _origin(name: str, option: Option | None) -> str:

@@ -43,4 +43,4 @@ def test_a_rule_has_a_page_and_all_of_them_a_list() -> None:
     assert "BN113  in some channels the variance is smaller than epsilon" in listed
     wrong = bninspect("rule", "BN1O2")
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert wrong.stderr.startswith("error: no rule BN1O2\n")
+    assert wrong.stderr.startswith("error: there is no rule BN1O2\n  hint: bninspect rule BN102\n")

@@ -45,8 +45,12 @@ def test_pages_are_found_in_any_case_and_a_typo_is_helped() -> None:
     assert manual.page(" bn102 ").title == "a stored variance is negative"
     assert manual.page("BN102").text.startswith("BN102: a stored variance is negative\n\nNo variance is.")
     assert max(map(len, manual.page("BN102").text.splitlines())) <= 100
-    with pytest.raises(UsageError, match="no rule BN1022") as caught:
+    with pytest.raises(UsageError, match="there is no rule BN1022") as caught:
         manual.page("BN1022")
-    assert caught.value.hint.startswith("bninspect rule BN1")
+    assert caught.value.hint == "bninspect rule BN102"
+    for typed, meant in (("BN1O2", "BN102"), ("bn3oi", "BN301"), ("BN13", "BN130"), ("NB304", "BN304")):
+        with pytest.raises(UsageError) as caught:
+            manual.page(typed)
+        assert caught.value.hint == f"bninspect rule {meant}"
     with pytest.raises(UsageError, match=r"no rule \\x1b"):
         manual.page("\x1b")
