@@ -1,7 +1,8 @@
 """Many models on a cluster, and models behind a network: throughput, what a death costs, memory, and bytes read.
 
-    python benchmarks/fleet.py speed 1000        # seconds by --jobs 1 and by 1, 2 and 4 Dask workers
-    python benchmarks/fleet.py deaths 40         # a worker killed, a model hanging, one that takes all memory; resumed
+    python benchmarks/fleet.py speed 1000        # seconds of lint by --jobs 1 and by 1, 2 and 4 Dask workers
+    python benchmarks/fleet.py verified 200      # the same of verify
+    python benchmarks/fleet.py deaths 1000       # a worker killed, a model hanging, one that takes all memory; resumed
     python benchmarks/fleet.py simulated 10000   # the scheduler's own cost, with work that does nothing
     python benchmarks/fleet.py memory 100000     # of this process, when reports are only streamed
     python benchmarks/fleet.py bytes FILE...     # read of a file over HTTP with 30 ms delay, beside a whole download
@@ -24,7 +25,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from fleet_models import write_models
+from fleet_models import write_models, write_runnable
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests"))
@@ -47,27 +48,29 @@ def timed(*arguments: str, cwd: Path, **environment: str) -> tuple[float, subpro
     return time.monotonic() - start, done
 
 
-def speed(folder: Path, count: int) -> dict[str, Any]:
-    """Return seconds of `lint` of different models, and the throughput as a ratio to --jobs 1, first and last."""
-    endings = write_models(folder / "models", count)
-    write_models(folder / "few", 1)
+def speed(folder: Path, count: int, command: str = "lint") -> dict[str, Any]:
+    """Return seconds of a command on different models, and the throughput as a ratio to --jobs 1, first and last."""
+    write = write_models if command == "lint" else write_runnable
+    endings = write(folder / "models", count)
+    write(folder / "few", 3)  # one of each kind: every framework is imported
     ways = {"--jobs 1": ["--jobs", "1"]} | {f"local:{n}": ["--dask", f"local:{n}"] for n in (1, 2, 4)}
     ways["--jobs 1 again"] = ways["--jobs 1"]
     seconds, codes, start_up = {}, {}, {}
     for name, options in ways.items():
-        start_up[name] = round(timed("lint", "few", "-f", "jsonl", *options, cwd=folder)[0], 2)
-        taken, done = timed("lint", "models", "-f", "jsonl", *options, cwd=folder)
+        start_up[name] = round(timed(command, "few", "-f", "jsonl", *options, cwd=folder)[0], 2)
+        taken, done = timed(command, "models", "-f", "jsonl", *options, cwd=folder)
         seconds[name] = round(taken, 2)
         codes[name] = [done.returncode, done.stdout.count('{"model":')]
     net = {name: seconds[name] - start_up[name] for name in ways}
     alone = (net["--jobs 1"] + net["--jobs 1 again"]) / 2
     return {
+        "command": command,
         "models": count,
         "of": endings,
         "processors": os.cpu_count(),
         "load": os.getloadavg(),
         "seconds": seconds,
-        "seconds for one model": start_up,
+        "seconds for three models": start_up,
         "throughput against --jobs 1": {name: round(alone / net[name], 2) for name in ways},
         "overhead of local:1 in ms per model": round(1000 * (net["local:1"] - alone) / count, 2),
         "exit code and reports": codes,
@@ -77,26 +80,21 @@ def speed(folder: Path, count: int) -> dict[str, Any]:
 def deaths(folder: Path, count: int) -> dict[str, Any]:
     """Return what a run ends with in which a worker is killed, a model hangs, and another takes all memory."""
     from helpers.dask_cluster import cluster
-    from helpers.renaming import renamed
 
-    (folder / "models").mkdir()
     (folder / "dask").mkdir()
-    source = REPOSITORY / "sample_models" / "keras2_digits.h5"
-    ends = {count // 3: "bn_hang", count // 2: "bn_devour"}
-    for number in range(count):
-        path = folder / "models" / f"m{number:05}.h5"
-        renamed(source, path, "batch_normalization_2", ends.get(number, f"bn_good{number}"))
+    endings = write_runnable(folder / "models", count, {count // 3: "bn_hang", count // 2: "bn_devour"})
     environment = {"TAMPERED": "one_way", "TAMPER": "by-name", "PYTHONPATH": str(REPOSITORY / "tests/helpers/tampered")}
     options = ["--resume", "r.jsonl", "--timeout", "60", "--max-memory", "3GB", "--json"]
-    result: dict[str, Any] = {"models": count}
+    result: dict[str, Any] = {"models": count, "of": endings}
+    lines = folder / "r.jsonl"
     with cluster(folder / "dask", 2, **environment) as running:
         place = ["verify", "models", "--dask", str(running.file), *options]
 
         def kill() -> None:
-            while not (folder / "r.jsonl").exists() or (folder / "r.jsonl").read_text().count("\n") < count // 4:
+            while not lines.exists() or lines.read_text().count("\n") < count // 4:
                 time.sleep(0.1)
             os.kill(running.worker_pids()[0], signal.SIGKILL)
-            result["killed"] = True
+            result["killed after"] = lines.read_text().count("\n")
 
         killer = threading.Thread(target=kill, daemon=True)
         killer.start()
@@ -108,7 +106,9 @@ def deaths(folder: Path, count: int) -> dict[str, Any]:
                 "exit code": done.returncode,
                 "statuses": Counter(model["status"] for model in models),
                 "each once": len({model["path"] for model in models}) == len(models) == count,
+                "different": len({model["sha256"] for model in models}),
                 "errors": {model["path"]: model["error"]["what"] for model in models if model["error"]},
+                "said": done.stderr.splitlines(),
             }
     return result
 
@@ -193,7 +193,12 @@ def main() -> int:
         elif what in {"simulated", "memory"}:
             results = [_stream(int(arguments[0]), "local:2" if what == "simulated" else None)]
         else:
-            results = [{"speed": speed, "deaths": deaths}[what](Path(place), int(arguments[0]))]
+            count = int(arguments[0])
+            results = [
+                deaths(Path(place), count)
+                if what == "deaths"
+                else speed(Path(place), count, "lint" if what == "speed" else "verify")
+            ]
     for result in results:
         print(json.dumps(result, indent=1))
     return 0

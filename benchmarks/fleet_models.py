@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,52 @@ def write_models(folder: Path, count: int) -> dict[str, int]:
         ways[number % len(ways)](folder / f"m{number:05}", np.random.default_rng(number))
     endings = [path.suffix for path in folder.iterdir()]
     return {ending: endings.count(ending) for ending in sorted(set(endings))}
+
+
+def write_runnable(folder: Path, count: int, ends: Mapping[int, str] | None = None) -> dict[str, int]:
+    """Write so many small models that run quickly: by Keras 3, Keras 2 and ONNX Runtime. Return as `write_models`.
+
+    Args:
+        folder: is made.
+        count: how many.
+        ends: what the last batch norm of a model is called, by its number: such a model is one of Keras 2.
+    """
+    import keras
+    import tf_keras
+
+    folder.mkdir(parents=True)
+    ends = ends or {}
+    for number in range(count):
+        place, random = folder / f"m{number:05}", np.random.default_rng(number)
+        if number in ends:
+            _built(tf_keras, place, random, ends[number])
+        elif number % 3 == 0:
+            _onnx(place, random)
+        else:
+            _built((keras, tf_keras)[number % 3 - 1], place, random, "bn_last")
+    endings = [path.suffix for path in folder.iterdir()]
+    return {ending: endings.count(ending) for ending in sorted(set(endings))}
+
+
+def _built(keras: Any, place: Path, random: np.random.Generator, last: str) -> None:
+    """Build a net of random width and depth, with random statistics, and save it as HDF5."""
+    import contextlib
+
+    keras.backend.clear_session()
+    widths = [int(width) for width in random.integers(4, 65, random.integers(1, 5))]
+    layers: list[Any] = [keras.layers.Input((8, 8, 3))]
+    for layer, width in enumerate(widths):
+        layers.append(keras.layers.Conv2D(width, int(random.choice([1, 3])), padding="same", name=f"conv{layer}"))
+        name = last if layer == len(widths) - 1 else f"bn{layer}"
+        epsilon = float(random.choice([1e-3, 1e-5]))
+        layers += [keras.layers.BatchNormalization(epsilon=epsilon, name=name), keras.layers.ReLU(name=f"relu{layer}")]
+    model = keras.Sequential(layers)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            values = _norm(random, layer.get_weights()[0].size).values()
+            layer.set_weights(list(values))
+    with contextlib.redirect_stderr(None):  # that HDF5 is legacy
+        model.save(place.with_suffix(".h5"))
 
 
 def _keras(place: Path, random: np.random.Generator) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
 from bninspect.errors import BninspectError, DamagedFile, LimitExceeded, UnsafeFile
-from bninspect.formats.containers import hdf5_array, parts
+from bninspect.formats.containers import hdf5_array
 from bninspect.formats.containers.hdf5_attribute import AttributeBudget, decoded, texts
 from bninspect.formats.containers.parts import PartPath
 from bninspect.formats.unknown_files import HDF5_SIGNATURE, refusal
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 DEPTH = 64
 HARD_LINK = 0
 """H5L_TYPE_HARD, whose `u` is the address of the object."""
-HEADER_BYTES = 1024
-"""Of a group's header with the table of its members, which is written at the same time."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,11 +61,15 @@ class Group:
     cannot be read, LimitExceeded where memory runs out.
     """
 
-    def __init__(self, budget: AttributeBudget, handle: Any, path: str = "/", depth: int = 0) -> None:
+    def __init__(
+        self, budget: AttributeBudget, handle: Any, path: str = "/", depth: int = 0, address: int | None = None
+    ) -> None:
         self.path = path
         """Where in the file this group is, for instance `/model_weights/bn`."""
         self.label = budget.label
         """How error messages call the file."""
+        self.address = address
+        """Where its header begins in the file; None for the root."""
         self._budget = budget
         self._handle = handle
         self._depth = depth
@@ -170,6 +172,13 @@ class Group:
                     spans.append((int(info.u), length))
         return spans
 
+    @_guarded
+    def spans(self, name: str) -> list[tuple[int, int]]:
+        """Return where the bytes of the array called `name` lie, if they lie in one piece: (first byte, length)."""
+        dataset = self._dataset(name)
+        offset = None if dataset is None else dataset.get_offset()
+        return [] if offset is None else [(int(offset), int(dataset.get_storage_size()))]
+
     @property
     def file(self) -> Any:
         """The open file that it is in."""
@@ -194,7 +203,8 @@ class Group:
         if b"\0" in key or not self._handle.links.exists(key):
             return None
         path = f"{self.path.rstrip('/')}/{name}"
-        if self._handle.links.get_info(key).type != h5py.h5l.TYPE_HARD:
+        link = self._handle.links.get_info(key)
+        if link.type != h5py.h5l.TYPE_HARD:
             why = f"{path} is a soft, external or user-defined link, which may lead to another file"
             raise UnsafeFile(f"{self.label} holds a link where a group or an array should be", why=why)
         if self._depth >= DEPTH:
@@ -202,7 +212,7 @@ class Group:
         handle = h5py.h5o.open(self._handle, key)
         if not isinstance(handle, h5py.h5g.GroupID):
             return handle
-        self._groups[name] = Group(self._budget, handle, path, self._depth + 1)
+        self._groups[name] = Group(self._budget, handle, path, self._depth + 1, int(link.u))
         return self._groups[name]
 
     def _dataset(self, name: str) -> Any:
@@ -215,21 +225,6 @@ class Group:
         if hdf5_array.is_opaque(kind):
             opaque = (texts(dataset, "dtype", self._budget, where) or [opaque])[0]
         return hdf5_array.stored_type(kind, opaque, self.label, where)
-
-
-def prepare(groups: Iterable[Group], names: Iterable[str] | None = None, length: int = HEADER_BYTES) -> None:
-    """Have what is in the groups ready: of a file elsewhere it then comes all at a time.
-
-    Args:
-        groups: of one file.
-        names: what in them will be opened; all by default.
-        length: bytes from the header of each on that will be read.
-    """
-    groups = list(groups)
-    if not groups or not parts.is_elsewhere(file := groups[0].file):
-        return
-    wanted = ((group, group.names() if names is None else names) for group in groups)
-    parts.prepare(file, [span for group, inside in wanted for span in group.headers(inside, length)])
 
 
 @contextmanager

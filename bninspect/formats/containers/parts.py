@@ -1,4 +1,4 @@
-"""A file elsewhere as a path whose parts come when they are read, in blocks that are kept, as far as there is room.
+"""A file elsewhere as a path whose parts come when they are read, and are kept, as far as there is room.
 
 The supervisor fetches them: this process has no business with any network. Everything that opens a path by its methods
 reads such a file as any other.
@@ -6,8 +6,9 @@ reads such a file as any other.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,77 +19,120 @@ from bninspect.formats.containers.sized_file import SizedFile
 if TYPE_CHECKING:
     Supply = Callable[[Sequence[tuple[int, int]]], list[Any]]
 
-BLOCK = 16 << 10
 ROOM = 256 << 20
-"""Bytes of blocks that are kept."""
-GAP = 8
-"""Blocks between two that are wanted, up to which all of them come by one request."""
+"""Bytes of parts that are kept."""
+REQUEST_SHARE = 3e-4
+"""Of a file's bytes, how many a request is worth: a hundredth of three percent, so that neither grows alone."""
+_LEAST, _MOST = 4 << 10, 1 << 20
 
 
 def _nobody(_: Sequence[tuple[int, int]]) -> list[Any]:
     raise OSError("nobody supplies parts of this file")
 
 
-class Blocks:
-    """The blocks of one file of `size` bytes."""
+class Pieces:
+    """The parts of one file of `size` bytes that have come so far."""
 
     def __init__(self, size: int, supply: Supply) -> None:
         self.size = size
+        self.worth = max(_LEAST, min(int(REQUEST_SHARE * size), _MOST))
+        """Bytes between two parts that are wanted, up to which one request for all of it is better than two."""
+        self._block = self.worth // _LEAST * _LEAST
+        """What is around a part comes by whole blocks of so many bytes, so that neighbours share them."""
         self._supply = supply
         self._kept: OrderedDict[int, bytes] = OrderedDict()
+        """By their first byte; no two share a byte."""
+        self._starts: list[int] = []
+        self._held = 0
 
-    def need(self, spans: Sequence[tuple[int, int]]) -> None:
-        """Have parts of the file ready, (first byte, length), by as few requests as that takes, all at a time."""
-        wanted = sorted({block for span in spans for block in self._blocks(*span)} - self._kept.keys())
+    def need(self, spans: Iterable[tuple[int, int]], *, wide: bool = False) -> None:
+        """Have parts of the file ready, (first byte, length), by as few requests as that is worth, all at a time.
+
+        `wide`: with what is around each of them, of which some will be needed next.
+        """
+        if wide:
+            spans = [(start - start % self._block, self._whole(start, length)) for start, length in spans]
         runs: list[list[int]] = []
-        for block in wanted:
-            if runs and block - runs[-1][1] <= GAP:
-                runs[-1][1] = block
+        for start, end in sorted(missing for span in spans for missing in self._missing(*span)):
+            if runs and start - runs[-1][1] <= self.worth:
+                runs[-1][1] = max(end, runs[-1][1])
             else:
-                runs.append([block, block])
+                runs.append([start, end])
         if not runs:
             return
-        places = [(first * BLOCK, min((last + 1) * BLOCK, self.size) - first * BLOCK) for first, last in runs]
-        for (first, _), part in zip(runs, self._supply(places), strict=True):
-            data = bytes(part)
-            for place in range(0, len(data), BLOCK):
-                self._kept[first + place // BLOCK] = data[place : place + BLOCK]
-        while len(self._kept) * BLOCK > ROOM:
-            self._kept.popitem(last=False)
+        for (start, end), part in zip(runs, self._supply([(start, end - start) for start, end in runs]), strict=True):
+            self._keep(start, end, bytes(part))
+        while self._held > ROOM and len(self._kept) > 1:
+            start, data = self._kept.popitem(last=False)
+            self._forget(start, data)
 
     def read(self, start: int, length: int) -> bytes:
         """Return a part of the file; less where it ends."""
         length = max(0, min(length, self.size - start))
         pieces = []
         while length:
-            block, offset = divmod(start, BLOCK)
-            if block not in self._kept:
-                self.need([(start, min(length, ROOM // 4))])
-            piece = self._kept[block][offset : offset + length]
-            self._kept.move_to_end(block)
+            found = self._at(start)
+            if found is None:
+                self.need([(start, min(length, ROOM // 4))], wide=True)
+                found = self._at(start)
+                assert found is not None  # noqa: S101 - it has just come
+            self._kept.move_to_end(found)
+            piece = self._kept[found][start - found : start - found + length]
             pieces.append(piece)
             start, length = start + len(piece), length - len(piece)
         return b"".join(pieces)
 
-    def _blocks(self, start: int, length: int) -> range:
-        end = min(start + length, self.size)
-        return range(start // BLOCK, -(-end // BLOCK)) if end > start else range(0)
+    def _whole(self, start: int, length: int) -> int:
+        """Return the bytes of the blocks in which a part lies."""
+        return -(-(start + length) // self._block) * self._block - start + start % self._block
+
+    def _at(self, place: int) -> int | None:
+        """Return the first byte of the part that holds a byte; None if it has not come."""
+        number = bisect_right(self._starts, place) - 1
+        start = self._starts[number] if number >= 0 else -1
+        return start if number >= 0 and place < start + len(self._kept[start]) else None
+
+    def _missing(self, start: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield what of a part has not come: (first byte, byte after the last)."""
+        start, end = max(0, start), min(start + length, self.size)
+        while start < end:
+            found = self._at(start)
+            if found is not None:
+                start = found + len(self._kept[found])
+                continue
+            number = bisect_right(self._starts, start)
+            following = self._starts[number] if number < len(self._starts) else end
+            yield start, min(end, following)
+            start = following
+
+    def _keep(self, start: int, end: int, data: bytes) -> None:
+        """Keep what has come, instead of the parts between its ends that had come before."""
+        first, last = bisect_left(self._starts, start), bisect_left(self._starts, end)
+        for inside in self._starts[first:last]:
+            self._held -= len(self._kept.pop(inside))
+        self._starts[first:last] = [start]
+        self._kept[start] = data
+        self._held += len(data)
+
+    def _forget(self, start: int, data: bytes) -> None:
+        del self._starts[bisect_left(self._starts, start)]
+        self._held -= len(data)
 
 
 class PartFile(SizedFile):
     """An open file elsewhere, for reading."""
 
-    def __init__(self, blocks: Blocks) -> None:
-        super().__init__(blocks.size)
-        self.blocks = blocks
+    def __init__(self, pieces: Pieces) -> None:
+        super().__init__(pieces.size)
+        self.pieces = pieces
 
     def _fill(self, start: int, view: memoryview) -> int:
-        view[:] = self.blocks.read(start, len(view))
+        view[:] = self.pieces.read(start, len(view))
         return len(view)
 
     def readall(self) -> bytes:
         """Return all that is left, read at once."""
-        data = self.blocks.read(self._position, self.blocks.size)
+        data = self.pieces.read(self._position, self.pieces.size)
         self._position += len(data)
         return data
 
@@ -126,7 +170,7 @@ class PartPath(type(Path())):  # type: ignore[misc]
         return SimpleNamespace(st_size=_open[str(self)].size)
 
 
-_open: dict[str, Blocks] = {}
+_open: dict[str, Pieces] = {}
 _supply: Supply = _nobody
 
 
@@ -140,7 +184,7 @@ def supply_by(supply: Supply) -> None:
 def path(name: str, size: int) -> Iterator[Path]:
     """Yield the path of a file elsewhere."""
     found = PartPath(name)
-    _open[str(found)] = Blocks(size, _supply)
+    _open[str(found)] = Pieces(size, _supply)
     try:
         yield found
     finally:
@@ -153,11 +197,14 @@ def is_elsewhere(file: Any) -> bool:
     return isinstance(file, PartFile) or (below is not None and is_elsewhere(below))
 
 
-def prepare(file: Any, spans: Sequence[tuple[int, int]]) -> None:
-    """Say which parts of an open file will be read, so that they come together; of a file here nothing comes of it."""
+def prepare(file: Any, spans: Sequence[tuple[int, int]], *, wide: bool = False) -> None:
+    """Say which parts of an open file will be read, so that they come together; of a file here nothing comes of it.
+
+    `wide`: and what is around each of them.
+    """
     if isinstance(file, PartFile):
-        file.blocks.need(spans)
+        file.pieces.need(spans, wide=wide)
     elif (raw := getattr(file, "raw", None)) is not None:
-        prepare(raw, spans)
+        prepare(raw, spans, wide=wide)
     elif (below := getattr(file, "below", None)) is not None:
-        prepare(below, [(file.start + start, length) for start, length in spans])
+        prepare(below, [(file.start + start, length) for start, length in spans], wide=wide)

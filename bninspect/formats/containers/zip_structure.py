@@ -20,6 +20,8 @@ from bninspect.formats.unknown_files import HDF5_SIGNATURE, ZIP_SIGNATURE, refus
 MEMBERS = 100_000
 DIRECTORY_BYTES = 16 << 20
 """Most that the central directory may take: zipfile turns every 46 bytes of it into an object."""
+EXTRA = 64
+"""Bytes that a member's own header may have besides its name: torch aligns the data to as many."""
 
 _LOCAL = struct.Struct("<4s5H3L2H")
 _END = struct.Struct("<4s4H2LH")
@@ -73,6 +75,7 @@ def check_members(file: BinaryIO, directory: zipfile.ZipFile, count: int, label:
     members = directory.infolist()
     if len(members) != count:
         raise DamagedFile(f"{label} is a damaged zip", why=f"{len(members)} of its {count} members are listed")
+    parts.prepare(file, [(info.header_offset, _LOCAL.size + len(info.orig_filename) + EXTRA) for info in members])
     starts: dict[str, int] = {}
     end = 0
     for info in sorted(members, key=lambda member: member.header_offset):

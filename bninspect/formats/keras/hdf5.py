@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bninspect.errors import DamagedFile, UnknownFormat
-from bninspect.formats.containers.hdf5 import open_file, prepare
+from bninspect.formats.containers.hdf5 import open_file
+from bninspect.formats.containers.hdf5_ahead import prepare, prepare_arrays
 from bninspect.formats.format import Format
 from bninspect.formats.keras import weights as keras_weights
 from bninspect.formats.keras.config import parse
@@ -89,11 +90,18 @@ def _norms(
     """Yield all batch norms in the model's order: those of the configuration, and those that it does not mention."""
     firsts: dict[tuple[str, ...], BatchNorm] = {}
     prepare([weights], names)
-    for name in dict.fromkeys((*names, *owned)):
-        group = weights.group(name)
-        found = sites(group.texts("weight_names") or ()) if group else []
-        configs = owned.get(name, [])
-        matched, unmatched = pair(configs, found)
+    groups = {name: weights.group(name) for name in dict.fromkeys((*names, *owned))}
+    placed = {name: sites(group.texts("weight_names") or ()) if group else [] for name, group in groups.items()}
+    prepare_arrays(
+        (group, array)
+        for name, group in groups.items()
+        for site in placed[name]
+        for array in site.weights.values()
+        if group and not site.doubled
+    )
+    for name, group in groups.items():
+        found = placed[name]
+        matched, unmatched = pair(owned.get(name, []), found)
         for config in unmatched:
             yield _missing(config, _reason(name, group, found), major)
         for site, known in matched:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bninspect.errors import DamagedFile
-from bninspect.formats.containers.hdf5 import prepare
+from bninspect.formats.containers.hdf5_ahead import prepare
 from bninspect.records import PARAMETERS
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 VARS = "vars"
 DEPENDENCIES = "_layer_checkpoint_dependencies"
 """What Keras 2.13 calls `layers`."""
-OBJECT_BYTES = 8192
-"""Of an object's group, its `vars` and small arrays, which are written together."""
 FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 
 
@@ -101,7 +99,7 @@ def collect(root: Group) -> dict[str, Saved]:
     found: dict[str, Saved] = {}
     level = [(root, "")]
     while level:  # one after the other, so that of a file elsewhere all groups of a level come at a time
-        prepare((group for group, _ in level), length=OBJECT_BYTES)
+        prepare(group for group, _ in level)
         level = [inner for group, path in level for inner in _inside(group, path, found)]
     return dict(sorted(found.items(), key=lambda item: _natural(item[0])))
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -78,6 +80,9 @@ class Cluster:
         )
         self._ended: SimpleQueue[Any] = SimpleQueue()
         self._pending: dict[Any, tuple[int, str]] = {}
+        self._workers: dict[str, Any] = {}
+        """By address, what the scheduler says of each worker."""
+        self._looked = -math.inf
 
     def attend(self, paths: Sequence[str]) -> Iterator[tuple[int, ModelReport]]:
         """Yield the place of each model in `paths` and its report, as they end.
@@ -91,12 +96,11 @@ class Cluster:
         """
         with ExitStack() as opened:
             client = opened.enter_context(connect(str(self._settings.dask), verbose=self._around.verbose))
-            workers = _describe(client)
-            hosts = _threads_by_host(client)
+            self._look(client)
             self._order = replace(
                 self._order,
-                expected=likeness.require(workers, runs=self._runs),
-                settings=replace(self._settings, jobs=max(hosts.values(), default=1), dask=None),
+                expected=likeness.require(_describe(client), runs=self._runs),
+                settings=replace(self._settings, jobs=_most_on_a_host(self._workers.values()), dask=None),
             )
             opened.callback(self._give_up, client)
             waiting = iter(enumerate(paths))
@@ -111,7 +115,8 @@ class Cluster:
 
     def _fill(self, client: Any, waiting: Iterator[tuple[int, str]]) -> bool:
         """Hand out models until enough are on their way; return whether any is."""
-        places = max(1, sum(_threads_by_host(client).values()))
+        self._look(client)
+        places = max(1, sum(int(worker["nthreads"]) for worker in self._workers.values()))
         while len(self._pending) < AHEAD * places and (following := next(waiting, None)) is not None:
             number, path = following
             earlier = self._around.earlier.get(path)
@@ -136,7 +141,8 @@ class Cluster:
             try:
                 ended = [self._ended.get(timeout=_LOOK_SECONDS)]
             except Empty:
-                if client.status == "running" and _threads_by_host(client):
+                self._look(client)
+                if client.status == "running" and self._workers:
                     alone_since = None
                     continue
                 alone_since = alone_since or time.monotonic()
@@ -146,6 +152,16 @@ class Cluster:
             while not self._ended.empty():
                 ended.append(self._ended.get())
             return ended
+
+    def _look(self, client: Any) -> None:
+        """Ask, once in a while, which workers there are, and say which are gone."""
+        if client.status != "running" or time.monotonic() - self._looked < _LOOK_SECONDS:
+            return
+        here: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+        self._looked = time.monotonic()
+        for address in self._workers.keys() - here.keys():
+            self._around.complain(f"note: the Dask worker {printable(address)} is gone; its models are done again")
+        self._workers = here
 
     def _report(self, future: Any, text: str | None, path: str) -> ModelReport:
         """Return the report of a model whose task has ended, however it did."""
@@ -239,11 +255,12 @@ def _everywhere(client: Any, function: Callable[..., None], *arguments: Any) -> 
         client.sync(call, callback_timeout=CONNECT_SECONDS)
 
 
-def _threads_by_host(client: Any) -> Mapping[str, int]:
-    hosts: dict[str, int] = {}
-    for worker in client.scheduler_info(n_workers=-1)["workers"].values():
-        hosts[worker["host"]] = hosts.get(worker["host"], 0) + int(worker["nthreads"])
-    return hosts
+def _most_on_a_host(workers: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many models are worked on at a time on one machine: they share its memory."""
+    hosts: Counter[str] = Counter()
+    for worker in workers:
+        hosts[worker["host"]] += int(worker["nthreads"])
+    return max(hosts.values(), default=1)
 
 
 def _lost(future: Any, error: BaseException) -> errors.WorkerDied:
