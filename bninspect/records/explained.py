@@ -121,8 +121,9 @@ class Explained:
 
 
 def _epsilon_alone(cause: Cause) -> bool:
-    """Return whether a cause is the formula itself, with an epsilon inside the square root."""
-    return cause.name.startswith("epsilon=") and " + " not in cause.name
+    """Return whether a cause is the formula itself, with an epsilon inside the square root, which is never negative."""
+    alone = cause.name.startswith("epsilon=") and " + " not in cause.name
+    return alone and cause.details["epsilon"] >= 0
 
 
 @dataclass(frozen=True, kw_only=True)

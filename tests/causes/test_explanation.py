@@ -118,6 +118,16 @@ def test_without_epsilon_only_epsilon_is_free(name: str) -> None:
     assert answer.exit_code == (0 if alone else 1)
 
 
+@pytest.mark.parametrize(("epsilon", "code"), [(0.0, 0), (2e-3, 0), (0.5, 0), (-2e-5, 1), (-5e-5, 1)])
+def test_an_epsilon_that_fits_is_not_negative(epsilon: float, code: int) -> None:
+    unknown = layer(
+        gamma=WIDE.gamma, beta=WIDE.beta, moving_mean=WIDE.mean, moving_variance=WIDE.variance, epsilon=None
+    )
+    outputs = WIDE.gamma * (INPUTS - WIDE.mean) / np.sqrt(WIDE.variance.astype(np.float64) + epsilon) + WIDE.beta
+    found = explanation.against(unknown, INPUTS, outputs.astype(np.float32), (3,))
+    assert explained.answer((found,)).exit_code == code
+
+
 @pytest.mark.parametrize(("y", "code", "word"), [("0.3", 3, "OPEN"), ("0.30664611", 0, "MATCH"), ("0.2071", 3, "OPEN")])
 def test_one_number_without_epsilon_may_leave_it_open(y: str, code: int, word: str) -> None:
     found = loose("-0.077417567", y, epsilon=None)
