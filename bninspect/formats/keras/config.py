@@ -15,8 +15,10 @@ from typing import Any
 
 from bninspect.errors import DamagedFile, UnsafeFile
 from bninspect.formats.encodings import json_text
+from bninspect.formats.keras import training_context
+from bninspect.formats.keras.call_order import entry_name
 from bninspect.formats.keras.code import code_in
-from bninspect.formats.keras.norm_config import Calls, NormConfig, norm_config, plain
+from bninspect.formats.keras.norm_config import Calls, NormConfig, hard_wired, norm_config
 
 TEXT_CHARACTERS = 32 << 20
 CONTAINERS = 2_000_000
@@ -76,8 +78,14 @@ def parse(text: str, label: str) -> Architecture:
             raise DamagedFile(f"{label} has a configuration that is not a model", why=text[:80])
         root = _node(content, (), "", frozenset({None}), label)
         repeats = _repeats(root)
-        norms = [replace(node.norm, repeats=repeats.get(node.path)) for node in root.walk() if node.norm]
-        return Architecture(root, tuple(_with_all_calls(norms)), code_in(content), repeats)
+        handed = training_context.contexts(root)
+        norms = [
+            replace(node.norm, repeats=repeats.get(node.path), handed=handed.get(node.path, frozenset()))
+            for node in root.walk()
+            if node.norm
+        ]
+        complete = tuple(_with_all_calls(norms))
+        return Architecture(_with_norms(root, iter(complete)), complete, code_in(content), repeats)
     except RecursionError as error:
         raise UnsafeFile(f"{label} has a configuration that is nested too deeply") from error
 
@@ -103,14 +111,14 @@ def _node(entry: dict[str, Any], path: tuple[str, ...], attribute: str, outer: C
     children: list[ConfigNode] = []
     nameless: Counter[str] = Counter()
     for key, inner in _objects_in(config):
-        name, kind = _name(inner), inner["class_name"].lower()
+        name, kind = entry_name(inner), inner["class_name"].lower()
         if not name:
             nameless[kind] += 1
             name = f"{kind}_{nameless[kind]}"  # as Keras 1 would have called it
         children.append(_node(inner, (*path, name), key, calls, label))
     class_name, shared = entry["class_name"], entry.get("shared_object_id")
     return ConfigNode(
-        name=path[-1] if path else _name(entry),
+        name=path[-1] if path else entry_name(entry),
         class_name=class_name,
         config=config,
         path=path,
@@ -134,43 +142,18 @@ def _objects_at(value: object) -> Iterator[dict[str, Any]]:
             yield from _objects_at(item)
     elif isinstance(value, dict):
         # A Sequential of Keras 1 has a list for its configuration, and no name.
-        if _is_object(value) and (_name(value) or isinstance(value["config"], list)):
+        if _is_object(value) and (entry_name(value) or isinstance(value["config"], list)):
             yield value
         else:
             for item in [value["config"]] if _is_object(value) else value.values():
                 yield from _objects_at(item)
 
 
-def _name(entry: Mapping[str, Any]) -> str:
-    config = entry["config"]
-    name = entry.get("name") or (config.get("name") if isinstance(config, dict) else None)
-    return name if isinstance(name, str) else ""
-
-
 def _calls(entry: Mapping[str, Any], outer: Calls) -> Calls:
     """Return what the calls of `entry` hard-wire; a call that does not say takes it from the calls around it."""
     nodes = entry.get("inbound_nodes")
-    own = {_hard_wired(node) for node in nodes} if isinstance(nodes, list) and nodes else {None}
+    own = {hard_wired(node) for node in nodes} if isinstance(nodes, list) and nodes else {None}
     return frozenset(mine if mine is not None else around for mine in own for around in outer)
-
-
-def _hard_wired(call: object) -> bool | None:
-    """Return `training` of one call: Keras 3 has {args, kwargs}, earlier [[layer, node, tensor, kwargs], ...].
-
-    It is the second argument, behind the inputs, of batch norms and of all that holds them: models and wrappers.
-    """
-    if isinstance(call, dict):
-        keywords, positional = call.get("kwargs"), call.get("args")
-        value = keywords.get("training") if isinstance(keywords, dict) else None
-        if value is None and isinstance(positional, list) and len(positional) > 1:
-            value = positional[1]
-        value = plain(value)
-        return bool(value) if isinstance(value, int) else None
-    if not isinstance(call, list):
-        return None
-    if len(call) >= 4 and isinstance(call[3], dict):
-        return _hard_wired({"kwargs": call[3]})
-    return next((found for part in call if (found := _hard_wired(part)) is not None), None)
 
 
 def _repeats(root: ConfigNode) -> dict[tuple[str, ...], tuple[str, ...]]:
@@ -193,12 +176,17 @@ def _repeats(root: ConfigNode) -> dict[tuple[str, ...], tuple[str, ...]]:
 
 def _with_all_calls(norms: list[NormConfig]) -> Iterator[NormConfig]:
     """Yield `norms`, a shared one with the calls of all its places."""
-    calls: dict[tuple[str, ...], Calls] = {}
+    places: dict[tuple[str, ...], list[NormConfig]] = {}
     for norm in norms:
-        place = norm.repeats or norm.path
-        calls[place] = calls.get(place, frozenset()) | norm.training
+        places.setdefault(norm.repeats or norm.path, []).append(norm)
     for norm in norms:
-        yield replace(norm, training=calls[norm.repeats or norm.path])
+        yield norm.with_calls(places[norm.repeats or norm.path])
+
+
+def _with_norms(node: ConfigNode, norms: Iterator[NormConfig]) -> ConfigNode:
+    """Return the same tree with these batch norms, which come in the order of `walk`."""
+    norm = next(norms) if node.norm else None
+    return replace(node, norm=norm, children=tuple(_with_norms(child, norms) for child in node.children))
 
 
 def _identity(node: ConfigNode) -> str:

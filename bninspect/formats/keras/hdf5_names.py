@@ -107,11 +107,9 @@ def _without_places(configs: Sequence[NormConfig]) -> list[NormConfig]:
     """Return `configs` with those taken together that say the same of a layer of the same name at other places."""
     places: dict[NormConfig, list[NormConfig]] = {}
     for config in configs:
-        key = replace(config, path=config.path[-1:], training=frozenset(), repeats=None)
+        key = replace(config, path=config.path[-1:], training=frozenset(), handed=frozenset(), repeats=None)
         places.setdefault(key, []).append(config)
-    return [
-        replace(same[0], training=frozenset().union(*(config.training for config in same))) for same in places.values()
-    ]
+    return [same[0].with_calls(same) for same in places.values()]
 
 
 def _in_order(configs: Sequence[NormConfig], found: Sequence[NamedWeights]) -> list[NormConfig]:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bninspect.errors import DamagedFile
 from bninspect.records import Statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 Calls = frozenset[bool | None]
 """Values of `training` that the calls of a layer hard-wire; None where a call leaves it to the caller."""
+
+
+@dataclass(frozen=True)
+class TrainingCall:
+    """A call of a layer in a model of Keras 3 that is itself called without `training`."""
+
+    training: bool | None
+    by: str = ""
+    """The layer called before it that handed `training` on; empty if the call says it, or one around it."""
+
 
 _CLASS = re.compile(r"BatchNorm(alization)?(V[12])?\Z")
 _KEYS = {"epsilon", "momentum", "axis"}
@@ -39,18 +49,24 @@ class NormConfig:
     renorm: bool = False
     trainable: bool = True
     training: Calls = frozenset({None})
+    handed: frozenset[TrainingCall] = frozenset()
+    """Its calls in Keras 3 (`training_context`)."""
     repeats: tuple[str, ...] | None = None
     """Path of the same layer object where it came first, if the configuration says that it is the same."""
 
-    @property
-    def trained(self) -> bool:
-        """Whether a call asks for training: a frozen layer does not heed it (TensorFlow 2, Keras 3)."""
-        return True in self.training and self.trainable
+    def with_calls(self, others: Iterable[NormConfig]) -> NormConfig:
+        """Return this layer with its own calls and those of others, which are the same layer at other places."""
+        every = (self, *others)
+        return replace(
+            self,
+            training=frozenset().union(*(config.training for config in every)),
+            handed=frozenset().union(*(config.handed for config in every)),
+        )
 
     def settings(self, major: int | None) -> dict[str, Any]:
         """Return all of a `BatchNorm` but its arrays and where they are, for a file of Keras `major`."""
         statistics, notes = _statistics(self, major)
-        wired = statistics is Statistics.MOVING and self.trained
+        wired = statistics is Statistics.MOVING and bool(notes) and not self.mode
         if not _CLASS.search(self.class_name):
             notes.append(f"{self.class_name} is taken for a batch norm because of its settings")
         if self.renorm:
@@ -110,16 +126,43 @@ def _statistics(config: NormConfig, major: int | None) -> tuple[Statistics, list
     if config.mode:
         kind = {1: Statistics.SAMPLE, 2: Statistics.BATCH}.get(config.mode, Statistics.MOVING)
         return kind, [f"mode {config.mode} of Keras 1: its moving statistics are not used at inference"]
-    if not config.trained:
+    if not config.trainable:  # a frozen layer heeds no training (TensorFlow 2, Keras 3)
         return Statistics.MOVING, []
     if major is not None and major >= 3:
         # Measured with 3.15: the argument of the outermost call wins over those inside the model.
-        return Statistics.MOVING, [
-            "called with training=True: predict() uses the moving statistics, model(x) and exports those of the batch"
-        ]
+        return Statistics.MOVING, [_in_keras_3(call.by) for call in sorted(config.handed, key=str) if call.training][:1]
+    if True not in config.training:
+        return Statistics.MOVING, []
     if config.training == {True}:
         return Statistics.BATCH, ["called with training=True: it normalises with the batch at inference too"]
     return Statistics.MOVING, ["some of its calls are with training=True and normalise with the batch"]
+
+
+def _in_keras_3(by: str) -> str:
+    who = f"{by} before it hands training=True on" if by else "called with training=True"
+    return f"{who}: predict() uses the moving statistics, model(x) and exports those of the batch"
+
+
+def hard_wired(call: object, *, second: bool = True) -> bool | None:
+    """Return `training` of one call: Keras 3 has {args, kwargs}, earlier [[layer, node, tensor, kwargs], ...].
+
+    Args:
+        call: of a layer.
+        second: whether `training` is the second argument, behind the inputs, as it is of batch norms and of all that
+            holds them: models and wrappers. Of an addition it is a number.
+    """
+    if isinstance(call, dict):
+        keywords, positional = call.get("kwargs"), call.get("args")
+        value = keywords.get("training") if isinstance(keywords, dict) else None
+        if value is None and second and isinstance(positional, list) and len(positional) > 1:
+            value = positional[1]
+        value = plain(value)
+        return bool(value) if isinstance(value, int) else None
+    if not isinstance(call, list):
+        return None
+    if len(call) >= 4 and isinstance(call[3], dict):
+        return hard_wired({"kwargs": call[3]})
+    return next((found for part in call if (found := hard_wired(part)) is not None), None)
 
 
 def plain(value: object) -> object:

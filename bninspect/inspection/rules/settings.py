@@ -130,7 +130,12 @@ def wired_training(layer: BatchNorm) -> Finding | None:
     model in the other Keras, calling it otherwise or exporting it therefore changes what it computes. `verify` leaves
     such a layer unverified: that `predict()` follows the formula says nothing of the others.
 
-    What to do: build the inference model without the argument.
+    The argument need not be the layer's own. Keras 3 hands it on to every layer that is called later: a dropout with
+    training=True, or an image layer such as Resizing or RandomFlip, for which it is the default, is enough. A note
+    names the layer that it comes from.
+
+    What to do: build the inference model without the argument, or save
+    `keras.Model(model.input, model(model.input, training=False))`, which computes the same however it is called.
 
     Source: measured with Keras 3.15 and tf_keras 2.21; keras/src/models/functional.py.
 
@@ -143,7 +148,7 @@ def wired_training(layer: BatchNorm) -> Finding | None:
         Severity.WARNING,
         "training=True is hard-wired: predict() normalises by the moving statistics, model(x) and exports by the batch",
         {},
-        "build the inference model without training=True",
+        "build the inference model without training=True, or keras.Model(m.input, m(m.input, training=False)) of it",
     )
 
 
