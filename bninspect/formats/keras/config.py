@@ -18,34 +18,12 @@ from bninspect.formats.encodings import json_text
 from bninspect.formats.keras import training_context
 from bninspect.formats.keras.call_order import entry_name
 from bninspect.formats.keras.code import code_in
+from bninspect.formats.keras.config_node import ConfigNode
 from bninspect.formats.keras.norm_config import Calls, NormConfig, hard_wired, norm_config
 
 TEXT_CHARACTERS = 32 << 20
 CONTAINERS = 2_000_000
 """Most objects and lists in the text: json.loads makes some 100 bytes of each."""
-
-
-@dataclass(frozen=True, eq=False)
-class ConfigNode:
-    """One named object of the configuration: a model, a layer, a wrapper, or a cell."""
-
-    name: str
-    class_name: str
-    config: Mapping[str, Any]
-    path: tuple[str, ...]
-    children: tuple[ConfigNode, ...]
-    """The named objects within it, in the order of the text."""
-    attribute: str = ""
-    """Key of the parent's configuration under which it stands: `layers`, `layer`, `backward_layer` ..."""
-    shared_id: int | None = None
-    """`shared_object_id`: Keras gives it to every place but the first where a shared object stands."""
-    norm: NormConfig | None = None
-
-    def walk(self) -> Iterator[ConfigNode]:
-        """Yield this node and all within it, parents first, in the model's order."""
-        yield self
-        for child in self.children:
-            yield from child.walk()
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from bninspect.formats.keras.config import Architecture, ConfigNode
+    from bninspect.formats.keras.config import Architecture
+    from bninspect.formats.keras.config_node import ConfigNode
 
 LAYERS = "layers"
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bninspect.formats.keras import call_order
+from bninspect.formats.keras.config_node import ConfigNode
 from bninspect.formats.keras.norm_config import TrainingCall, hard_wired
-
-if TYPE_CHECKING:
-    from bninspect.formats.keras.config import ConfigNode
 
 _AUGMENTING = (
     "AugMix AutoContrast CenterCrop ContrastLimitedAdaptiveHistogramEqualization CutMix Equalization"
