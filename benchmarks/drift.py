@@ -7,25 +7,21 @@ prints the tables of docs/explanation/statistics.md. The nets are kept in FOLDER
 
 from __future__ import annotations
 
-import resource
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from resnets import cached
+from drift_cost import cost
 from trained_nets import CAFFE, DEVIATION, MEAN, RECIPES, Array, TrainedNet, build_torch, trained
 
 from bninspect import formats, runtimes
 from bninspect.records import Checkpoint, ModelReport
 from bninspect.settings import Settings
-from bninspect.statistics.data.samples import Batch
 from bninspect.statistics.drift import drift_stream
-from bninspect.statistics.measure import measure
 from bninspect.statistics.recalibrate_task import recalibrate_checkpoint
 from bninspect.verdicts.verify_task import run_settings
 
@@ -224,38 +220,6 @@ def _errors(model: Any, exact: Checkpoint) -> str:
         worst_mean = max(worst_mean, float((np.abs(mean - layer.moving_mean) / np.sqrt(variance)).max()))
         worst_variance = max(worst_variance, float(np.abs(np.log(other / variance)).max()))
     return f"mean {worst_mean:.4f}, log variance {worst_variance:.3f}"
-
-
-def cost(nets: Iterator[TrainedNet]) -> None:
-    """Time the moments beside a pass with the same tensors exposed, and beside a bare pass; ResNet50 comes last."""
-    cases = [(net.recipe.name, net.paths["settled"], net.given(net.seen)) for net in nets]
-    resnet = cached(Path(tempfile.gettempdir()) / "bninspect-nets", "ResNet50", ".keras")
-    images = np.random.default_rng(0).uniform(0, 255, (32, 224, 224, 3)).astype(np.float32)
-    for name, path, x in [*cases, ("ResNet50, Keras 3", resnet, images)]:
-        checkpoint: Checkpoint = formats.read(path)
-        with runtimes.open_stream(checkpoint, run_settings(Settings())) as stream:
-            size = 8 if path == resnet else 32
-            inputs = stream.inputs[0].name
-            batches = [Batch({inputs: x[i : i + size]}, size, size) for i in range(0, len(x) - size + 1, size)]
-            forward = stream.forward
-
-            def run(what: str, batches: list[Batch] = batches, forward: Any = forward) -> tuple[float, float]:
-                start, used = time.perf_counter(), time.process_time()
-                if what == "moments":
-                    measure(forward, batches, checkpoint.layers)  # noqa: B023 - called at once
-                else:
-                    for batch in batches:
-                        forward(batch.arrays, lambda _: None, None)
-                return time.process_time() - used, time.perf_counter() - start
-
-            run("exposed")
-            best = {what: min(run(what) for _ in range(3)) for what in ("exposed", "moments")}
-            ratio = best["moments"][0] / best["exposed"][0]
-            each = best["moments"][1] / (len(batches) * size) * 1e3
-            said = f"{ratio:.2f} x the processor time of the exposed pass, {each:.2f} ms a sample"
-            print(f"{name:44} {stream.title}: {said}", flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"peak memory of it all {peak / 1e6:.2f} GB")
 
 
 PARTS: Mapping[str, Callable[[Iterator[TrainedNet]], None]] = {

@@ -29,6 +29,7 @@ class Progress:
 
     def __init__(self, *, quiet: bool) -> None:
         self._timer = threading.Timer(_DELAY, self._show) if not quiet and sys.stderr.isatty() else None
+        self._quiet = quiet
         self._says_number = not quiet and self._timer is None  # a bar shows it
         self._lock = threading.RLock()
         self._bar: Any = None
@@ -53,7 +54,11 @@ class Progress:
             self._bar = None
 
     def __call__(self, text: str) -> None:
-        """Say what this thread is doing; nothing any more if the text is empty."""
+        """Say what this thread is doing; nothing any more if the text is empty. A text that ends a line stays."""
+        if text.endswith("\n"):
+            if not self._quiet:
+                self.complain(text.rstrip())
+            return
         with self._lock:
             if text:
                 self._doing[threading.get_ident()] = text

@@ -66,33 +66,33 @@ class _Gathered:
     def __init__(self, layer: BatchNorm) -> None:
         self._channels = layer.channels
         self._census = Census(layer.channels)
-        self._waiting: list[Array] = []
+        self._waiting = np.empty(0, np.float32)
         self._axis: tuple[int, ...] = ()
-        self._samples = self._size = 0
+        self._samples = 0
+        """How many wait."""
         self.refused = ""
         """Why there are no moments; empty if there are."""
 
     def add(self, arrival: Arrival, batch: Batch) -> None:
         """Take in what arrived of one batch."""
         x, axis = arrival.x, arrival.axis
-        if arrival.mask is not None or x.ndim == 0 or x.shape[0] % batch.size or x.size >= _TOGETHER:
+        if arrival.mask is not None or x.ndim == 0 or len(x) != batch.size or x.size >= _TOGETHER:
             self._take(x, axis, batch.size, arrival.mask, batch.samples)
             return
-        if self._waiting and (axis != self._axis or x.shape[1:] != self._waiting[0].shape[1:]):
+        if axis != self._axis or x.shape[1:] != self._waiting.shape[1:] or x.dtype != self._waiting.dtype:
             self._flush()
-        self._axis = axis
+            self._axis = axis
+            self._waiting = np.empty((max(1, _TOGETHER // max(1, x[0].size)), *x.shape[1:]), x.dtype)
+        if self._samples + batch.samples > len(self._waiting):
+            self._flush()
         # A copy, of those that count: the runtime may use its memory again.
-        self._waiting.append(np.array(x[: x.shape[0] // batch.size * batch.samples]))
+        self._waiting[self._samples : self._samples + batch.samples] = x[: batch.samples]
         self._samples += batch.samples
-        self._size += x.size
-        if self._size >= _TOGETHER:
-            self._flush()
 
     def _flush(self) -> None:
-        if self._waiting:
-            x, samples = np.concatenate(self._waiting), self._samples
-            self._waiting, self._samples, self._size = [], 0, 0
-            self._take(x, self._axis, samples, None, samples)
+        if self._samples:
+            samples, self._samples = self._samples, 0
+            self._take(self._waiting[:samples], self._axis, samples, None, samples)
 
     def _take(self, x: Array, axis: tuple[int, ...], size: int, mask: Array | None, samples: int) -> None:
         if self.refused:

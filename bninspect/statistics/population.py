@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bninspect.statistics.exact_sums import ExactSums, product
+from bninspect.statistics.exact_sums import SPLITTING, ExactSums, FixedPoint, product, two_sum, weighted
+from bninspect.statistics.scratch import scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from bninspect.arithmetic.formula import Float64
     from bninspect.statistics.sample_moments import MomentsOfSamples
 
-_KEPT = 1 << 19
-"""Numbers that are kept before they are added: blocks of many rows are cheaper."""
+_KEPT = 1 << 15
+"""Numbers that are kept before they are added: in blocks of many rows, which stay in the cache."""
+_LEAST = 32
+"""Samples that are kept at least."""
 _WEIGHTS = 4
 """Different numbers of values that samples may have before each is multiplied by its own."""
+_WEIGHT = 1 << 30
+"""Most values of a sample by which digits can be multiplied."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +45,8 @@ class Population:
 class Census:
     """Takes in batches, in any order, and returns the moments of all: bit for bit the same for any order.
 
-    Mean and variance are made from exact sums of what `sample_moments` says of each sample, and rounded once, at the
-    end. The scatter, which only a test needs, is merged as it comes (Chan, Golub and LeVeque, Algorithms for computing
-    the sample variance, The American Statistician 37 (1983)): its last bits depend on the order.
+    Mean and variance are made from exact sums of what `sample_moments` says of each sample. The scatter, which only a
+    test needs, is added up in float64: its last bits depend on the order.
 
     Args:
         channels: of the layer.
@@ -57,104 +58,167 @@ class Census:
         self._channels = channels
         self._sums: dict[float, _Sums] = {}
         """By the number of values that each sample has, or 1 where a sample has been multiplied by its own."""
-        self._kept: list[MomentsOfSamples] = []
-        self._size = 0
+        self._kept = _Kept(channels)
         self._scatter = _Scatter(channels)
 
     def add(self, moments: MomentsOfSamples) -> None:
         """Take in the samples of one batch."""
-        if not len(moments.counts):
-            return
         self.samples += len(moments.counts)
         self._count += int(moments.counts.sum())
-        self._scatter.add(moments)
-        self._kept.append(moments)
-        self._size += moments.means.size
-        if self._size >= _KEPT:
-            self._flush()
+        start = 0
+        while start < len(moments.counts):
+            start += self._kept.add(moments, start)
+            if self._kept.full:
+                self._flush()
 
     def _flush(self) -> None:
-        if not self._kept:
+        counts, means, spreads = self._kept.taken()
+        if not len(counts):
             return
-        counts = np.concatenate([moments.counts for moments in self._kept])
-        means, spreads = (np.concatenate([getattr(m, name) for m in self._kept]) for name in ("means", "spreads"))
-        self._kept, self._size = [], 0
-        equal = bool((counts == counts[0]).all()) and (counts[0] in self._sums or len(self._sums) < _WEIGHTS)
+        self._scatter.add(means, spreads)
+        equal = bool((counts == counts[0]).all()) and counts[0] < _WEIGHT
+        equal = equal and (counts[0] in self._sums or len(self._sums) < _WEIGHTS)
         sums = self._sums.setdefault(float(counts[0]) if equal else 1.0, _Sums(self._channels))
         sums.add(means, spreads, None if equal else counts[:, np.newaxis])
 
     def result(self) -> Population:
         """Return the moments of all samples so far; there must be one at least."""
         self._flush()
-        count = self._count
-        mean, variance = np.empty((2, self._channels))
-        weighted = [(Fraction(weight), list(sums.totals())) for weight, sums in self._sums.items()]
-        for channel in range(self._channels):
-            total, square = (sum(weight * sums[channel][i] for weight, sums in weighted) / count for i in (0, 1))
-            mean[channel], variance[channel] = float(total), float(square - total * total)
+        parts = [(int(weight), sums) for weight, sums in self._sums.items()]
+        means = weighted([(weight, sums.means.totals()) for weight, sums in parts])
+        squares = weighted([(weight, sums.squares.totals()) for weight, sums in parts])
+        mean, variance = _moments(means, squares, self._count)
         finite = np.logical_and.reduce([sums.finite for sums in self._sums.values()])
         mean, variance = np.where(finite, mean, np.nan), np.where(finite, variance, np.nan)
         of_mean, of_variance = self._scatter.deviations(mean)
-        return Population(self.samples, count, mean, variance, of_mean, of_variance, bool(finite.all()))
+        return Population(self.samples, self._count, mean, variance, of_mean, of_variance, bool(finite.all()))
+
+
+class _Kept:
+    """Samples that have not been added yet."""
+
+    def __init__(self, channels: int) -> None:
+        rows = max(_LEAST, _KEPT // max(1, channels))
+        self._counts, self._moments = np.empty(rows), np.empty((2, rows, channels))
+        self._rows = 0
+
+    def add(self, moments: MomentsOfSamples, start: int) -> int:
+        """Keep samples from a place on, as many as there is room for, and return how many."""
+        here = slice(self._rows, self._rows + len(moments.counts) - start)
+        taken = len(self._counts[here])
+        there = slice(start, start + taken)
+        self._counts[here] = moments.counts[there]
+        self._moments[0, here], self._moments[1, here] = moments.means[there], moments.spreads[there]
+        self._rows += taken
+        return taken
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room left."""
+        return self._rows == len(self._counts)
+
+    def taken(self) -> tuple[Float64, Float64, Float64]:
+        """Return counts, means and spreads of what was kept; it is valid until the next is kept."""
+        rows, self._rows = self._rows, 0
+        return self._counts[:rows], self._moments[0, :rows], self._moments[1, :rows]
+
+
+def _moments(means: FixedPoint, squares: FixedPoint, count: int) -> tuple[Float64, Float64]:
+    """Return mean and variance of exact sums of values and of their squares, rounded once: all is in two float64s."""
+    mean, mean_rest = _divided(*means.rounded(), count)
+    square, square_rest = _divided(*squares.rounded(), count)
+    with np.errstate(all="ignore"):
+        of_mean, of_mean_rest = product(mean, mean)
+        variance, rest = two_sum(square, -of_mean)
+        rest += square_rest - of_mean_rest - 2 * mean * mean_rest
+        return mean, np.maximum(variance + rest, 0.0)
+
+
+def _divided(total: Float64, rest: Float64, count: int) -> tuple[Float64, Float64]:
+    """Return a sum divided by a count, and what the rounding left out."""
+    with np.errstate(all="ignore"):
+        quotient = total / count
+        back, back_rest = product(quotient, np.full_like(quotient, count))
+        return two_sum(quotient, (((total - back) - back_rest) + rest) / count)
 
 
 class _Sums:
     """Exact sums over samples: of their means, and of their mean squares."""
 
     def __init__(self, channels: int) -> None:
-        self._means, self._squares = ExactSums(channels), ExactSums(channels)
+        self.means, self.squares = ExactSums(channels), ExactSums(channels)
 
     def add(self, means: Float64, spreads: Float64, counts: Float64 | None) -> None:
         """Add samples, each as often as it has values, if `counts` says how many, of shape (samples, 1)."""
         with np.errstate(all="ignore"):
-            for sums, parts in ((self._means, (means,)), (self._squares, (*product(means, means), spreads))):
+            # The square of the upper half is exact. The rest is 2**-25 of it at most, and what rounding leaves out
+            # of that is of no account.
+            square, rest = self._square(means)
+            rest += spreads
+            for sums, parts in ((self.means, (means,)), (self.squares, (square, rest))):
                 for part in parts:
                     for term in (part,) if counts is None else product(part, counts):
                         sums.add(term)
 
+    @staticmethod
+    def _square(means: Float64) -> tuple[Float64, Float64]:
+        """Return what is exact of the squares, and the rest of them. Dekker's halves, as `exact_sums.product`."""
+        high, low = (scratch(name, means.shape) for name in ("high", "low"))
+        np.multiply(means, SPLITTING, out=low)
+        np.subtract(low, means, out=high)
+        np.subtract(low, high, out=high)
+        np.subtract(means, high, out=low)
+        rest = np.multiply(high, 2, out=scratch("square", means.shape))
+        rest += low
+        rest *= low
+        return np.square(high, out=high), rest
+
     @property
     def finite(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Channels in which every value was finite."""
-        return self._means.finite & self._squares.finite
-
-    def totals(self) -> Iterator[tuple[Fraction, Fraction]]:
-        """Yield the two sums of each channel."""
-        return zip(self._means.totals(), self._squares.totals(), strict=True)
+        return self.means.finite & self.squares.finite
 
 
 class _Scatter:
-    """How mean and second moment vary from sample to sample, in deviations from the first batch's mean."""
+    """How mean and second moment vary from sample to sample: sums of squares and products of deviations.
+
+    Deviations are from the means of the first block (Chan, Golub and LeVeque, Algorithms for computing the sample
+    variance, The American Statistician 37 (1983), section 3: shifted data).
+    """
 
     def __init__(self, channels: int) -> None:
         self._samples = 0
-        self._origin: Float64 | None = None
-        self._means = np.zeros((2, channels))
-        # Sums of squares and products of deviations: first, first and second, second moment.
-        self._products = np.zeros((3, channels))
+        self._origin: tuple[Float64, Float64] | None = None
+        # Sums of first and second moment, of their squares and of their product.
+        self._sums = np.zeros((5, channels))
 
-    def add(self, moments: MomentsOfSamples) -> None:
+    def add(self, means: Float64, spreads: Float64) -> None:
+        """Take in samples, shape (samples, channels)."""
+        first, second, both = (scratch(name, means.shape) for name in ("first", "second", "both"))
         with np.errstate(all="ignore"):
-            if self._origin is None:
-                self._origin = moments.means.mean(axis=0)
-            first = moments.means - self._origin
-            both = np.stack([first, moments.spreads + np.square(first)])
-            n, total = len(first), self._samples + len(first)
-            means = both.mean(axis=1)
-            off = both - means[:, np.newaxis]
-            apart = means - self._means
-            weight = self._samples * n / total
-            for place, (i, j) in enumerate(((0, 0), (0, 1), (1, 1))):
-                self._products[place] += (off[i] * off[j]).sum(axis=0) + weight * apart[i] * apart[j]
-            self._means += apart * (n / total)
-            self._samples = total
+            origin = means.mean(axis=0) if self._origin is None else self._origin[0]
+            np.subtract(means, origin, out=first)
+            np.square(first, out=second)
+            second += spreads
+            self._origin = (origin, second.mean(axis=0)) if self._origin is None else self._origin
+            second -= self._origin[1]
+            self._sums[0] += first.sum(axis=0)
+            self._sums[1] += second.sum(axis=0)
+            for place, (one, other) in enumerate(((first, first), (first, second), (second, second)), start=2):
+                self._sums[place] += np.multiply(one, other, out=both).sum(axis=0)
+        self._samples += len(means)
 
     def deviations(self, mean: Float64) -> tuple[Float64, Float64]:
         """Return the standard deviations of the sample means, and of mean squares about `mean`."""
         free = max(1, self._samples - 1)
-        origin = np.zeros_like(mean) if self._origin is None else self._origin
+        origin = np.zeros_like(mean) if self._origin is None else self._origin[0]
         with np.errstate(all="ignore"):
-            first, both, second = self._products / free
+            of_first, of_second, *products = self._sums
+            pairs = ((of_first, of_first), (of_first, of_second), (of_second, of_second))
+            first, both, second = (
+                (total - a * b / self._samples) / free for total, (a, b) in zip(products, pairs, strict=True)
+            )
             shift = mean - origin
             # (x - mean)^2 = second moment about the origin - 2 * shift * first + a constant.
             about = second - 4 * shift * both + 4 * np.square(shift) * first
-            return np.sqrt(first), np.sqrt(np.maximum(about, 0.0))
+            return np.sqrt(np.maximum(first, 0.0)), np.sqrt(np.maximum(about, 0.0))

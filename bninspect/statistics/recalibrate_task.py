@@ -6,6 +6,7 @@ import hashlib
 import io
 import time
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ from bninspect.statistics.recalibration_progress import ShownProgress
 from bninspect.verdicts import selection
 from bninspect.verdicts.verify_task import run_settings
 
+_SAMPLED = 64
+"""About as many samples are looked at to tell whether data is the same."""
 _DDOF = {Estimator.BIASED: 0.0, Estimator.UNBIASED: 1.0}
 
 
@@ -197,6 +200,12 @@ class _Work:
         )
         worst = max(off, key=lambda name: max(off[name]))
         if not max(off[worst]) <= recalibration.CONSISTENT:
+            if known:
+                raise RuntimeFailure(
+                    f"the statistics of {printable(worst)} are not those of this data",
+                    why=f"a last pass is off by {max(off[worst]):.2g}: the interrupted run had other data",
+                    hint="run it again without --resume",
+                )
             raise RuntimeFailure(
                 f"the statistics of {printable(worst)} are not consistent",
                 why=f"a last pass is off by {max(off[worst]):.2g}: what arrives there depends on its own statistics",
@@ -232,17 +241,23 @@ class _Work:
             variance_off=off[1],
         )
 
+    @cached_property
     def _mark(self) -> str:
-        """Return what a kept part must have been made of."""
-        files = [Path(self._data.title)]
-        stats = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
-        parts = (self._checkpoint.sha256, self._stream.title, self._data.title, self._chosen, stats)
+        """Return what a kept part must have been made of: some samples stand for all, and the last pass tells."""
+        places = range(0, len(self._chosen), max(1, len(self._chosen) // _SAMPLED))
+        digest = hashlib.sha256()
+        for place in places:
+            for name, values in self._data.read([self._chosen[place]]).items():
+                digest.update(f"{name} {values.dtype} {values.shape}".encode() + np.ascontiguousarray(values).tobytes())
+        types = [str(self._file.dtype(self._names[layer.name].name, name)) for layer in self._layers for name in WANTED]
+        names = [layer.name for layer in self._layers]
+        parts = (self._checkpoint.sha256, self._stream.title, self._chosen, names, types, digest.hexdigest())
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def _keep(self, output: Path, written: Moments) -> None:
         arrays = {f"{layer}/{name}": one for layer, values in written.items() for name, one in values.items()}
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **{"made of": np.array(self._mark())}, **arrays)
+        np.savez(buffer, allow_pickle=False, **{"made of": np.array(self._mark)}, **arrays)
         atomic_files.write_whole(partial(output), buffer.getvalue(), force=True)
 
     def _left(self, output: Path) -> Moments:
@@ -250,7 +265,7 @@ class _Work:
         if not path.is_file():
             return {}
         arrays = npy.read(path)
-        if str(arrays.pop("made of", np.array(""))) != self._mark():
+        if str(arrays.pop("made of", np.array(""))) != self._mark:
             self.notes = ("nothing is taken over: what is left was made of another model or of other data",)
             return {}
         found: dict[str, dict[str, Array]] = {}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from bninspect.statistics.recalibration import Plan
 
-_BAR = 20
+_BAR = 10
 _TELLING = 0.1
 """Part of the work after which it tells how fast it is."""
 
@@ -29,9 +29,9 @@ class ShownProgress:
         """Part of the work that was behind us when the first of it began."""
 
     def plan(self) -> None:
-        """Say what it will cost."""
+        """Say what it will cost, in a line that stays."""
         disk = f", up to {self._plan.disk / 1e9:.1f} GB on disk" if self._plan.disk else ""
-        self._say(f"{self._label}: {sentence(self._plan, self._samples)}, about {duration(self._plan.seconds)}{disk}")
+        self._say(f"{self._label}: {sentence(self._plan, self._samples)}, about {duration(self._plan.seconds)}{disk}\n")
 
     def began(self, number: int, done: int) -> None:
         """Say that a batch of a group, or of the last pass, begins."""
@@ -45,9 +45,7 @@ class ShownProgress:
         full = round(part * _BAR)
         bar = "█" * full + "░" * (_BAR - full)
         where = f"depth {number + 1} of {groups}" if number < groups else "last pass"
-        self._say(
-            f"{self._label}: {bar} {part:.0%}, {duration(left)} left: {where}, {done:,} of {self._samples:,} samples"
-        )
+        self._say(f"{bar} {part:.0%}, {duration(left)} left: {where}")
 
     def _part(self, number: int, done: int) -> float:
         """Return the part of the work that is done: the last pass is as long as a walk, or the longest pass of many."""

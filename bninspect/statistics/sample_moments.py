@@ -11,19 +11,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bninspect.statistics.scratch import scratch
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bninspect.arithmetic.formula import Float64
     from bninspect.records import Array
 
-_PIECE = 1 << 16
-"""Elements that are worked on at a time: half a megabyte, which stays in the cache."""
-_ROW = 256
-"""Elements from which on a row is long enough for NumPy's inner loop."""
+_PIECE = 1 << 15
+"""Elements that are worked on at a time: a quarter of a megabyte, which stays in the cache."""
+_BLAS = 1 << 13
+"""Elements that BLAS adds up at a time: so few are not divided among threads, which would be another order."""
+_CLOSE = 2.0**-16
+"""Part of the square of a mean that a spread must be, for the difference of two sums to have digits enough."""
+_ONES = np.ones(_BLAS)
 
 
 @dataclass(frozen=True, eq=False)
 class MomentsOfSamples:
-    """Moments of a batch, sample by sample. Arrays are float64."""
+    """Moments of a batch, sample by sample. Arrays are float64, and valid until this thread asks for the next."""
 
     counts: Float64
     """Values of each channel of a sample, shape (samples,)."""
@@ -52,35 +59,60 @@ def of_batch(
     if 0 in axis or x.ndim == 0 or not samples or x.shape[0] % samples:
         raise ValueError(f"{x.shape} is not a batch of {samples} samples with channels along {axis}")
     if mask is None and axis == (1,) and x.ndim > 2 and len(x) == samples and x.size:
-        return _of_planes(x.reshape(samples, x.shape[1], -1)[:counted])
+        # To turn them would take longer than to add them up.
+        return _moments(x.reshape(samples, x.shape[1], -1)[:counted], 2, _sums_of_planes)
     table = _rows(x, axis, samples)[:counted]
     if mask is not None:
         return _masked(table, _rows(np.broadcast_to(mask, x.shape), axis, samples)[:counted])
-    samples = len(table)
-    size = table.shape[1] * table.shape[2]
-    means, spreads = np.empty((2, samples, table.shape[2]))
-    step = max(1, _PIECE // max(1, size))
-    with np.errstate(all="ignore"):
-        for start in range(0, samples, step):
-            part = slice(start, start + step)
-            means[part], spreads[part] = _reduced(table[part])
-    return MomentsOfSamples(np.full(samples, float(table.shape[1])), means, spreads)
+    if table.shape[1] == 1:
+        means, spreads = scratch("moments", (2, len(table), table.shape[2]))
+        means[:], spreads[:] = table[:, 0], 0.0
+        return MomentsOfSamples(np.ones(len(table)), means, spreads)
+    return _moments(table, 1, _sums)
 
 
-def _of_planes(planes: Array) -> MomentsOfSamples:
-    """Return the moments of (samples, channels, values): to turn them would take longer than to add them up."""
-    samples, channels, values = planes.shape
-    means, spreads = np.empty((2, samples, channels))
-    step = max(1, _PIECE // (channels * values))
+def _moments(x: Array, axis: int, sums: Callable[[Float64], Float64]) -> MomentsOfSamples:
+    """Return the moments over an axis of x, a few samples at a time."""
+    means, spreads = scratch("moments", (2, len(x), x.shape[3 - axis]))
+    step = max(1, _PIECE // max(1, x[:1].size))
     with np.errstate(all="ignore"):
-        for start in range(0, samples, step):
+        for start in range(0, len(x), step):
             part = slice(start, start + step)
-            wide = planes[part].astype(np.float64, order="C")
-            means[part] = np.add.reduce(wide, axis=2) / values
-            wide -= means[part][:, :, np.newaxis]
-            np.square(wide, out=wide)
-            spreads[part] = np.add.reduce(wide, axis=2) / values
-    return MomentsOfSamples(np.full(samples, float(values)), means, spreads)
+            mean, spread = _of_deviations(x[part], axis, sums, None)
+            # The mean takes digits of the mean square away: where it takes many, deviations are added up instead.
+            close = spread < _CLOSE * np.square(mean)
+            if close.any():
+                where = np.flatnonzero(close.any(axis=1))
+                some = x[part][where]
+                better = _of_deviations(some, axis, sums, some.take([0], axis=axis).astype(np.float64))
+                for found, other in zip((mean, spread), better, strict=True):
+                    found[where] = np.where(close[where], other, found[where])
+            means[part], spreads[part] = mean, np.maximum(spread, 0.0)
+    return MomentsOfSamples(np.full(len(x), float(x.shape[axis])), means, spreads)
+
+
+def _of_deviations(
+    x: Array, axis: int, sums: Callable[[Float64], Float64], origin: Float64 | None
+) -> tuple[Float64, Float64]:
+    """Return mean and spread of each sample and channel by the sums of values, less `origin` if given, and of squares.
+
+    With the first value as the origin little cancels: no value of n is more than sqrt(n) deviations from the mean
+    (Chan, Golub and LeVeque, Algorithms for computing the sample variance, The American Statistician 37 (1983), 3).
+    """
+    values = x.shape[axis]
+    length = max(1, min(values, _BLAS, _PIECE // max(1, x.shape[3 - axis])))
+    total, square = np.zeros((2, len(x), x.shape[3 - axis]))
+    for start in range(0, values, length):
+        piece = x[:, start : start + length] if axis == 1 else x[:, :, start : start + length]
+        wide = scratch("wide", piece.shape)
+        np.copyto(wide, piece)
+        if origin is not None:
+            wide -= origin
+        total += sums(wide)
+        square += sums(np.square(wide, out=wide))
+    total /= values
+    mean = total if origin is None else total + origin.squeeze(axis)
+    return mean, square / values - np.square(total)
 
 
 def _rows(x: Array, axis: tuple[int, ...], samples: int) -> Array:
@@ -91,28 +123,24 @@ def _rows(x: Array, axis: tuple[int, ...], samples: int) -> Array:
     return x.transpose(order).reshape(samples, -1, channels)
 
 
-def _reduced(table: Array) -> tuple[Float64, Float64]:
-    """Return mean and spread of each sample and channel of (samples, values, channels)."""
-    values = table.shape[1]
-    if values == 1:
-        return table[:, 0].astype(np.float64), np.zeros((len(table), table.shape[2]))
-    wide = np.array(table, np.float64, order="C")
-    means = _sums(wide) / values
-    wide -= means[:, np.newaxis]
-    np.square(wide, out=wide)
-    return means, _sums(wide) / values
-
-
 def _sums(wide: Float64) -> Float64:
-    """Return the sums over the middle axis: long rows are added up first, then folded."""
+    """Return the sums over the middle axis, of so many rows at a time as BLAS adds up in one thread."""
     samples, values, channels = wide.shape
-    fold = max(1, _ROW // channels)
-    whole = values - values % fold
-    if fold == 1 or not whole:
-        return np.asarray(np.add.reduce(wide, axis=1))
-    rows = wide[:, :whole].reshape(samples, -1, fold * channels)
-    sums = np.add.reduce(np.add.reduce(rows, axis=1).reshape(samples, fold, channels), axis=1)
-    return np.asarray(sums + np.add.reduce(wide[:, whole:], axis=1))
+    rows = min(values, max(1, _BLAS // max(1, channels)))
+    whole = values - values % rows
+    blocks = wide[:, :whole].reshape(samples, -1, rows, channels)
+    sums = np.matmul(_ONES[:rows], blocks).sum(axis=1)
+    return np.asarray(sums + np.matmul(_ONES[: values - whole], wide[:, whole:]) if whole < values else sums)
+
+
+def _sums_of_planes(wide: Float64) -> Float64:
+    """Return the sums over the last axis, of so many channels at a time."""
+    samples, channels, values = wide.shape
+    rows = min(channels, max(1, _BLAS // values))
+    whole = channels - channels % rows
+    ones = _ONES[:values]
+    sums = np.matmul(wide[:, :whole].reshape(samples, -1, rows, values), ones).reshape(samples, whole)
+    return sums if whole == channels else np.concatenate([sums, np.matmul(wide[:, whole:], ones)], axis=1)
 
 
 def _masked(table: Array, mask: Array) -> MomentsOfSamples:

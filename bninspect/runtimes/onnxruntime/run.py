@@ -149,6 +149,8 @@ def session_of(model: bytes, path: Path | None, *, optimise: bool) -> Any:
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     options.log_severity_level = 4
+    # Waiting threads would take the processor from what is done between two runs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if path is not None:
         # A model that is handed over as bytes has no folder in which its external data could be.
         options.add_session_config_entry(
