@@ -18,7 +18,7 @@ def totals(sums: ExactSums) -> list[Fraction]:
     """Return the sums as fractions."""
     found = sums.totals()
     return [
-        sum(Fraction(int(digit)) * Fraction(2) ** (32 * row - 1152) for row, digit in enumerate(column, found.lowest))
+        Fraction(sum(int(digit) << (32 * row) for row, digit in enumerate(column, found.lowest)), 1 << 1152)
         for column in found.digits.T
     ]
 
@@ -35,9 +35,9 @@ def test_a_sum_is_that_of_fractions(numbers: list[float], step: int) -> None:
 def test_a_sum_is_rounded_to_twice_the_digits_of_a_float(numbers: list[float]) -> None:
     sums = ExactSums(1)
     sums.add(np.array(numbers)[:, np.newaxis])
-    exact = sum(map(Fraction, numbers))
-    total, rest = (Fraction(float(one[0])) for one in sums.totals().rounded())
-    assert abs(total + rest - exact) <= abs(exact) * Fraction(1, 2**96) + Fraction(2) ** -1074
+    exact = sum(map(Fraction, numbers), Fraction(0))
+    total, rest = (Fraction(float(part[0])) for part in sums.totals().rounded())
+    assert abs(total + rest - exact) <= abs(exact) / 2**96 + Fraction(1, 2**1074)
 
 
 def test_many_rows_of_all_magnitudes_add_up_exactly_in_every_column() -> None:
