@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Data: TypeAlias = bytes | Iterable[bytes] | Callable[[BinaryIO], None]
 
+NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""What a system says where a disk, a file or a share of a disk is full."""
+_MAKE_ROOM = "make room there, or name a file on another disk"
 # What the caller can put right by another path or --force; a full disk, for instance, is not among them.
 _MISTAKES = {
     errno.EACCES,
@@ -188,4 +191,4 @@ def _explained(path: Path, error: OSError) -> BninspectError:
     why = error.strerror or type(error).__name__
     if error.errno in _MISTAKES:
         return UsageError(what, why=why, hint="name a file in a folder that you may write to")
-    return BninspectError(what, why=why)
+    return BninspectError(what, why=why, hint=_MAKE_ROOM if error.errno in NO_ROOM else "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -12,12 +11,12 @@ from typing import Any
 import click
 
 from bninspect import errors
-from bninspect.cli import termination
+from bninspect.atomic_files import NO_ROOM
+from bninspect.cli import mistakes, termination
 from bninspect.cli.config_defaults import asking
-from bninspect.cli.messages import show_error
+from bninspect.cli.messages import NOT_WRITTEN, show_error
 from bninspect.cli.once import OnceGroup
 from bninspect.cli.termination import Terminated, Told
-from bninspect.safe_text import nearest
 from bninspect.version import __version__
 from bninspect.workers import start
 
@@ -93,12 +92,8 @@ def _run(arguments: Sequence[str], told: Told) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2
-    except click.MissingParameter as error:
-        show_error(*_missing(error), hint=_help_of(error.ctx))
-        return 2
     except click.UsageError as error:
-        lost = error.message.endswith("does not exist.")
-        show_error(error.format_message(), hint=_meant(error) or ("" if lost else _help_of(error.ctx)))
+        show_error(*mistakes.told(error, COMMANDS))
         return 2
     except click.ClickException as error:
         show_error(error.format_message())
@@ -115,44 +110,17 @@ def _run(arguments: Sequence[str], told: Told) -> int:
         # The reader of our output has gone, for instance `| head`; nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            return _defect(error, arguments)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered
+        show_error(f"cannot write {error.filename!r}" if error.filename else NOT_WRITTEN, str(error.strerror))
+        return 3
     except Exception as error:  # noqa: BLE001 - a defect of ours must not show a traceback to a user
         return _defect(error, arguments)
     finally:
         start.dismiss()
     return code if isinstance(code, int) else 0
-
-
-def _missing(error: click.MissingParameter) -> tuple[str, str]:
-    """Return which argument or option is missing, and what it may be."""
-    choices = error.param.type.choices if error.param and isinstance(error.param.type, click.Choice) else ()
-    what = error.format_message().partition(". ")[0].removesuffix(".")  # click lists choices one a line
-    return what, f"known are {', '.join(map(str, choices))}" if choices else ""
-
-
-def _meant(error: click.UsageError) -> str:
-    """Return what may have been meant instead of a command or a choice that is not there; empty if nothing is near."""
-    if isinstance(error, click.BadParameter) and error.param is not None:
-        known = [str(choice) for choice in getattr(error.param.type, "choices", ())]
-    else:
-        known = list(COMMANDS) if error.message.startswith("No such command") else []
-    typed = re.search(r"'([^']*)'", error.message)
-    if typed and error.message.endswith("does not exist."):
-        known = _beside(typed[1])
-    near = nearest(typed[1], known, cutoff=0.5) if typed and typed[1] not in known else ""
-    return f"did you mean {near!r}?" if near else ""
-
-
-def _beside(path: str) -> list[str]:
-    """Return the paths in the folder of a path that is not there."""
-    folder = os.path.dirname(path)  # noqa: PTH120 - as it was typed, `./` included
-    try:
-        return [os.path.join(folder, name) for name in os.listdir(folder or ".")]  # noqa: PTH118, PTH208
-    except OSError:
-        return []
-
-
-def _help_of(context: click.Context | None) -> str:
-    return f"{context.command_path if context else 'bninspect'} --help lists what there is"
 
 
 def _defect(error: Exception, arguments: Sequence[str]) -> int:

@@ -47,7 +47,11 @@ class HtmlFolder:
                 )
             (path / _PAGES).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"cannot write to {printable(str(path))}", why=error.strerror or str(error)) from error
+            raise UsageError(
+                f"cannot write to {printable(str(path))}",
+                why=error.strerror or str(error),
+                hint="name a folder that you may write to",
+            ) from error
 
     def __enter__(self) -> Self:
         return self

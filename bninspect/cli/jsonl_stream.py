@@ -58,7 +58,8 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open.close()
+        with contextlib.suppress(OSError):  # what could not be written is still in a buffer, and was told
+            self._open.close()
 
     def ended(self, model: ModelReport) -> None:
         """Write the report of one model, so that it stays whatever happens next."""

@@ -12,6 +12,7 @@ import click
 from bninspect.errors import BninspectError
 from bninspect.safe_text import printable
 
+NOT_WRITTEN = "the result cannot be written to standard output"
 LONGEST = 2000
 """Characters of a message that are shown."""
 
@@ -38,9 +39,7 @@ def to_whoever_reads() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered
-        raise BninspectError(
-            "the result cannot be written to standard output", why=error.strerror or str(error)
-        ) from error
+        raise BninspectError(NOT_WRITTEN, why=error.strerror or str(error)) from error
 
 
 def say(line: str) -> None:

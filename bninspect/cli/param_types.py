@@ -44,7 +44,7 @@ class ModelPath(click.Path):
     """A file or folder that exists, or the prefix of a TensorFlow checkpoint: `model.ckpt` for `model.ckpt.index`."""
 
     def __init__(self) -> None:
-        super().__init__(exists=True)
+        super().__init__(exists=True, readable=False)  # what cannot be opened is an error of that model alone
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path as it was given."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,8 +86,7 @@ def report(context: click.Context, options: dict[str, Any], run: Run, *, brief: 
     if options["write_baseline"]:
         done, kept = _as_baseline(done, options, settings)
         written = written and kept
-    code = emit(done, options, streamed=streamed)
-    return code if written else UNWRITTEN
+    return emit(done, options, streamed=streamed, written=written)
 
 
 def _folders(outputs: tuple[tuple[str, str], ...]) -> tuple[list[Path], tuple[tuple[str, str], ...]]:
@@ -115,9 +114,9 @@ def _digests(options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
     files = [path for path in options.get("against") or () if Path(path).is_file()]
     for place, path in enumerate(files):
-        with Path(path).open("rb") as file:
+        with suppress(PermissionError), Path(path).open("rb") as file:  # whoever reads it says so
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        yield f"against{f'_{place}' if place else ''}_sha256", Option(digest, "--against")
+            yield f"against{f'_{place}' if place else ''}_sha256", Option(digest, "--against")
 
 
 def _surroundings(context: click.Context, options: dict[str, Any], progress: Progress) -> tuple[Surroundings, Heading]:

@@ -19,36 +19,39 @@ if TYPE_CHECKING:
 UNWRITTEN = 3
 
 
-def emit(report: Report, options: dict[str, Any], *, streamed: bool = False) -> int:
+def emit(report: Report, options: dict[str, Any], *, streamed: bool = False, written: bool = True) -> int:
     """Write `report` in every form that was asked for, and return its exit code; 3 if one could not be written.
 
-    Whatever becomes of one, all the others are written: a report is the work of minutes.
+    Whatever becomes of one, all the others are written: a report is the work of minutes. The screen comes last.
 
     Args:
         report: what to write.
         options: of the command.
         streamed: whether standard output has had the lines of JSON Lines already, all but the last.
+        written: whether all that was to be written before could be.
     """
     from bninspect import reports
     from bninspect.reports import json_document
 
+    models = [Path(model) for model in (*options["models"], *(model.path for model in report.models))]
+    failures = list(filter(None, _write_all(report, options["output"], models)))
+    for failure in failures:
+        show_error(failure.what, failure.why, failure.hint)
+    written = written and not failures
     looks = reports.Looks(
         colour=coloured(options["color"]),
         width=_width(),
         verbosity=-1 if options["quiet"] else options["verbose"],
         wide=options.get("wide", False),
         detailed=bool(options.get("layer")),
+        unwritten=not written,
     )
-    models = [Path(model) for model in (*options["models"], *(model.path for model in report.models))]
     form = "json" if options["json"] else options["format"]
-    failures = list(_write_all(report, options["output"], models))
     # Without color=True click would take the colours out that were asked for.
     text = json_document.last_line(report) if streamed else reports.REPORTS[form](report, looks)
     with to_whoever_reads():
         click.echo(text, nl=False, color=looks.colour or None)
-    for failure in filter(None, failures):
-        show_error(failure.what, failure.why, failure.hint)
-    return UNWRITTEN if any(failures) else report.summary.exit_code
+    return report.summary.exit_code if written else UNWRITTEN
 
 
 def end_stream(report: Report, *, whole: bool) -> int:

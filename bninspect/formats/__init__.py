@@ -115,14 +115,14 @@ def read_kernels(path: Path) -> tuple[NamedKernel, ...]:
 
 def _known(path: Path) -> Format:
     """Return the one format that a file is of. Raises as `read`."""
-    if not path.is_dir() and not path.is_file() and not _format("tensorflow.checkpoint").matches(path, b""):
-        raise UnreadableFile(f"{path} cannot be read", why=f"it is {identify(path)}")
     try:
+        if not path.is_dir() and not path.is_file() and not _format("tensorflow.checkpoint").matches(path, b""):
+            raise UnreadableFile(f"{path} cannot be read", why=f"it is {identify(path)}")
         head = _head(path) if path.is_file() else b""
         two = path.is_file() and is_zip_behind(path, head)
+        claims = [known for known in _candidates(path, head) if known.matches(path, head)]
     except OSError as error:
         raise UnreadableFile(f"{path} cannot be opened", why=error.strerror or str(error)) from error
-    claims = [known for known in _candidates(path, head) if known.matches(path, head)]
     if not claims:
         raise UnknownFormat(
             f"{path} is not of a format that bninspect reads",

@@ -56,23 +56,25 @@ def search(arguments: Mapping[str, Any], _arrays: list[Any], progress: Callable[
     top = str(arguments["path"])
     passed: Counter[str] = Counter()
     found = tuple(_inside(top, progress, passed))
+    if top in found:
+        return FolderModels((top,))
     claimed = any(known.matches(Path(top), b"") for known in FORMATS)
     # Several checkpoints of one training are one model, as their folder says, unless other models lie beside them.
     if claimed and all(Path(one).parent == Path(top) and one.endswith(".index") for one in found):
-        found = (top,)
-    return FolderModels((top,)) if top in found else FolderModels(found, dict(passed.most_common()))
+        return FolderModels((top,))
+    return FolderModels(found, dict(passed.most_common()))
 
 
 def _inside(top: str, progress: Callable[[str], None], passed: Counter[str]) -> Iterator[str]:
     """Yield the models in a folder: of each folder its files first, in the order of their names.
 
-    Hidden folders and links to folders are not entered. A folder that cannot be listed is yielded itself, so that it
-    becomes an error. What is passed over is counted in `passed`.
+    Hidden folders and links to folders are not entered. A folder that cannot be listed or entered is yielded itself,
+    so that it becomes an error. What is passed over is counted in `passed`.
     """
     unlisted: list[str] = []
     for folder, inner, names in os.walk(top, onerror=lambda error: unlisted.append(str(error.filename))):
         progress(f"searching {folder}")
-        if foreign_folder((*inner, *names)) is not None:
+        if not os.access(folder, os.X_OK) or foreign_folder((*inner, *names)) is not None:
             yield folder  # reading it says what it is: a model that nobody looked at is not an empty folder
             inner.clear()
             continue

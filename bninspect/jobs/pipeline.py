@@ -231,8 +231,11 @@ def _holds_arrays(path: Path) -> bool:
     """Return whether a file is a .npz: outputs of a runtime, not an export."""
     if not path.is_file():
         return False
-    with path.open("rb") as file:
-        head = file.read(30 + 0xFFFF)
+    try:
+        with path.open("rb") as file:
+            head = file.read(30 + 0xFFFF)
+    except OSError:
+        return False  # its reader says why
     return head.startswith(b"PK\x03\x04") and head[30 : 30 + int.from_bytes(head[26:28], "little")].endswith(b".npy")
 
 

@@ -23,6 +23,8 @@ class Looks:
     """Whether columns stay although the terminal is too narrow for them."""
     detailed: bool = False
     """Whether layers are shown with the distribution of their parameters."""
+    unwritten: bool = False
+    """Whether a file that was asked for could not be written: the command then ends with 3, whatever it found."""
 
 
 def _text(report: Report, looks: Looks) -> str:

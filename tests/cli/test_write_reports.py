@@ -77,4 +77,4 @@ def test_two_reports_in_one_file_are_refused(sample_models: Path, tmp_path: Path
 def test_an_unknown_format_is_named(sample_models: Path, tmp_path: Path) -> None:
     done = bninspect("inspect", sample_models / MODEL, "-o", "pdf=x", cwd=tmp_path)
     assert done.returncode == 2
-    assert "'pdf=x'" in done.stderr
+    assert "'pdf' is not a format: write FORMAT=PATH" in done.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from bninspect.records import ModelReport, Report, Status
-from bninspect.reports import words
+from bninspect.reports import Looks, words
 from bninspect.reports.text.lines import Line, line
 
 VERDICTS = {
@@ -24,7 +24,7 @@ _CODES = {
 _ALLOWED = "there is nothing to check, which --allow-empty allows"
 
 
-def closing(report: Report) -> Line:
+def closing(report: Report, looks: Looks) -> Line:
     """Return the verdict on all models of a report."""
     summary = report.summary
     allowed = not summary.exit_code and report.models and all(one.status is Status.EMPTY for one in report.models)
@@ -34,8 +34,11 @@ def closing(report: Report) -> Line:
     if summary.models > 1:
         models += ": " + ", ".join(f"{counts[status]} {status}" for status in VERDICTS if counts[status])
     parts = [models, *(_changes(report) if report.command == "compare" else _layers(report))]
-    meaning = _ALLOWED if allowed else _CODES.get(summary.exit_code, "")
-    return line((f"{word:<6}", style), f"{'; '.join(parts)}; exit {summary.exit_code}: {meaning}")
+    code, meaning = summary.exit_code, _ALLOWED if allowed else _CODES.get(summary.exit_code, "")
+    if looks.unwritten:
+        code, meaning = 3, f"{meaning}, but a file could not be written"
+        word, style = VERDICTS[Status.ERROR] if not summary.exit_code else (word, style)
+    return line((f"{word:<6}", style), f"{'; '.join(parts)}; exit {code}: {meaning}")
 
 
 def _changes(report: Report) -> list[str]:

@@ -43,7 +43,7 @@ def render(report: Report, looks: Looks) -> str:
         rows.append(_nothing(report))
     elif report.command != "inspect" or report.summary.exit_code or (len(report.models) > 1 and looks.verbosity >= 0):
         rows += exports.lines(report)
-        rows.append(closing(report))
+        rows.append(closing(report, looks))
     return shown(rows, looks)
 
 
