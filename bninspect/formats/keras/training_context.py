@@ -39,13 +39,13 @@ _MODULES = (_MODULE, "keras.src.layers")
 
 def contexts(root: ConfigNode) -> Mapping[tuple[str, ...], frozenset[TrainingCall]]:
     """Return the calls of every batch norm of a model that is called without `training`, by its path."""
-    walk = _Walk()
+    walk = _CallWalk()
     walk.enter(root)
     return {path: frozenset(found) for path, found in walk.found.items()}
 
 
 @dataclass(eq=False)
-class _Walk:
+class _CallWalk:
     training: bool | None = None
     """What was said last."""
     by: tuple[str, ...] = ()
