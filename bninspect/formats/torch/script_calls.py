@@ -67,8 +67,8 @@ class ScriptFollower:
     calls: list[ScriptCall] = field(default_factory=list)
     roots: list[tuple[str, ScriptRoot]] = field(default_factory=list)
     """Roots of variances in single operators, and the methods that take them."""
-    _readers: dict[int, set[str]] = field(default_factory=dict)
-    """Operators that read each root, by its identity."""
+    _uses: dict[int, set[str]] = field(default_factory=dict)
+    """What is done with each root, by its identity."""
     _entered: set[int] = field(default_factory=set)
     _count: int = 0
     _depth: int = 0
@@ -85,10 +85,15 @@ class ScriptFollower:
                     raise self._endless("an expression is nested too deeply") from error
 
     def dividing(self) -> Iterator[tuple[str, ScriptRoot]]:
-        """Yield the roots, but for those of a batch that go into a mean alone: a feature, and nothing is divided."""
+        """Yield the roots, but for those that nothing is normalised by.
+
+        A root of a batch that goes into a mean alone is a feature; by that of a stored variance a kernel may be scaled,
+        which is undone behind the convolution.
+        """
         for where, root in self.roots:
-            readers = self._readers.get(id(root), set()) - script_pieces.VIEWS
-            if not (isinstance(root.variance, OfBatch) and readers and readers <= _REDUCING):
+            uses = self._uses.get(id(root), set()) - {""}
+            feature = isinstance(root.variance, OfBatch) and uses and uses <= _REDUCING
+            if not feature and uses != {script_pieces.KERNEL, script_pieces.UNDONE}:
                 yield where, root
 
     def _endless(self, why: str) -> UnsafeFile:
@@ -225,7 +230,7 @@ class ScriptFollower:
             return given[0]
         for one in given:
             if isinstance(one, ScriptRoot):
-                self._readers.setdefault(id(one), set()).add(name)
+                self._uses.setdefault(id(one.root), set()).add(script_pieces.use(name, given, one))
         found = script_pieces.value(name, given, UNKNOWN)
         if isinstance(found, ScriptRoot) and not any(isinstance(one, ScriptRoot) for one in given):
             self.roots.append((where, found))

@@ -7,8 +7,9 @@ and RMSNorm take the root of is a moment within each sample.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bninspect.formats.torch.objects import PickledTensor
@@ -19,6 +20,8 @@ _ROOTS = frozenset(("sqrt", "rsqrt"))
 _MOMENTS = frozenset(("mean", "var", "var_mean"))
 _DEVIATIONS = frozenset(("std", "std_mean"))
 _ARITHMETIC = frozenset(("add", "sub", "sum", "square", "mul", "div", "neg", "reciprocal"))
+KERNEL, UNDONE = "scales a kernel", "multiplies data"
+"""Uses of a root that together normalise nothing."""
 _NEXT_TO_BATCH = -3
 _RANK = 4
 
@@ -68,9 +71,18 @@ class ScriptDeviation:
 
 @dataclass(frozen=True)
 class ScriptRoot:
-    """The root of a variance and epsilon."""
+    """The root of a variance and epsilon, or what numbers that are stored make of it."""
 
     variance: ScriptTensor | OfBatch
+    inverse: bool = False
+    """Whether it is one by the root."""
+    taken: ScriptRoot | None = None
+    """The root that it was made of."""
+
+    @property
+    def root(self) -> ScriptRoot:
+        """Return the root itself."""
+        return self.taken or self
 
     @property
     def reason(self) -> str:
@@ -97,7 +109,7 @@ def value(name: str, given: Sequence[Any], unknown: Any) -> Any:
         return _arithmetic("mul" if other == 2 else "pow", given, unknown)
     if name in _ROOTS or (name == "pow" and other in (0.5, -0.5)):
         if given and isinstance(given[0], Under):
-            return ScriptRoot(given[0].variance)
+            return ScriptRoot(given[0].variance, inverse=name == "rsqrt" or other == -0.5)
         return ScriptDeviation(first) if first is not None and name == "sqrt" else unknown
     return unknown
 
@@ -117,16 +129,45 @@ def _arithmetic(name: str, given: Sequence[Any], unknown: Any) -> Any:
         squares = given[0] == ScriptDifference() and (name == "square" or other in (2, given[0]))
         return ScriptDifference(squared=True) if squares else unknown
     if name in {"neg", "reciprocal"}:
-        return given[0] if isinstance(given[0], ScriptRoot) else unknown
-    return _scaled(given, first, unknown) if name in {"mul", "div"} else unknown
+        return _turned(given[0], name == "reciprocal") if isinstance(given[0], ScriptRoot) else unknown
+    return _scaled(name, given, unknown) if name in {"mul", "div"} else unknown
 
 
-def _scaled(given: Sequence[Any], first: Any, unknown: Any) -> Any:
+def _scaled(name: str, given: Sequence[Any], unknown: Any) -> Any:
     """Return a moment, or a root, that is multiplied or divided by a number or a parameter."""
     root = next((one for one in given if isinstance(one, ScriptRoot)), None)
     if root is not None:
-        return root if any(isinstance(_variance(one), ScriptTensor) for one in given) else unknown
-    return given[0] if isinstance(first, OfBatch) or isinstance(given[0], ScriptTotal) else unknown
+        scaled = any(isinstance(_variance(one), ScriptTensor) and not _is_kernel(one) for one in given)
+        return _turned(root, name == "div" and given[0] is not root) if scaled else unknown
+    moment = isinstance(_variance(given[0]), OfBatch) or isinstance(given[0], ScriptTotal)
+    return given[0] if moment else unknown
+
+
+def _turned(root: ScriptRoot, over: bool) -> ScriptRoot:  # noqa: FBT001 - called by position
+    """Return the root, or one by it."""
+    return replace(root, inverse=root.inverse != over, taken=root.root)
+
+
+def use(name: str, given: Sequence[Any], root: ScriptRoot) -> str:
+    """Return what an operator does with a root; empty where it makes another of it.
+
+    Training that knows of quantisation scales a kernel by gamma over the root and divides what comes out of the
+    convolution by the same: nothing is normalised by that, and the batch norm follows.
+    """
+    name = name.removesuffix("_")
+    if name in VIEWS or name in {"neg", "reciprocal"}:
+        return ""
+    if name not in {"mul", "div"} or len(given) < 2:
+        return name
+    other = given[1] if given[0] is root else given[0]
+    if isinstance(_variance(other), ScriptTensor):
+        return KERNEL if _is_kernel(other) else ""
+    over = name == "div" and given[1] is root
+    return UNDONE if over == root.inverse else name
+
+
+def _is_kernel(value: Any) -> bool:
+    return isinstance(value, PickledTensor) and math.prod(value.shape) > max(value.shape, default=1)
 
 
 def _sum(given: Sequence[Any], unknown: Any) -> Any:
