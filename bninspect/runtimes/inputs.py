@@ -67,10 +67,14 @@ def seeded(inputs: Sequence[Input], settings: RunSettings, attempt: int) -> tupl
 
 
 def other_shape(inputs: Sequence[Input], settings: RunSettings) -> str:
-    """Return which option chooses another length than those that failed; empty if the user or the model chose them."""
+    """Return which option gives another input than those that failed; empty if the user or the model chose them."""
     ours = [source for source in inputs if source.is_open and source.name not in settings.input_shapes]
-    if settings.input is not None or not ours or "" in settings.input_shapes:
+    if settings.input is not None or "" in settings.input_shapes:
         return ""
+    if not ours:
+        # A text, a number or a row of them may have to fit the rest: a size that the graph reshapes to, a vocabulary.
+        peculiar = any(len(source.shape) < 2 for source in inputs)
+        return "; --input gives it other values than those that were tried" if peculiar else ""
     first = ours[0]
     name = f"{printable(first.name)}=" if len(inputs) > 1 else ""
     lengths = ",".join("N" if length is None else str(length) for length in (first.shape[0] or 1, *first.shape[1:]))

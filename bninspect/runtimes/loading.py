@@ -127,6 +127,7 @@ def named_as_expected(path: Path) -> Iterator[str]:
         yield str(link)
 
 
+_INTRODUCING = ("Exception encountered when calling", "Graph execution error", "Detected at node", "Node: ")
 _CAUSE = "Exception encountered: "
 _ADVICE = re.compile(r"\.? (Please|Make sure|If you|Full object config|See http).*$")
 _BOLD = re.compile(r"\x1b\[[0-9;]*m")
@@ -138,7 +139,7 @@ def reason(error: BaseException) -> str:
     text = _BOLD.sub("", str(error)).rpartition(_CAUSE)[2]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     # "Exception encountered when calling Conv2D.call()." introduces the line that says what happened.
-    if len(lines) > 1 and lines[0].startswith(("Exception encountered when calling", "Graph execution error")):
+    while len(lines) > 1 and lines[0].startswith(_INTRODUCING):
         del lines[0]
     line = _ADVICE.sub("", _NODE.sub("", lines[0])) if lines else ""
     if isinstance(error, KeyError) or len(line) < 3:

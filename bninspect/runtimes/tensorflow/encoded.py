@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 import wave
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode
+from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode, reached
 
 _SAMPLES, _RATE, _SIDE = 16_000, 16_000, 224
 _MOST_SAMPLES = 1 << 20
@@ -18,6 +19,8 @@ _MOST_SAMPLES = 1 << 20
 
 def content(flat: FlatGraph, placeholder: str, seed: int) -> bytes | None:
     """Return a file that an operation of the graph can decode; None if none decodes what the placeholder takes.
+
+    It may do so in a loop over many texts, and decode them as Base64 first.
 
     Args:
         flat: the graph.
@@ -27,8 +30,11 @@ def content(flat: FlatGraph, placeholder: str, seed: int) -> bytes | None:
     generator = np.random.default_rng(seed)
     for node in flat.nodes.values():
         encode = _ENCODERS.get(node.op)
-        if encode is not None and node.inputs and flat.nodes[node.inputs[0][0]].node.name == placeholder:
-            return encode(node, generator)
+        if encode is not None and node.inputs:
+            before = list(reached(flat, [node.inputs[0][0]]))
+            if any(found.node.name == placeholder for found in before):
+                made = encode(node, generator)
+                return base64.urlsafe_b64encode(made) if any(found.op == "DecodeBase64" for found in before) else made
     return None
 
 

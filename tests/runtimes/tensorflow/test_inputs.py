@@ -111,6 +111,39 @@ def test_an_image_is_encoded_as_the_graph_decodes_it(tmp_path: Path, decode: str
     assert_verified(frozen(tmp_path, build))
 
 
+@pytest.mark.parametrize("encoded", [False, True])
+def test_images_are_decoded_in_a_loop(tmp_path: Path, encoded: bool) -> None:
+    """As graphs have it that are served: a batch of files, in Base64 or as they are."""
+    import tensorflow as tf
+
+    def decode(text: Any) -> Any:
+        image = tf.io.decode_jpeg(tf.io.decode_base64(text) if encoded else text, 3)
+        return tf.image.resize(image, (4, 4))
+
+    def build() -> Any:
+        files = placeholder("files", (None,), "string")
+        images = tf.map_fn(decode, files, fn_output_signature=tf.float32)
+        return normalised(tf.ensure_shape(images, (None, 4, 4, 3)))
+
+    assert_verified(frozen(tmp_path, build))
+
+
+def test_values_that_fail_say_which_option_gives_others(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def build() -> Any:
+        flat, size = placeholder("flat", (None,)), placeholder("size", (), "int32")
+        return normalised(tf.reshape(flat, [size, 4, 4, 3]))
+
+    path = frozen(tmp_path, build)
+    (layer,) = verified(path).layers
+    assert "Input to reshape is a tensor with" in layer.reason
+    assert "--input gives it other values" in layer.reason
+    numbers = np.random.default_rng(1).normal(size=96).astype(np.float32)
+    np.savez(tmp_path / "given.npz", flat=numbers, size=np.int32(2))
+    assert_verified(path, input=str(tmp_path / "given.npz"))
+
+
 def test_lengths_that_fail_say_which_option_chooses_others(tmp_path: Path) -> None:
     import tensorflow as tf
 
