@@ -33,17 +33,13 @@ All of these bounds are linear in |p|, |x| and |y| with coefficients per channel
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bninspect.arithmetic.formula import Float64, Parameters, along
 from bninspect.errors import BninspectError, UsageError
-from bninspect.records import Form
+from bninspect.records import Array, Form
 from bninspect.safe_text import printable
-
-if TYPE_CHECKING:
-    from bninspect.records import Array
 
 RSQRT = 4.0
 EVERY_FORM = (Form.CENTRED, Form.AFFINE, Form.FOLDED)

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bninspect.records import Strip
+from bninspect.records import Array, Strip
 
 if TYPE_CHECKING:
     from bninspect.arithmetic.formula import Float64
-    from bninspect.records import Array
 
 MOST_STEPS = 128
 _MOST_DIGITS = 300

@@ -6,18 +6,17 @@ million elements at its batch-norm layers. A piece is worked on until its compar
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from bninspect.arithmetic.bounds import Allowance
+from bninspect.records import Array
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from bninspect.arithmetic.formula import Float64, Parameters
     from bninspect.arithmetic.tally import Layout, Tally
-    from bninspect.records import Array
 
 PIECE = 8192
 """Elements of a piece; each of the 8 buffers takes 64 KB."""

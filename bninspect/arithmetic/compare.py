@@ -7,6 +7,7 @@ infinity of the right sign, and the number plus its bound is beyond the output t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +16,13 @@ import numpy as np
 from bninspect.arithmetic import channel_strips
 from bninspect.arithmetic.bounds import EVERY_FORM, Allowance, allowances, precision
 from bninspect.arithmetic.chunks import tally_in_pieces
-from bninspect.arithmetic.formula import Parameters
+from bninspect.arithmetic.formula import Float64, Parameters
 from bninspect.arithmetic.tally import Layout, Tally
 from bninspect.errors import BninspectError
-from bninspect.records import Channel, Comparison, Worst
+from bninspect.records import Array, BatchNorm, Channel, Comparison, Observation, Worst
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
-
-    from bninspect.arithmetic.formula import Float64
-    from bninspect.records import Array, BatchNorm, Observation
 
 MOST_CHANNELS = 16
 """Channels with violations that a comparison lists."""

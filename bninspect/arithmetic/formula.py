@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bninspect.arithmetic.rounding import rounded
 from bninspect.errors import BninspectError, DamagedFile, UsageError
-from bninspect.records import Statistics
+from bninspect.records import Array, BatchNorm, Statistics
 from bninspect.safe_text import printable
-
-if TYPE_CHECKING:
-    from bninspect.records import Array, BatchNorm
 
 Float64: TypeAlias = NDArray[np.float64]
 

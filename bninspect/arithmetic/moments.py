@@ -39,17 +39,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bninspect.arithmetic.bounds import Allowance, allowances, precision
 from bninspect.arithmetic.formula import Float64, Parameters, batch_moments, moving_update, unbiased
 from bninspect.arithmetic.rounding import rounded
-from bninspect.records import Estimator
-
-if TYPE_CHECKING:
-    from bninspect.records import Array, Form
+from bninspect.records import Array, Estimator, Form
 
 MASK_SLACK = 1e-7
 """What Keras 3 adds to the number of unmasked values before it divides by it: its `backend.epsilon()`."""

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bninspect.arithmetic.bounds import precision
-from bninspect.arithmetic.formula import along, require_axes
+from bninspect.arithmetic.formula import Float64, along, require_axes
+from bninspect.records import Array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from bninspect.arithmetic.formula import Float64
-    from bninspect.records import Array
 
 _LARGEST = float(np.finfo(np.float64).max)
 _EXPONENT = np.int64(0x7FF0000000000000)

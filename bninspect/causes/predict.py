@@ -17,11 +17,10 @@ from bninspect.arithmetic.bounds import Allowance, precision
 from bninspect.arithmetic.formula import Float64, Parameters
 from bninspect.arithmetic.rounding import narrowed, rounded
 from bninspect.errors import BninspectError
-from bninspect.records import Form
+from bninspect.records import Array, BatchNorm, Form
 
 if TYPE_CHECKING:
     from bninspect.causes.samples import Flat, Sample
-    from bninspect.records import Array, BatchNorm
 
 Role: TypeAlias = Literal["gamma", "beta", "mean", "variance"]
 ROLES: tuple[Role, ...] = ("gamma", "beta", "mean", "variance")

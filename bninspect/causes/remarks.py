@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bninspect.causes.fit import share_explained
+from bninspect.causes.fit import LayerViews, share_explained
 
 if TYPE_CHECKING:
     from bninspect.causes.deviation import Deviation, Hypothesis
-    from bninspect.causes.fit import LayerViews
     from bninspect.causes.lines import Lines
     from bninspect.causes.predict import View
     from bninspect.causes.samples import Flat

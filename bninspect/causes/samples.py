@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +16,7 @@ from numpy.typing import NDArray
 from bninspect.arithmetic.bounds import bound
 from bninspect.arithmetic.formula import Float64, Parameters, normalise
 from bninspect.errors import BninspectError
-from bninspect.records import Form
-
-if TYPE_CHECKING:
-    from bninspect.records import Array, BatchNorm, Observation
+from bninspect.records import Array, BatchNorm, Form, Observation
 
 LARGEST = 1 << 16
 GROUPS = (2, 4, 8, 16, 32)

@@ -18,12 +18,11 @@ from bninspect.causes.deviations.sources import Relative, sources
 from bninspect.causes.fit import Fit, LayerViews, fit
 from bninspect.causes.predict import Arrays, View, arrays_of
 from bninspect.errors import BninspectError
-from bninspect.records import Cause, Explanation
+from bninspect.records import BatchNorm, Cause, Explanation
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from bninspect.causes.samples import Sample
-    from bninspect.records import BatchNorm
 
 _CHANCE = 0.01
 """How likely a coincidence may be for a pair to count: thousands are tried."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from bninspect.exporters import limits_of_formats
 from bninspect.lazy import later
-
-if TYPE_CHECKING:
-    from bninspect.records import Checkpoint
+from bninspect.records import Checkpoint
 
 
 class Encode(Protocol):

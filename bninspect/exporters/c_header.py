@@ -11,13 +11,12 @@ import numpy as np
 from bninspect.arithmetic.formula import Parameters
 from bninspect.errors import UsageError
 from bninspect.exporters.entries import entries
-from bninspect.records import PARAMETERS, Statistics
+from bninspect.records import PARAMETERS, Array, Checkpoint, Statistics
 from bninspect.safe_text import printable
 from bninspect.version import __version__
 
 if TYPE_CHECKING:
     from bninspect.formats.export_metadata import ExportEntry
-    from bninspect.records import Array, Checkpoint
 
 _PER_LINE = 6
 

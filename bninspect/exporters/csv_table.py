@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from dataclasses import fields
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bninspect.exporters.entries import entries
 from bninspect.exporters.json_text import numbers
-from bninspect.formats.export_metadata import ARRAYS, number
+from bninspect.formats.export_metadata import ARRAYS, ExportEntry, number
 from bninspect.records import BatchNorm, Checkpoint
 from bninspect.safe_text import printable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from bninspect.formats.export_metadata import ExportEntry
 
 _LEFT_OUT = {"name", "outside_root", *ARRAYS}
 """Not columns: names and numbers have columns of their own, and that epsilon is outside the root is in the notes."""

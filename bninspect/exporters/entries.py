@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from bninspect.arithmetic.formula import affine
 from bninspect.errors import BninspectError, UsageError
 from bninspect.exporters.keys import keys
 from bninspect.formats.export_metadata import ARRAYS, ExportEntry
+from bninspect.records import Array, BatchNorm, Checkpoint
 from bninspect.safe_text import printable
-
-if TYPE_CHECKING:
-    from bninspect.records import Array, BatchNorm, Checkpoint
 
 
 def entries(checkpoint: Checkpoint, *, folded: bool) -> list[ExportEntry]:

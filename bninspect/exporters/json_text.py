@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bninspect.exporters.entries import entries
 from bninspect.formats.export_metadata import describe, describe_layer, number
-
-if TYPE_CHECKING:
-    from bninspect.records import Array, Checkpoint
+from bninspect.records import Array, Checkpoint
 
 
 def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:

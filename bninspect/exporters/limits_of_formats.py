@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from bninspect.records import Checkpoint
 from bninspect.safe_text import printable
-
-if TYPE_CHECKING:
-    from bninspect.records import Checkpoint
 
 _TORCH_DEFAULT = 1e-5
 

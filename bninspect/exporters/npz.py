@@ -5,16 +5,13 @@ from __future__ import annotations
 import io
 import zipfile
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bninspect.exporters.entries import entries
 from bninspect.formats.bninspect_npz import DESCRIPTION
 from bninspect.formats.export_metadata import SETTINGS, ExportEntry, to_text
-
-if TYPE_CHECKING:
-    from bninspect.records import Array, Checkpoint
+from bninspect.records import Array, Checkpoint
 
 
 def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:

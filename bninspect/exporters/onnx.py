@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from bninspect.arithmetic.formula import Parameters
 from bninspect.errors import UsageError
 from bninspect.exporters.entries import entries
 from bninspect.formats.export_metadata import to_text
 from bninspect.formats.onnx import write
-from bninspect.records import PARAMETERS
+from bninspect.records import PARAMETERS, BatchNorm, Checkpoint
 from bninspect.safe_text import printable
 from bninspect.version import __version__
-
-if TYPE_CHECKING:
-    from bninspect.records import BatchNorm, Checkpoint
 
 
 def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import numpy as np
 
 from bninspect.exporters.entries import entries
 from bninspect.formats.export_metadata import to_text
 from bninspect.formats.safetensors import DESCRIPTION, DIGEST, LENGTH, METADATA, TYPES, digest
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from bninspect.records import Array, Checkpoint
+from bninspect.records import Array, Checkpoint
 
 _NAMES = {"bfloat16": "BF16", **{np.dtype(code).name: name for name, code in TYPES.items() if name != "BF16"}}
 

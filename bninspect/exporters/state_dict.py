@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,14 +13,11 @@ from bninspect.errors import UsageError
 from bninspect.exporters.entries import entries
 from bninspect.exporters.safetensors import assembled
 from bninspect.formats.torch.running_statistics import EPSILON
-from bninspect.records import Statistics
+from bninspect.records import Array, Checkpoint, Statistics
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from bninspect.formats.export_metadata import ExportEntry
-    from bninspect.records import Array, Checkpoint
 
 _NAMES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 _BATCHES = "num_batches_tracked"

@@ -8,15 +8,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from bninspect.exporters.entries import entries
+from bninspect.records import Array, Checkpoint
 from bninspect.version import __version__
-
-if TYPE_CHECKING:
-    from bninspect.records import Array, Checkpoint
 
 _MUL, _ADD = 18, 0
 _OPTIONS = {_MUL: 21, _ADD: 11}

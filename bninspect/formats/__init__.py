@@ -8,18 +8,17 @@ from __future__ import annotations
 import math
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bninspect.errors import DamagedFile, UnknownFormat, UnreadableFile, UnsafeFile
 from bninspect.formats.format import Format
 from bninspect.formats.unknown_files import HDF5_SIGNATURE, ZIP_SIGNATURE, hint, identify, is_zip_behind
+from bninspect.records import Checkpoint
+from bninspect.records.graph import Network
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bninspect.formats.named_kernels import NamedKernel
-    from bninspect.records import Checkpoint
-    from bninspect.records.graph import Network
 
     FORMATS: tuple[Format, ...]
     """All formats, in the order of the manual."""

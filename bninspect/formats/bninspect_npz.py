@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from bninspect.errors import UnreadableFile
 from bninspect.formats.encodings import npy
 from bninspect.formats.export_metadata import from_text
 from bninspect.formats.format import Format
 from bninspect.formats.unknown_files import ZIP_SIGNATURE
+from bninspect.records import Checkpoint
 from bninspect.safe_text import printable
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from bninspect.records import Checkpoint
 
 NAME = "bninspect-npz"
 DESCRIPTION = "__bninspect__"

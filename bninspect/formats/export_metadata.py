@@ -9,23 +9,18 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 
 from bninspect.errors import DamagedFile, UnreadableFile
 from bninspect.formats.encodings import json_text
-from bninspect.records import PARAMETERS, BatchNorm, Checkpoint, codec
+from bninspect.records import PARAMETERS, Array, BatchNorm, Checkpoint, codec
 from bninspect.safe_text import printable
 from bninspect.version import __version__
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from bninspect.records import Array
 
 SCHEMA = "bninspect-export"
 VERSION = 1

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,13 +19,8 @@ from bninspect.formats import whole_file
 from bninspect.formats.encodings import msgpack
 from bninspect.formats.format import Format
 from bninspect.formats.stored_numbers import native
-from bninspect.records import BatchNorm, Checkpoint
+from bninspect.records import Array, BatchNorm, Checkpoint
 from bninspect.safe_text import printable
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from bninspect.records import Array
 
 NAME = "flax"
 _ARRAY = 1

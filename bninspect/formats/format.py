@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+from bninspect.records import Checkpoint
+from bninspect.records.graph import Network
 
+if TYPE_CHECKING:
     from bninspect.formats.named_kernels import NamedKernel
-    from bninspect.records import Checkpoint
-    from bninspect.records.graph import Network
 
 
 @dataclass(frozen=True)

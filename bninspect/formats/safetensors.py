@@ -11,7 +11,9 @@ import hashlib
 import math
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
@@ -24,15 +26,11 @@ from bninspect.formats.export_metadata import from_text, strict_json
 from bninspect.formats.format import Format
 from bninspect.formats.stored_numbers import read_only
 from bninspect.formats.torch import running_statistics
-from bninspect.records import Checkpoint
+from bninspect.records import Array, BatchNorm, Checkpoint
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
     from bninspect.formats.named_kernels import NamedKernel
-    from bninspect.records import Array, BatchNorm
 
 NAME = "safetensors"
 LENGTH = struct.Struct("<Q")

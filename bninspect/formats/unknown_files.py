@@ -5,12 +5,9 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from bninspect.errors import UnknownFormat
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZIP_SIGNATURE = b"PK\x03\x04"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +24,6 @@ from bninspect.settings import Settings
 from bninspect.verdicts import selection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bninspect.runtimes.keras.framework import Framework
     from bninspect.runtimes.keras.matching import LoadedNorm
 

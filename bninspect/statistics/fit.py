@@ -22,11 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bninspect.arithmetic import channel_strips
-from bninspect.records import BatchNorm, DataFit, Departure
+from bninspect.records import Array, BatchNorm, DataFit, Departure
 
 if TYPE_CHECKING:
     from bninspect.arithmetic.formula import Float64
-    from bninspect.records import Array
     from bninspect.statistics.population import Population
 
 LEAST_CRITICAL = 4.0

@@ -17,10 +17,9 @@ from bninspect.arithmetic.rounding import bessel, nicest, rounded
 from bninspect.causes.deviation import Deviation, Hypothesis, read
 from bninspect.causes.deviations.parameters import epsilon_of, outside_of
 from bninspect.causes.fit import mark
-from bninspect.causes.lines import errors
+from bninspect.causes.lines import Lines, errors
 
 if TYPE_CHECKING:
-    from bninspect.causes.lines import Lines
     from bninspect.causes.predict import Reading, View
 
 Bounds: TypeAlias = tuple[Float64, Float64]

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from bninspect.arithmetic.rounding import rounded
 from bninspect.causes.deviation import Deviation
 from bninspect.causes.deviations.sources import placed
-from bninspect.causes.predict import ROLES, inside
+from bninspect.causes.predict import ROLES, Reading, Role, View, inside
 
 if TYPE_CHECKING:
     from bninspect.causes.lines import Lines
-    from bninspect.causes.predict import Reading, Role, View
 
 _PROVING = 3
 """Channels that must have the parameters of their neighbour."""

@@ -14,20 +14,17 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec, TypeVar
+from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
 from bninspect.errors import BninspectError, DamagedFile, LimitExceeded, UnsafeFile
 from bninspect.formats.containers import hdf5_array
 from bninspect.formats.containers.hdf5_attribute import AttributeBudget, decoded, texts
 from bninspect.formats.containers.parts import PartPath
 from bninspect.formats.unknown_files import HDF5_SIGNATURE, refusal
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from bninspect.records import Array
+from bninspect.records import Array
 
 DEPTH = 64
 HARD_LINK = 0

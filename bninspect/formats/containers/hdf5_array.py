@@ -6,16 +6,14 @@ Part of the choke point h5.py, which is the only caller. A dataset is h5py's Dat
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bninspect.arithmetic.rounding import from_bfloat16
 from bninspect.errors import DamagedFile, UnsafeFile
 from bninspect.formats.stored_numbers import read_only
-
-if TYPE_CHECKING:
-    from bninspect.records import Array
+from bninspect.records import Array
 
 ARRAY_BYTES = 512 << 20
 """Most that one array, or one chunk of it, may declare."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from bninspect.errors import MissingSibling, UnsafeFile
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def sibling(folder: Path, name: str, label: str) -> Path:

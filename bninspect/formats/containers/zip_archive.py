@@ -10,19 +10,17 @@ import io
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile, UnsafeFile
 from bninspect.formats.containers.parts import PartFile
 from bninspect.formats.containers.sized_file import SizedFile
 from bninspect.formats.containers.zip_structure import check_ends, check_members, check_single, read_at
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 INFLATED_BYTES = 4 << 30
 """Most that one compressed member may inflate to."""

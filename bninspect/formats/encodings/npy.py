@@ -13,19 +13,16 @@ import re
 import struct
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bninspect.errors import DamagedFile, LimitExceeded, UnreadableFile, UnsafeFile
 from bninspect.formats import whole_file
 from bninspect.formats.stored_numbers import read_only
+from bninspect.records import Array
 from bninspect.safe_text import printable
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from bninspect.records import Array
 
 _OF_TEXT = "save numbers of text as an array: numpy.save('x.npy', numpy.loadtxt('x.csv', delimiter=',', ndmin=2))"
 SIGNATURE = b"\x93NUMPY"

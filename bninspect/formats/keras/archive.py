@@ -8,10 +8,11 @@ subclassed models, is found by its arrays (keras_discovery.py) and has no known 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from bninspect.errors import BninspectError, DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats.containers.hdf5 import open_file
@@ -24,9 +25,6 @@ from bninspect.formats.keras.saved_objects import collect
 from bninspect.formats.keras.weights import is_legacy
 from bninspect.formats.unknown_files import ZIP_SIGNATURE
 from bninspect.records import Checkpoint
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 NAME = "keras-zip"
 CONFIG, METADATA, WEIGHTS, NPZ = "config.json", "metadata.json", "model.weights.h5", "model.weights.npz"

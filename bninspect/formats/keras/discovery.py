@@ -19,14 +19,11 @@ which it is: `BatchNorm.undecided`. Batch renormalisation has three more of the 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from bninspect.errors import DamagedFile, UnreadableFile
 from bninspect.formats.keras.saved_objects import FLOATS, Saved
 from bninspect.records import PARAMETERS, BatchNorm
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 RENORM = 3
 ROLES = {2: PARAMETERS[2:], 3: ("undecided", *PARAMETERS[2:]), 4: PARAMETERS}

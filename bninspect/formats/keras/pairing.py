@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bninspect.errors import DamagedFile
 from bninspect.formats.keras.discovery import RENORM, discover
 from bninspect.formats.keras.layout import WeightPlace, places
-from bninspect.formats.keras.saved_objects import VARS, distinct, named_path
+from bninspect.formats.keras.saved_objects import VARS, Saved, distinct, named_path
 from bninspect.records import PARAMETERS, BatchNorm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from bninspect.formats.keras.config import Architecture
     from bninspect.formats.keras.norm_config import NormConfig
-    from bninspect.formats.keras.saved_objects import Saved
 
 _NUMBER = re.compile(r"_\d+\Z")
 BUILT_IN = frozenset({"BatchNormalization", "SyncBatchNormalization"})

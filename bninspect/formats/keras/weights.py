@@ -6,9 +6,10 @@ There is no configuration, so epsilon, momentum and axis are unknown, and which 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from bninspect.errors import BninspectError, DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats.containers.hdf5 import Group, open_file
@@ -20,10 +21,6 @@ from bninspect.formats.keras.saved_objects import FLOATS, VARS, Saved, collect, 
 from bninspect.formats.named_kernels import NamedKernel, of_keras
 from bninspect.formats.unknown_files import HDF5_SIGNATURE
 from bninspect.records import Checkpoint
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 NAME = "keras-weights"
 SHARDS = 512

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,13 +12,11 @@ import numpy as np
 from bninspect.errors import DamagedFile
 from bninspect.formats.onnx import evaluation, tensor
 from bninspect.formats.onnx.model import GraphProto, NodeProto
+from bninspect.records import Array
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from bninspect.formats.encodings.protobuf import Message
-    from bninspect.records import Array
 
 _DEEPEST = 64
 """Operators between a constant of the file and what is made of it."""

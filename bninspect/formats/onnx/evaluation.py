@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bninspect.formats.onnx.model import TYPES, NodeProto
-
-if TYPE_CHECKING:
-    from bninspect.records import Array
+from bninspect.records import Array
 
 MOST_ELEMENTS = 1 << 24
 """Of a constant that is computed."""

@@ -9,13 +9,13 @@ import numpy as np
 
 from bninspect.errors import DamagedFile
 from bninspect.formats.onnx.constants import Constant, Constants, dequantised
+from bninspect.records import Array
 from bninspect.records import graph as network
 from bninspect.records.graph import ActivationLimits, Geometry, Kernel, Node
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from bninspect.formats.onnx.model import NodeProto
-    from bninspect.records import Array
 
 _FLOAT = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _FUSED = ("FusedConv", "FusedGemm", "FusedMatMul")

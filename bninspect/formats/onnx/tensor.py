@@ -13,11 +13,11 @@ from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats.containers.siblings import sibling
 from bninspect.formats.onnx.model import TYPES
 from bninspect.formats.stored_numbers import native
+from bninspect.records import Array
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from bninspect.formats.encodings.protobuf import Message
-    from bninspect.records import Array
 
 MOST_BYTES = 512 << 20
 """Of one array."""

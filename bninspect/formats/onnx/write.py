@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Container, Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bninspect.formats.encodings.protobuf import Message, encoded_varint, field
 from bninspect.formats.onnx.model import TYPES
-
-if TYPE_CHECKING:
-    from bninspect.records import Array
+from bninspect.records import Array
 
 IR_VERSION = 8
 OPSET = 15

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bninspect.formats.openvino import moments
 from bninspect.formats.openvino.constants import IrConstant, IrConstants
 from bninspect.formats.openvino.model import IrGraph, IrOperation
 from bninspect.formats.stored_numbers import read_only
-from bninspect.records import BatchNorm, Statistics
-
-if TYPE_CHECKING:
-    from bninspect.records import Array
+from bninspect.records import Array, BatchNorm, Statistics
 
 _ORDER = {"opset1": ("gamma", "beta", "", "moving_mean", "moving_variance")}
 _LATER = ("", "gamma", "beta", "moving_mean", "moving_variance")

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bninspect.formats.tflite.model import Operator, Subgraph, TfliteTensor
-from bninspect.records import BatchNorm, Statistics
-
-if TYPE_CHECKING:
-    from bninspect.records import Array
+from bninspect.records import Array, BatchNorm, Statistics
 
 _PASSING = {
     **dict.fromkeys(("reshape", "squeeze", "expand dims"), "reshape"),

@@ -16,12 +16,12 @@ from bninspect.formats.channel_chains import RELUS, Piece
 from bninspect.formats.tflite import dilated
 from bninspect.formats.tflite.graph import affine_maps
 from bninspect.formats.tflite.model import Operator, Subgraph, TfliteTensor
+from bninspect.records import Array
 from bninspect.records import graph as network
 from bninspect.records.graph import Geometry, Kernel, Network, Node, Quantisation, Value
 
 if TYPE_CHECKING:
     from bninspect.formats.encodings.flatbuffer import FlatTable
-    from bninspect.records import Array
 
 _PASSING = {
     **dict.fromkeys(("reshape", "squeeze", "expand dims"), "reshape"),

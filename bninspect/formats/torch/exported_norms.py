@@ -14,11 +14,10 @@ from bninspect.formats.torch.exported_graph import LOOPS, ExportedCall, tensor_n
 from bninspect.formats.torch.exported_pieces import BatchMoment, PiecedNorm
 from bninspect.formats.torch.exported_program import NAME, ExportedProgram, open_program, reading
 from bninspect.formats.torch.norm_operators import ARRAYS, OPERATORS, STANDARD
-from bninspect.records import BatchNorm, Checkpoint, Form, Statistics, Unread
+from bninspect.records import Array, BatchNorm, Checkpoint, Form, Statistics, Unread
 
 if TYPE_CHECKING:
     from bninspect.formats.containers.zip_archive import Archive
-    from bninspect.records import Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,11 +15,11 @@ from bninspect.errors import DamagedFile, UnreadableFile
 from bninspect.formats.export_metadata import strict_json
 from bninspect.formats.torch.exported_graph import DEPTH, ExportedCall, every_call, shape
 from bninspect.formats.torch.storage import Storages, in_zip
+from bninspect.records import Array
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from bninspect.formats.containers.zip_archive import Archive
-    from bninspect.records import Array
 
 NAME = "torch-export"
 JSON_BYTES = 32 << 20

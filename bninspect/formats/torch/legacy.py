@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from mmap import ACCESS_READ, mmap
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
@@ -17,13 +18,11 @@ from bninspect.formats.encodings.pickle_opcodes import interpret_next
 from bninspect.formats.torch import objects, state_dict
 from bninspect.formats.torch.objects import Storage
 from bninspect.formats.torch.storage import Storages
+from bninspect.records import Checkpoint
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bninspect.formats.named_kernels import NamedKernel
-    from bninspect.records import Checkpoint
 
 MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 from bninspect.formats.encodings.pickle_opcodes import Instance
 from bninspect.formats.torch import running_statistics
 from bninspect.formats.torch.objects import PickledTensor
-from bninspect.records import BatchNorm, Statistics
+from bninspect.records import Array, BatchNorm, Statistics
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from bninspect.formats.torch.storage import Storages
-    from bninspect.records import Array
 
 _TORCH = ("torch.nn.", "torch.ao.nn.", "torchvision.ops.misc.")
 _CALLED = re.compile(r"(?i)batch_?(re)?norm")

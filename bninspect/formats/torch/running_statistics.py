@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Iterable, Sequence
-from typing import TYPE_CHECKING
 
-from bninspect.records import BatchNorm, Unread
+from bninspect.records import Array, BatchNorm, Unread
 from bninspect.safe_text import printable
-
-if TYPE_CHECKING:
-    from bninspect.records import Array
 
 EPSILON = "batch_norm_epsilon"
 """Key of safetensors metadata under which our export keeps each layer's epsilon, as JSON."""

@@ -22,11 +22,10 @@ from bninspect.formats.torch.script_pieces import ScriptConstant
 from bninspect.formats.torch.script_sources import ScriptSources, foreign_classes, read_sources
 from bninspect.formats.torch.state_dict import PICKLE_BYTES
 from bninspect.formats.torch.storage import Storages, in_zip
-from bninspect.records import BatchNorm, Checkpoint, Statistics, Unread
+from bninspect.records import Array, BatchNorm, Checkpoint, Statistics, Unread
 
 if TYPE_CHECKING:
     from bninspect.formats.containers.zip_archive import Archive
-    from bninspect.records import Array
 
 NAME = "torchscript"
 

@@ -14,13 +14,12 @@ from bninspect.formats.encodings.pickle_opcodes import Instance
 from bninspect.formats.torch import objects, pickled_modules, running_statistics
 from bninspect.formats.torch.objects import PickledTensor
 from bninspect.formats.torch.storage import Storages, in_zip
-from bninspect.records import Checkpoint, Unread
+from bninspect.records import Array, BatchNorm, Checkpoint, Unread
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from bninspect.formats.containers.zip_archive import Archive
     from bninspect.formats.named_kernels import NamedKernel
-    from bninspect.records import Array, BatchNorm
 
 NAME = "torch-state-dict"
 PICKLE_BYTES = 256 << 20

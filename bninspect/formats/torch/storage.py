@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
-from bninspect.formats.containers.zip_archive import EXPANSION
+from bninspect.formats.containers.zip_archive import EXPANSION, Archive
 from bninspect.formats.encodings.npy import LARGEST
 from bninspect.formats.stored_numbers import native
-from bninspect.formats.torch.objects import STORAGES
+from bninspect.formats.torch.objects import STORAGES, PickledTensor
+from bninspect.records import Array
 from bninspect.safe_text import printable
-
-if TYPE_CHECKING:
-    from bninspect.formats.containers.zip_archive import Archive
-    from bninspect.formats.torch.objects import PickledTensor
-    from bninspect.records import Array
 
 _BITS = {"bfloat16": "u2", "bool": "u1"}
 

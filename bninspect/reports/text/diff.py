@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bninspect.inspection.diff_layers import Verdict
+from bninspect.inspection.diff_layers import LayerDifference, Verdict
 from bninspect.records import codec
 from bninspect.reports import Looks
 from bninspect.reports.text.lines import Line, line, shown
@@ -15,7 +15,6 @@ from bninspect.safe_text import printable
 from bninspect.version import __version__
 
 if TYPE_CHECKING:
-    from bninspect.inspection.diff_layers import LayerDifference
     from bninspect.inspection.diff_models import Difference
 
 _INDENT = " " * 10
