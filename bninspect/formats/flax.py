@@ -80,13 +80,10 @@ def _layer(name: str, location: str, found: Mapping[str, Mapping[str, Any]]) -> 
         for field, (collection, key) in _FIELDS.items()
         if key in found[collection]
     }
-    arrays = {field: array for field, (array, _) in stored.items()}
+    arrays: dict[str, Any] = {field: array for field, (array, _) in stored.items()}
     return BatchNorm(
         name=name or "BatchNorm",
-        gamma=arrays.get("gamma"),
-        beta=arrays.get("beta"),
-        moving_mean=arrays.get("moving_mean"),
-        moving_variance=arrays.get("moving_variance"),
+        **arrays,
         axis=(-1,),
         dtype="+".join(dict.fromkeys(dtype for _, dtype in stored.values())),
         location=location,

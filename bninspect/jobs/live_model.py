@@ -155,13 +155,10 @@ def _run_over_data(framework: Framework, model: Any, checkpoint: Checkpoint, set
 
 def _stored(one: LoadedNorm) -> BatchNorm:
     """Return a live layer as a reader would find it in a file."""
-    layer, get = one.layer, one.parameters.get
+    layer, arrays = one.layer, dict[str, Any](one.parameters)
     return BatchNorm(
         one.path,
-        get("gamma"),
-        get("beta"),
-        get("moving_mean"),
-        get("moving_variance"),
+        **arrays,
         epsilon=float(layer.epsilon),
         momentum=float(layer.momentum),
         axis=tuple(layer.axis) if isinstance(layer.axis, (list, tuple)) else (int(layer.axis),),

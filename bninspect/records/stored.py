@@ -18,10 +18,10 @@ class BatchNorm:
 
     name: str
     """The path of the layer in its model: names of nested models and the layer's own, joined by `/`."""
-    gamma: Array | None
-    beta: Array | None
-    moving_mean: Array | None
-    moving_variance: Array | None
+    gamma: Array | None = None
+    beta: Array | None = None
+    moving_mean: Array | None = None
+    moving_variance: Array | None = None
     """`None` only where the file should hold the array and does not: then `notes` says so."""
     epsilon: float | None = None
     momentum: float | None = None

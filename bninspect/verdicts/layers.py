@@ -143,7 +143,7 @@ class Judge:
 def _stranger(name: str) -> LayerReport:
     """Return the report of a batch norm that the runtime has and the reader has not: a gap that must be seen."""
     reason = "the runtime's model has this batch norm, and the reader did not find it in the file"
-    return describe(BatchNorm(name, None, None, None, None), (), LayerStatus.UNVERIFIED, reason)
+    return describe(BatchNorm(name), (), LayerStatus.UNVERIFIED, reason)
 
 
 def not_comparable(layer: BatchNorm) -> str:

@@ -19,7 +19,7 @@ from bninspect.formats.batch_moments import BatchRoot
 from bninspect.formats.onnx import moments, pieces
 from bninspect.formats.onnx.constants import Constant, Constants
 from bninspect.formats.onnx.model import GraphProto, ModelProto, NodeProto
-from bninspect.records import Array, BatchNorm, Form, Statistics
+from bninspect.records import BatchNorm, Form, Statistics
 
 EPSILON = float(np.float32(1e-5))
 MOMENTUM = float(np.float32(0.9))
@@ -154,12 +154,10 @@ def _is_of_samples(node: NodeProto, opset: int, graph: GraphProto, constants: Co
 def _spelt_out(site: pieces.SpeltOut, graph: GraphProto, constants: Constants) -> FoundNorm:
     stored = {field: constants.get(name) for field, name in site.parameters.items()}
     kept = {field: value for field, value in stored.items() if value is not None}
+    arrays: dict[str, Any] = {field: value.values.reshape(-1) for field, value in kept.items()}
     layer = BatchNorm(
         name=graph.path + site.nodes[-1].label,
-        gamma=_flat(kept.get("gamma")),
-        beta=_flat(kept.get("beta")),
-        moving_mean=_flat(kept.get("moving_mean")),
-        moving_variance=_flat(kept.get("moving_variance")),
+        **arrays,
         epsilon=site.normalisation.root.epsilon,
         epsilon_source="file",
         axis=(site.axis,),
@@ -186,17 +184,9 @@ def _repeated(name: str, like: Constant | None, constants: Constants) -> Constan
     return Constant(values, like.dtype, name)
 
 
-def _flat(constant: Constant | None) -> Array | None:
-    return None if constant is None else constant.values.reshape(-1)
-
-
 def _by_batch(node: NodeProto, root: BatchRoot, graph: GraphProto) -> FoundNorm:
     layer = BatchNorm(
         name=graph.path + node.label,
-        gamma=None,
-        beta=None,
-        moving_mean=None,
-        moving_variance=None,
         epsilon=root.epsilon,
         epsilon_source="file",
         location=node.label,

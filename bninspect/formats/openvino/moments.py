@@ -73,10 +73,6 @@ def stored_roots(graph: IrGraph) -> int:
 def _layer(name: str, class_name: str, epsilon: float, statistics: Statistics) -> BatchNorm:
     return BatchNorm(
         name=name,
-        gamma=None,
-        beta=None,
-        moving_mean=None,
-        moving_variance=None,
         epsilon=epsilon,
         epsilon_source="file",
         location=name,

@@ -117,8 +117,6 @@ def scale_and_shift(
         name=last.name,
         gamma=_flat(scale.values),
         beta=_flat(shift.values if last.kind == "add" else -shift.values),
-        moving_mean=None,
-        moving_variance=None,
         axis=(axis,),
         scale=True,
         center=True,

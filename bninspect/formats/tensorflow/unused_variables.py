@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from bninspect.formats.encodings.protobuf import Message
 from bninspect.formats.stored_numbers import read_only
@@ -91,14 +92,11 @@ def of_keys(store: Store, title: str, keys: Mapping[str, str]) -> BatchNorm:
         UnreadableFile: a value is damaged.
     """
     ordered = {name: keys[name] for name in PARAMETERS if name in keys}
-    arrays = {name: per_channel(store.read(key)) for name, key in ordered.items()}
+    arrays: dict[str, Any] = {name: per_channel(store.read(key)) for name, key in ordered.items()}
     types = {tensor.float_name(store.entries[key].dtype) for key in ordered.values()}
     return BatchNorm(
         name=title,
-        gamma=arrays.get("gamma"),
-        beta=arrays.get("beta"),
-        moving_mean=arrays.get("moving_mean"),
-        moving_variance=arrays.get("moving_variance"),
+        **arrays,
         dtype="+".join(sorted(types - {""})) or "float32",
         location=location(ordered),
     )

@@ -52,8 +52,6 @@ class TfliteAffine:
             name=name,
             gamma=gamma,
             beta=beta,
-            moving_mean=None,
-            moving_variance=None,
             axis=(-1,),
             scale=True,
             center=True,

@@ -93,10 +93,6 @@ def trained(graph: Subgraph) -> Iterator[BatchNorm]:
         taken.add(name)
         yield BatchNorm(
             name,
-            None,
-            None,
-            None,
-            None,
             epsilon=root.epsilon,
             epsilon_source="file",
             location=f"operator {root.operator.index}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bninspect.formats.torch import exported_pieces, running_statistics
 from bninspect.formats.torch.distinct_layers import distinct
@@ -14,7 +14,7 @@ from bninspect.formats.torch.exported_graph import LOOPS, ExportedCall, tensor_n
 from bninspect.formats.torch.exported_pieces import BatchMoment, PiecedNorm
 from bninspect.formats.torch.exported_program import NAME, ExportedProgram, open_program, reading
 from bninspect.formats.torch.norm_operators import ARRAYS, OPERATORS, STANDARD
-from bninspect.records import Array, BatchNorm, Checkpoint, Form, Statistics, Unread
+from bninspect.records import PARAMETERS, Array, BatchNorm, Checkpoint, Form, Statistics, Unread
 
 if TYPE_CHECKING:
     from bninspect.formats.containers.zip_archive import Archive
@@ -157,10 +157,6 @@ def _taken_apart(program: ExportedProgram, norm: PiecedNorm, before: list[Export
 def _by_batch(moment: BatchMoment, before: list[ExportedNorm]) -> ExportedNorm:
     layer = BatchNorm(
         name=moment.call.name,
-        gamma=None,
-        beta=None,
-        moving_mean=None,
-        moving_variance=None,
         epsilon=moment.epsilon,
         epsilon_source="file",
         location=moment.call.name,
@@ -175,12 +171,10 @@ def _stored(program: ExportedProgram, names: Mapping[str, str | None], otherwise
     """Return a layer of the parameters that the file holds; `otherwise` is its name if it holds none."""
     parameters = [name for value in names.values() if value and (name := program.parameter(value)[0])]
     last = parameters[-1] if parameters else ""
+    arrays: dict[str, Any] = {name: _flat(program.array(names.get(name))) for name in PARAMETERS}
     return BatchNorm(
         name=last.rpartition(".")[0] or otherwise,
-        gamma=_flat(program.array(names.get("gamma"))),
-        beta=_flat(program.array(names.get("beta"))),
-        moving_mean=_flat(program.array(names.get("moving_mean"))),
-        moving_variance=_flat(program.array(names.get("moving_variance"))),
+        **arrays,
         axis=running_statistics.AXIS,
         dtype="+".join(dict.fromkeys(program.dtype(name) for name in parameters)) or "float32",
         location=program.member(last) if last else otherwise,

@@ -71,13 +71,10 @@ def norm_of(module: Instance, path: str, storages: Storages) -> BatchNorm:
         return storages.array(tensors[name], f"{path}.{name}"), tensors[name].storage.dtype
 
     known = {field: numbers(name) for field, name in running_statistics.FIELDS.items() if name in tensors}
-    arrays = {field: array for field, (array, _) in known.items()}
+    arrays: dict[str, Any] = {field: array for field, (array, _) in known.items()}
     layer = BatchNorm(
         name=path or "batch_norm",
-        gamma=arrays.get("gamma"),
-        beta=arrays.get("beta"),
-        moving_mean=arrays.get("moving_mean"),
-        moving_variance=arrays.get("moving_variance"),
+        **arrays,
         axis=running_statistics.AXIS,
         dtype="+".join(dict.fromkeys(dtype for _, dtype in known.values())) or "float32",
         location=path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Iterable, Sequence
+from typing import Any
 
 from bninspect.records import Array, BatchNorm, Unread
 from bninspect.safe_text import printable
@@ -109,13 +110,10 @@ def layers(
 
 def _layer(prefix: str, known: dict[str, None], read: Callable[[str], tuple[Array, str]], artefact: str) -> BatchNorm:
     found = {field: read(prefix + name) for field, name in FIELDS.items() if prefix + name in known}
-    arrays = {field: array for field, (array, _) in found.items()}
+    arrays: dict[str, Any] = {field: array for field, (array, _) in found.items()}
     return BatchNorm(
         name=prefix.removeprefix(artefact).removesuffix(".") or "batch_norm",
-        gamma=arrays.get("gamma"),
-        beta=arrays.get("beta"),
-        moving_mean=arrays.get("moving_mean"),
-        moving_variance=arrays.get("moving_variance"),
+        **arrays,
         axis=AXIS,
         dtype="+".join(dict.fromkeys(dtype for _, dtype in found.values())),
         location=prefix.removesuffix("."),

@@ -146,16 +146,13 @@ def _norm(
         return "the mode is decided as the model runs"
     settings = (call.arguments.get(name) for name in (operator.epsilon, operator.momentum))
     epsilon, momentum = (running_statistics.number(value) for value in settings)
-    arrays = {field: place.storages.array(place.tensor, place.name) for field, place in stored.items()}
+    arrays: dict[str, Any] = {field: place.storages.array(place.tensor, place.name) for field, place in stored.items()}
     first = next(reversed(stored.values()), None)
     path = "" if first is None else first.name if first.name.startswith("CONSTANTS.") else _owner(first.name)
     statistics = operator.moments if moments or given["moving_mean"] is None else operator.statistics
     return BatchNorm(
         name=path or "batch_norm",
-        gamma=arrays.get("gamma"),
-        beta=arrays.get("beta"),
-        moving_mean=arrays.get("moving_mean"),
-        moving_variance=arrays.get("moving_variance"),
+        **arrays,
         epsilon=epsilon,
         epsilon_source=None if epsilon is None else "file",
         # torch's momentum is the weight of the new, that of every other framework the weight of the old.

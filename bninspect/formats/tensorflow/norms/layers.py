@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -181,7 +182,7 @@ def _keys(group: _Group, variables: Variables) -> dict[str, str]:
 
 def _layer(group: _Group, title: str, variables: Variables, norm: KerasNorm | None) -> BatchNorm:
     site, graph = group.first, group.graph
-    arrays: dict[str, Array] = {}
+    arrays: dict[str, Any] = {}
     notes = list(site.notes)
     for name, leaf in site.parameters.items():
         values = variables.value(graph, leaf)
@@ -199,10 +200,7 @@ def _layer(group: _Group, title: str, variables: Variables, norm: KerasNorm | No
     types = {variables.dtype(graph, site.parameters[name]) for name in PARAMETERS if name in arrays}
     return BatchNorm(
         name=title,
-        gamma=arrays.get("gamma"),
-        beta=arrays.get("beta"),
-        moving_mean=arrays.get("moving_mean"),
-        moving_variance=arrays.get("moving_variance"),
+        **arrays,
         epsilon=epsilon,
         momentum=None if norm is None else norm.momentum,
         axis=(norm.axis if norm is not None else None) or site_axis(site, _shaping(site, graph, variables)),
@@ -272,16 +270,7 @@ def _folded(searched: Iterable[Searched]) -> list[Located]:
         for folded in one.found.folded:
             title = names.scope_of(folded.name)
             note = f"it was folded into {folded.into}: gamma, beta and statistics are no longer in the file"
-            layer = BatchNorm(
-                title,
-                None,
-                None,
-                None,
-                None,
-                location=folded.name,
-                statistics=Statistics.FOLDED,
-                notes=(note,),
-            )
+            layer = BatchNorm(title, location=folded.name, statistics=Statistics.FOLDED, notes=(note,))
             found.setdefault(title, Located(layer))
     return list(found.values())
 
