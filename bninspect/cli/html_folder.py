@@ -7,8 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
 from bninspect import atomic_files
 from bninspect.cli.messages import show_error
@@ -21,7 +20,7 @@ _PAGES = "models"
 _FIRST = (Status.FAIL, Status.ERROR, Status.EMPTY, Status.PASS)
 
 
-class HtmlFolder:
+class HtmlFolder(ExitStack[None]):
     """A folder with the pages of a run.
 
     Args:
@@ -33,10 +32,10 @@ class HtmlFolder:
     """
 
     def __init__(self, path: Path, heading: Heading, inputs: Sequence[Path]) -> None:
+        super().__init__()
         self._path, self._heading, self._inputs = path, heading, inputs
         self._number = self._passed = 0
         self._failed: BninspectError | None = None
-        self._open = ExitStack()
         self._rows: dict[Status, IO[str]] = {}
         try:
             if path.is_dir() and {member.name for member in path.iterdir()} - {_INDEX, _PAGES}:
@@ -53,14 +52,6 @@ class HtmlFolder:
                 hint="name a folder that you may write to",
             ) from error
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.close()
-
     def ended(self, model: ModelReport) -> None:
         """Write the page of a model."""
         from bninspect.reports import counts, html
@@ -72,7 +63,7 @@ class HtmlFolder:
         self._write(name, html.render(alone).encode())
         if model.status not in self._rows:  # kept on disk: there may be many
             spool = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed with the folder
-            self._rows[model.status] = self._open.enter_context(spool)
+            self._rows[model.status] = self.enter_context(spool)
         self._rows[model.status].write(index.row(model, name, counts.fail_on(alone)) + "\n")
         self._passed += model.status is Status.PASS
 

@@ -6,8 +6,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
 import click
 
@@ -18,7 +17,7 @@ from bninspect.records import Heading, ModelReport, Report
 from bninspect.reports import json_document
 
 
-class Journal:
+class Journal(ExitStack[None]):
     """Where the reports of models go as they end.
 
     Args:
@@ -38,7 +37,7 @@ class Journal:
         aloud: bool,
         inputs: Sequence[Path],
     ) -> None:
-        self._open = ExitStack()
+        super().__init__()
         self._streams: list[IO[str]] = []
         self._aloud = aloud
         self._lost = False
@@ -49,17 +48,12 @@ class Journal:
             if is_ours(path):
                 with contextlib.suppress(BninspectError, OSError):
                     atomic_files.write_whole(path, lines.encode(), force=True, inputs=inputs)
-                    self._streams.append(self._open.enter_context(path.open("a", encoding="utf-8")))
+                    self._streams.append(self.enter_context(path.open("a", encoding="utf-8")))
         self._say(head)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):  # what could not be written is still in a buffer, and was told
-            self._open.close()
+            super().__exit__(None, None, None)
 
     def ended(self, model: ModelReport) -> None:
         """Write the report of one model, so that it stays whatever happens next."""

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
 from queue import SimpleQueue
-from types import TracebackType
 from typing import Any, Self
 
 from bninspect import errors
@@ -59,11 +58,9 @@ class ProcessPair:
             self.runner.start(self._ahead)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.runner.__exit__(kind, error, trace)
-        self.reader.__exit__(kind, error, trace)
+    def __exit__(self, *details: object) -> None:
+        self.runner.__exit__(*details)
+        self.reader.__exit__(*details)
 
     def read(self, path: str, *, digest: bool = True, whole: bool = True) -> Checkpoint:
         """Read a model file; of one elsewhere all of it, if it is to be `whole`. Raises as `load` of the pipeline."""

@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from bninspect.errors import DamagedFile, UnreadableFile
 from bninspect.formats.encodings.leveldb_table import SortedTable
@@ -26,7 +24,7 @@ _SHARD = re.compile(r"-\d{5}-of-(\d{5})\Z")
 _MOST_SHARDS = 4096
 
 
-class SliceFile:
+class SliceFile(ExitStack[None]):
     """An open checkpoint of version 1, with the interface of `Bundle`.
 
     Args:
@@ -38,25 +36,17 @@ class SliceFile:
     """
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._label = printable(path.name)
         self._tables: dict[tuple[str, Slice], SortedTable] = {}
         self.entries: dict[str, BundleEntry] = {}
         """Every tensor by its name."""
-        self._stack = ExitStack()
         try:
             for shard in _shards(path):
                 self._read_list(shard)
         except BaseException:
-            self._stack.close()
+            self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
 
     def read(self, name: str) -> Array:
         """Return a tensor of numbers, as `Bundle.read` does."""
@@ -72,7 +62,7 @@ class SliceFile:
 
     def _read_list(self, path: Path) -> None:
         try:
-            file = self._stack.enter_context(path.open("rb"))
+            file = self.enter_context(path.open("rb"))
         except OSError as error:
             raise UnreadableFile(
                 f"{printable(path.name)} cannot be opened",

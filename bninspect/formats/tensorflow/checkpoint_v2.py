@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 import numpy as np
 
@@ -49,7 +48,7 @@ class BundleEntry:
     """Of a partitioned tensor: the parts it is stored in."""
 
 
-class Bundle:
+class Bundle(ExitStack[None]):
     """An open checkpoint; a context manager.
 
     Args:
@@ -61,26 +60,18 @@ class Bundle:
     """
 
     def __init__(self, prefix: Path | str) -> None:
+        super().__init__()
         self._prefix = str(prefix)
         self._label = printable(f"{os.path.basename(self._prefix)}.index")  # noqa: PTH119 - may be empty
         self._shards: dict[int, tuple[BinaryIO, int]] = {}
         self._parts: dict[bytes, BundleEntry] = {}
         self.entries: dict[str, BundleEntry] = {}
         """Every tensor by its name."""
-        self._stack = ExitStack()
         try:
             self._read_index()
         except BaseException:
-            self._stack.close()
+            self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
 
     def read(self, name: str) -> Array:
         """Return a tensor of numbers in its stored type; bfloat16 is widened to float32.
@@ -152,7 +143,7 @@ class Bundle:
         try:
             if path.exists() and not path.is_file():  # Opening a pipe would wait for its other end.
                 raise UnreadableFile(f"{printable(path.name)} is not a file", why="it is a folder or a device")
-            return self._stack.enter_context(path.open("rb"))
+            return self.enter_context(path.open("rb"))
         except OSError as error:
             raise UnreadableFile(
                 f"{printable(path.name)} cannot be opened",
