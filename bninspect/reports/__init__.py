@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from bninspect.lazy import later
 from bninspect.records import ModelReport, Report
 from bninspect.records.reported import show_in_notebooks
 
@@ -27,86 +28,28 @@ class Looks:
     """Whether a file that was asked for could not be written: the command then ends with 3, whatever it found."""
 
 
-def _text(report: Report, looks: Looks) -> str:
-    from bninspect.reports.text import verify
-
-    return verify.render(report, looks)
+Rendering = Callable[[Report, Looks], str]
 
 
-def _json(report: Report, _looks: Looks) -> str:
-    from bninspect.reports import json_document
-
-    return json_document.render(report)
-
-
-def _json_lines(report: Report, _looks: Looks) -> str:
-    from bninspect.reports import json_document
-
-    return json_document.render_lines(report)
+def _plain(module: str, function: str = "render") -> Rendering:
+    """Return a machine format: a function of the report alone, in a module that is imported when it is called."""
+    render = later(f"{__name__}.{module}", function)
+    return lambda report, _looks: str(render(report))
 
 
-def _junit(report: Report, _looks: Looks) -> str:
-    from bninspect.reports import junit
-
-    return junit.render(report)
-
-
-def _markdown(report: Report, _looks: Looks) -> str:
-    from bninspect.reports import markdown
-
-    return markdown.render(report)
-
-
-def _github(report: Report, _looks: Looks) -> str:
-    from bninspect.reports import github
-
-    return github.render(report)
-
-
-def _sarif(report: Report, _looks: Looks) -> str:
-    from bninspect.reports import sarif
-
-    return sarif.render(report)
-
-
-def _intoto(report: Report, _looks: Looks) -> str:
-    from bninspect.reports import intoto
-
-    return intoto.render(report)
-
-
-def _html(report: Report, _looks: Looks) -> str:
-    from bninspect.reports import html
-
-    return html.render(report)
-
-
-REPORTS: Mapping[str, Callable[[Report, Looks], str]] = MappingProxyType(
+REPORTS: Mapping[str, Rendering] = MappingProxyType(
     {
-        "text": _text,
-        "json": _json,
-        "jsonl": _json_lines,
-        "junit": _junit,
-        "markdown": _markdown,
-        "github": _github,
-        "html": _html,
-        "sarif": _sarif,
-        "intoto": _intoto,
+        "text": later(f"{__name__}.text.verify", "render"),
+        "json": _plain("json_document"),
+        "jsonl": _plain("json_document", "render_lines"),
+        "junit": _plain("junit"),
+        "markdown": _plain("markdown"),
+        "github": _plain("github"),
+        "html": _plain("html"),
+        "sarif": _plain("sarif"),
+        "intoto": _plain("intoto"),
     }
 )
 
-
-def _model_in_a_notebook(model: ModelReport) -> str:
-    from bninspect.reports.html import notebook
-
-    return notebook.of_model(model)
-
-
-def _report_in_a_notebook(report: Report) -> str:
-    from bninspect.reports.html import notebook
-
-    return notebook.of_report(report)
-
-
-show_in_notebooks(ModelReport, _model_in_a_notebook)
-show_in_notebooks(Report, _report_in_a_notebook)
+show_in_notebooks(ModelReport, later(f"{__name__}.html.notebook", "of_model"))
+show_in_notebooks(Report, later(f"{__name__}.html.notebook", "of_report"))
