@@ -7,9 +7,11 @@ the same, and no pattern has to be listed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
+
+from bninspect.records import Form
 
 MOST_TERMS = 8
 
@@ -198,6 +200,55 @@ def normalisation(slope: Polynomial, intercept: Polynomial) -> Normalisation | N
         return None
     (root_of,) = roots
     return Normalisation(next(iter(scales), None), beta, mean, root_of)
+
+
+@dataclass(frozen=True, eq=False)
+class AffineStep:
+    """A node that maps data as `slope * x + intercept`, both expressions over parameters."""
+
+    x: str
+    """What the graph calls the data, or the node that it comes from."""
+    slope: Polynomial
+    intercept: Polynomial
+
+
+Step = TypeVar("Step", bound=AffineStep)
+LONGEST = 6
+"""Nodes that a batch norm may be spelt out in."""
+
+
+def spelt_out(
+    end: str, step: Callable[[str], Step | None], uses: Mapping[str, int] | None = None, longest: int = LONGEST
+) -> tuple[list[Step], Normalisation] | None:
+    """Return the steps, from data to result, and the parameters of the batch norm that ends at a value, if one does.
+
+    Args:
+        end: the value.
+        step: returns the affine map that makes a value; None for whatever else makes it.
+        uses: how often each value is read, where what lies between the steps must be read by the next one alone.
+        longest: steps that there may be.
+    """
+    steps: list[Step] = []
+    slope, intercept = number(1.0), number(0.0)
+    while len(steps) < longest and (found := step(end)) is not None:
+        whole = composed(slope, intercept, found.slope, found.intercept)
+        if whole is None or (steps and uses is not None and uses[end] != 1):
+            return None
+        slope, intercept = whole
+        steps.insert(0, found)
+        norm = normalisation(slope, intercept)
+        if norm is not None:
+            return steps, norm
+        end = found.x
+    return None
+
+
+def form(steps: Sequence[AffineStep], norm: Normalisation) -> Form:
+    """Return the order of operations in which steps compute a batch norm."""
+    if single(negate(steps[0].intercept)) == norm.mean and steps[0].slope == number(1.0):
+        return Form.CENTRED
+    # One multiplication and one addition: the shift was computed on its own.
+    return Form.AFFINE if len(steps) == 2 else Form.UNKNOWN
 
 
 def _product(one: Monomial, other: Monomial) -> Monomial:

@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bninspect.formats import algebra
-from bninspect.formats.algebra import Leaf, Polynomial, Root
+from bninspect.formats.algebra import AffineStep, Leaf, Polynomial, Root
 from bninspect.formats.onnx.constants import Constants
 from bninspect.formats.onnx.model import GraphProto, NodeProto
 from bninspect.records import Form
 
 _VIEWS = frozenset(("Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten"))
 _ARITHMETIC = frozenset(("Add", "Sub", "Mul", "Div", "Neg"))
-_LONGEST = 6
 _DEEPEST = 32
 
 
@@ -36,15 +35,10 @@ class SpeltOut:
 
 
 @dataclass(frozen=True, eq=False)
-class _Step:
-    """A node that maps data as `slope * data + intercept`."""
-
+class _Step(AffineStep):
     node: NodeProto
-    x: str
     operand: str
     """The constant that it takes; empty for a change of sign."""
-    slope: Polynomial
-    intercept: Polynomial
 
 
 def search(graph: GraphProto, constants: Constants) -> tuple[tuple[SpeltOut, ...], int]:
@@ -88,22 +82,8 @@ class _Expressions:
 
     def site(self, node: NodeProto) -> SpeltOut | None:
         """Return the batch norm that ends at a node."""
-        steps: list[_Step] = []
-        slope, intercept = algebra.number(1.0), algebra.number(0.0)
-        name = node.outputs[0] if node.outputs else ""
-        while len(steps) < _LONGEST and (step := self._steps.get(name)) is not None:
-            composed = algebra.composed(slope, intercept, step.slope, step.intercept)
-            if composed is None:
-                return None
-            slope, intercept = composed
-            steps.insert(0, step)
-            if any(self._uses[one.node.outputs[0]] != 1 for one in steps[:-1]):
-                return None
-            found = algebra.normalisation(slope, intercept)
-            if found is not None:
-                return self._found(steps, found)
-            name = step.x
-        return None
+        found = algebra.spelt_out(node.outputs[0], self._steps.get, self._uses) if node.outputs else None
+        return None if found is None else self._found(*found)
 
     def roots(self) -> set[Root]:
         """Return the roots of a variance and epsilon that the graph takes."""
@@ -128,21 +108,13 @@ class _Expressions:
             steps[0].x,
             {name: leaf.tensor[0] for name, leaf in found.parameters.items()},
             axis,
-            self._form(steps, found),
+            algebra.form(steps, found),
             found,
         )
 
     def _size(self, leaf: Leaf) -> int:
         constant = self._constants.get(leaf.tensor[0])
         return 0 if constant is None else constant.values.size
-
-    @staticmethod
-    def _form(steps: list[_Step], found: algebra.Normalisation) -> Form:
-        centred = algebra.single(algebra.negate(steps[0].intercept)) == found.mean
-        if centred and steps[0].slope == algebra.number(1.0):
-            return Form.CENTRED
-        # One multiplication and one addition: the shift was computed on its own.
-        return Form.AFFINE if len(steps) == 2 else Form.UNKNOWN
 
     def _axis(self, name: str) -> int | None:
         """Return the one axis along which a constant varies, counted from the end."""
@@ -158,13 +130,13 @@ class _Expressions:
         if len(given) == len(node.inputs) or len(node.inputs) - len(given) != 1:
             return None
         if node.op == "Neg":
-            return _Step(node, node.takes(0), "", algebra.number(-1.0), algebra.number(0.0))
+            return _Step(node.takes(0), algebra.number(-1.0), algebra.number(0.0), node, "")
         polynomial = self._of(given[0]) if given else None
         if polynomial is None or len(node.inputs) != 2:
             return None
         data = 0 if node.takes(1) == given[0] else 1
         found = algebra.mapped(node.op.lower(), data, polynomial)
-        return None if found is None else _Step(node, node.takes(data), given[0], *found)
+        return None if found is None else _Step(node.takes(data), *found, node, given[0])
 
     def _of(self, name: str, depth: int = 0) -> Polynomial | None:
         if name not in self._polynomials:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bninspect.formats import algebra, batch_moments
-from bninspect.formats.algebra import Leaf, Polynomial, Root
+from bninspect.formats.algebra import AffineStep, Leaf, Polynomial, Root
 from bninspect.formats.torch import exported_moments
 from bninspect.formats.torch.exported_graph import ExportedCall
 from bninspect.formats.torch.exported_program import ExportedProgram
@@ -68,14 +68,11 @@ class Pieces:
 
 
 @dataclass(frozen=True, eq=False)
-class _PieceStep:
+class _PieceStep(AffineStep):
     call: ExportedCall
     place: int
-    x: str
     operand: str
     """What it takes beside its data; empty for a number."""
-    slope: Polynomial
-    intercept: Polynomial
 
 
 def search(program: ExportedProgram) -> Pieces:
@@ -120,20 +117,8 @@ class _PieceExpressions:
 
     def norm(self, call: ExportedCall) -> PiecedNorm | None:
         """Return the batch norm that ends with a call."""
-        steps: list[_PieceStep] = []
-        slope, intercept = algebra.number(1.0), algebra.number(0.0)
-        name = call.outputs[0] if call.outputs else ""
-        while len(steps) < _LONGEST and (step := self._steps.get(name)) is not None:
-            composed = algebra.composed(slope, intercept, step.slope, step.intercept)
-            if composed is None or (steps and self._uses[name] != 1):
-                return None
-            slope, intercept = composed
-            steps.insert(0, step)
-            found = algebra.normalisation(slope, intercept)
-            if found is not None:
-                return self._found(steps, found)
-            name = step.x
-        return None
+        found = algebra.spelt_out(call.outputs[0], self._steps.get, self._uses, _LONGEST) if call.outputs else None
+        return None if found is None else self._found(*found)
 
     def roots(self) -> Iterator[tuple[ExportedCall, Root]]:
         """Yield the roots of a stored variance and epsilon that the program takes, each once."""
@@ -160,15 +145,13 @@ class _PieceExpressions:
         long = {place - len(shape) for shape in shapes for place, length in enumerate(shape) if length != 1}
         if len(long) > 1 or not rank:
             return None
-        centred = algebra.single(algebra.negate(first.intercept)) == found.mean and first.slope == algebra.number(1.0)
-        form = Form.CENTRED if centred else Form.AFFINE if len(steps) == 2 else Form.UNKNOWN
         return PiecedNorm(
             tuple(step.call for step in steps),
             first.place,
             first.x,
             {name: leaf.tensor[0] for name, leaf in found.parameters.items()},
             (rank + long.pop()) if long else 1,
-            form,
+            algebra.form(steps, found),
             found,
         )
 
@@ -212,7 +195,7 @@ class _PieceExpressions:
             place = list(call.arguments.values()).index(given[data])
             operand = given[1 - data]
             name = operand if isinstance(operand, str) else ""
-            self._steps[call.outputs[0]] = _PieceStep(call, place, given[data], name, *mapped)
+            self._steps[call.outputs[0]] = _PieceStep(given[data], *mapped, call, place, name)
         return None
 
     def _of(self, given: Any) -> Polynomial | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bninspect.formats import algebra
-from bninspect.formats.algebra import Leaf, Polynomial
+from bninspect.formats.algebra import AffineStep, Leaf, Polynomial
 from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode, Tensor
 from bninspect.records import Array
@@ -32,13 +32,12 @@ _MOST_CONSTANT = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class AffineStep:
-    """A node that maps data as `slope * data + intercept`, both expressions over parameters."""
+class FlatStep(AffineStep):
+    """An affine map in a flat graph."""
 
     node: str
     source: Tensor
-    slope: Polynomial
-    intercept: Polynomial
+    """The result of `x` that is the data."""
 
 
 class Expressions:
@@ -47,7 +46,7 @@ class Expressions:
     def __init__(self, graph: FlatGraph) -> None:
         self._graph = graph
         self._polynomials: dict[str, Polynomial] = {}
-        self._steps: dict[str, AffineStep] = {}
+        self._steps: dict[str, FlatStep] = {}
         self._uses: Counter[str] = Counter()
         self._users: dict[str, list[FlatNode]] = {}
         for node in graph.nodes.values():
@@ -61,7 +60,7 @@ class Expressions:
         polynomial = self._of(one)
         return None if polynomial is None else algebra.single(polynomial)
 
-    def step(self, name: str) -> AffineStep | None:
+    def step(self, name: str) -> FlatStep | None:
         """Return what a node does to data, `None` if it is not an affine map of it."""
         return self._steps.get(name)
 
@@ -189,7 +188,7 @@ class Expressions:
 
     def _keep(self, node: FlatNode, data: int, found: tuple[Polynomial, Polynomial] | None) -> None:
         if found is not None:
-            self._steps[node.name] = AffineStep(node.name, node.inputs[data], *found)
+            self._steps[node.name] = FlatStep(node.inputs[data][0], *found, node.name, node.inputs[data])
 
     def behind_views(self, node: FlatNode) -> FlatNode:
         """Return the node that computes what a node only passes on."""

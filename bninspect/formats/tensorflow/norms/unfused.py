@@ -5,40 +5,29 @@ from __future__ import annotations
 from bninspect.formats import algebra
 from bninspect.formats.algebra import Leaf
 from bninspect.formats.tensorflow import tensor
-from bninspect.formats.tensorflow.graph.expressions import AffineStep, Expressions
+from bninspect.formats.tensorflow.graph.expressions import Expressions, FlatStep
 from bninspect.formats.tensorflow.graph.flatten import FlatNode
 from bninspect.formats.tensorflow.norms.moments import FlatMoments
 from bninspect.formats.tensorflow.norms.site import NormSite, axes_of, shortest
 from bninspect.records import Form, Statistics
 
-_LONGEST = 6
-
 
 def spelt_out(node: FlatNode, expressions: Expressions, sites: list[NormSite]) -> NormSite | None:
     """Return the batch norm that ends at a node; one that it completes, by a gamma or beta, is taken from `sites`."""
-    steps: list[AffineStep] = []
-    slope, intercept = algebra.number(1.0), algebra.number(0.0)
-    name = node.name
-    while len(steps) < _LONGEST and (step := expressions.step(name)) is not None:
-        composed = algebra.composed(slope, intercept, step.slope, step.intercept)
-        if composed is None:
-            return None
-        slope, intercept = composed
-        steps.insert(0, step)
-        found = algebra.normalisation(slope, intercept)
-        if found is not None:
-            begun = _completed(steps, found, expressions, sites)
-            if begun is None and _is_closed(steps, sites):
-                return None
-            if begun is not None:
-                sites.remove(begun)
-            return _site(node, steps, found)
-        name = step.source[0]
-    return None
+    spelt = algebra.spelt_out(node.name, expressions.step)
+    if spelt is None:
+        return None
+    steps, found = spelt
+    begun = _completed(steps, found, expressions, sites)
+    if begun is None and _is_closed(steps, sites):
+        return None
+    if begun is not None:
+        sites.remove(begun)
+    return _site(node, steps, found)
 
 
 def _completed(
-    steps: list[AffineStep], found: algebra.Normalisation, expressions: Expressions, sites: list[NormSite]
+    steps: list[FlatStep], found: algebra.Normalisation, expressions: Expressions, sites: list[NormSite]
 ) -> NormSite | None:
     """Return the site that ends along these steps and that they complete.
 
@@ -57,13 +46,13 @@ def _are_together(one: Leaf, other: Leaf) -> bool:
     return scope != "" and scope == other.sources[0].rpartition("/")[0]
 
 
-def _is_closed(steps: list[AffineStep], sites: list[NormSite]) -> bool:
+def _is_closed(steps: list[FlatStep], sites: list[NormSite]) -> bool:
     """Return whether a finished batch norm lies within: what follows it is another layer's bias."""
     inner = {step.node for step in steps[:-1]}
     return any(site.nodes[-1] in inner for site in sites)
 
 
-def _site(node: FlatNode, steps: list[AffineStep], found: algebra.Normalisation) -> NormSite:
+def _site(node: FlatNode, steps: list[FlatStep], found: algebra.Normalisation) -> NormSite:
     dtype = tensor.float_name(node.node.dtype("T")) or "float32"
     return NormSite(
         name=node.node.name,
@@ -73,19 +62,12 @@ def _site(node: FlatNode, steps: list[AffineStep], found: algebra.Normalisation)
         parameters=found.parameters,
         epsilon=shortest(found.root.epsilon) if dtype != "float64" else found.root.epsilon,
         axis=_axis(found),
-        form=_form(steps, found),
+        form=algebra.form(steps, found),
         output=dtype,
         arithmetic=dtype,
         notes=found.notes,
         outside_root=found.root.outside,
     )
-
-
-def _form(steps: list[AffineStep], found: algebra.Normalisation) -> Form:
-    if algebra.single(algebra.negate(steps[0].intercept)) == found.mean and steps[0].slope == algebra.number(1.0):
-        return Form.CENTRED
-    # One multiplication and one addition: the shift was computed on its own.
-    return Form.AFFINE if len(steps) == 2 else Form.UNKNOWN
 
 
 def _axis(found: algebra.Normalisation) -> tuple[int, ...] | None:
