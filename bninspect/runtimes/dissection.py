@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bninspect.records import Array, Arrival
@@ -65,6 +65,29 @@ class Dissection:
             return given
         taken = needed(self.steps, given, wanted)
         return {**given, **self.run({name: given[name] for name in taken}, wanted)}
+
+
+def dependent(
+    operations: Iterable[tuple[Sequence[str], Sequence[str]]], inputs: Iterable[str], statistics: Mapping[str, str]
+) -> Iterator[DissectedStep]:
+    """Yield the steps of a model: those of its operations that depend on data.
+
+    Args:
+        operations: names of the values that each takes and gives, in an order in which they can run.
+        inputs: names of the values that the data is fed to.
+        statistics: by the name of a value, the layer whose moving mean or variance it is.
+    """
+    live = set(inputs)
+    layers: dict[str, tuple[str, ...]] = {name: (layer,) for name, layer in statistics.items()}
+    for takes, gives in operations:
+        of_layers = tuple(dict.fromkeys(layer for name in takes if name not in live for layer in layers.get(name, ())))
+        if live.intersection(gives):
+            continue
+        if live.intersection(takes):
+            live.update(gives)
+            yield DissectedStep(tuple(name for name in takes if name in live), tuple(gives), of_layers)
+        elif of_layers:
+            layers |= dict.fromkeys(gives, of_layers)
 
 
 def needed(steps: Sequence[DissectedStep], given: Collection[str], names: Iterable[str]) -> tuple[str, ...]:

@@ -7,11 +7,11 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from bninspect.errors import RuntimeFailure
-from bninspect.runtimes.dissection import DissectedStep
+from bninspect.runtimes.dissection import DissectedStep, dependent
 
 
 def steps(inputs: Iterable[Any], statistics: Mapping[str, str], wanted: Iterable[Any]) -> Iterator[DissectedStep]:
-    """Yield the operations of a graph that lead from its inputs to wanted tensors, in an order in which they can run.
+    """Return the operations of a graph that lead from its inputs to wanted tensors, in an order in which they can run.
 
     Args:
         inputs: tensors that the data is fed to.
@@ -21,19 +21,11 @@ def steps(inputs: Iterable[Any], statistics: Mapping[str, str], wanted: Iterable
     Raises:
         RuntimeFailure: the graph holds a loop.
     """
-    live = {tensor.name for tensor in inputs}
-    layers: dict[str, tuple[str, ...]] = {name: (layer,) for name, layer in statistics.items()}
-    for operation in _in_order(wanted):
-        taken = [tensor.name for tensor in operation.inputs]
-        gives = tuple(tensor.name for tensor in operation.outputs)
-        of_layers = tuple(dict.fromkeys(layer for name in taken if name not in live for layer in layers.get(name, ())))
-        if live.intersection(gives):
-            continue
-        if live.intersection(taken):
-            live.update(gives)
-            yield DissectedStep(tuple(name for name in taken if name in live), gives, of_layers)
-        elif of_layers:
-            layers |= dict.fromkeys(gives, of_layers)
+    operations = (
+        ([tensor.name for tensor in operation.inputs], [tensor.name for tensor in operation.outputs])
+        for operation in _in_order(wanted)
+    )
+    return dependent(operations, (tensor.name for tensor in inputs), statistics)
 
 
 def _in_order(wanted: Iterable[Any]) -> Iterator[Any]:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from bninspect.environment import installed
-from bninspect.errors import MissingPackage
 from bninspect.formats.tflite import format as container
 from bninspect.formats.tflite import graph as operations
 from bninspect.records import Array, Checkpoint, Evidence, Form, Run
@@ -19,15 +18,10 @@ from bninspect.runtimes import session as graph_run
 from bninspect.runtimes.runtime import Begin, RunSettings, Session
 from bninspect.runtimes.session import CallSite
 
-INSTALL = "pip install 'bninspect[litert]'"
-
 
 def _litert() -> tuple[str, Any]:
-    try:
-        with loading.quiet():
-            from ai_edge_litert import interpreter
-    except Exception as error:
-        raise MissingPackage("ai-edge-litert does not start", why=loading.reason(error), hint=INSTALL) from error
+    with loading.starting("ai-edge-litert", "litert"):
+        from ai_edge_litert import interpreter
     return f"LiteRT {installed('ai_edge_litert')}", interpreter
 
 

@@ -18,7 +18,6 @@ from bninspect.records import Checkpoint
 from bninspect.safe_text import printable
 
 _NOWHERE = f"{os.devnull}/keras"
-INSTALL = "pip install 'bninspect[tensorflow]'"
 
 
 def framework(package: str) -> Any:
@@ -31,12 +30,26 @@ def framework(package: str) -> Any:
     Raises:
         MissingPackage: it or TensorFlow is not installed, or does not start.
     """
+    with starting(package, "tensorflow"), _variables(KERAS_BACKEND="tensorflow", KERAS_HOME=_NOWHERE):
+        importlib.import_module("tensorflow")
+        return importlib.import_module(package)
+
+
+def start(package: str, extra: str) -> Any:
+    """Import a runtime, which an extra of ours installs. Raises MissingPackage, also where it does not start."""
+    with starting(package, extra):
+        return importlib.import_module(package)
+
+
+@contextmanager
+def starting(package: str, extra: str) -> Iterator[None]:
+    """Raise MissingPackage for whatever an import raises."""
     try:
-        with quiet(), _variables(KERAS_BACKEND="tensorflow", KERAS_HOME=_NOWHERE):
-            importlib.import_module("tensorflow")
-            return importlib.import_module(package)
+        with quiet():
+            yield
     except Exception as error:
-        raise MissingPackage(f"{package} does not start", why=reason(error), hint=INSTALL) from error
+        why = reason(error)
+        raise MissingPackage(f"{package} does not start", why=why, hint=f"pip install 'bninspect[{extra}]'") from error
 
 
 @contextmanager

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bninspect.environment import installed
-from bninspect.errors import MissingPackage, RuntimeFailure, UsageError
+from bninspect.errors import RuntimeFailure, UsageError
 from bninspect.formats.ncnn import format as container
 from bninspect.formats.ncnn.param import MAGIC
 from bninspect.formats.tensorflow import files
@@ -27,7 +28,7 @@ from bninspect.runtimes.runtime import Begin, RunSettings, Session
 from bninspect.runtimes.session import CallSite
 from bninspect.safe_text import printable
 
-INSTALL = "pip install 'bninspect[ncnn]'"
+_runtime = partial(loading.start, "ncnn", "ncnn")
 _PLAIN = (
     "lightmode",
     "use_fp16_packed",
@@ -56,8 +57,7 @@ def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
 def observe_layers(checkpoint: Checkpoint, _settings: RunSettings, begin: Begin) -> Run:
     """Run ncnn's BatchNorm on the parameters that we read."""
     _runtime()
-    session = Session(_title(), (), (), _nothing, lambda _: {}, Form.AFFINE, _alone)
-    return graph_run.observe_alone(session, checkpoint, begin)
+    return graph_run.observe_alone(_title(), Form.AFFINE, _alone, checkpoint, begin)
 
 
 def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
@@ -94,15 +94,6 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
         deployed=_deployed(ncnn),
         replay=replay,
     )
-
-
-def _runtime() -> Any:
-    try:
-        with loading.quiet():
-            import ncnn
-    except Exception as error:
-        raise MissingPackage("ncnn does not start", why=loading.reason(error), hint=INSTALL) from error
-    return ncnn
 
 
 def _title() -> str:
@@ -192,10 +183,6 @@ def _mat(values: Array) -> Any:
     """Return values as ncnn has them, in memory of its own: a Mat of an array does not keep that alive."""
     own = np.array(values, np.float32, order="C")
     return _runtime().Mat(own).clone()
-
-
-def _nothing(_data: Mapping[str, Array], _names: Sequence[str]) -> Mapping[str, Array]:
-    raise RuntimeFailure("no model is loaded")
 
 
 def _alone(layer: BatchNorm, x: Array) -> Array:

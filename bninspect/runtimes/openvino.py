@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from bninspect.errors import MissingPackage, RuntimeFailure
+from bninspect.errors import RuntimeFailure
 from bninspect.formats.openvino import format as container
 from bninspect.formats.openvino import graph as operations
 from bninspect.formats.openvino import norms
@@ -28,7 +29,7 @@ from bninspect.runtimes.runtime import Begin, RunSettings, Session
 from bninspect.runtimes.session import CallSite
 from bninspect.safe_text import printable
 
-INSTALL = "pip install 'bninspect[openvino]'"
+_runtime = partial(loading.start, "openvino", "openvino")
 _HINT = "INFERENCE_PRECISION_HINT"
 _EXACT = {_HINT: "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
 """Float32 throughout: what goes into a dense layer of compressed weights is quantised on the way otherwise."""
@@ -50,8 +51,7 @@ def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
 
 def observe_layers(checkpoint: Checkpoint, _settings: RunSettings, begin: Begin) -> Run:
     """Run OpenVINO's BatchNormInference on the parameters that we read."""
-    session = Session(_title(), (), (), _nothing, lambda _: {}, Form.AFFINE, _alone)
-    return graph_run.observe_alone(session, checkpoint, begin)
+    return graph_run.observe_alone(_title(), Form.AFFINE, _alone, checkpoint, begin)
 
 
 def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
@@ -118,15 +118,6 @@ Compiled: TypeAlias = Callable[[Mapping[str, Array], Mapping[str, Array]], Mappi
 _NARROW = {"bf16": "bfloat16", "f16": "float16"}
 
 
-def _runtime() -> Any:
-    try:
-        with loading.quiet():
-            import openvino
-    except Exception as error:
-        raise MissingPackage("openvino does not start", why=loading.reason(error), hint=INSTALL) from error
-    return openvino
-
-
 def _title() -> str:
     return f"OpenVINO {str(_runtime().__version__).partition('-')[0]}"
 
@@ -173,10 +164,6 @@ def _cut_in(model: Any, port: Any, values: Array) -> str:
         reader.replace_source_output(entry.output(0))
     model.add_parameters([entry])
     return name
-
-
-def _nothing(_data: Mapping[str, Array], _names: Sequence[str]) -> Mapping[str, Array]:
-    raise RuntimeFailure("no model is loaded")
 
 
 def _alone(layer: BatchNorm, x: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -89,14 +89,17 @@ def observe(
     )
 
 
-def observe_alone(session: Session, checkpoint: Checkpoint, begin: Begin) -> Run:
-    """Run the runtime's own batch norm on the parameters that we read."""
+def observe_alone(
+    title: str, form: Form, alone: Callable[[BatchNorm, Array], Array], checkpoint: Checkpoint, begin: Begin
+) -> Run:
+    """Run a runtime's own batch norm, which computes in the order `form`, on the parameters that we read."""
+    session = Session(title, (), (), lambda _data, _names: {}, lambda _: {}, form, alone)
     sink = begin()
     missing: dict[str, str] = {}
     for layer in checkpoint.layers:
         for failure in _probe(session, [layer], sink):
             missing[layer.name] = failure
-    return Run(session.title, Evidence.LAYER, unobserved=missing, environment=session.environment)
+    return Run(title, Evidence.LAYER, unobserved=missing)
 
 
 def ready(session: Session, settings: RunSettings) -> tuple[Mapping[str, Array], tuple[str, ...]]:

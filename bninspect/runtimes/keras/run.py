@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,14 +20,15 @@ from bninspect.runtimes.keras.hook import Recorder
 from bninspect.runtimes.runtime import Begin, Input, RunSettings
 
 
-def observe_model(framework: Framework, checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
-    """Have the framework load the file itself and run it; observe every batch norm in the model and alone.
+def observe_model(start: Callable[[], Framework], checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
+    """Have a framework load the file itself and run it; observe every batch norm in the model and alone.
 
     Raises:
         UnreadableFile: the file is no longer what was read.
         UsageError: the settings do not fit the model's inputs.
         RuntimeFailure: the framework cannot load or run the model.
     """
+    framework = start()
     loading.same_bytes(checkpoint)
     with session(framework):
         if settings.training:  # what is random in a training step, such as dropout, is the same every time
@@ -74,12 +75,12 @@ def observe_loaded(
     )
 
 
-def observe_layers(framework: Framework, checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
-    """Run the framework's own batch-norm layer, alone, on the parameters of each stored layer.
+def observe_layers(start: Callable[[], Framework], checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
+    """Run a framework's own batch-norm layer, alone, on the parameters of each stored layer.
 
     `Run.unobserved` names the layers that could not be run even so.
     """
-    sink = begin()
+    framework, sink = start(), begin()
     unobserved: dict[str, str] = {}
     unreplayed: dict[str, str] = {}
     with session(framework):

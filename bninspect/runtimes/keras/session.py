@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bninspect.arithmetic.norm_kernel import with_norms
@@ -15,14 +15,15 @@ from bninspect.runtimes.keras.tracing import Trace
 from bninspect.runtimes.runtime import RunSettings, Session, Sink
 
 
-def opened(framework: Framework, checkpoint: Checkpoint, settings: RunSettings) -> Session:
-    """Have the framework load the file itself, and follow one forward pass, which shows what feeds what.
+def opened(start: Callable[[], Framework], checkpoint: Checkpoint, settings: RunSettings) -> Session:
+    """Have a framework load the file itself, and follow one forward pass, which shows what feeds what.
 
     Raises:
         UnreadableFile: the file is no longer what was read.
         UsageError: the settings do not fit the model's inputs.
         RuntimeFailure: the framework cannot load or run the model, or nobody can see what it calls.
     """
+    framework = start()
     loading.same_bytes(checkpoint)
     trace = Trace()
     with run.session(framework):

@@ -27,13 +27,14 @@ class _Enough(Exception):
 
 
 @contextmanager
-def streaming(framework: Framework, checkpoint: Checkpoint, settings: RunSettings) -> Iterator[Stream]:
-    """Have the framework load the file itself.
+def streaming(start: Callable[[], Framework], checkpoint: Checkpoint, settings: RunSettings) -> Iterator[Stream]:
+    """Have a framework load the file itself.
 
     Raises:
         UnreadableFile: the file is no longer what was read.
         RuntimeFailure: the framework cannot load it.
     """
+    framework = start()
     loading.same_bytes(checkpoint)
     with session(framework):
         model, notes = loaded(framework, checkpoint, settings)

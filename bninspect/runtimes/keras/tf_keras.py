@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bninspect.environment import installed
-from bninspect.records import Checkpoint, Estimator, Form, Run
+from bninspect.records import Checkpoint, Estimator, Form
 from bninspect.runtimes import loading
 from bninspect.runtimes.keras import run, session
 from bninspect.runtimes.keras import stream as streams
 from bninspect.runtimes.keras.framework import Framework, Training
-from bninspect.runtimes.runtime import Begin, RunSettings, Session, Stream
+from bninspect.runtimes.runtime import RunSettings
 
 
 def framework() -> Framework:
@@ -80,21 +80,7 @@ def _layer(axis: tuple[int, ...], **settings: Any) -> Any:
     return tf_keras.layers.BatchNormalization(axis=list(axis), **settings)
 
 
-def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
-    """Run the file in tf-keras. As `observing.observe_model`."""
-    return run.observe_model(framework(), checkpoint, settings, begin)
-
-
-def observe_layers(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
-    """Run tf-keras' layer on the parameters that we read. As `observing.observe_layers`."""
-    return run.observe_layers(framework(), checkpoint, settings, begin)
-
-
-def stream(checkpoint: Checkpoint, settings: RunSettings) -> AbstractContextManager[Stream]:
-    """Load the file to run data through it. As `streams.streaming`."""
-    return streams.streaming(framework(), checkpoint, settings)
-
-
-def opened(checkpoint: Checkpoint, settings: RunSettings) -> Session:
-    """Load the file to run it as an export. As `session.opened`."""
-    return session.opened(framework(), checkpoint, settings)
+observe = partial(run.observe_model, framework)
+observe_layers = partial(run.observe_layers, framework)
+stream = partial(streams.streaming, framework)
+opened = partial(session.opened, framework)

@@ -7,30 +7,21 @@ from collections.abc import Collection, Iterator, Mapping
 from bninspect.formats.encodings.protobuf import Message
 from bninspect.formats.onnx import write
 from bninspect.formats.onnx.model import NodeProto
-from bninspect.runtimes.dissection import DissectedStep
+from bninspect.runtimes.dissection import DissectedStep, dependent
 
 _NODE, _INITIALIZER, _INPUT, _OUTPUT, _SPARSE, _GRAPH = 1, 5, 11, 12, 15, 7
 
 
 def steps(stored: bytes, inputs: Collection[str], statistics: Mapping[str, str]) -> Iterator[DissectedStep]:
-    """Yield the nodes of a model that depend on its inputs, in its own order, in which they can run.
+    """Return the nodes of a model that depend on its inputs, in its own order, in which they can run.
 
     Args:
         stored: the model, without functions of its own.
         inputs: names of the values that the data is fed to.
         statistics: by the name of a value, the layer whose moving mean or variance it is.
     """
-    live = set(inputs)
-    layers: dict[str, tuple[str, ...]] = {name: (layer,) for name, layer in statistics.items()}
-    for part in Message(stored).message(_GRAPH).chunks(_NODE):
-        node = NodeProto(Message(part))
-        taken, gives = _taken(node), tuple(filter(None, node.outputs))
-        of_layers = tuple(dict.fromkeys(layer for name in taken if name not in live for layer in layers.get(name, ())))
-        if live.intersection(taken):
-            live.update(gives)
-            yield DissectedStep(tuple(name for name in taken if name in live), gives, of_layers)
-        elif of_layers:
-            layers |= dict.fromkeys(gives, of_layers)
+    nodes = (NodeProto(Message(part)) for part in Message(stored).message(_GRAPH).chunks(_NODE))
+    return dependent(((_taken(node), tuple(filter(None, node.outputs))) for node in nodes), inputs, statistics)
 
 
 def _taken(node: NodeProto) -> tuple[str, ...]:

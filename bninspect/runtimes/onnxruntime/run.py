@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from bninspect.errors import MissingPackage, RuntimeFailure
 from bninspect.exporters.onnx import encode_layers
 from bninspect.formats.onnx import format as container
 from bninspect.formats.onnx import inlining, norms, write
@@ -17,7 +16,7 @@ from bninspect.runtimes import session as graph_run
 from bninspect.runtimes.runtime import Begin, RunSettings, Session
 from bninspect.runtimes.session import CallSite
 
-INSTALL = "pip install 'bninspect[onnx]'"
+_runtime = partial(loading.start, "onnxruntime", "onnx")
 _TYPES = {"float": "float32", "double": "float64"}
 
 
@@ -37,8 +36,7 @@ def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
 def observe_layers(checkpoint: Checkpoint, _settings: RunSettings, begin: Begin) -> Run:
     """Run ONNX Runtime's BatchNormalization on the parameters that we read."""
     _runtime()
-    session = Session(_title(), (), (), _nothing, lambda _: {}, Form.AFFINE, _alone)
-    return graph_run.observe_alone(session, checkpoint, begin)
+    return graph_run.observe_alone(_title(), Form.AFFINE, _alone, checkpoint, begin)
 
 
 def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
@@ -129,15 +127,6 @@ def _replayed(
     return {name: values[output] for name, output in own.items()}
 
 
-def _runtime() -> Any:
-    try:
-        with loading.quiet():
-            import onnxruntime
-    except Exception as error:
-        raise MissingPackage("onnxruntime does not start", why=loading.reason(error), hint=INSTALL) from error
-    return onnxruntime
-
-
 def _title() -> str:
     return f"ONNX Runtime {_runtime().__version__}"
 
@@ -164,10 +153,6 @@ def run_session(session: Any, data: Mapping[str, Array], names: Sequence[str]) -
     """Run a loaded model, and return named outputs. Raises RuntimeFailure."""
     with loading.failing_as(f"{_title()} cannot run the model"):
         return dict(zip(names, session.run(list(names), dict(data)), strict=True))
-
-
-def _nothing(_data: Mapping[str, Array], _names: Sequence[str]) -> Mapping[str, Array]:
-    raise RuntimeFailure("no model is loaded")
 
 
 def _input(one: Any) -> Any:

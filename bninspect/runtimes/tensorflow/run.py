@@ -283,6 +283,5 @@ def _is_in(graph: Any, name: str) -> bool:
     return True
 
 
-def observe_layers(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
-    """Run Keras 3's layer on the parameters that we read: TensorFlow has no layers of its own."""
-    return keras3.observe_layers(checkpoint, settings, begin)
+observe_layers = keras3.observe_layers
+"""TensorFlow has no layers of its own."""

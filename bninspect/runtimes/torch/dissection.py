@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from bninspect.errors import RuntimeFailure
 from bninspect.records import Array
 from bninspect.runtimes import fetched_stream, loading
-from bninspect.runtimes.dissection import Arriving, DissectedStep, Dissection
+from bninspect.runtimes.dissection import Arriving, Dissection, dependent
 from bninspect.runtimes.session import CallSite
 from bninspect.runtimes.torch import interpreter
 
@@ -37,9 +37,9 @@ def dissect(program: Any, calls: Sequence[CallSite], data: Mapping[str, Array]) 
     arriving = tuple(
         Arriving(call.layer.name, taken[call.x].name, partial(fetched_stream.axes, call)) for call in calls
     )
-    return Dissection(
-        tuple(_steps(nodes, set(data), statistics)), arriving, lambda values: values, _ProgramParts(program).run
-    )
+    operations = (([one.name for one in node.all_input_nodes], (node.name,)) for node in nodes if node.op != "output")
+    steps = tuple(dependent(operations, data, statistics))
+    return Dissection(steps, arriving, lambda values: values, _ProgramParts(program).run)
 
 
 def _refuse_overwriting(nodes: Sequence[Any]) -> None:
@@ -62,21 +62,6 @@ def _refuse_overwriting(nodes: Sequence[Any]) -> None:
 def _returns_its_input(node: Any) -> bool:
     schema = getattr(node.target, "_schema", None)
     return schema is not None and any(one.alias_info is not None for one in schema.returns)
-
-
-def _steps(nodes: Sequence[Any], live: set[str], statistics: Mapping[str, str]) -> Iterator[DissectedStep]:
-    """Yield the nodes that depend on data."""
-    layers: dict[str, tuple[str, ...]] = {name: (layer,) for name, layer in statistics.items()}
-    for node in nodes:
-        taken = [one.name for one in node.all_input_nodes]
-        of_layers = tuple(dict.fromkeys(layer for name in taken if name not in live for layer in layers.get(name, ())))
-        if node.op == "output" or node.name in live:
-            continue
-        if live.intersection(taken):
-            live.add(node.name)
-            yield DissectedStep(tuple(name for name in taken if name in live), (node.name,), of_layers)
-        elif of_layers:
-            layers[node.name] = of_layers
 
 
 class _ProgramParts:

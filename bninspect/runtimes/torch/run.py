@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from bninspect.errors import MissingPackage, RuntimeFailure
+from bninspect.errors import RuntimeFailure
 from bninspect.formats.torch import format as container
 from bninspect.formats.torch import script
+from bninspect.formats.torch.running_statistics import FIELDS
 from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistics
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
@@ -20,7 +22,7 @@ from bninspect.runtimes.session import CallSite
 from bninspect.runtimes.torch import interpreter
 from bninspect.runtimes.torch import script as torch_script
 
-INSTALL = "pip install 'bninspect[torch]'"
+_torch = partial(loading.start, "torch", "torch")
 
 
 def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
@@ -41,8 +43,7 @@ def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
 
 def observe_layers(checkpoint: Checkpoint, _settings: RunSettings, begin: Begin) -> Run:
     """Run torch.nn.BatchNorm2d with the parameters that we read."""
-    session = Session(title(), (), (), lambda _data, _names: {}, lambda _: {}, Form.UNKNOWN, alone)
-    return graph_run.observe_alone(session, checkpoint, begin)
+    return graph_run.observe_alone(title(), Form.UNKNOWN, alone, checkpoint, begin)
 
 
 def opened(checkpoint: Checkpoint, settings: RunSettings) -> Session:
@@ -88,15 +89,6 @@ def session_of(program: Any, checkpoint: Checkpoint) -> Session:
         environment={"torch": str(torch.__version__), "device": "CPU"},
         replay=replay,
     )
-
-
-def _torch() -> Any:
-    try:
-        with loading.quiet():
-            import torch
-    except Exception as error:
-        raise MissingPackage("torch does not start", why=loading.reason(error), hint=INSTALL) from error
-    return torch
 
 
 def title() -> str:
@@ -173,8 +165,7 @@ def alone(layer: BatchNorm, x: Array) -> Array:
         affine = bool({"gamma", "beta"} & layer.arrays.keys())
         norm = torch.nn.BatchNorm2d(layer.channels, eps=layer.epsilon, affine=affine)
         kind = torch.float64 if x.dtype == np.float64 else torch.float32
-        names = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
-        tensors = {names[name]: torch.from_numpy(np.array(array)).to(kind) for name, array in layer.arrays.items()}
+        tensors = {FIELDS[name]: torch.from_numpy(np.array(array)).to(kind) for name, array in layer.arrays.items()}
         norm.to(kind).load_state_dict(tensors, strict=False)
         result: Array = norm.eval()(torch.from_numpy(np.array(x))).numpy()
         return result
