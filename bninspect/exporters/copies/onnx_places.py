@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bninspect.exporters.copies.place import ArrayPlace, fields, refusal, varint
+from bninspect.exporters.copies.place import ArrayPlace, fields, refusal
+from bninspect.formats.encodings.protobuf import varint
 
 _GRAPH, _INITIALIZER, _DIMS, _TYPE, _FLOATS, _NAME, _RAW, _DOUBLES = 7, 5, 1, 2, 4, 8, 9, 10
 _TYPES: Mapping[int, str] = {1: "<f4", 10: "<f2", 11: "<f8"}
@@ -36,7 +37,7 @@ def places(content: bytes, names: Mapping[str, Mapping[str, str]]) -> dict[str, 
 
 def _initializers(content: bytes) -> dict[str, ArrayPlace]:
     found = {}
-    for number, _, start, end in fields(content, 0, len(content)):
+    for number, _, start, end in fields(content):
         if number == _GRAPH:
             for inner, _, begin, stop in fields(content, start, end):
                 if inner == _INITIALIZER and (known := _tensor(content, begin, stop)) is not None:

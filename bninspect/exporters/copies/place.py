@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bninspect.errors import RuntimeFailure
+from bninspect.formats.encodings.protobuf import varint
 from bninspect.records import Array
 from bninspect.safe_text import printable
 
@@ -52,34 +53,18 @@ def refusal(name: str, why: str) -> RuntimeFailure:
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 
 
-def fields(content: bytes, position: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+def fields(content: bytes, position: int = 0, end: int | None = None) -> Iterator[tuple[int, int, int, int]]:
     """Yield number, wire type, and where the value begins and ends, of each field of a message."""
-    while position < end:
-        key, position = varint(content, position)
+    while position < (len(content) if end is None else end):
+        key, start = varint(content, position)
         number, wire = key >> 3, key & 7
         if wire == _BYTES:
-            length, position = varint(content, position)
-            yield number, wire, position, position + length
-            position += length
+            length, start = varint(content, start)
+            position = start + length
         elif wire == _VARINT:
-            start = position
-            _, position = varint(content, position)
-            yield number, wire, start, position
+            _, position = varint(content, start)
         elif wire in {_EIGHT, _FOUR}:
-            length = 8 if wire == _EIGHT else 4
-            yield number, wire, position, position + length
-            position += length
+            position = start + (8 if wire == _EIGHT else 4)
         else:
             return
-
-
-def varint(content: bytes, position: int) -> tuple[int, int]:
-    """Return a number of variable length, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = content[position]
-        value |= (byte & 0x7F) << shift
-        position += 1
-        if byte < 0x80:
-            return value, position
-        shift += 7
+        yield number, wire, start, position

@@ -6,7 +6,7 @@ one, a hash of the index.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,17 +137,13 @@ def _with_hash(fingerprint: bytes, before: bytes, after: bytes) -> bytearray:
     """Return a fingerprint with the hash of another index; as it is where it does not hold the hash of the first."""
     written = bytearray()
     position = 0
-    for number, _, begin, end in _spans(fingerprint):
+    for number, _, begin, end in fields(fingerprint):
         whole = fingerprint[position:end]
         if number == _CHECKPOINT_HASH and fingerprint[begin:end] == encoded_varint(_hash(before)):
             whole = fingerprint[position:begin] + encoded_varint(_hash(after))
         written += whole
         position = end
     return written
-
-
-def _spans(message: bytes) -> Iterator[tuple[int, int, int, int]]:
-    yield from fields(message, 0, len(message))
 
 
 def _hash(content: bytes) -> int:
