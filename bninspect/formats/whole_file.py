@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from bninspect.errors import LimitExceeded, UnreadableFile
 from bninspect.safe_text import printable
@@ -15,13 +15,21 @@ LARGEST = 2 << 30
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BufferedReader]:
     """Open a file whose parts are read. Raises UnreadableFile, also if that fails within the context."""
     try:
         with path.open("rb") as file:
             yield file
     except OSError as error:
         raise UnreadableFile(f"{printable(str(path))} cannot be read", why=error.strerror or str(error)) from error
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits. Raises UnreadableFile."""
+    import hashlib
+
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read(path: Path, most: int | None = None) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bninspect.errors import BninspectError, LimitExceeded, UnreadableFile
+from bninspect.formats import whole_file
 from bninspect.reports import intoto, json_document
 from bninspect.safe_text import printable
 
@@ -50,7 +50,7 @@ def check(path: Path, model: Path, report: Path | None, digest_of_parts: Callabl
         BninspectError: the statement is not one, or a file cannot be read.
     """
     found, signed = _read(path)
-    own = {None if model.is_dir() else digest(model), *_of_parts(found, model, digest_of_parts)} - {None}
+    own = {None if model.is_dir() else whole_file.digest(model), *_of_parts(found, model, digest_of_parts)} - {None}
     differences = []
     if not own & _digests(found, intoto.MODEL, intoto.EXPORT):
         shown = ", ".join(map(str, own)) or "not known"
@@ -63,21 +63,12 @@ def check(path: Path, model: Path, report: Path | None, digest_of_parts: Callabl
 
 def _of_parts(found: dict[str, Any], model: Path, digest_of_parts: Callable[[Path], str | None]) -> set[str | None]:
     """Return the digest of a model in several files, if the file by itself is not what was stated."""
-    known = model.is_file() and digest(model) in _digests(found, intoto.MODEL, intoto.EXPORT)
+    known = model.is_file() and whole_file.digest(model) in _digests(found, intoto.MODEL, intoto.EXPORT)
     return set() if known else {digest_of_parts(model)}
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits. Raises UnreadableFile."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UnreadableFile(f"{printable(str(path))} cannot be read", why=error.strerror or str(error)) from error
-
-
 def _report_differs(found: dict[str, Any], path: Path, model: set[str | None]) -> Iterator[str]:
-    own = digest(path)
+    own = whole_file.digest(path)
     if own not in _digests(found, intoto.REPORT):
         yield f"{printable(str(path))} is not the report of the statement: its SHA-256 is {own}"
         return

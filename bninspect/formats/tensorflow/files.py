@@ -34,11 +34,5 @@ def digest(paths: Iterable[Path]) -> str:
     """Return the SHA-256, in hexadecimal digits, of the names and SHA-256 digests of several files."""
     listing = hashlib.sha256()
     for path in paths:
-        listing.update(f"{digest_of(path)}  {path.name}\n".encode(errors="surrogateescape"))
+        listing.update(f"{whole_file.digest(path)}  {path.name}\n".encode(errors="surrogateescape"))
     return listing.hexdigest()
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

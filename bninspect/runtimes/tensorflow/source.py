@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bninspect.errors import RuntimeFailure
+from bninspect.formats import whole_file
 from bninspect.formats.tensorflow import checkpoint as checkpoints
 from bninspect.formats.tensorflow import files, frozen, saved_model
 from bninspect.formats.tensorflow.model import GraphModel
@@ -58,7 +59,7 @@ def opened(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[GraphFile]
         with saved_model.open_saved_model(path, settings.tag) as saved:
             yield GraphFile(saved.model, lambda session: _load_saved(session, path, saved.meta.tags))
     elif checkpoint.format == frozen.NAME:
-        loading.require_digest(checkpoint, files.digest_of(path))
+        loading.require_digest(checkpoint, whole_file.digest(path))
         yield GraphFile(frozen.open_frozen(path), lambda _: _load_frozen(path))
     else:
         loading.require_digest(checkpoint, files.digest(checkpoints.parts(path)))
