@@ -12,14 +12,13 @@ import numpy as np
 from bninspect.errors import UsageError
 from bninspect.exporters.entries import entries
 from bninspect.exporters.safetensors import assembled
-from bninspect.formats.torch.running_statistics import EPSILON
+from bninspect.formats.torch.running_statistics import EPSILON, FIELDS
 from bninspect.records import Array, Checkpoint, Statistics
 from bninspect.safe_text import printable
 
 if TYPE_CHECKING:
     from bninspect.formats.export_metadata import ExportEntry
 
-_NAMES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 _BATCHES = "num_batches_tracked"
 
 
@@ -62,7 +61,7 @@ def _tensors(checkpoint: Checkpoint, *, folded: bool) -> Iterator[tuple[str, Arr
             like = next(iter(arrays.values()))
             arrays = {"gamma": np.ones_like(like), "beta": np.zeros_like(like), **arrays}
         for field, array in arrays.items():
-            yield f"{name}.{_NAMES[field]}", array.reshape(-1), entry.dtype
+            yield f"{name}.{FIELDS[field]}", array.reshape(-1), entry.dtype
         yield f"{name}.{_BATCHES}", np.array(0, np.int64), "int64"
 
 

@@ -7,48 +7,22 @@ moments within each sample; a feature that is made of the deviations of a batch 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from bninspect.formats.moment_graph import MOST, VIEWS, MomentGraph, MomentStep
 from bninspect.formats.sample_axes import SampleAxes, Shape, behind_reshape, behind_transpose
+from bninspect.records import BatchNorm, Statistics
 
-_MOST = 48
-"""Operations that are looked at around a root."""
 _FARTHEST = 4096
 """Operations between a value and the input that it is made of."""
 _RANK = 4
 """Of maps, where nobody knows the rank of a value."""
+SPELT_OUT = "it is spelt out in single operators"
+"""The note of such a batch norm."""
 ROOTS = frozenset(("sqrt", "rsqrt", "deviation"))
-VIEWS = frozenset(("view", "reshape", "transpose"))
 _POINTWISE = frozenset(("add", "sub", "mul", "div", "neg", "maximum"))
 _MEANS = frozenset(("mean", "sum", "variance", "deviation"))
-
-
-@dataclass(frozen=True, eq=False)
-class MomentStep:
-    """An operation of a graph, as far as it may be a part of a normalisation."""
-
-    name: str
-    kind: str
-    """Any other than those above: square, squared difference, mean, sum, variance, deviation, reciprocal ..."""
-    values: tuple[str, ...]
-    """That it takes and that are computed."""
-    lengths: tuple[int, ...]
-    """Of the float constants that it takes: 1 for a single number."""
-    output: str
-    axes: tuple[int, ...] = ()
-    """Of a mean, sum, variance or deviation, all if there are none; of a transpose the order."""
-    number: float = 0.0
-    """The single number among the constants."""
-
-
-@dataclass(frozen=True, eq=False)
-class MomentGraph:
-    """What a format says of its graph."""
-
-    steps: Sequence[MomentStep]
-    shape: Callable[[str], Shape | None]
-    """Return the shape of a value, None where a length is open; None if the graph does not tell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +37,18 @@ class BatchRoot:
     """What is added to the variance, or to its root; 0 if nothing is."""
     sample: bool
     """Whether the batch may well be an axis within a sample: it is of one, and was reshaped."""
+
+    def layer(self, name: str, location: str, class_name: str, notes: tuple[str, ...] = ()) -> BatchNorm:
+        """Return the batch norm that normalises by it."""
+        return BatchNorm(
+            name,
+            epsilon=self.epsilon,
+            epsilon_source="file",
+            location=location,
+            class_name=class_name,
+            statistics=Statistics.SAMPLE if self.sample else Statistics.BATCH,
+            notes=notes,
+        )
 
 
 def batch_roots(graph: MomentGraph) -> Iterator[BatchRoot]:
@@ -96,12 +82,7 @@ class _Moment:
 class _Walk:
     def __init__(self, graph: MomentGraph) -> None:
         self._graph = graph
-        self._makers: Mapping[str, MomentStep] = {step.output: step for step in graph.steps}
         self._known: dict[str, SampleAxes] = {}
-        self._users: dict[str, list[MomentStep]] = {}
-        for step in graph.steps:
-            for value in dict.fromkeys(step.values):
-                self._users.setdefault(value, []).append(step)
 
     def root(self, step: MomentStep) -> BatchRoot | None:
         """Return what the root of a step is of, if it is a variance over the batch that divides its data."""
@@ -113,7 +94,7 @@ class _Walk:
             return None
         reader, outside = divided
         epsilon = epsilon or outside
-        followed = self._lengths_behind(reader, self._source(moment.x))
+        followed = self._lengths_behind(reader, self._graph.source(moment.x))
         if not epsilon and not any(length > 1 for length in followed):
             return None
         if moment.samples.single and self._is_within(moment, followed):
@@ -132,17 +113,17 @@ class _Walk:
         if 1 not in samples.single[1:] and self._is_everything(shape, over):
             return True
         moment = _Moment(x, over, len(shape), samples)
-        return self._is_within(moment, self._lengths_behind(replace(step, lengths=(), values=()), self._source(x)))
+        return self._is_within(
+            moment, self._lengths_behind(replace(step, lengths=(), values=()), self._graph.source(x))
+        )
 
     def _variance(self, root: MomentStep) -> tuple[_Moment | None, float]:
         """Return the moment of squares under a root, and what is added to it."""
         epsilon, centred = 0.0, False
         waiting = [root.output] if root.kind == "deviation" else list(root.values)
         found: list[_Moment] = []
-        for _ in range(_MOST):
-            if not waiting:
-                break
-            step = self._makers.get(waiting.pop())
+        for value in _taken(waiting):
+            step = self._graph.makers.get(value)
             if step is None:
                 continue
             if step.kind in _MEANS or self._is_of_one(step):
@@ -164,7 +145,7 @@ class _Walk:
             and bool(shape)
             and shape is not None
             and shape[0] == 1
-            and len({self._source(value) for value in step.values}) == 1
+            and len({self._graph.source(value) for value in step.values}) == 1
         )
 
     def _moment(self, step: MomentStep) -> tuple[_Moment | None, bool]:
@@ -189,13 +170,13 @@ class _Walk:
         """Return what a moment of squares is of, empty if it is none, and whether its mean was taken off it."""
         if step.kind in {"variance", "deviation"}:
             return step.values[0], True
-        squares = step if self._is_of_one(step) else self._makers.get(self._source(step.values[0]))
+        squares = step if self._is_of_one(step) else self._graph.makers.get(self._graph.source(step.values[0]))
         if squares is None or squares.kind not in {"square", "squared difference", "mul"} or not squares.values:
             return "", False
-        if squares.kind == "mul" and len({self._source(value) for value in squares.values}) != 1:
+        if squares.kind == "mul" and len({self._graph.source(value) for value in squares.values}) != 1:
             return "", False
         x = self._data(squares.values)
-        difference = self._makers.get(self._source(x))
+        difference = self._graph.makers.get(self._graph.source(x))
         if squares.kind == "squared difference" or difference is None or difference.kind != "sub":
             return x, squares.kind == "squared difference"
         return (self._data(difference.values), True) if len(difference.values) == 2 else (x, False)
@@ -205,8 +186,8 @@ class _Walk:
         return next((value for value in values if not self._is_moment(value)), values[0])
 
     def _is_moment(self, value: str) -> bool:
-        for _ in range(_MOST):
-            step = self._makers.get(value)
+        for _ in range(MOST):
+            step = self._graph.makers.get(value)
             if step is None or step.kind in _MEANS:
                 return step is not None
             if step.kind not in VIEWS and (step.kind not in {"mul", "div"} or not step.values):
@@ -222,7 +203,7 @@ class _Walk:
     def _samples(self, value: str) -> SampleAxes:
         chain: list[MomentStep] = []
         for _ in range(_FARTHEST):
-            step = self._makers.get(value)
+            step = self._graph.makers.get(value)
             if value in self._known or step is None or not step.values:
                 break
             chain.append(step)
@@ -240,14 +221,10 @@ class _Walk:
     def _divided(self, root: MomentStep, x: str) -> tuple[MomentStep, float] | None:
         """Return the step in which the root divides the data, itself or with constants, and what is added to it."""
         level, seen, epsilon = [root.output], {root.output}, 0.0
-        source = self._source(x)
-        for _ in range(_MOST):
-            if not level:
-                break
-            value = level.pop(0)
-            for user in self._users.get(value, ()):
-                others = [one for one in user.values if one != value]
-                if user.kind in {"mul", "div"} and any(self._comes_of(one, source) for one in others):
+        source = self._graph.source(x)
+        for value in _taken(level, first=True):
+            for user in self._graph.users.get(value, ()):
+                if user.kind in {"mul", "div"} and self._meets(user, value, source):
                     return user, epsilon
                 if user.kind in VIEWS or user.kind in {"mul", "div", "neg", "reciprocal", "add", "maximum"}:
                     epsilon = epsilon or (user.number if user.kind in {"add", "maximum"} else 0.0)
@@ -255,16 +232,18 @@ class _Walk:
                     seen.add(user.output)
         return None
 
+    def _meets(self, user: MomentStep, value: str, source: str) -> bool:
+        """Return whether what a step takes beside a value is made of data."""
+        return any(self._comes_of(other, source) for other in user.values if other != value)
+
     def _comes_of(self, value: str, source: str) -> bool:
         """Return whether a value is made of data, and not of its moments alone."""
         waiting = [value]
-        for _ in range(_MOST):
-            if not waiting:
-                break
-            value = self._source(waiting.pop())
-            if value == source:
+        for one in _taken(waiting):
+            maker = self._graph.source(one)
+            if maker == source:
                 return True
-            step = self._makers.get(value)
+            step = self._graph.makers.get(maker)
             if step is not None and step.kind in _POINTWISE:
                 waiting += step.values
         return False
@@ -274,17 +253,12 @@ class _Walk:
         found = [*step.lengths]
         level = [step.output]
         for value in step.values:
-            maker = self._makers.get(value)
+            maker = self._graph.makers.get(value)
             found += maker.lengths if maker is not None and maker.kind in {"mul", "div"} else ()
-        for _ in range(_MOST):
-            if not level:
-                break
-            value = level.pop(0)
-            for user in self._users.get(value, ()):
-                others = [one for one in user.values if one != value]
-                if (user.kind in VIEWS or user.kind in {"mul", "add", "sub", "div"}) and not any(
-                    self._comes_of(one, source) for one in others
-                ):
+        for value in _taken(level, first=True):
+            for user in self._graph.users.get(value, ()):
+                scales = user.kind in VIEWS or user.kind in {"mul", "add", "sub", "div"}
+                if scales and not self._meets(user, value, source):
                     found += user.lengths
                     level.append(user.output)
         return found
@@ -299,11 +273,10 @@ class _Walk:
             over, kept = (over * (length or 1), kept) if axis in moment.axes else (over, kept * (length or 1))
         return over != kept and over in followed and kept not in followed
 
-    def _source(self, value: str) -> str:
-        """Return what a value was before it was reshaped."""
-        for _ in range(_MOST):
-            step = self._makers.get(value)
-            if step is None or step.kind not in VIEWS or not step.values:
-                break
-            value = step.values[0]
-        return value
+
+def _taken(waiting: list[str], *, first: bool = False) -> Iterator[str]:
+    """Yield and remove the last, or the first, of what waits, which may grow meanwhile; not more than anybody needs."""
+    for _ in range(MOST):
+        if not waiting:
+            return
+        yield waiting.pop(0 if first else -1)

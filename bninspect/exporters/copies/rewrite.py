@@ -15,6 +15,7 @@ from bninspect.errors import RuntimeFailure
 from bninspect.exporters.copies import hdf5_places, onnx_places, saved_model_folder, zip_patch
 from bninspect.exporters.copies.place import ArrayPlace, New, refusal
 from bninspect.exporters.copies.saved_model_folder import OpenedFolder
+from bninspect.formats.torch.running_statistics import FIELDS
 from bninspect.records import Array, BatchNorm, Checkpoint
 from bninspect.safe_text import printable
 
@@ -105,9 +106,6 @@ def _onnx(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
     return OpenedFile(content, onnx_places.places(content, names), {}, path)
 
 
-_TORCH_NAMES = {"moving_mean": "running_mean", "moving_variance": "running_var"}
-
-
 def _exported_program(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
     content, found = path.read_bytes(), zip_patch.members(path)
     (listed,) = [name for name in found if name.endswith("weights_config.json")] or [""]
@@ -119,7 +117,8 @@ def _exported_program(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
     members = {}
     for layer in layers:
         places[layer.name] = {}
-        for name, theirs in _TORCH_NAMES.items():
+        for name in hdf5_places.WANTED:
+            theirs = FIELDS[name]
             entry = configuration.get(f"{layer.name}.{theirs}")
             member = f"{listed.rpartition('/')[0]}/{entry['path_name']}" if entry else ""
             if entry is None or member not in found or entry["tensor_meta"]["storage_offset"]["as_int"]:

@@ -17,7 +17,8 @@ from bninspect.formats.containers.hdf5_ahead import prepare, prepare_arrays
 from bninspect.formats.format import Format
 from bninspect.formats.keras import weights as keras_weights
 from bninspect.formats.keras.config import parse
-from bninspect.formats.keras.hdf5_names import NamedWeights, distinct, layer_name, owners, pair, sites
+from bninspect.formats.keras.hdf5_names import NamedWeights, layer_name, owners, pair, sites
+from bninspect.formats.norm_names import distinct
 from bninspect.formats.unknown_files import HDF5_SIGNATURE
 from bninspect.records import PARAMETERS, BatchNorm, Checkpoint
 
@@ -181,6 +182,6 @@ def _identical(one: Array, other: Array) -> bool:
 
 def _distinct(norms: Iterator[BatchNorm]) -> tuple[BatchNorm, ...]:
     layers = list(norms)
-    names = distinct([layer.name for layer in layers])
+    names = distinct((layer.name for layer in layers), "#")
     pairs = zip(layers, names, strict=True)
     return tuple(layer if layer.name == name else replace(layer, name=name) for layer, name in pairs)

@@ -15,7 +15,6 @@ them. Those names are, for a layer `bn` (each as real writers left it):
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -175,13 +174,3 @@ def layer_name(owner: str, site: NamedWeights, *, alone: bool) -> str:
     if alone and re.fullmatch(re.escape(owner) + r"_\d+", site.prefix):
         return owner
     return site.prefix if site.prefix.startswith(f"{owner}/") else f"{owner}/{site.prefix}"
-
-
-def distinct(names: Sequence[str]) -> list[str]:
-    """Return `names` with `#2`, `#3` ... after those that occurred before, so that each stands for one layer."""
-    seen: Counter[str] = Counter()
-    found = []
-    for name in names:
-        seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
-    return found

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bninspect.formats import batch_moments
-from bninspect.formats.batch_moments import BatchRoot, MomentGraph, MomentStep
+from bninspect.formats.batch_moments import BatchRoot
+from bninspect.formats.moment_graph import POWERS, MomentGraph, MomentStep
 from bninspect.formats.onnx import shapes
 from bninspect.formats.onnx.constants import Constants
 from bninspect.formats.onnx.model import GraphProto, NodeProto
@@ -93,7 +94,7 @@ def _step(name: str, node: NodeProto, constants: Constants) -> MomentStep:
     computed = tuple(value for value in node.inputs if value and value not in constants)
     kind = _KINDS.get(node.op, node.op)
     if node.op == "Pow":
-        kind = {0.5: "sqrt", -0.5: "rsqrt", 2.0: "square"}.get(constants.number(node.takes(1)) or 0.0, "power")
+        kind = POWERS.get(constants.number(node.takes(1)) or 0.0, "power")
     axes: Sequence[int] = ()
     if kind == "transpose":
         axes = node.integers("perm")

@@ -8,14 +8,15 @@ momentum, 0.9, have never changed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bninspect.formats.batch_moments import BatchRoot
+from bninspect.formats.batch_moments import SPELT_OUT, BatchRoot
+from bninspect.formats.norm_names import distinct
 from bninspect.formats.onnx import moments, pieces
 from bninspect.formats.onnx.constants import Constant, Constants
 from bninspect.formats.onnx.model import GraphProto, ModelProto, NodeProto
@@ -78,21 +79,13 @@ def find(model: ModelProto, path: Path) -> FoundNorms:
                 found.append(_spelt_out(ends[node], graph, constants))
             elif node in roots:
                 found.append(_by_batch(node, roots[node], graph))
-    return FoundNorms(tuple(renamed(found)), {place: count for place, count in loose.items() if count}, disguised)
+    return FoundNorms(tuple(_renamed(found)), {place: count for place, count in loose.items() if count}, disguised)
 
 
-def renamed(found: Iterable[FoundNorm]) -> Iterator[FoundNorm]:
-    """Yield batch norms under names of their own: the second of a name is `name~2`."""
-    taken: set[str] = set()
-    # Counted on, not anew for each: a hundred thousand nodes may have one name.
-    counts: Counter[str] = Counter()
-    for one in found:
-        base = name = one.layer.name
-        while name in taken:
-            counts[base] += 1
-            name = f"{base}~{counts[base] + 1}"
-        taken.add(name)
-        yield one if name == one.layer.name else replace(one, layer=replace(one.layer, name=name))
+def _renamed(found: Sequence[FoundNorm]) -> Iterator[FoundNorm]:
+    """Yield batch norms under names of their own."""
+    for norm, name in zip(found, distinct(norm.layer.name for norm in found), strict=True):
+        yield replace(norm, layer=replace(norm.layer, name=name))
 
 
 def _node(node: NodeProto, opset: int, graph: GraphProto, constants: Constants) -> FoundNorm:
@@ -166,7 +159,7 @@ def _spelt_out(site: pieces.SpeltOut, graph: GraphProto, constants: Constants) -
         dtype="+".join(dict.fromkeys(value.dtype for value in kept.values())),
         location=kept["moving_mean"].name,
         class_name="+".join(node.op for node in site.nodes),
-        notes=("it is spelt out in single operators", *site.normalisation.notes),
+        notes=(SPELT_OUT, *site.normalisation.notes),
         outside_root=site.normalisation.root.outside,
     )
     labels = tuple(node.label for node in site.nodes)
@@ -185,13 +178,5 @@ def _repeated(name: str, like: Constant | None, constants: Constants) -> Constan
 
 
 def _by_batch(node: NodeProto, root: BatchRoot, graph: GraphProto) -> FoundNorm:
-    layer = BatchNorm(
-        name=graph.path + node.label,
-        epsilon=root.epsilon,
-        epsilon_source="file",
-        location=node.label,
-        class_name="ReduceMean+Sqrt",
-        statistics=Statistics.SAMPLE if root.sample else Statistics.BATCH,
-        notes=("it is spelt out in single operators",),
-    )
+    layer = root.layer(graph.path + node.label, node.label, "ReduceMean+Sqrt", (SPELT_OUT,))
     return FoundNorm(layer, root.x, "", graph.path, (node.label,), {})

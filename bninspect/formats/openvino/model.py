@@ -16,6 +16,7 @@ import numpy as np
 
 from bninspect.errors import DamagedFile, UnreadableFile
 from bninspect.formats.encodings.xml_text import XmlElement
+from bninspect.formats.norm_names import distinct
 from bninspect.formats.stored_numbers import native
 from bninspect.records import Array
 from bninspect.safe_text import printable
@@ -122,23 +123,11 @@ def parse(net: XmlElement, weights: Array) -> IrGraph:
     for layer in net.every("layers", "layer"):
         if layers.setdefault(layer.attributes.get("id", ""), layer) is not layer:
             raise DamagedFile("two layers have the same id", why=printable(layer.attributes.get("id", "")))
-    names = dict(zip(layers, _distinct(layer.attributes.get("name", "") for layer in layers.values()), strict=True))
+    names = dict(zip(layers, distinct(layer.attributes.get("name", "") for layer in layers.values()), strict=True))
     values = _values(layers, names)
     fed = _fed(net, layers, values)
     found = [_operation(key, layer, names[key], fed, values, weights) for key, layer in layers.items()]
     return IrGraph(_in_order(found))
-
-
-def _distinct(names: Iterator[str]) -> Iterator[str]:
-    taken: set[str] = set()
-    counts: dict[str, int] = {}
-    for name in names:
-        own = name
-        while own in taken:
-            counts[name] = counts.get(name, 1) + 1
-            own = f"{name}~{counts[name]}"
-        taken.add(own)
-        yield own
 
 
 def _values(layers: Mapping[str, XmlElement], names: Mapping[str, str]) -> dict[tuple[str, str], str]:

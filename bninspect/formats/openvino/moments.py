@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from bninspect.formats import batch_moments
-from bninspect.formats.batch_moments import MomentGraph, MomentStep
+from bninspect.formats.batch_moments import BatchRoot
+from bninspect.formats.moment_graph import POWERS, MomentGraph, MomentStep
 from bninspect.formats.openvino.constants import IrConstants
 from bninspect.formats.openvino.model import IrGraph, IrOperation
-from bninspect.records import BatchNorm, Statistics
+from bninspect.records import BatchNorm
 
 _KINDS: Mapping[str, str] = {
     **dict.fromkeys(("reshape", "squeeze", "unsqueeze"), "reshape"),
@@ -28,7 +29,6 @@ _KINDS: Mapping[str, str] = {
     "reducemean": "mean",
     "reducesum": "sum",
 }
-_POWERS = {0.5: "sqrt", -0.5: "rsqrt", 2.0: "square"}
 _OF_FIRST = frozenset(("reshape", "view", "transpose", "mean", "sum"))
 
 
@@ -42,13 +42,13 @@ def by_batch(graph: IrGraph) -> Iterator[tuple[BatchNorm, str]]:
     }
     steps = tuple(_step(one, constants) for one in graph.operations if one.outputs and not constants.made(one))
     for root in batch_moments.batch_roots(MomentGraph(steps, shapes.get)):
-        statistics = Statistics.SAMPLE if root.sample else Statistics.BATCH
-        yield _layer(root.name, "ReduceMean+Sqrt", root.epsilon, statistics), root.x
+        yield root.layer(root.name, root.name, "ReduceMean+Sqrt"), root.x
     for operation in graph.every("mvn"):
         rank = len(shapes.get(operation.takes(0), ()))
         over = {axis % max(rank, 1) for axis in _integers(operation.takes(1), constants)}
         if 0 in over and (len(over) < rank or rank == 1):
-            yield _layer(operation.name, "MVN", operation.real("eps", 0), Statistics.BATCH), operation.takes(0)
+            root = BatchRoot(operation.name, operation.takes(0), operation.real("eps", 0), sample=False)
+            yield root.layer(root.name, root.name, "MVN"), root.x
 
 
 def stored_roots(graph: IrGraph) -> int:
@@ -70,17 +70,6 @@ def stored_roots(graph: IrGraph) -> int:
     return count
 
 
-def _layer(name: str, class_name: str, epsilon: float, statistics: Statistics) -> BatchNorm:
-    return BatchNorm(
-        name=name,
-        epsilon=epsilon,
-        epsilon_source="file",
-        location=name,
-        class_name=class_name,
-        statistics=statistics,
-    )
-
-
 def _step(operation: IrOperation, constants: IrConstants) -> MomentStep:
     kind = _KINDS.get(operation.kind, operation.kind)
     inputs = operation.inputs[:1] if kind in _OF_FIRST else operation.inputs
@@ -88,7 +77,7 @@ def _step(operation: IrOperation, constants: IrConstants) -> MomentStep:
     floats = [one.values for one in stored if one is not None and one.values.dtype.kind == "f"]
     number = next((float(one.reshape(-1)[0]) for one in floats if one.size == 1), 0.0)
     if kind == "power":
-        kind = _POWERS.get(number, kind)
+        kind = POWERS.get(number, kind)
     return MomentStep(
         operation.name,
         kind,

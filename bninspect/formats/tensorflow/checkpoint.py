@@ -222,7 +222,7 @@ def _better(path: Path) -> tuple[str, ...]:
 def _layers(store: Store) -> Iterator[BatchNorm]:
     known = set(store.entries)
     for title, keys in unused_variables.norms(store):
-        layer = unused_variables.of_keys(store, title, keys)
+        layer = unused_variables.of_keys(store, keys, BatchNorm(title))
         if scopes.averaged(keys, known):
             note = "the checkpoint also holds exponential moving averages of its parameters: these are the plain ones"
             layer = replace(layer, notes=(*layer.notes, note))

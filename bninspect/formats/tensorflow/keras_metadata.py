@@ -14,6 +14,7 @@ from typing import Any
 
 from bninspect.formats.encodings.protobuf import Message
 from bninspect.formats.tensorflow.object_graph import STATISTICS, Object, norm_keys, paths, walk_together
+from bninspect.records import BatchNorm
 
 _MOST_JSON = 32 << 20
 
@@ -22,14 +23,8 @@ _MOST_JSON = 32 << 20
 class KerasNorm:
     """A batch-norm layer as Keras describes it."""
 
-    name: str
-    """Names of nested models and wrappers and its own, joined by `/`."""
-    class_name: str
-    epsilon: float | None
-    momentum: float | None
-    axis: tuple[int, ...] | None
-    scale: bool | None
-    center: bool | None
+    layer: BatchNorm
+    """Its settings without parameters; its name is those of nested models and wrappers and its own, joined by `/`."""
     keys: Mapping[str, str]
     """Checkpoint keys of its variables, by standard name."""
 
@@ -96,16 +91,18 @@ def _norm(name: str, description: Mapping[str, Any], keys: Mapping[str, str]) ->
     axis = config.get("axis")
     axes = axis if isinstance(axis, list) else [axis]
     known = tuple(one for one in axes if type(one) is int)
-    return KerasNorm(
-        name=name,
-        class_name=str(description.get("class_name", "")),
-        epsilon=_number(config.get("epsilon")),
+    epsilon = _number(config.get("epsilon"))
+    layer = BatchNorm(
+        name,
+        epsilon=epsilon,
         momentum=_number(config.get("momentum")),
         axis=known if len(known) == len(axes) else None,
         scale=_flag(config.get("scale")),
         center=_flag(config.get("center")),
-        keys=keys,
+        class_name=str(description.get("class_name", "")),
+        epsilon_source=None if epsilon is None else "file",
     )
+    return KerasNorm(layer, keys)
 
 
 def _number(value: object) -> float | None:

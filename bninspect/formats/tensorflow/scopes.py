@@ -56,20 +56,6 @@ def scope_of(operation: str) -> str:
     return "/".join(parts) or operation.rpartition("/")[2]
 
 
-def distinct(names: Iterable[str]) -> list[str]:
-    """Return the names, with `#2`, `#3` behind those that were there before."""
-    taken: set[str] = set()
-    result = []
-    for name in names:
-        candidate, number = name, 1
-        while candidate in taken:
-            number += 1
-            candidate = f"{name}#{number}"
-        taken.add(candidate)
-        result.append(candidate)
-    return result
-
-
 def natural(path: str) -> list[tuple[int, int | str]]:
     """Return a key by which `layer-10` sorts after `layer-9`."""
     pieces = re.split(r"(\d{1,18})", path)

@@ -37,20 +37,20 @@ def unused(
     store = variables.store
     if store is None:
         return []
-    described = [(norm.name, norm.keys) for norm in keras]
+    described = [(norm.layer.name, norm.keys) for norm in keras]
     restored = {name: one.key for name, one in variables.restored.items()}
     titled = [
         (title, {name: restored[node] for name, node in parts.items()})
         for title, parts in scopes.norms(restored).items()
     ]
-    settings = {norm.name: norm for norm in keras}
+    settings = {norm.layer.name: norm.layer for norm in keras}
     rest = []
     for title, keys in [*described, *norms(store), *titled]:
         statistics = {keys[name] for name in ("moving_mean", "moving_variance") if name in keys}
         if statistics & used:
             continue
         used = used | statistics
-        layer = _configured(of_keys(store, title, keys), settings.get(title))
+        layer = of_keys(store, keys, settings.get(title) or BatchNorm(title))
         note = (
             f"signature {printable(signature)!r} does not use it" if signature else "no batch norm of the graph uses it"
         )
@@ -70,23 +70,8 @@ def norms(store: Store) -> list[tuple[str, Mapping[str, str]]]:
     return list(scopes.norms(known).items())
 
 
-def _configured(layer: BatchNorm, norm: KerasNorm | None) -> BatchNorm:
-    if norm is None:
-        return layer
-    return replace(
-        layer,
-        epsilon=norm.epsilon,
-        epsilon_source=None if norm.epsilon is None else "file",
-        momentum=norm.momentum,
-        axis=norm.axis,
-        scale=norm.scale,
-        center=norm.center,
-        class_name=norm.class_name,
-    )
-
-
-def of_keys(store: Store, title: str, keys: Mapping[str, str]) -> BatchNorm:
-    """Return a layer of which only variables are known, by standard name; epsilon and axis are not.
+def of_keys(store: Store, keys: Mapping[str, str], stated: BatchNorm) -> BatchNorm:
+    """Return a layer with the variables that have these keys, by standard name, and the settings that are `stated`.
 
     Raises:
         UnreadableFile: a value is damaged.
@@ -94,12 +79,8 @@ def of_keys(store: Store, title: str, keys: Mapping[str, str]) -> BatchNorm:
     ordered = {name: keys[name] for name in PARAMETERS if name in keys}
     arrays: dict[str, Any] = {name: per_channel(store.read(key)) for name, key in ordered.items()}
     types = {tensor.float_name(store.entries[key].dtype) for key in ordered.values()}
-    return BatchNorm(
-        name=title,
-        **arrays,
-        dtype="+".join(sorted(types - {""})) or "float32",
-        location=location(ordered),
-    )
+    dtype = "+".join(sorted(types - {""})) or "float32"
+    return replace(stated, **arrays, dtype=dtype, location=location(ordered))
 
 
 def per_channel(values: Array) -> Array:

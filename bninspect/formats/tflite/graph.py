@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bninspect.formats.norm_names import distinct
 from bninspect.formats.tflite.model import Operator, Subgraph, TfliteTensor
 from bninspect.records import Array, BatchNorm, Statistics
 
@@ -71,16 +72,8 @@ def affine_maps(graph: Subgraph) -> Iterator[tuple[str, TfliteAffine]]:
             if tensor is not None:
                 readers.setdefault(tensor.index, []).append(operator)
     ends = {tensor.index for tensor in graph.outputs}
-    taken: set[str] = set()
-    for operator in graph.operators:
-        affine = _affine(operator, readers, ends)
-        if affine is not None:
-            name, count = affine.name, 1
-            while name in taken:
-                count += 1
-                name = f"{affine.name}~{count}"
-            taken.add(name)
-            yield name, affine
+    found = [affine for operator in graph.operators if (affine := _affine(operator, readers, ends)) is not None]
+    yield from zip(distinct(affine.name for affine in found), found, strict=True)
 
 
 def _affine(first: Operator, readers: dict[int, list[Operator]], ends: set[int]) -> TfliteAffine | None:

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from bninspect.formats import batch_moments
-from bninspect.formats.batch_moments import MomentGraph, MomentStep
+from bninspect.formats.batch_moments import BatchRoot
+from bninspect.formats.moment_graph import MomentGraph, MomentStep
 from bninspect.formats.norm_names import is_called_norm
 from bninspect.formats.tflite.model import Operator, Subgraph, TfliteTensor
-from bninspect.records import BatchNorm, Statistics, Unread
+from bninspect.records import BatchNorm, Unread
 
 _VIEWS = frozenset(("reshape", "squeeze", "expand dims", "cast", "dequantize", "quantize"))
 _KINDS = {
@@ -30,11 +31,8 @@ class VarianceRoot:
     """The root of a variance."""
 
     operator: Operator
-    stored: bool
-    """Whether the file holds the variance; else it is one over the batch."""
-    sample: bool = False
-    """Whether it may as well be one within each sample: nobody can tell of a batch of one that was reshaped."""
-    epsilon: float = 0.0
+    over_batch: BatchRoot | None = None
+    """What it is of; None where the file holds the variance."""
 
 
 def roots(graph: Subgraph) -> Iterator[VarianceRoot]:
@@ -47,9 +45,9 @@ def roots(graph: Subgraph) -> Iterator[VarianceRoot]:
         if variance is not None and (
             variance.is_constant or (maker is not None and maker.operation == "read variable")
         ):
-            yield VarianceRoot(operator, stored=True)
+            yield VarianceRoot(operator)
         elif (root := over_batch.get(str(operator.index))) is not None:
-            yield VarianceRoot(operator, stored=False, sample=root.sample, epsilon=root.epsilon)
+            yield VarianceRoot(operator, root)
 
 
 def _moment_graph(graph: Subgraph) -> MomentGraph:
@@ -86,24 +84,17 @@ def trained(graph: Subgraph) -> Iterator[BatchNorm]:
     """Yield the batch norms of the main graph that normalise by the statistics of their batch."""
     taken: set[str] = set()
     for root in roots(graph):
-        if root.stored:
+        if root.over_batch is None:
             continue
         name = root.operator.outputs[0].name or f"operator {root.operator.index}"
         name = f"{name}~{root.operator.index}" if name in taken else name
         taken.add(name)
-        yield BatchNorm(
-            name,
-            epsilon=root.epsilon,
-            epsilon_source="file",
-            location=f"operator {root.operator.index}",
-            class_name="MEAN+RSQRT",
-            statistics=Statistics.SAMPLE if root.sample else Statistics.BATCH,
-        )
+        yield root.over_batch.layer(name, f"operator {root.operator.index}", "MEAN+RSQRT")
 
 
 def unread(graph: Subgraph) -> Iterator[Unread]:
     """Yield what is a batch norm, or is called one, and is none of those that are read."""
-    stored = sum(root.stored for root in roots(graph))
+    stored = sum(root.over_batch is None for root in roots(graph))
     if stored:
         yield Unread("the main graph", stored, "the root of a stored variance was not computed ahead")
     for place, other in enumerate(graph.others, 1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from bninspect.formats.batch_moments import MomentGraph, MomentStep
+from bninspect.formats.moment_graph import POWERS, MomentGraph, MomentStep
 from bninspect.formats.torch.exported_graph import ExportedCall
 from bninspect.formats.torch.exported_program import ExportedProgram
 
@@ -23,7 +23,6 @@ _KINDS: Mapping[str, str] = {
     "multiply": "mul",
     "negative": "neg",
 }
-_POWERS = {0.5: "sqrt", -0.5: "rsqrt", 2.0: "square"}
 _REDUCING = frozenset(("mean", "sum", "variance", "deviation"))
 
 
@@ -44,7 +43,7 @@ def _steps(program: ExportedProgram, kind_of: Callable[[ExportedCall], str]) -> 
         kind = _KINDS.get(name, name)
         given = list(call.arguments.values())
         if kind == "pow":
-            kind = _POWERS.get(call.arguments.get("exponent", 0), kind)
+            kind = POWERS.get(call.arguments.get("exponent", 0), kind)
         values = tuple(operand for operand in _operands(given) if operand not in program.stored)
         stored = [program.shape(operand) for operand in _operands(given) if operand in program.stored]
         lengths = tuple(_size(one) for one in stored)

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bninspect.formats.batch_moments import SPELT_OUT, BatchRoot
 from bninspect.formats.torch import exported_pieces, running_statistics
 from bninspect.formats.torch.distinct_layers import distinct
 from bninspect.formats.torch.exported_code import code_in
 from bninspect.formats.torch.exported_graph import LOOPS, ExportedCall, tensor_names
-from bninspect.formats.torch.exported_pieces import BatchMoment, PiecedNorm
+from bninspect.formats.torch.exported_pieces import PiecedNorm
 from bninspect.formats.torch.exported_program import NAME, ExportedProgram, open_program, reading
-from bninspect.formats.torch.norm_operators import ARRAYS, OPERATORS, STANDARD
+from bninspect.formats.torch.norm_operators import OPERATORS, STANDARD
+from bninspect.formats.torch.running_statistics import FIELDS
 from bninspect.records import PARAMETERS, Array, BatchNorm, Checkpoint, Form, Statistics, Unread
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def norms_of(program: ExportedProgram) -> tuple[tuple[ExportedNorm, ...], tuple[
     norms: list[ExportedNorm] = []
     apart = exported_pieces.search(program)
     ends = {norm.calls[-1].name: norm for norm in apart.norms}
-    moments = {moment.call.name: moment for moment in apart.by_batch}
+    roots = {call.name: root for call, root in apart.by_batch}
     for node in program.calls:
         if node.operation in OPERATORS:
             arguments = {STANDARD.get(name, name): value for name, value in node.arguments.items()}
@@ -80,8 +82,8 @@ def norms_of(program: ExportedProgram) -> tuple[tuple[ExportedNorm, ...], tuple[
                 norms.append(_norm(program, call, norms))
         elif node.name in ends:
             norms.append(_taken_apart(program, ends[node.name], norms))
-        elif node.name in moments:
-            norms.append(_by_batch(moments[node.name], norms))
+        elif node.name in roots:
+            norms.append(_by_batch(node, roots[node.name], norms))
     # Training aware of quantisation scales a kernel by the root of the variance of the batch norm behind it.
     known = {norm.constants.get("moving_variance") for norm in norms}
     apart_from = [call for call, variance in apart.loose if variance not in known]
@@ -101,7 +103,7 @@ def _is_of_samples(program: ExportedProgram, call: ExportedCall) -> bool:
 
     InstanceNorm without running statistics is an operator of its own, or a batch norm of reshaped data.
     """
-    if call.arguments.get(ARRAYS["moving_mean"]):
+    if call.arguments.get(FIELDS["moving_mean"]):
         return False
     if call.operation == "instance_norm":
         return True
@@ -110,7 +112,7 @@ def _is_of_samples(program: ExportedProgram, call: ExportedCall) -> bool:
 
 def _norm(program: ExportedProgram, call: ExportedCall, before: list[ExportedNorm]) -> ExportedNorm:
     operator = OPERATORS[call.operation]
-    names = {field: call.arguments.get(name) for field, name in ARRAYS.items()}
+    names = {field: call.arguments.get(name) for field, name in FIELDS.items()}
     found = {field: program.parameter(name) for field, name in names.items() if name}
     computed = [field for field, (name, _) in found.items() if not name]
     given = (call.arguments.get(name) for name in (operator.momentum, operator.epsilon))
@@ -146,7 +148,7 @@ def _taken_apart(program: ExportedProgram, norm: PiecedNorm, before: list[Export
         scale="gamma" in norm.parameters,
         center="beta" in norm.parameters,
         class_name="+".join(call.operation for call in norm.calls),
-        notes=("it is spelt out in single operators", *norm.normalisation.notes),
+        notes=(SPELT_OUT, *norm.normalisation.notes),
         outside_root=root.outside,
     )
     unseen = unobservable(norm.calls[-1])
@@ -154,17 +156,9 @@ def _taken_apart(program: ExportedProgram, norm: PiecedNorm, before: list[Export
     return ExportedNorm(norm.calls, _distinct(layer, before), constants, unseen, norm.x, norm.place, norm.form)
 
 
-def _by_batch(moment: BatchMoment, before: list[ExportedNorm]) -> ExportedNorm:
-    layer = BatchNorm(
-        name=moment.call.name,
-        epsilon=moment.epsilon,
-        epsilon_source="file",
-        location=moment.call.name,
-        class_name=moment.call.operation,
-        statistics=Statistics.SAMPLE if moment.sample else Statistics.BATCH,
-        notes=("it is spelt out in single operators",),
-    )
-    return ExportedNorm((moment.call,), _distinct(layer, before), {})
+def _by_batch(call: ExportedCall, root: BatchRoot, before: list[ExportedNorm]) -> ExportedNorm:
+    layer = root.layer(call.name, call.name, call.operation, (SPELT_OUT,))
+    return ExportedNorm((call,), _distinct(layer, before), {})
 
 
 def _stored(program: ExportedProgram, names: Mapping[str, str | None], otherwise: str) -> BatchNorm:

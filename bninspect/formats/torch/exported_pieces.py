@@ -14,6 +14,7 @@ from typing import Any
 
 from bninspect.formats import algebra, batch_moments
 from bninspect.formats.algebra import AffineStep, Leaf, Polynomial, Root
+from bninspect.formats.batch_moments import BatchRoot
 from bninspect.formats.torch import exported_moments
 from bninspect.formats.torch.exported_graph import ExportedCall
 from bninspect.formats.torch.exported_program import ExportedProgram
@@ -48,21 +49,12 @@ class PiecedNorm:
 
 
 @dataclass(frozen=True, eq=False)
-class BatchMoment:
-    """The root of a variance that is taken over the batch."""
-
-    call: ExportedCall
-    epsilon: float
-    sample: bool
-    """Whether it may as well be one within each sample: nobody can tell of a batch of one that was reshaped."""
-
-
-@dataclass(frozen=True, eq=False)
 class Pieces:
     """What a program holds of batch norms that are taken apart."""
 
     norms: tuple[PiecedNorm, ...]
-    by_batch: tuple[BatchMoment, ...]
+    by_batch: tuple[tuple[ExportedCall, BatchRoot], ...]
+    """Roots of a variance that is taken over the batch, by which data is divided."""
     loose: tuple[tuple[ExportedCall, str], ...]
     """Roots of a stored variance and epsilon that are in none of these, and what the graph calls the variance."""
 
@@ -131,12 +123,12 @@ class _PieceExpressions:
                     seen.add(root)
                     yield call, root
 
-    def by_batch(self) -> Iterator[BatchMoment]:
+    def by_batch(self) -> Iterator[tuple[ExportedCall, BatchRoot]]:
         """Yield each root of a variance over the batch by which data is divided."""
         calls = {call.name: call for call in self._program.calls}
         for root in batch_moments.batch_roots(exported_moments.moment_graph(self._program, _kind)):
             if not self._program.is_of_samples(root.x):
-                yield BatchMoment(calls[root.name], root.epsilon, root.sample)
+                yield calls[root.name], root
 
     def _found(self, steps: list[_PieceStep], found: algebra.Normalisation) -> PiecedNorm | None:
         first = steps[0]

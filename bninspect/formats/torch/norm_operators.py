@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bninspect.formats.torch.running_statistics import FIELDS
 from bninspect.records import Statistics
-
-ARRAYS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
-"""What torch calls the parameters, by their standard name."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class NormOperator:
         return "exponential_average_factor" if "exponential_average_factor" in self.arguments else "momentum"
 
 
-_PARAMETERS = ("input", *ARRAYS.values())
+_PARAMETERS = ("input", *FIELDS.values())
 _TRAINED = NormOperator((*_PARAMETERS, "training", "momentum", "eps", "cudnn_enabled"), "training")
 _NATIVE = NormOperator((*_PARAMETERS, "training", "momentum", "eps"), "training")
 _VENDOR = NormOperator((*_PARAMETERS, "training", "exponential_average_factor", "epsilon"), "training")

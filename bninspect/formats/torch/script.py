@@ -15,8 +15,9 @@ from bninspect.formats.encodings import pickle_opcodes
 from bninspect.formats.encodings.pickle_opcodes import Instance
 from bninspect.formats.torch import objects, running_statistics
 from bninspect.formats.torch.distinct_layers import distinct
-from bninspect.formats.torch.norm_operators import ARRAYS, OPERATORS
+from bninspect.formats.torch.norm_operators import OPERATORS
 from bninspect.formats.torch.objects import PickledTensor
+from bninspect.formats.torch.running_statistics import FIELDS
 from bninspect.formats.torch.script_calls import ScriptCall, ScriptFollower
 from bninspect.formats.torch.script_pieces import ScriptConstant
 from bninspect.formats.torch.script_sources import ScriptSources, foreign_classes, read_sources
@@ -136,7 +137,7 @@ def _norm(
 ) -> BatchNorm | str:
     """Return the layer that a call is, why it is not read, or "" if it is none."""
     operator = OPERATORS[call.operator]
-    given = {field: call.arguments.get(name) for field, name in ARRAYS.items()}
+    given = {field: call.arguments.get(name) for field, name in FIELDS.items()}
     stored = {field: place for field, value in given.items() if (place := _place(value, places, constants))}
     computed = [field for field, value in given.items() if value is not None and field not in stored]
     moments = call.arguments.get(operator.training, False) if operator.training else False

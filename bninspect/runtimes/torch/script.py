@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from bninspect.errors import RuntimeFailure
-from bninspect.formats.torch.norm_operators import ARRAYS, OPERATORS
+from bninspect.formats.torch.norm_operators import OPERATORS
+from bninspect.formats.torch.running_statistics import FIELDS
 from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run, Statistics
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
@@ -125,7 +126,7 @@ def _tapped(graph: Any) -> Iterator[_Tapped]:
             y = next(iter(node.outputs()))
             values = {
                 field: given[name]
-                for field, name in ARRAYS.items()
+                for field, name in FIELDS.items()
                 if name in given and given[name].type().kind() != "NoneType"
             }
             epsilon = given[known.epsilon].toIValue()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bninspect.formats.keras.config import parse
-from bninspect.formats.keras.hdf5_names import NamedWeights, distinct, layer_name, owners, pair, sites
+from bninspect.formats.keras.hdf5_names import NamedWeights, layer_name, owners, pair, sites
 from bninspect.formats.keras.norm_config import NormConfig
 
 
@@ -181,10 +181,6 @@ def test_a_layer_at_several_places_has_one_set_of_weights() -> None:
 )
 def test_names_of_batch_norms_that_no_configuration_mentions(owner: str, prefix: str, alone: bool, name: str) -> None:
     assert layer_name(owner, NamedWeights(prefix, {}), alone=alone) == name
-
-
-def test_names_are_made_distinct() -> None:
-    assert distinct(["a", "b", "a", "a"]) == ["a", "b", "a#2", "a#3"]
 
 
 def norm(name: str) -> dict[str, object]:

@@ -80,10 +80,6 @@ def test_norms_by_names() -> None:
     }
 
 
-def test_equal_names_are_counted() -> None:
-    assert scopes.distinct(["a", "b", "a", "a#2", "a"]) == ["a", "b", "a#2", "a#2#2", "a#3"]
-
-
 def test_numbers_in_names_count_as_numbers() -> None:
     paths = ["layer-10/a", "layer-9/b", "layer-9/a", "m"]
     assert sorted(paths, key=scopes.natural) == ["layer-9/a", "layer-9/b", "layer-10/a", "m"]

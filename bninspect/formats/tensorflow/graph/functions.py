@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from bninspect.formats.encodings.protobuf import Message, field
-from bninspect.formats.tensorflow import scopes, tensor
+from bninspect.formats.norm_names import distinct
+from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.graph.graph_def import GraphDef, MetaGraph, NodeDef, Signature, TensorInfo
 from bninspect.formats.tensorflow.object_graph import Object, paths
 
@@ -34,7 +35,7 @@ def with_functions(meta: MetaGraph, saved: Sequence[Object], variables: Mapping[
     named = [(title, name) for title, name in _functions(saved) if name in bound and name in meta.graph.library]
     nodes: dict[str, NodeDef] = {}
     signatures: dict[str, Signature] = {}
-    titles = scopes.distinct(title for title, _ in named)
+    titles = list(distinct((title for title, _ in named), "#"))
     for number, (title, (_, name)) in enumerate(zip(titles[:MOST_FUNCTIONS], named, strict=False)):
         captured = [_source(saved, one, variables) for one in bound[name]]
         if all(source in meta.graph.nodes for source in captured):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bninspect.formats.algebra import Leaf
+from bninspect.formats.norm_names import distinct
 from bninspect.formats.tensorflow import scopes as names
 from bninspect.formats.tensorflow import unused_variables
 from bninspect.formats.tensorflow.graph.expressions import is_filled_in
@@ -154,9 +155,9 @@ def _titles(groups: Sequence[_Group], described: Mapping[_Identity, KerasNorm], 
     for number, group in enumerate(groups):
         norm = described.get(group.identity)
         own = [scopes[number] for scopes in (of_variables, of_keys) if scopes.count(scopes[number]) == 1]
-        known = [norm.name if norm is not None else "", *own, names.scope_of(group.first.name), names.NAMELESS]
+        known = [norm.layer.name if norm is not None else "", *own, names.scope_of(group.first.name), names.NAMELESS]
         titles.append(next(title for title in known if title))
-    return names.distinct(titles)
+    return list(distinct(titles, "#"))
 
 
 def _stored_keys(group: _Group, variables: Variables) -> list[str]:
@@ -196,21 +197,19 @@ def _layer(group: _Group, title: str, variables: Variables, norm: KerasNorm | No
         one.statistics is not Statistics.MOVING for sites in group.sites.values() for one in sites
     ):
         notes.append("another call of it normalises by the statistics of the batch")
-    epsilon, contradiction = _epsilon(site, norm)
+    stated = norm.layer if norm is not None else BatchNorm(title, scale="gamma" in arrays, center="beta" in arrays)
+    epsilon, contradiction = _epsilon(site, stated.epsilon)
     types = {variables.dtype(graph, site.parameters[name]) for name in PARAMETERS if name in arrays}
-    return BatchNorm(
+    return replace(
+        stated,
         name=title,
         **arrays,
         epsilon=epsilon,
-        momentum=None if norm is None else norm.momentum,
-        axis=(norm.axis if norm is not None else None) or site_axis(site, _shaping(site, graph, variables)),
-        scale=norm.scale if norm is not None else "gamma" in arrays,
-        center=norm.center if norm is not None else "beta" in arrays,
+        axis=stated.axis or site_axis(site, _shaping(site, graph, variables)),
         dtype="+".join(sorted(types - {""})) or "float32",
         location=unused_variables.location(
             {name: key for name, key in _keys(group, variables).items() if name in arrays}
         ),
-        class_name="" if norm is None else norm.class_name,
         statistics=site.statistics,
         epsilon_source=None if epsilon is None else "file",
         notes=(*notes, *contradiction),
@@ -230,15 +229,15 @@ def site_axis(site: NormSite, values: Array | None) -> tuple[int, ...]:
     return (-1,) if values is None or values.ndim < 2 else axes_of(values.shape)
 
 
-def _epsilon(site: NormSite, norm: KerasNorm | None) -> tuple[float | None, tuple[str, ...]]:
+def _epsilon(site: NormSite, stated: float | None) -> tuple[float | None, tuple[str, ...]]:
     """Return the epsilon that the graph computes with; as Keras writes it, if that is the same to the kernel."""
     computed = checked_epsilon(site.epsilon)
-    if norm is None or norm.epsilon is None or computed is None:
+    if stated is None or computed is None:
         return computed, ()
     kernel = np.float64 if site.arithmetic == "float64" else np.float32
-    if kernel(norm.epsilon) == kernel(computed):
-        return norm.epsilon, ()
-    return computed, (f"its configuration says epsilon {norm.epsilon:g}, the graph computes with {computed:g}",)
+    if kernel(stated) == kernel(computed):
+        return stated, ()
+    return computed, (f"its configuration says epsilon {stated:g}, the graph computes with {computed:g}",)
 
 
 def _statistics(group: _Group, variables: Variables, norm: KerasNorm | None) -> Mapping[str, str]:
@@ -276,5 +275,5 @@ def _folded(searched: Iterable[Searched]) -> list[Located]:
 
 
 def _renamed(layers: Sequence[Located]) -> list[Located]:
-    titles = names.distinct(layer.layer.name for layer in layers)
+    titles = distinct((layer.layer.name for layer in layers), "#")
     return [replace(one, layer=replace(one.layer, name=title)) for one, title in zip(layers, titles, strict=True)]

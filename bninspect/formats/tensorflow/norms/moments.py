@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 
 from bninspect.formats import batch_moments
-from bninspect.formats.batch_moments import BatchRoot, MomentGraph, MomentStep
+from bninspect.formats.batch_moments import BatchRoot
+from bninspect.formats.moment_graph import POWERS, MomentGraph, MomentStep
 from bninspect.formats.tensorflow import tensor
 from bninspect.formats.tensorflow.graph.expressions import VIEWS, Expressions
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode, Tensor
@@ -21,7 +22,6 @@ _KINDS: Mapping[str, str] = {
     "SquaredDifference": "squared difference",
     "Transpose": "transpose",
 }
-_POWERS = {0.5: "sqrt", -0.5: "rsqrt", 2.0: "square"}
 _OF_FIRST = frozenset(("view", "reshape", "transpose", "mean", "sum"))
 _SOME = 2
 """Length of a parameter of which only that it is several numbers is known."""
@@ -60,7 +60,7 @@ class FlatMoments:
     def _step(self, node: FlatNode) -> MomentStep:
         kind = _KINDS.get(node.op, node.op)
         if node.op == "Pow" and len(node.inputs) > 1:
-            kind = _POWERS.get(self._expressions.number(node.inputs[1]) or 0.0, "pow")
+            kind = POWERS.get(self._expressions.number(node.inputs[1]) or 0.0, "pow")
         inputs = node.inputs[:1] if kind in _OF_FIRST else node.inputs
         values = tuple(_label(source) for source in inputs if self._expressions.is_data(source))
         numbers = [self._expressions.number(source) for source in inputs if not self._expressions.is_data(source)]
