@@ -9,7 +9,8 @@ from bninspect.formats import whole_file
 from bninspect.formats.format import Format
 from bninspect.formats.tflite import graph as norms
 from bninspect.formats.tflite import operations, roots
-from bninspect.formats.tflite.model import IDENTIFIER, Subgraph, parse
+from bninspect.formats.tflite.model import Subgraph, parse
+from bninspect.formats.tflite.schema import IDENTIFIER
 from bninspect.records import Checkpoint
 from bninspect.records.graph import Network
 from bninspect.safe_text import printable

@@ -6,7 +6,7 @@ Field numbers and codes: tensorflow/compiler/mlir/lite/schema/schema.fbs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,86 +15,9 @@ import numpy as np
 from bninspect.errors import DamagedFile
 from bninspect.formats.encodings.flatbuffer import FlatTable, root
 from bninspect.formats.encodings.protobuf import Buffer
+from bninspect.formats.tflite.schema import ACTIVATIONS, COMPOSITE, CUSTOM, FUSED, OPERATIONS, TYPES
 from bninspect.records import Array
 from bninspect.safe_text import printable
-
-IDENTIFIER = b"TFL3"
-CUSTOM, COMPOSITE = 32, 206
-OPERATIONS: Mapping[int, str] = {
-    0: "add",
-    1: "average pool",
-    2: "concatenation",
-    3: "conv",
-    4: "depthwise conv",
-    6: "dequantize",
-    9: "fully connected",
-    14: "logistic",
-    17: "max pool",
-    18: "mul",
-    19: "relu",
-    20: "relu n1 to 1",
-    21: "relu6",
-    22: "reshape",
-    25: "softmax",
-    28: "tanh",
-    34: "pad",
-    39: "transpose",
-    40: "mean",
-    41: "sub",
-    42: "div",
-    43: "squeeze",
-    53: "cast",
-    67: "transpose conv",
-    70: "expand dims",
-    75: "sqrt",
-    76: "rsqrt",
-    92: "square",
-    99: "squared difference",
-    114: "quantize",
-    132: "conv 3d",
-    143: "read variable",
-    5: "depth to space",
-    26: "space to depth",
-    36: "gather",
-    37: "batch to space",
-    38: "space to batch",
-    45: "strided slice",
-    47: "exp",
-    49: "split",
-    50: "log softmax",
-    54: "prelu",
-    55: "maximum",
-    56: "arg max",
-    57: "minimum",
-    59: "neg",
-    60: "pad v2",
-    65: "slice",
-    73: "log",
-    74: "sum",
-    77: "shape",
-    82: "reduce max",
-    83: "pack",
-    88: "unpack",
-    97: "resize nearest",
-    98: "leaky relu",
-    100: "mirror pad",
-    101: "abs",
-    105: "reverse v2",
-    111: "elu",
-    117: "hard swish",
-    118: "if",
-    119: "while",
-    126: "batch matmul",
-    130: "broadcast to",
-    150: "gelu",
-    23: "resize bilinear",
-}
-_TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8"}
-_TYPES |= {10: "float64", 12: "uint64", 15: "uint32", 16: "uint16"}
-_ACTIVATIONS = {0: "", 1: "relu", 2: "relu n1 to 1", 3: "relu6", 4: "tanh", 5: "sign bit"}
-_FUSED = {"add": 0, "sub": 0, "mul": 0, "fully connected": 0, "conv": 3, "depthwise conv": 4, "transpose conv": 3}
-_FUSED |= {"conv 3d": 4}
-"""Field of an operator's options that holds the activation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,16 +66,23 @@ class TfliteTensor:
         """
         if self.stored.dtype.kind == "f" or not self.scales.size:
             return self.stored
+        if self.steps is None:
+            why = f"tensor {printable(self.name)} of shape {self.shape} has {self.scales.size} scales"
+            raise DamagedFile("this model is damaged", why=f"{why} along axis {self.axis}")
+        scales, zeros = self.steps
+        with np.errstate(all="ignore"):
+            return (self.stored.astype(np.float64) - zeros) * scales.astype(np.float64)
+
+    @property
+    def steps(self) -> tuple[Array, Array] | None:
+        """Scales and zeros, shaped for the numbers; None if there are several, but not one for each place."""
         shape = [1] * len(self.shape)
         if self.scales.size > 1:
             if not 0 <= self.axis < len(shape) or self.shape[self.axis] != self.scales.size:
-                why = f"tensor {printable(self.name)} of shape {self.shape} has {self.scales.size} scales"
-                raise DamagedFile("this model is damaged", why=f"{why} along axis {self.axis}")
+                return None
             shape[self.axis] = -1
         zeros = self.zeros if self.zeros.size == self.scales.size else np.zeros(self.scales.size)
-        with np.errstate(all="ignore"):
-            centred = self.stored.astype(np.float64) - zeros.reshape(shape)
-            return centred * self.scales.astype(np.float64).reshape(shape)
+        return self.scales.reshape(shape), zeros.reshape(shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,16 +170,12 @@ def _quantised(taken: TfliteTensor, given: TfliteTensor) -> TfliteTensor | None:
     """Return a constant of floats as the integers that a QUANTIZE makes of it; None for any other tensor."""
     if taken.stored.dtype.kind != "f" or given.dtype not in {"int8", "uint8", "int16"} or not given.scales.size:
         return None
-    shape = [1] * len(given.shape)
-    if given.scales.size > 1:
-        if not 0 <= given.axis < len(shape) or given.shape[given.axis] != given.scales.size:
-            return None
-        shape[given.axis] = -1
-    zeros = given.zeros if given.zeros.size == given.scales.size else np.zeros(given.scales.size)
+    if given.steps is None:
+        return None
+    scales, zeros = given.steps
     kind = np.iinfo(given.dtype)
     with np.errstate(all="ignore"):
-        whole = np.round(taken.stored / given.scales.reshape(shape)) + zeros.reshape(shape)
-        stored = np.clip(whole, kind.min, kind.max)
+        stored = np.clip(np.round(taken.stored / scales) + zeros, kind.min, kind.max)
     if not np.isfinite(stored).all() or stored.shape != given.shape:
         return None
     return replace(
@@ -280,7 +206,7 @@ def _tensor(index: int, table: FlatTable, buffers: list[FlatTable], data: Buffer
         name=table.text(3),
         shape=shape,
         signature=tuple(None if one < 0 else one for one in signature),
-        dtype=_TYPES.get(int(table.number(1, "b")), "unknown"),
+        dtype=TYPES.get(int(table.number(1, "b")), "unknown"),
         data=_bytes(buffers[place], data),
         scales=quantisation.numbers(2, "f4") if quantisation else np.empty(0, "f4"),
         zeros=quantisation.numbers(3, "i8") if quantisation else np.empty(0, "i8"),
@@ -314,10 +240,10 @@ def _operator(index: int, table: FlatTable, codes: list[FlatTable], tensors: lis
         graphs = tuple(int(options.number(each, "i")) for each in (0, 1))
     elif code == COMPOSITE and (composite := table.table(12)) is not None:
         graphs = (int(composite.number(1, "i")),)
-    field = _FUSED.get(operation)
+    field = FUSED.get(operation)
     activation = int(options.number(field, "b")) if options is not None and field is not None else 0
     inputs = tuple(None if number < 0 else _at(tensors, int(number)) for number in table.numbers(1, "i4"))
     outputs = tuple(_at(tensors, int(number)) for number in table.numbers(2, "i4") if number >= 0)
     return Operator(
-        index, operation, inputs, outputs, _ACTIVATIONS.get(activation, f"activation {activation}"), options, graphs
+        index, operation, inputs, outputs, ACTIVATIONS.get(activation, f"activation {activation}"), options, graphs
     )

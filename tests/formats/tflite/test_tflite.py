@@ -19,6 +19,7 @@ from bninspect.exporters import tflite as exporter
 from bninspect.formats.encodings import flatbuffer
 from bninspect.formats.tflite import format as container
 from bninspect.formats.tflite import model
+from bninspect.formats.tflite.schema import IDENTIFIER
 from bninspect.records import BatchNorm, Checkpoint, Statistics
 from bninspect.records import graph as network
 from bninspect.records.graph import Network
@@ -208,7 +209,7 @@ def test_a_composite_that_is_called_so_is_counted(tmp_path: Path, name: str, cou
     operator.builtinOptions2 = schema.StableHLOCompositeOptionsT()
     operator.builtinOptions2.name, operator.builtinOptions2.decompositionSubgraphIndex = name, 1
     builder = flatbuffers.Builder(1024)
-    builder.Finish(model_of.Pack(builder), model.IDENTIFIER)
+    builder.Finish(model_of.Pack(builder), IDENTIFIER)
     (tmp_path / "m.tflite").write_bytes(bytes(builder.Output()))
     found = formats.read(tmp_path / "m.tflite")
     assert (found.layers, sum(calls.count for calls in found.unread)) == ((), count)
