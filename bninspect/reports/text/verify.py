@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from bninspect.records import (
-    Comparison,
-    Finding,
-    LayerReport,
     LayerStatus,
     ModelReport,
     Report,
-    Severity,
     Status,
 )
-from bninspect.records.limits import of_limit
 from bninspect.reports import Looks, equivalence_words, words
 from bninspect.reports import counts as counting
-from bninspect.reports.text import drift, equivalence, exports, findings
+from bninspect.reports.text import drift, equivalence, exports, layers
 from bninspect.reports.text.closing import VERDICTS, closing
 from bninspect.reports.text.compare import compared
 from bninspect.reports.text.inspect import layer_table, parameter_details
 from bninspect.reports.text.lines import Line, line, shown
 from bninspect.reports.text.lint import linted, unread
-from bninspect.reports.text.mismatch import INDENT, mismatch
+from bninspect.reports.text.mismatch import INDENT
 from bninspect.reports.words import plural
 from bninspect.safe_text import printable
 
 _SHOWN_AS_MISMATCH = ("BN202", "BN301", "BN311")
-_SAID_OF_DATA = ("BN501", "BN502")
 _FIRST = (Status.FAIL, Status.ERROR, Status.EMPTY, Status.PASS)
 _OK = ("ok", "green")
 
@@ -129,11 +122,11 @@ def _inspected(model: ModelReport, looks: Looks) -> Iterator[Line]:
         for layer in model.layers:
             yield from parameter_details(layer)
     yield from unread(model)
-    yield from _findings(model.layers, looks)
+    yield from layers.said(model.layers, looks)
     for layer in model.layers:
         for note in layer.notes:
             yield line(f"{INDENT}{printable(layer.name)}: {printable(note, 500)}")
-    yield from _notes(model)
+    yield from layers.notes(model)
 
 
 def _device(report: Report) -> str:
@@ -163,19 +156,19 @@ def _verified(model: ModelReport, looks: Looks, device: str, label: tuple[str, s
 
 
 def _layers(model: ModelReport, looks: Looks, verified: int) -> Iterator[Line]:
-    yield from _mismatches(model, looks)
-    yield from _unverified(model)
-    yield from _findings(model.layers, looks, without=_SHOWN_AS_MISMATCH)
+    yield from layers.mismatches(model, looks)
+    yield from layers.unverified(model)
+    yield from layers.said(model.layers, looks, without=_SHOWN_AS_MISMATCH)
     if looks.verbosity < 0:
         return
     if looks.verbosity >= 1:
-        yield from _every_layer(model)
+        yield from layers.every_layer(model)
     elif verified and model.status is not Status.PASS:
         yield line(("ok    ", "green"), f"{plural(verified, 'other layer')} (-v lists them)")
     if verified:
-        yield from _worst_ratio(model)
-    yield from _kept_variances(model)
-    yield from _notes(model)
+        yield from layers.worst_ratio(model)
+    yield from layers.kept_variances(model)
+    yield from layers.notes(model)
 
 
 def _verdict(label: tuple[str, str], model: ModelReport, text: str, looks: Looks) -> Line:
@@ -184,126 +177,12 @@ def _verdict(label: tuple[str, str], model: ModelReport, text: str, looks: Looks
     return line((f"{word:<6}", style), f"{place}{text}")
 
 
-def _mismatches(model: ModelReport, looks: Looks) -> Iterator[Line]:
-    """Return the layers that are not what the formula says; of those with one cause, the worst stands for all."""
-    groups: dict[tuple[str, ...], list[LayerReport]] = {}
-    for layer in model.layers:
-        if layer.status is LayerStatus.MISMATCH and (looks.verbosity >= 1 or not layer.known):
-            causes = tuple(cause.sentence for cause in layer.explanation.causes) if layer.explanation else ()
-            alike = causes and looks.verbosity < 1
-            groups.setdefault(causes if alike else (layer.name,), []).append(layer)
-    for layers in groups.values():
-        worst = max(layers, key=counting.distance_of)
-        yield from mismatch(worst, looks, [layer for layer in layers if layer is not worst])
-
-
 def _drifted(model: ModelReport, looks: Looks) -> Iterator[Line]:
     verdict = _verdict(VERDICTS[model.status], model, words.verdict(model), looks)
     yield _header(model) if looks.verbosity >= 0 else verdict
     yield from drift.lines(model, looks)
-    yield from _unverified(model)
-    yield from _findings(model.layers, looks, without=_SAID_OF_DATA)
+    yield from layers.unverified(model)
+    yield from layers.said(model.layers, looks, without=layers.SAID_OF_DATA)
     if looks.verbosity >= 0:
-        yield from _notes(model)
+        yield from layers.notes(model)
         yield verdict
-
-
-def _worst_ratio(model: ModelReport) -> Iterator[Line]:
-    judged = [
-        (comparison.ratio, layer, comparison)
-        for layer in model.layers
-        if layer.status is LayerStatus.VERIFIED and layer.tolerance is None
-        for comparison in layer.comparisons
-        if comparison.ratio is not None
-    ]
-    if judged:
-        ratio, layer, comparison = max(judged, key=lambda found: found[0])
-        elements = sum(compared.elements for _, _, compared in judged)
-        where = f", at {printable(layer.name)}, channel {comparison.worst.channel}" if comparison.worst else ""
-        worst = of_limit(ratio).replace("the limit", "the rounding limit")
-        yield line(f"{INDENT}largest error {worst}{where}; {elements:,} values compared")
-
-
-def _kept_variances(model: ModelReport) -> Iterator[Line]:
-    """Say which variance a training step was seen to average: it decides what fine-tuning stores."""
-    counts = Counter(layer.estimator for layer in model.layers if layer.estimator is not None)
-    if counts:
-        said = ", ".join(f"the {one} variance in {plural(number, 'layer')}" for one, number in counts.most_common())
-        yield line(f"{INDENT}a training step averages {said}")
-
-
-def _unverified(model: ModelReport) -> Iterator[Line]:
-    """Return one line for each reason, however many layers share it."""
-    reasons: dict[str, list[LayerReport]] = {}
-    for layer in model.layers:
-        if layer.status is LayerStatus.UNVERIFIED and not layer.known:
-            reasons.setdefault(layer.reason, []).append(layer)
-    for layers in reasons.values():
-        first, rest = layers[0], len(layers) - 1
-        name = printable(first.name) + (f" and {plural(rest, 'other layer')}" if rest else "")
-        yield line(("ERROR ", "bold magenta"), (name, "bold"), f"   unverified: {printable(first.reason, 500)}")
-    yield from unread(model)
-
-
-def _findings(layers: Sequence[LayerReport], looks: Looks, without: tuple[str, ...] = ()) -> Iterator[Line]:
-    found = [
-        (layer, finding)
-        for layer in layers
-        for finding in layer.findings
-        if finding.ignored is None and finding.rule not in without and _wanted(finding, looks)
-    ]
-    return findings.lines(found, looks)
-
-
-def _wanted(finding: Finding, looks: Looks) -> bool:
-    """Notes are gathered in one line (`_notes`) unless every layer is asked for."""
-    return (
-        looks.verbosity >= 1
-        or finding.severity is Severity.ERROR
-        or (finding.severity is Severity.WARNING and looks.verbosity >= 0)
-    )
-
-
-def _notes(model: ModelReport) -> Iterator[Line]:
-    for qualified in words.qualifications(model):
-        yield line((f"{INDENT}notes: ", "cyan"), qualified)
-    noted: dict[str, list[tuple[LayerReport, Finding]]] = {}
-    for layer in model.layers:
-        for finding in layer.findings:
-            if finding.severity is Severity.NOTE and finding.ignored is None and finding.rule not in _SAID_OF_DATA:
-                noted.setdefault(finding.rule, []).append((layer, finding))
-    for rule, found in noted.items():
-        yield line((f"{INDENT}notes: ", "cyan"), f"{rule} in {_noted(found)}")
-    for note in model.notes:
-        yield line((f"{INDENT}notes: ", "cyan"), printable(note, 500))
-
-
-def _noted(found: Sequence[tuple[LayerReport, Finding]]) -> str:
-    """Return how many layers have a note, and its message: that of the first, by its name, where there are others."""
-    layer, first = found[0]
-    if len(found) == 1:
-        return f"1 layer ({printable(first.message)})"
-    return f"{plural(len(found), 'layer')} ({printable(layer.name)}: {printable(first.message)})"
-
-
-def _every_layer(model: ModelReport) -> Iterator[Line]:
-    width = max(len(printable(layer.name)) for layer in model.layers)
-    for layer in model.layers:
-        if layer.status is LayerStatus.VERIFIED:
-            ratios = ", ".join(
-                _within(comparison) for comparison in layer.comparisons if comparison.reference == "formula"
-            )
-            yield line(("ok    ", "green"), f"{printable(layer.name):<{width}}  {ratios}")
-            others = [comparison for comparison in layer.comparisons if comparison.reference != "formula"]
-            for observed in dict.fromkeys(further.observed for further in others):
-                rest = ", ".join(_within(further) for further in others if further.observed == observed)
-                yield line(f"{INDENT}{'':<{width}}  {rest}")
-            for note in layer.notes:
-                yield line(f"{INDENT}{'':<{width}}  {printable(note, 500)}")
-
-
-def _within(comparison: Comparison) -> str:
-    ratio = of_limit(comparison.ratio)
-    if comparison.reference not in counting.OUTPUTS:
-        return f"{comparison.reference} {ratio}"
-    return f"{words.seen(comparison)} {ratio} over {comparison.elements:,} values"
