@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from bninspect.errors import BninspectError as BninspectError
     from bninspect.jobs.data import drift as drift
     from bninspect.jobs.data import recalibrate as recalibrate
+    from bninspect.jobs.load import load as load
     from bninspect.jobs.pipeline import inspect as inspect
-    from bninspect.jobs.pipeline import load as load
     from bninspect.jobs.pipeline import verify as verify
     from bninspect.records import BatchNorm as BatchNorm
     from bninspect.records import Checkpoint as Checkpoint
@@ -42,7 +42,7 @@ _HOMES = {
     "Settings": "settings",
     "drift": "jobs.data",
     "inspect": "jobs.pipeline",
-    "load": "jobs.pipeline",
+    "load": "jobs.load",
     "recalibrate": "jobs.data",
     "verify": "jobs.pipeline",
 }

@@ -45,9 +45,9 @@ def command(statement: str, model: str, report: str | None) -> int:
 def _digest_of_parts(model: Path) -> str | None:
     """Return the digest of a model in several files, which its reader knows; None of what is not one."""
     from bninspect.errors import BninspectError
-    from bninspect.jobs import pipeline
+    from bninspect.jobs.load import load
 
     try:
-        return pipeline.load(model).sha256
+        return load(model).sha256
     except BninspectError:
         return None

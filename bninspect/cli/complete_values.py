@@ -25,13 +25,13 @@ Items = list[CompletionItem]
 def layers(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> Items:
     """Offer the layers of the models that are named on the line, before the cursor or behind it."""
     from bninspect import errors
-    from bninspect.jobs import pipeline
+    from bninspect.jobs.load import load
     from bninspect.settings import Settings
 
     found: dict[str, CompletionItem] = {}
     for path in list(_paths())[:_MODELS]:
         with contextlib.suppress(errors.BninspectError):
-            for layer in pipeline.load(path, Settings(timeout=_SECONDS)).layers:
+            for layer in load(path, Settings(timeout=_SECONDS)).layers:
                 if layer.name.startswith(incomplete) and _WORD.fullmatch(layer.name):
                     found.setdefault(layer.name, CompletionItem(layer.name, help=f"{layer.channels} channels"))
     return list(found.values())

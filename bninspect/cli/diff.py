@@ -28,12 +28,12 @@ def command(context: click.Context, /, **options: Any) -> int:
     """
     shared.prestart(options, options["before"])
     from bninspect.inspection import diff_models
-    from bninspect.jobs import pipeline
+    from bninspect.jobs.load import load_both
     from bninspect.reports.text import diff
 
     settings = shared.settings(options)
     with Progress(quiet=options["quiet"]) as progress:
         around = shared.surroundings(context, progress, options["verbose"])
-        before, after = pipeline.load_both(options["before"], options["after"], settings, around)
+        before, after = load_both(options["before"], options["after"], settings, around)
     difference = diff_models.diff(before, after)
     return shared.show(difference, diff, options)

@@ -79,7 +79,7 @@ def _of_files(
     checkpoint: Checkpoint | None, others: tuple[BatchNorm, ...], options: dict[str, Any], around: Surroundings
 ) -> Answer:
     """Return what a process of its own says of the arrays in the given files, within its limits."""
-    from bninspect.jobs import pipeline
+    from bninspect.jobs import load
     from bninspect.verdicts.own_runtime.explain_task import GivenFiles
 
     layers = () if checkpoint is None else checkpoint.layers
@@ -91,7 +91,7 @@ def _of_files(
             raise click.UsageError("--input and --output go together")
     files = options["input"], options["output"]
     given = GivenFiles(layers, *files, tuple(options["axis"]), options["channel"], others)
-    return pipeline.explain(given, _settings(options), around)
+    return load.explain(given, _settings(options), around)
 
 
 def _check_batch(options: dict[str, Any]) -> None:
@@ -149,9 +149,9 @@ def _step(layer: BatchNorm | None, options: dict[str, Any]) -> TrainingStep:
 
 
 def _read(options: dict[str, Any], around: Surroundings) -> tuple[Checkpoint, tuple[BatchNorm, ...]]:
-    from bninspect.jobs import pipeline
+    from bninspect.jobs import load
 
-    return pipeline.load_beside(options["model"], _settings(options), around)
+    return load.load_beside(options["model"], _settings(options), around)
 
 
 def _settings(options: dict[str, Any]) -> Settings:

@@ -40,7 +40,7 @@ def command(context: click.Context, /, **options: Any) -> int:
     """
     shared.prestart(options, options["model"])
     from bninspect import atomic_files, exporters
-    from bninspect.jobs import pipeline
+    from bninspect.jobs.load import load
 
     exporter = next(one for one in exporters.EXPORTERS if one.name == options["format"])
     source = Path(names.public(options["model"]) if names.is_url(options["model"]) else options["model"])
@@ -56,7 +56,7 @@ def command(context: click.Context, /, **options: Any) -> int:
         atomic_files.check_target(Path(target), force=options["force"], inputs=(source,))
     with Progress(quiet=options["quiet"]) as progress:
         around = shared.surroundings(context, progress, options["verbose"])
-        checkpoint = pipeline.load(options["model"], shared.settings(options), around)
+        checkpoint = load(options["model"], shared.settings(options), around)
     data = exporter.encode(checkpoint, folded=options["folded"])
     if target == "-":
         sys.stdout.buffer.write(data)

@@ -31,7 +31,7 @@ def command(context: click.Context, /, **options: Any) -> int:
     """
     shared.prestart(options, options["model"])
     from bninspect import atomic_files
-    from bninspect.jobs import pipeline
+    from bninspect.jobs.load import load
     from bninspect.verdicts.own_runtime import vectors
 
     shown = names.public(options["model"]) if names.is_url(options["model"]) else options["model"]
@@ -39,7 +39,7 @@ def command(context: click.Context, /, **options: Any) -> int:
     atomic_files.check_target(target, force=options["force"], inputs=(source,))
     with Progress(quiet=options["quiet"]) as progress:
         around = shared.surroundings(context, progress, options["verbose"])
-        checkpoint = pipeline.load(options["model"], shared.settings(options), around)
+        checkpoint = load(options["model"], shared.settings(options), around)
     data = vectors.encode(checkpoint, options["seed"])
     atomic_files.write_whole(target, data, force=options["force"], inputs=(source,))
     if not options["quiet"]:

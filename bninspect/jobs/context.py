@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bninspect.records import ModelReport, Option, Report
+from bninspect.settings import Settings
 from bninspect.stores.names import Remote
 from bninspect.workers.supervisor import Progress, silent
+
+PathLike = str | Path
 
 
 def _unheard(_: Any) -> None:
@@ -51,3 +55,7 @@ class Surroundings:
     """What that run said of the environment of its framework."""
     baseline: Report | None = None
     """What fails is what is worse than in this report."""
+
+
+DEFAULTS = Settings()
+SILENT = Surroundings()

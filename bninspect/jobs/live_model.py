@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bninspect.errors import BninspectError, UsageError
 from bninspect.jobs import pipeline
+from bninspect.jobs.load import load
 from bninspect.records import BatchNorm, Checkpoint, Report, Verified, outcome
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
@@ -103,7 +104,7 @@ def _not_saved(model: Any, path: Path) -> str:
 
 def _holds_code(path: Path) -> str:
     try:
-        code = pipeline.load(path).code
+        code = load(path).code
     except BninspectError:
         return ""  # It will be said again where it belongs: in the report.
     return f"{printable(code[0].removesuffix(_NAMELESS))} is known in this process alone" if code else ""

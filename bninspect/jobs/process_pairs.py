@@ -63,7 +63,7 @@ class ProcessPair:
         self.reader.__exit__(*details)
 
     def read(self, path: str, *, digest: bool = True, whole: bool = True) -> Checkpoint:
-        """Read a model file; of one elsewhere all of it, if it is to be `whole`. Raises as `load` of the pipeline."""
+        """Read a model file; of one elsewhere all of it, if it is to be `whole`. Raises as `jobs.load.load`."""
         if (target := self.around.urls.get(path)) is not None:
             return self._elsewhere.read(self.reader, target, whole=whole)
         return self.reader.call(tasks.read_file, Checkpoint, {"path": path, "digest": digest})
