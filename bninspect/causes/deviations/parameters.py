@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 
 from bninspect.arithmetic import conventions
 from bninspect.arithmetic.formula import Float64
-from bninspect.causes.deviation import Change, Deviation
+from bninspect.causes.deviation import Deviation
 from bninspect.causes.predict import Reading, Root
 
 EPSILONS = (1e-5, 1e-3, 0.0, 1e-6, 1e-4, 1e-2, 2e-5, 1.001e-5, 1e-7, 1e-8, 1e-12)
@@ -55,11 +56,8 @@ def epsilon_of(value: float, stored: float) -> Deviation:
         sentence = f"epsilon raised to {value:g}, as tf.nn.fused_batch_norm did up to TensorFlow 2.11"
     elif used:
         sentence += f" (the default of {' and '.join(used[:2])})"
-
-    def change(reading: Reading, _view: object) -> Reading:
-        return replace(reading, epsilon=value)
-
-    return Deviation(f"epsilon={value:g}", "epsilon", sentence, change, {"epsilon": value})
+    name = f"epsilon={value:g}"
+    return Deviation(name, "epsilon", sentence, lambda reading, _: replace(reading, epsilon=value), {"epsilon": value})
 
 
 def outside_of(value: float, sentence: str) -> Deviation:
@@ -77,10 +75,7 @@ def _outside(variance: Float64, epsilon: float) -> Float64:
 
 def _roots(stored: float, *, has_zero: bool) -> Iterator[Deviation]:
     def root(name: str, sentence: str, function: Root) -> Deviation:
-        def change(reading: Reading, _view: object) -> Reading:
-            return replace(reading, root=function)
-
-        return Deviation(name, "root", sentence, change)
+        return Deviation(name, "root", sentence, lambda reading, _: replace(reading, root=function))
 
     yield root("epsilon-outside", "epsilon added outside the square root: sqrt(variance) + epsilon", _outside)
     yield root(
@@ -134,9 +129,7 @@ def _roots(stored: float, *, has_zero: bool) -> Iterator[Deviation]:
 
 
 def _variances() -> Iterator[Deviation]:
-    def variance(name: str, sentence: str, function: Replacement) -> Deviation:
-        return Deviation(name, "variance", sentence, _setting("variance", function))
-
+    variance = partial(_replaced, "variance")
     yield variance(
         "variance-squared",
         "the variance squared before use, as if a standard deviation were stored: sqrt(variance**2 + epsilon)",
@@ -163,9 +156,7 @@ def _variances() -> Iterator[Deviation]:
 
 
 def _gammas() -> Iterator[Deviation]:
-    def gamma(name: str, sentence: str, function: Replacement) -> Deviation:
-        return Deviation(name, "gamma", sentence, _setting("gamma", function))
-
+    gamma = partial(_replaced, "gamma")
     yield gamma("gamma-ignored", "gamma ignored: 1 is used", lambda r: np.ones(r.gamma.shape))
     yield gamma("gamma-plus-one", "1 + gamma used, as if gamma were centred on zero", lambda r: 1.0 + r.gamma)
     yield gamma("gamma-absolute", "the absolute value of gamma used", lambda r: np.abs(r.gamma))
@@ -186,9 +177,7 @@ def _gammas() -> Iterator[Deviation]:
 
 
 def _betas() -> Iterator[Deviation]:
-    def beta(name: str, sentence: str, function: Replacement) -> Deviation:
-        return Deviation(name, "beta", sentence, _setting("beta", function))
-
+    beta = partial(_replaced, "beta")
     yield beta("beta-ignored", "beta ignored: 0 is used", lambda r: np.zeros(r.beta.shape))
     yield beta("beta-subtracted", "beta subtracted instead of added", lambda r: -r.beta)
     yield beta(
@@ -200,15 +189,13 @@ def _betas() -> Iterator[Deviation]:
 
 
 def _means() -> Iterator[Deviation]:
-    def mean(name: str, sentence: str, function: Replacement) -> Deviation:
-        return Deviation(name, "mean", sentence, _setting("mean", function))
-
+    mean = partial(_replaced, "mean")
     yield mean("mean-ignored", "the mean ignored: 0 is used", lambda r: np.zeros(r.mean.shape))
     yield mean("mean-added", "the mean added instead of subtracted", lambda r: -r.mean)
 
 
-def _setting(column: str, function: Replacement) -> Change:
+def _replaced(column: str, name: str, sentence: str, function: Replacement) -> Deviation:
     def change(reading: Reading, _view: object) -> Reading:
         return reading.using({column: function(reading)}, recomputed=True)
 
-    return change
+    return Deviation(name, column, sentence, change)
