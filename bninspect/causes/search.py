@@ -54,7 +54,8 @@ def explain(layer: BatchNorm, samples: Sequence[Sample], others: Iterable[BatchN
         return Explanation(matches=True, causes=(), tried=0, elements=elements)
     singles = tuple(_singles(layer, samples, views, others))
     tried, found = 0, dict[Hypothesis, Fit]()
-    for stage in (_alone(singles), _with_number(evidence), _pairs(singles, evidence), _numbers(singles, evidence)):
+    alone = ((single,) for single in singles)
+    for stage in (alone, _with_number(evidence), _pairs(singles, evidence), _numbers(singles, evidence)):
         for hypothesis in stage:
             tried += 1
             how_well = fit(hypothesis, evidence)
@@ -105,10 +106,6 @@ def _relatives(layer: BatchNorm, samples: Sequence[Sample], others: Iterable[Bat
 
 def _widths(arrays: Arrays) -> set[int]:
     return {array.size for array in arrays.values()}
-
-
-def _alone(singles: Sequence[Deviation]) -> Iterator[Hypothesis]:
-    return ((single,) for single in singles)
 
 
 def _with_number(evidence: LayerViews) -> Iterator[Hypothesis]:

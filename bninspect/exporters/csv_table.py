@@ -42,7 +42,7 @@ def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
     writer.writerow(["layer", "channel", *arrays, *settings, "shape", "writer"])
     for entry in entries(checkpoint, folded=folded):
         shapes = {array.shape for array in entry.arrays.values()}
-        cells = [_setting(entry, name) for name in settings]
+        cells = [_cell(entry.dtype if name == "dtype" else getattr(entry.layer, name)) for name in settings]
         cells += [_cell(shapes.pop() if len(shapes) == 1 else None), _cell(checkpoint.writer)]
         for channel, values in _channels(entry, arrays):
             writer.writerow([_cell(entry.layer.name), channel, *values, *cells])
@@ -54,10 +54,6 @@ def _channels(entry: ExportEntry, names: tuple[str, ...]) -> Iterator[tuple[Any,
     columns = [numbers(entry.arrays[name].ravel()) if name in entry.arrays else [] for name in names]
     rows = list(zip_longest(*columns, fillvalue=""))
     return iter(enumerate(rows) if rows else [("", ("",) * len(names))])
-
-
-def _setting(entry: ExportEntry, name: str) -> Any:
-    return _cell(entry.dtype if name == "dtype" else getattr(entry.layer, name))
 
 
 def _cell(value: Any) -> Any:

@@ -54,7 +54,8 @@ def judged(model: ModelReport, earlier: Report, settings: Settings) -> ModelRepo
     worse = outputs_are_worse(model, before)
     findings = model.findings if worse else _known(model.findings, before.findings)
     unread = tuple(_unread(calls, before.unread) for calls in model.unread)
-    status = outcome.model_status(layers, findings, settings.fail_on, unread, _unproved(model))
+    unproved = model.against.open if model.against is not None else ()
+    status = outcome.model_status(layers, findings, settings.fail_on, unread, unproved)
     return replace(model, layers=tuple(layers), findings=findings, unread=unread, status=status)
 
 
@@ -211,7 +212,3 @@ def _gone(layer: LayerReport) -> LayerReport:
     reason = "this layer is gone: it is in the baseline, and the model no longer has it"
     stored = {name: getattr(layer, name) for name in _STORED}
     return LayerReport(**stored, status=LayerStatus.UNVERIFIED, reason=reason)
-
-
-def _unproved(model: ModelReport) -> tuple[str, ...]:
-    return model.against.open if model.against is not None else ()

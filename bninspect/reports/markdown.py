@@ -85,15 +85,12 @@ def _exports(table: ExportsTable) -> str:
 
 
 def _failure(model: ModelReport, threshold: str) -> Iterator[str]:
-    yield f"\n### {_WORDS[model.status]}: {code(model.path)}\n\n{_verdicts(model)}\n\n"
+    verdicts = "\n\n".join(map(escaped, words.verdicts(model)))
+    yield f"\n### {_WORDS[model.status]}: {code(model.path)}\n\n{verdicts}\n\n"
     reasons = list(_reasons(model, threshold))
     yield from (f"- {reason}\n" for reason in reasons[:_MOST_REASONS])
     if len(reasons) > _MOST_REASONS:
         yield f"- and {words.plural(len(reasons) - _MOST_REASONS, 'more reason')}\n"
-
-
-def _verdicts(model: ModelReport) -> str:
-    return "\n\n".join(map(escaped, words.verdicts(model)))
 
 
 def _reasons(model: ModelReport, threshold: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from bninspect.errors import RuntimeFailure
-from bninspect.records import Array, BatchNorm, DataFit, InputChange
+from bninspect.records import BatchNorm, DataFit, InputChange
 from bninspect.runtimes.runtime import Stream
 from bninspect.statistics import changes
 from bninspect.statistics.changes import Candidate
@@ -176,8 +176,4 @@ class _Senseless(Exception):
     """The change makes no sense for this data."""
 
 
-def _as_it_is(x: Array) -> Array:
-    return x
-
-
-_NOTHING = Candidate("", "", "", _as_it_is, 0)
+_NOTHING = Candidate("", "", "", lambda x: x, 0)

@@ -76,7 +76,9 @@ def _precisions(samples: Sequence[Sample]) -> Iterator[Deviation]:
             partial(_folded, kind, apart=True),
         )
         if all(_has_type(sample.y, kind) for sample in samples):
-            yield _rounded(f"output={kind}", f"the output rounded to {kind}", partial(_output, kind), affine=False)
+            yield _rounded(
+                f"output={kind}", f"the output rounded to {kind}", partial(replace, output=kind), affine=False
+            )
             yield _rounded(
                 f"arithmetic={kind}",
                 f"computed in {kind} throughout",
@@ -115,10 +117,6 @@ def _input(kind: str, reading: Reading) -> Reading:
 
 def _folded(kind: str, reading: Reading, *, apart: bool = False) -> Reading:
     return replace(reading, folded=kind, apart=apart, forms=(Form.FOLDED,))
-
-
-def _output(kind: str, reading: Reading) -> Reading:
-    return replace(reading, output=kind)
 
 
 def _throughout(kind: str, reading: Reading) -> Reading:

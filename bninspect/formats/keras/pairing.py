@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bninspect.errors import DamagedFile
 from bninspect.formats.keras.discovery import RENORM, discover
@@ -156,6 +156,5 @@ def _configured(norm: NormConfig, saved: Saved, keras: int, label: str) -> Batch
 
 def _without_arrays(norm: NormConfig, path: str, keras: int, note: str = "") -> BatchNorm:
     note = note or "the file holds no arrays of it, as when a model is saved before it is built"
-    nothing: dict[str, Any] = dict.fromkeys(PARAMETERS)
-    layer = BatchNorm(**nothing, **norm.settings(keras), dtype="", location=f"{path}/{VARS}")
+    layer = BatchNorm(**norm.settings(keras), dtype="", location=f"{path}/{VARS}")
     return replace(layer, notes=(*layer.notes, note))

@@ -31,7 +31,7 @@ _LONGEST = 8
 
 def normalises_itself(node: NodeProto, constants: Constants) -> bool:
     """Return whether the mean that a BatchNormalization is given is one of its own input."""
-    mean = _behind_views(node.takes(3), constants)
+    mean = constants.maker(source(node.takes(3), constants))
     return (
         mean is not None and mean.op in _MEANS and source(mean.takes(0), constants) == source(node.takes(0), constants)
     )
@@ -109,7 +109,3 @@ def _step(name: str, node: NodeProto, constants: Constants) -> MomentStep:
 def _axes(node: NodeProto, constants: Constants) -> Sequence[int]:
     """Return the axes of a reduction, an attribute up to opset 17 and an input from 18 on; all if there are none."""
     return (constants.integers(node.takes(1)) if node.takes(1) else node.integers("axes")) or ()
-
-
-def _behind_views(name: str, constants: Constants) -> NodeProto | None:
-    return constants.maker(source(name, constants))

@@ -6,7 +6,7 @@ bias of the dense layer taken into the Add: then neither says what the model say
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,6 @@ from bninspect.formats.openvino import norms
 from bninspect.formats.openvino.constants import IrConstants
 from bninspect.formats.openvino.linear import linear
 from bninspect.formats.openvino.model import IrGraph, IrOperation
-from bninspect.records import Array
 from bninspect.records import graph as network
 from bninspect.records.graph import ActivationLimits, Geometry, Network, Node, Quantisation, Value
 
@@ -99,7 +98,7 @@ def _steps(operation: IrOperation, constants: IrConstants) -> Quantisation | Non
     """
     ends = [one.values.astype(np.float64) for one in map(constants.get, operation.inputs[1:5]) if one is not None]
     levels = operation.real("levels", 0)
-    if len(ends) < 4 or not 2 <= levels <= MOST_LEVELS or not all(np.array_equal(*pair) for pair in _pairs(ends)):
+    if len(ends) < 4 or not 2 <= levels <= MOST_LEVELS or not all(map(np.array_equal, ends[:2], ends[2:])):
         return None
     low, high = ends[:2]
     axis = norms.channel_axis(low.shape)
@@ -108,11 +107,6 @@ def _steps(operation: IrOperation, constants: IrConstants) -> Quantisation | Non
     scale = ((high - low) / (levels - 1)).reshape(-1)
     zero = -low.reshape(-1) / scale
     return Quantisation(scale, zero, "float32", len(operation.shapes[0]) + (axis or 0), int(levels))
-
-
-def _pairs(ends: Sequence[Array]) -> Iterator[tuple[Array, Array]]:
-    """Yield the ends of the input with those of the output."""
-    return zip(ends[:2], ends[2:], strict=True)
 
 
 def _value(name: str, maker: IrOperation) -> Value:

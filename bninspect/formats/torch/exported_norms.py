@@ -16,7 +16,7 @@ from bninspect.formats.torch.exported_pieces import PiecedNorm
 from bninspect.formats.torch.exported_program import NAME, ExportedProgram, open_program, reading
 from bninspect.formats.torch.norm_operators import OPERATORS, STANDARD
 from bninspect.formats.torch.running_statistics import FIELDS
-from bninspect.records import PARAMETERS, Array, BatchNorm, Checkpoint, Form, Statistics, Unread
+from bninspect.records import PARAMETERS, BatchNorm, Checkpoint, Form, Statistics, Unread
 
 if TYPE_CHECKING:
     from bninspect.formats.containers.zip_archive import Archive
@@ -165,7 +165,8 @@ def _stored(program: ExportedProgram, names: Mapping[str, str | None], otherwise
     """Return a layer of the parameters that the file holds; `otherwise` is its name if it holds none."""
     parameters = [name for value in names.values() if value and (name := program.parameter(value)[0])]
     last = parameters[-1] if parameters else ""
-    arrays: dict[str, Any] = {name: _flat(program.array(names.get(name))) for name in PARAMETERS}
+    found = {name: program.array(names.get(name)) for name in PARAMETERS}
+    arrays: dict[str, Any] = {name: array.reshape(-1) for name, array in found.items() if array is not None}
     return BatchNorm(
         name=last.rpartition(".")[0] or otherwise,
         **arrays,
@@ -173,10 +174,6 @@ def _stored(program: ExportedProgram, names: Mapping[str, str | None], otherwise
         dtype="+".join(dict.fromkeys(program.dtype(name) for name in parameters)) or "float32",
         location=program.member(last) if last else otherwise,
     )
-
-
-def _flat(array: Array | None) -> Array | None:
-    return None if array is None else array.reshape(-1)
 
 
 def _distinct(layer: BatchNorm, before: list[ExportedNorm]) -> BatchNorm:

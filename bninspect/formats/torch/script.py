@@ -149,7 +149,7 @@ def _norm(
     epsilon, momentum = (running_statistics.number(value) for value in settings)
     arrays: dict[str, Any] = {field: place.storages.array(place.tensor, place.name) for field, place in stored.items()}
     first = next(reversed(stored.values()), None)
-    path = "" if first is None else first.name if first.name.startswith("CONSTANTS.") else _owner(first.name)
+    path = "" if first is None else first.name if first.name.startswith("CONSTANTS.") else first.name.rpartition(".")[0]
     statistics = operator.moments if moments or given["moving_mean"] is None else operator.statistics
     return BatchNorm(
         name=path or "batch_norm",
@@ -173,10 +173,6 @@ def _place(
     value: Any, places: Mapping[int, _ScriptPlace], constants: Mapping[str, _ScriptPlace]
 ) -> _ScriptPlace | None:
     return constants.get(value.name) if isinstance(value, ScriptConstant) else places.get(id(value))
-
-
-def _owner(name: str) -> str:
-    return name.rpartition(".")[0]
 
 
 def _uncalled(

@@ -64,7 +64,7 @@ def picture(model: ModelReport, threshold: str) -> Markup | None:
         drawn += [svg.text(panel.title, _LEFT, top - 6, "start"), *panel.draw(frame), svg.ground(frame)]
     drawn += _depth_axis(len(model.layers), whole)
     text = f"{words.plural(len(model.layers), 'layer')} from the input to the output: "
-    text += ", ".join(panel.title for panel in panels) + _named(wrong)
+    text += ", ".join(panel.title for panel in panels) + (f"; marked: {words.some(wrong)}" if wrong else "")
     return svg.picture(text, PlotFrame(_WIDTH, whole), filter(None, drawn))
 
 
@@ -82,10 +82,6 @@ def _steps(layers: Sequence[LayerReport]) -> list[_AxisStep]:
         _AxisStep(tuple(layers[index * each : (index + 1) * each]), (index + 0.5) / count - width / 2, width)
         for index in range(count)
     ]
-
-
-def _named(wrong: Sequence[LayerReport]) -> str:
-    return f"; marked: {words.some(wrong)}" if wrong else ""
 
 
 def _variance(steps: Sequence[_AxisStep]) -> _Panel | None:

@@ -12,7 +12,6 @@ from bninspect.records import (
     LayerReport,
     LayerStatus,
     Statistics,
-    Tolerance,
     Worst,
 )
 from bninspect.reports import counts, equivalence_words, words
@@ -103,17 +102,14 @@ def _facts(layer: LayerReport) -> Iterator[tuple[str, Child]]:
     if layer.statistics is Statistics.COMPUTED:
         yield "normalises by", "what the graph computes, or takes as inputs"
     if layer.tolerance is not None:
-        yield "judged by", f"rtol {layer.tolerance.rtol:g}, atol {layer.tolerance.atol:g}{_because(layer.tolerance)}"
+        why = f" ({words.message(layer.tolerance.reason)})" if layer.tolerance.reason else ""
+        yield "judged by", f"rtol {layer.tolerance.rtol:g}, atol {layer.tolerance.atol:g}{why}"
     if layer.estimator is not None:
         yield "a training step averages", f"the {layer.estimator.value} variance"
     if layer.class_name:
         yield "class", code(layer.class_name)
     if layer.location:
         yield "in the file", code(layer.location, 500)
-
-
-def _because(tolerance: Tolerance) -> str:
-    return f" ({words.message(tolerance.reason)})" if tolerance.reason else ""
 
 
 def _comparisons(layer: LayerReport) -> Markup:

@@ -138,7 +138,8 @@ def _facts(model: ModelReport) -> Iterator[tuple[str, Child]]:
         yield "format", printable(model.format)
         yield "size", f"{model.bytes:,} bytes"
     if model.layers:
-        yield "batch norm", f"{wording.plural(len(model.layers), 'layer')}, {_channels(model)}"
+        channels = wording.plural(sum(one.channels for one in model.layers), "channel")
+        yield "batch norm", f"{wording.plural(len(model.layers), 'layer')}, {channels}"
     if model.runtime:
         yield "runtime", printable(model.runtime)
     if model.evidence:
@@ -151,10 +152,6 @@ def _facts(model: ModelReport) -> Iterator[tuple[str, Child]]:
     yield "took", f"{model.seconds:.1f} s"
     if model.sha256:
         yield "sha256", code(model.sha256)
-
-
-def _channels(model: ModelReport) -> str:
-    return wording.plural(sum(one.channels for one in model.layers), "channel")
 
 
 def _findings(model: ModelReport) -> Markup | None:

@@ -20,7 +20,8 @@ def reasons(model: ModelReport, threshold: str) -> list[str]:
     for layer in model.layers:
         if counts.layer_counts(layer, model, threshold):
             follows = layer.counterpart is not None and bool(layer.counterpart.inherited)
-            (inherited if follows else direct).setdefault(_reason(layer, model, threshold), []).append(layer)
+            reason = next(_reasons(layer, model, threshold), "")
+            (inherited if follows else direct).setdefault(reason, []).append(layer)
     found = [f"{words.some(layers)}: {reason}" for kind in (direct, inherited) for reason, layers in kind.items()]
     of_model = [_said(finding) for finding in model.findings if counts.finding_counts(finding, model, threshold)]
     unread = [words.unread(calls) for calls in model.unread if not calls.known]
@@ -40,10 +41,6 @@ def hint(model: ModelReport, threshold: str) -> str:
     layers = [finding for layer in model.layers for finding in layer.findings]
     counted = (one for one in (*model.findings, *layers) if counts.finding_counts(one, model, threshold))
     return next((words.message(one.hint) for one in counted if one.hint), "")
-
-
-def _reason(layer: LayerReport, model: ModelReport, threshold: str) -> str:
-    return next(_reasons(layer, model, threshold), "")
 
 
 def _reasons(layer: LayerReport, model: ModelReport, threshold: str) -> Iterator[str]:

@@ -67,7 +67,8 @@ class GraphAgain:
             scope, own, fed = self._scoped(tuple(sorted(given)))
             feed = {self._fed(feed.tensor): array for feed, array in zip(self.taken, data, strict=True)}
             feed |= {fed[name]: array for name, array in given.items()}
-            feed |= {f"{name}:0": np.zeros((), np.bool_) for name in self._off if self._is_there(name)}
+            there = {operation.name for operation in self._graph.get_operations()}
+            feed |= {f"{name}:0": np.zeros((), np.bool_) for name in self._off if name in there}
             fetched = self._fetchable(names, scope, own)
             values = self._session.run(list(fetched.values()), feed)
         return {name: np.asarray(one) for name, one in zip(fetched, values, strict=True)}
@@ -91,9 +92,6 @@ class GraphAgain:
     def _fed(self, tensor: str) -> Any:
         node, place = _parts(tensor)
         return self._copy.tensor((node, place)) if node in self._flat.nodes else tensor
-
-    def _is_there(self, name: str) -> bool:
-        return name in {operation.name for operation in self._graph.get_operations()}
 
     def _scoped(self, names: tuple[str, ...]) -> tuple[str, frozenset[str], dict[str, Any]]:
         """Return where the operations behind given values stand once more, which these are, and what to feed."""

@@ -39,11 +39,7 @@ def explained(
         pairs = [(layers[0], next(iter(x.values())), next(iter(y.values())))]
     else:
         pairs = _by_name(layers, x, y)
-    return tuple(_one(layer, given, answer, axis, others or layers) for layer, given, answer in pairs)
-
-
-def _one(layer: BatchNorm, x: Array, y: Array, axis: tuple[int, ...], others: tuple[BatchNorm, ...]) -> Explained:
-    return against(layer, x, y, axes(layer, x, axis), others)
+    return tuple(against(layer, x, y, axes(layer, x, axis), others or layers) for layer, x, y in pairs)
 
 
 def _by_name(
