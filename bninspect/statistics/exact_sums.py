@@ -8,6 +8,7 @@ wide enough for every float64.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,8 +17,6 @@ import numpy as np
 from bninspect.statistics.scratch import scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bninspect.arithmetic.formula import Float64
 
 Digits: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]

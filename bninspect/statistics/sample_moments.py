@@ -6,18 +6,17 @@ which order and in how many batches, can therefore not change a bit of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bninspect.records import Array
 from bninspect.statistics.scratch import scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bninspect.arithmetic.formula import Float64
-    from bninspect.records import Array
 
 _PIECE = 1 << 15
 """Elements that are worked on at a time: a quarter of a megabyte, which stays in the cache."""

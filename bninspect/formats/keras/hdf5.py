@@ -8,11 +8,13 @@ weights in it belong to which batch norm, however deep inside, is found out in k
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bninspect.errors import DamagedFile, UnknownFormat
-from bninspect.formats.containers.hdf5 import open_file
+from bninspect.formats.containers.hdf5 import Group, open_file
 from bninspect.formats.containers.hdf5_ahead import prepare, prepare_arrays
 from bninspect.formats.format import Format
 from bninspect.formats.keras import weights as keras_weights
@@ -20,15 +22,10 @@ from bninspect.formats.keras.config import parse
 from bninspect.formats.keras.hdf5_names import NamedWeights, layer_name, owners, pair, sites
 from bninspect.formats.norm_names import distinct
 from bninspect.formats.unknown_files import HDF5_SIGNATURE
-from bninspect.records import PARAMETERS, BatchNorm, Checkpoint
+from bninspect.records import PARAMETERS, Array, BatchNorm, Checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from bninspect.formats.containers.hdf5 import Group
     from bninspect.formats.keras.norm_config import NormConfig
-    from bninspect.records import Array
 
 NAME = "keras-h5"
 FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bninspect.errors import DamagedFile
 from bninspect.records import Statistics
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 Calls = frozenset[bool | None]
 """Values of `training` that the calls of a layer hard-wire; None where a call leaves it to the caller."""

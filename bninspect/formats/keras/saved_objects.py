@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -21,13 +22,10 @@ import numpy as np
 
 from bninspect.errors import DamagedFile
 from bninspect.formats.containers.hdf5_ahead import prepare
-from bninspect.records import PARAMETERS
+from bninspect.records import PARAMETERS, Array, BatchNorm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
     from bninspect.formats.containers.hdf5 import Group
-    from bninspect.records import Array, BatchNorm
 
 VARS = "vars"
 DEPENDENCIES = "_layer_checkpoint_dependencies"
