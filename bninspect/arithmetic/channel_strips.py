@@ -50,7 +50,7 @@ def peaks(ratios: Float64) -> tuple[float | None, ...]:
         return ()
     largest = np.maximum.reduceat(ratios, np.arange(0, ratios.size, width(ratios.size)))
     shown = np.where(largest <= 1.0, np.round(np.minimum(largest, 1.0), 4), largest).tolist()
-    return tuple(shown) if np.isfinite(largest).all() else tuple(one if one < math.inf else None for one in shown)
+    return tuple(shown) if np.isfinite(largest).all() else tuple(value if value < math.inf else None for value in shown)
 
 
 def joined(a: tuple[float | None, ...], b: tuple[float | None, ...]) -> tuple[float | None, ...]:
@@ -71,4 +71,4 @@ def _short(numbers: Float64) -> tuple[float | None, ...]:
         kept = np.where((np.abs(digits) <= _MOST_DIGITS) & np.isfinite(short), short, numbers)
     if np.isfinite(kept).all():
         return tuple(kept.tolist())
-    return tuple(one if math.isfinite(one) else None for one in kept.tolist())
+    return tuple(value if math.isfinite(value) else None for value in kept.tolist())

@@ -27,7 +27,7 @@ def _orders(values: Array, shape: tuple[int, ...]) -> Iterator[Array]:
     squeezed = values.reshape([size for size in values.shape if size != 1])
     long = tuple(size for size in shape if size != 1)
     axes = range(squeezed.ndim)
-    orders = dict.fromkeys(_moved(squeezed.ndim, one, to) for one in axes for to in axes) or {(): None}
+    orders = dict.fromkeys(_moved(squeezed.ndim, start, to) for start in axes for to in axes) or {(): None}
     for order in orders:
         if tuple(squeezed.shape[axis] for axis in order) == long:
             yield squeezed.transpose(order).reshape(shape)

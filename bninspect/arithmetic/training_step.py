@@ -94,25 +94,25 @@ def _stored(
     epsilon: float | None,
 ) -> tuple[Stored, ...]:
     rows = []
-    for one in CONVENTIONS:
-        share = one.momentum if momentum is None else momentum
-        eps = epsilon if epsilon is not None else one.epsilon or 0.0
+    for convention in CONVENTIONS:
+        share = convention.momentum if momentum is None else momentum
+        eps = epsilon if epsilon is not None else convention.epsilon or 0.0
         ddof = {Estimator.BIASED: 0.0, Estimator.UNBIASED: 1.0, Estimator.OVERCORRECTED: 1.0 + eps}
-        factor = None if one.stored is None else float(unbiased(np.ones(()), n, ddof=ddof[one.stored]))
+        factor = None if convention.stored is None else float(unbiased(np.ones(()), n, ddof=ddof[convention.stored]))
         known = share is not None and factor is not None
         rows.append(
             Stored(
-                framework=one.framework,
+                framework=convention.framework,
                 momentum=share,
-                written=one.written,
-                epsilon=one.epsilon,
-                estimator="" if one.stored is None else one.stored.value,
+                written=convention.written,
+                epsilon=convention.epsilon,
+                estimator="" if convention.stored is None else convention.stored.value,
                 factor=factor,
                 mean=() if share is None else _listed(moving_update(moving_mean, mean, share)),
                 variance=_listed(moving_update(moving_variance, variance * (factor or 1.0), share or 0.0))
                 if known
                 else (),
-                single=one.single if n == 1 else "",
+                single=convention.single if n == 1 else "",
             )
         )
     return tuple(rows)

@@ -161,21 +161,21 @@ def _known_to(view: View, place: int) -> float:
 
 def _narrowest(found: dict[Hypothesis, Fit]) -> dict[Hypothesis, Fit]:
     """Return what fits without the readings whose wide bounds take in one that fits as well and says more."""
-    names = {one.name for hypothesis in found for one in hypothesis}
-    kept = {h: how_well for h, how_well in found.items() if not any(names & one.unless for one in h)}
+    names = {deviation.name for hypothesis in found for deviation in hypothesis}
+    kept = {h: how_well for h, how_well in found.items() if not any(names & deviation.unless for deviation in h)}
     return kept or found
 
 
 def _causes(found: dict[Hypothesis, Fit], evidence: LayerViews) -> tuple[Cause, ...]:
-    names = {hypothesis: " + ".join(one.name for one in hypothesis) for hypothesis in found}
+    names = {hypothesis: " + ".join(deviation.name for deviation in hypothesis) for hypothesis in found}
     first = next(iter(found), ())
     return tuple(
         Cause(
             name=names[hypothesis],
-            sentence="; ".join(one.sentence for one in hypothesis),
+            sentence="; ".join(deviation.sentence for deviation in hypothesis),
             ratio=how_well.ratio,
             explains=how_well.share,
-            details={key: value for one in hypothesis for key, value in one.details.items()},
+            details={key: value for deviation in hypothesis for key, value in deviation.details.items()},
             ties=tuple(name for other, name in names.items() if other != hypothesis),
             separated_by=wording.separated_by(first, hypothesis, list(found), evidence),
         )

@@ -180,8 +180,8 @@ def _value(option: click.Option, key: str, value: Any, place: str, context: clic
     """Return the value of an option as it takes it. Raises UsageError, naming file and key, if it takes others."""
     kinds, words = _wanted(option)
     values = value if isinstance(value, list) and option.multiple else [value]
-    for one in values:
-        if not isinstance(one, kinds) or (isinstance(one, bool) and bool not in kinds):
+    for named in values:
+        if not isinstance(named, kinds) or (isinstance(named, bool) and bool not in kinds):
             raise wrong(key, place, value, f"{words}, or a list of them" if option.multiple else words)
     if isinstance(option.type, click.Path):
         values = [str(folder / one) for one in values]

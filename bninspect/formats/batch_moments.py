@@ -239,8 +239,8 @@ class _Walk:
     def _comes_of(self, value: str, source: str) -> bool:
         """Return whether a value is made of data, and not of its moments alone."""
         waiting = [value]
-        for one in _taken(waiting):
-            maker = self._graph.source(one)
+        for root in _taken(waiting):
+            maker = self._graph.source(root)
             if maker == source:
                 return True
             step = self._graph.makers.get(maker)

@@ -112,7 +112,7 @@ def _pass(found: list[Node], outputs: Iterable[str], *, biases: bool) -> list[No
                 continue
         if before is not None and node.operation == "transpose" and node.order:
             first, order, between = before
-            moved = tuple(order[one] for one in node.order) if order else node.order
+            moved = tuple(order[axis] for axis in node.order) if order else node.order
             makers.update(dict.fromkeys(node.outputs, (first, moved, (*between, place))))
         elif before is not None and node.operation == "identity" and len(node.inputs) == 1:
             # To whole numbers and back: what that rounds is in the value that comes out.

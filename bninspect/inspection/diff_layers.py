@@ -113,11 +113,11 @@ def _compared(
     if before.statistics != after.statistics:
         kinds = {before.statistics, after.statistics}
         stated = Statistics.FOLDED in kinds or (_states_mode(before) and _states_mode(after))
-        known = [one.statistics if stated or _states_mode(one) else None for one in (before, after)]
+        known = [layer.statistics if stated or _states_mode(layer) else None for layer in (before, after)]
         (differ if stated else unstated)["statistics"] = tuple(known)
     if before.wired != after.wired:
         stated = _states_mode(before) and _states_mode(after)
-        wired = [one.wired if _states_mode(one) else None for one in (before, after)]
+        wired = [layer.wired if _states_mode(layer) else None for layer in (before, after)]
         (differ if stated else unstated)["training"] = tuple(wired)
     if before.outside_root != after.outside_root:
         differ["root"] = (before.outside_root, after.outside_root)

@@ -66,7 +66,7 @@ def _judged(model: Any, settings: Settings, command: str, of_file: _OfFile, in_t
             report = _here(package, model, name, why, settings, command, in_this_process)
         else:
             report = of_file(path, settings)
-    return replace(report, models=tuple(replace(one, path=name) for one in report.models))
+    return replace(report, models=tuple(replace(model_report, path=name) for model_report in report.models))
 
 
 def _package(model: Any) -> str:

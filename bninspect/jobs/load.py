@@ -91,5 +91,5 @@ def _require_layers(layers: Iterable[BatchNorm], settings: Settings, *, complete
     `complete`: whether these are all there are; in the other file of two, a pattern may fit.
     """
     names = [layer.name for layer in layers]
-    missing = [one for one in settings.layers if not any(safe_text.matches(name, (one,)) for name in names)]
+    missing = [pattern for pattern in settings.layers if not any(safe_text.matches(name, (pattern,)) for name in names)]
     results.require_layers(missing if complete else (), settings, found=bool(names))

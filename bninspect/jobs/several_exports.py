@@ -29,7 +29,7 @@ class Exports:
 
         Where the model itself could not be run there is one report for all of them.
         """
-        if any(one.error is not None and one.against is None for one in found):
+        if any(model.error is not None and model.against is None for model in found):
             return tuple(found)
         waiting = list(found)
         return tuple(

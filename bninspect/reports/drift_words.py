@@ -40,7 +40,7 @@ def assumptions(model: ModelReport, about: DataReport) -> str:
     batch = f"batches of {about.trained_batch} in training"
     batch += " (assumed; --trained-batch says it)" if about.trained_batch_assumed else ""
     momenta = sorted({fit.momentum for fit in fits})
-    said = ", ".join(f"{one:g}" for one in momenta[:3]) + (" ..." if len(momenta) > 3 else "")
+    said = ", ".join(f"{momentum:g}" for momentum in momenta[:3]) + (" ..." if len(momenta) > 3 else "")
     guessed = " (assumed: the file does not state it)" if any(fit.momentum_assumed for fit in fits) else ""
     return (
         f"differs: off by more than {critical:.1f} standard errors and by more than {tolerance:g} deviations "

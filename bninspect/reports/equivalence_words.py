@@ -53,7 +53,7 @@ def shippable(model: ModelReport, fail_on: str) -> str:
         for layer in model.layers
         if layer.counterpart is not None and layer.counterpart.status is LayerStatus.UNVERIFIED
     ]
-    reasons = [*(printable(one, 500) for one in (model.against.open if model.against else ())), *unknown]
+    reasons = [*(printable(reason, 500) for reason in (model.against.open if model.against else ())), *unknown]
     return f"can this ship?  cannot say, because {reasons[0] if reasons else 'nothing was compared'}"
 
 

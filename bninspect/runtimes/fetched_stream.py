@@ -48,12 +48,12 @@ def of_sites(
 
 def fed(taken: tuple[Input, ...], data: Mapping[str, Array]) -> Mapping[str, Array]:
     """Return data in the types that the inputs take; as it is if the model does not say what it takes."""
-    return {one.name: as_taken(data[one.name], one) for one in taken} or data
+    return {described.name: as_taken(data[described.name], described) for described in taken} or data
 
 
 def axes(site: CallSite, rank: int) -> tuple[int, ...]:
     """Return the axes of the channels of what arrives, counted from the front; the second if the file does not say."""
-    return tuple(one % rank for one in site.layer.axis or (1,))
+    return tuple(axis % rank for axis in site.layer.axis or (1,))
 
 
 def wanted(sites: Sequence[CallSite], checkpoint: Checkpoint) -> tuple[CallSite, ...]:

@@ -135,7 +135,7 @@ def given(inputs: Sequence[Input], source: Path | Mapping[str, Array]) -> dict[s
     """
     arrays, label = arrays_of(source), printable(source.name) if isinstance(source, Path) else "the input"
     # A model that does not say what it takes may take anything, but one array of it.
-    names = [one.name for one in inputs] or [""]
+    names = [described.name for described in inputs] or [""]
     if len(arrays) != len(names):
         raise UsageError(
             f"{label} holds {len(arrays)} arrays, the model takes {len(names)}",

@@ -49,8 +49,10 @@ def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
         RuntimeFailure: ncnn cannot load or run the model.
     """
     session = opened(checkpoint, settings)
-    found = [one for one in container.parsed(Path(checkpoint.path)) if one.layer.kind == "BatchNorm"]
-    calls = [CallSite(container.norm(one), one.layer.inputs[0], one.layer.outputs[0], unseen=True) for one in found]
+    found = [entry for entry in container.parsed(Path(checkpoint.path)) if entry.layer.kind == "BatchNorm"]
+    calls = [
+        CallSite(container.norm(entry), entry.layer.inputs[0], entry.layer.outputs[0], unseen=True) for entry in found
+    ]
     return graph_run.observe(session, calls, {}, checkpoint, settings, begin)
 
 
@@ -66,17 +68,17 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
     path = Path(checkpoint.path)
     loading.require_digest(checkpoint, files.digest([path, container.beside(path)]))
     network = container.read_network(path)
-    outputs = tuple(one.name for one in network.outputs)
-    stated = all(one.shape for one in network.inputs)
+    outputs = tuple(port.name for port in network.outputs)
+    stated = all(port.shape for port in network.inputs)
     _loaded(path, plain=True)
 
     def replay(data: Mapping[str, Array], given: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
-        inputs = dict(zip((one.name for one in network.inputs), data.values(), strict=True))
+        inputs = dict(zip((port.name for port in network.inputs), data.values(), strict=True))
         with loading.failing_as(f"{_title()} cannot run the model again"):
             return _replayed(_loaded(path, plain=True), network, {**inputs, **given}, names)
 
     def run(data: Mapping[str, Array], names: Sequence[str], *, plain: bool) -> Mapping[str, Array]:
-        given = dict(zip((one.name for one in network.inputs), data.values(), strict=True))
+        given = dict(zip((port.name for port in network.inputs), data.values(), strict=True))
         _require_fitting(network, given)
         with loading.failing_as(f"{_title()} cannot run the model"):
             return _values(_loaded(path, plain=plain), given, names)
@@ -84,7 +86,7 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
     return Session(
         title=_title(),
         # Of a single input that does not state its shape the user does, as for TorchScript.
-        inputs=tuple(graph_run.described(one.name, one.shape, one.dtype) for one in network.inputs if stated),
+        inputs=tuple(graph_run.described(port.name, port.shape, port.dtype) for port in network.inputs if stated),
         outputs=outputs,
         compute=lambda data, names: run(data, names, plain=True),
         optimised=lambda data: run(data, outputs, plain=False),

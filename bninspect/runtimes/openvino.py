@@ -45,7 +45,7 @@ def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
     """
     session = opened(checkpoint, settings)
     graph = container.parsed(Path(checkpoint.path))[1]
-    calls = [CallSite(one.layer, one.x, one.y, one.constants) for one in norms.find(graph) if one.y]
+    calls = [CallSite(norm.layer, norm.x, norm.y, norm.constants) for norm in norms.find(graph) if norm.y]
     return graph_run.observe(session, calls, {}, checkpoint, settings, begin)
 
 
@@ -62,7 +62,7 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
     loading.require_digest(checkpoint, files.digest([path, weights]))
     graph = container.parsed(path)[1]
     network = operations.read(graph)
-    outputs = tuple(dict.fromkeys(one.name for one in network.outputs))
+    outputs = tuple(dict.fromkeys(output.name for output in network.outputs))
     cut: dict[Cut, Compiled] = {}
 
     def replay(data: Mapping[str, Array], given: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
@@ -81,7 +81,7 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
 
     return Session(
         title=_title(),
-        inputs=tuple(graph_run.described(one.name, one.shape, one.dtype) for one in network.inputs),
+        inputs=tuple(graph_run.described(source.name, source.shape, source.dtype) for source in network.inputs),
         outputs=outputs,
         compute=lambda data, names: run(data, names, _EXACT),
         optimised=lambda data: run(data, outputs, _asked()),
@@ -140,9 +140,9 @@ def _compiled(
     }
     ports = [loaded[places[name][0]].output(places[name][1]) for name in names]
     results = [one.get_node().get_friendly_name() for one in model.add_outputs(ports)] if ports else []
-    order = [one.get_node().get_friendly_name() for one in model.outputs]
+    order = [output.get_node().get_friendly_name() for output in model.outputs]
     compiled = _runtime().Core().compile_model(model, "CPU", dict(hint))
-    fed = {one.get_node().get_friendly_name(): one for one in compiled.inputs}
+    fed = {source.get_node().get_friendly_name(): source for source in compiled.inputs}
 
     def run(data: Mapping[str, Array], taken: Mapping[str, Array]) -> Mapping[str, Array]:
         inputs = {fed[places[name][0]]: values for name, values in data.items()}

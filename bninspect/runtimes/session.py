@@ -152,7 +152,7 @@ def _observation(session: Session, call: CallSite, values: Mapping[str, Array]) 
         observed="in-model",
         x=x,
         y=_before(call, x, y) if call.activation else y,
-        axis=tuple(one % x.ndim for one in axis),
+        axis=tuple(number % x.ndim for number in axis),
         arithmetic=arithmetic,
         output=y.dtype.name,
         form=call.form or session.form,

@@ -150,7 +150,7 @@ def _is_behind(stream: Stream, batch: Batch, group: Sequence[BatchNorm], name: s
     assert stream.assign is not None  # noqa: S101 - the plan has made sure
     try:
         for layer in group:
-            mean, variance = (np.asarray(one) for one in (layer.moving_mean, layer.moving_variance))
+            mean, variance = (np.asarray(moments) for moments in (layer.moving_mean, layer.moving_variance))
             root = np.sqrt(np.abs(variance) + (layer.epsilon or 0.0)).astype(mean.dtype)
             stream.assign(layer.name, {"moving_mean": mean + root, "moving_variance": variance * 2})
         return _inputs(stream, batch, [name])[name] != plain

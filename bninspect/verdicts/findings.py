@@ -123,7 +123,7 @@ def configured_differently(layer: BatchNorm, observation: Observation) -> Findin
     Severity: error.
     """
     rank = observation.x.ndim
-    axis = None if layer.axis is None else tuple(sorted(one % rank for one in layer.axis))
+    axis = None if layer.axis is None else tuple(sorted(number % rank for number in layer.axis))
     for name, stored, loaded in (
         ("epsilon", layer.epsilon, observation.epsilon),
         ("axis", axis, tuple(sorted(observation.axis))),

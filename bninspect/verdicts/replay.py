@@ -121,7 +121,7 @@ class Replayed:
             self._add(comparison, None if comparison.agrees else updates.finding(comparison))
         count = int(moments.count.min())
         if count > 1:
-            self.estimators &= {one for one in Estimator if updates.compared("moving_variance", one).agrees}
+            self.estimators &= {kind for kind in Estimator if updates.compared("moving_variance", kind).agrees}
             self.count = min(count, self.count or count)
         if replay.mask is not None:
             self.sayings["masked values do not count in its moments"] = None

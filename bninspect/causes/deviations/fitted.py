@@ -98,7 +98,7 @@ def free_epsilon(views: Sequence[View], measured: Sequence[Lines]) -> tuple[floa
 
     A single channel is enough here: what it leaves open is not a cause, but it keeps the formula from being refuted.
     """
-    (fit,) = (one for one in free_numbers(views[0].epsilon) if one.axis == "epsilon")
+    (fit,) = (number for number in free_numbers(views[0].epsilon) if number.axis == "epsilon")
     if not np.isnan(fit.neutral):
         return None
     interval = _common(fit, [_seen((), view, found) for view, found in zip(views, measured, strict=True)], least=1)

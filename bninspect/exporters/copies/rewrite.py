@@ -95,7 +95,7 @@ def _onnx(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
     from bninspect.formats.onnx import format as container
     from bninspect.formats.onnx import norms
 
-    found = {one.layer.name: one.constants for one in norms.find(container.parsed(path), path).found}
+    found = {norm.layer.name: norm.constants for norm in norms.find(container.parsed(path), path).found}
     names = {}
     for layer in layers:
         constants = found.get(layer.name, {})

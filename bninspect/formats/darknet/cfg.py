@@ -49,4 +49,4 @@ def parse(text: str) -> list[Section]:
             found[-1][1][name.strip()] = value.strip()
     if not found or found[0][0] not in {"net", "network"}:
         raise DamagedFile("the .cfg is damaged", why="it does not begin with [net]")
-    return [Section(*one) for one in found]
+    return [Section(*section) for section in found]

@@ -137,7 +137,7 @@ def _sources(section: Section, place: int) -> tuple[int, ...]:
         named = (-1, *(section.numbers("from") or (-1,)))
     else:
         named = (-1,)
-    return tuple(one if one >= 0 else place + one for one in named)
+    return tuple(number if number >= 0 else place + number for number in named)
 
 
 def _layer(
@@ -153,8 +153,8 @@ def _layer(
             padding = size // 2 if section.number("pad", 0) else section.number("padding", 0)
             grown = section.kind == "deconvolutional"
             places = [
-                (one - 1) * stride + size - 2 * padding if grown else (one + 2 * padding - size) // stride + 1
-                for one in (height, width)
+                (side - 1) * stride + size - 2 * padding if grown else (side + 2 * padding - size) // stride + 1
+                for side in (height, width)
             ]
             shape = (places[0], places[1], outputs)
         case "connected":
@@ -189,7 +189,7 @@ def _linear(
     """Return what a section multiplies by and its batch norm, taken in the order in which they are stored."""
     outputs, inputs, size = sizes
     groups = section.number("groups", 1)
-    strange = [one for one in ("dontload", "dontloadscales", "share_index", "flipped") if one in section.options]
+    strange = [word for word in ("dontload", "dontloadscales", "share_index", "flipped") if word in section.options]
     unsized = size < 0 or (size == 0) != (section.kind == "connected")
     if strange or unsized or min(outputs, inputs, groups) < 1 or inputs % groups or outputs % groups:
         why = f"{printable(name)}: {strange or f'{inputs} inputs, {outputs} outputs, {groups} groups of size {size}'}"

@@ -137,7 +137,7 @@ def _weight(described: Mapping[str, Any], data: memoryview, label: str) -> tuple
     """Return a weight, whose bytes are the first ones of `data`."""
     name, shape, quantised = described.get("name"), described.get("shape"), described.get("quantization") or {}
     stored = quantised.get("dtype", described.get("dtype")) if isinstance(quantised, dict) else None
-    sizes = isinstance(shape, list) and all(type(one) is int and 0 <= one < 1 << 40 for one in shape)
+    sizes = isinstance(shape, list) and all(type(length) is int and 0 <= length < 1 << 40 for length in shape)
     if not isinstance(name, str) or not isinstance(stored, str) or not isinstance(shape, list) or not sizes:
         raise DamagedFile(f"{label} is damaged", why=f"its manifest contradicts itself about {printable(str(name))}")
     if stored not in _TYPES:

@@ -42,7 +42,7 @@ def _matches(_path: Path, head: bytes) -> bool:
 
 def _read(path: Path) -> Checkpoint:
     with files.counted([path, beside(path)]) as counted:
-        layers = tuple(norm(one) for one in parsed(path) if one.layer.kind == "BatchNorm")
+        layers = tuple(norm(entry) for entry in parsed(path) if entry.layer.kind == "BatchNorm")
         size, digest = counted()
     return Checkpoint(str(path), NAME, "ncnn", layers, sha256=digest, bytes=size, empty=_EMPTY)
 
@@ -89,7 +89,7 @@ def norm(loaded: Loaded) -> BatchNorm:
 def read_network(path: Path) -> Network:
     """Return what the layers compute. Raises as `parsed`."""
     loaded = parsed(path)
-    nodes = [_node(one) for one in loaded if one.layer.kind not in {"Input", "MemoryData"}]
+    nodes = [_node(entry) for entry in loaded if entry.layer.kind not in {"Input", "MemoryData"}]
     given = [one.layer for one in loaded if one.layer.kind == "Input"]
     inputs = [Value(name, _shape(layer), "float32") for layer in given for name in layer.outputs]
     read = {name for one in loaded for name in one.layer.inputs}

@@ -44,7 +44,7 @@ def _read(path: Path) -> Checkpoint:
         str(path),
         NAME,
         stored.writer,
-        tuple(one.layer for one in norms.found),
+        tuple(norm.layer for norm in norms.found),
         tuple(notes),
         empty=f"{_EMPTY}; {notes[0] if scaled else _LOOSE}",
         unread=tuple(unread.unread(stored, norms)),

@@ -56,12 +56,12 @@ def inline(data: Buffer) -> Inlined:
     """
     model = Message(data)
     versions = _versions(model, 8)
-    functions = {one.key: one for one in map(_function, model.messages(25))}
+    functions = {function.key: function for function in map(_function, model.messages(25))}
     fitting = {key: one for key, one in functions.items() if _fits(one, versions)}
     left = {key: one for key, one in functions.items() if key not in fitting}
     if not fitting:
         return Inlined(data, left=left)
-    further = {domain: version for one in fitting.values() for domain, version in one.opsets.items()}
+    further = {domain: version for function in fitting.values() for domain, version in function.opsets.items()}
     imports = ((domain, version) for domain, version in further.items() if domain not in versions)
     inliner = _Inliner(fitting)
     parts = [model.without(7, 25), field_of(7, inliner.graph(model.message(7), _Scope(""), 0))]
@@ -157,7 +157,7 @@ class _Inliner:
         label = scope.prefix + _label(node) if scope.prefix else node.text(3)
         parts.append(field_of(3, label.encode()))
         resolved = (_resolved(message, scope.attributes) for message in node.messages(5))
-        parts += [field_of(5, self._attribute(Message(one), scope, depth)) for one in resolved if one]
+        parts += [field_of(5, self._attribute(Message(attribute), scope, depth)) for attribute in resolved if attribute]
         return node.without(1, 2, 3, 5) + b"".join(parts)
 
     def _attribute(self, attribute: Message, scope: _Scope, depth: int) -> bytes:
@@ -184,14 +184,14 @@ def _function(message: Message) -> ModelFunction:
         (_domain(message.text(10)), message.text(1), message.text(13)),
         tuple(message.texts(4)),
         tuple(message.texts(5)),
-        {one.text(1): one.encoded for one in message.messages(11)},
+        {entry.text(1): entry.encoded for entry in message.messages(11)},
         tuple(message.messages(7)),
         _versions(message, 9),
     )
 
 
 def _versions(message: Message, number: int) -> dict[str, int]:
-    return {_domain(one.text(1)): one.integer(2) for one in message.messages(number)}
+    return {_domain(entry.text(1)): entry.integer(2) for entry in message.messages(number)}
 
 
 def _fits(function: ModelFunction, versions: Mapping[str, int]) -> bool:

@@ -56,7 +56,7 @@ def _fused_limits(node: NodeProto, activation: str) -> ActivationLimits | None:
 def _reals(node: NodeProto, name: str) -> tuple[float, ...]:
     if name not in node.attributes:
         return ()
-    return tuple(float(one) for one in np.frombuffer(node.attributes[name].fixed32(7), "<f4"))
+    return tuple(float(value) for value in np.frombuffer(node.attributes[name].fixed32(7), "<f4"))
 
 
 def _of_floats(node: NodeProto, op: str, constants: Constants) -> tuple[Kernel, str, tuple[int, ...]] | None:
@@ -161,7 +161,7 @@ def geometry_of(node: NodeProto, size: tuple[int, ...]) -> Geometry:
         padding = "same lower" if auto == "SAME_LOWER" else "same"
     ones = [1] * rank
     return Geometry(
-        tuple(int(one) for one in size),
+        tuple(int(length) for length in size),
         tuple(node.integers("strides") or ones),
         padding,
         tuple(node.integers("dilations") or ones),

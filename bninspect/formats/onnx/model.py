@@ -133,7 +133,7 @@ def parse(data: Buffer) -> ModelProto:
     """
     inlined = inline(data)
     message = Message(inlined.data)
-    versions = {one.text(1): one.integer(2) for one in message.messages(8)}
+    versions = {entry.text(1): entry.integer(2) for entry in message.messages(8)}
     writer = " ".join(
         part for part in (message.text(2), message.text(3).removesuffix(" None")) if part not in {"", "None"}
     )
@@ -147,15 +147,15 @@ def _graphs(message: Message, path: str, depth: int) -> Iterator[GraphProto]:
             "this model is nested too deeply", why=f"graphs over {DEPTH} levels deep, at most {DEPTH} are read"
         )
     nodes = tuple(NodeProto(node) for node in message.messages(1))
-    initializers = {one.text(8): one for one in message.messages(5)}
-    inputs = tuple(_value(one) for one in message.messages(11))
+    initializers = {tensor.text(8): tensor for tensor in message.messages(5)}
+    inputs = tuple(_value(value) for value in message.messages(11))
     yield GraphProto(
         path,
         nodes,
         initializers,
         # Up to IR version 3 every initializer was an input as well.
         tuple(source for source in inputs if source.name not in initializers),
-        tuple(_value(one) for one in message.messages(12)),
+        tuple(_value(value) for value in message.messages(12)),
     )
     for node in nodes:
         for name, graph in node.subgraphs():
@@ -164,7 +164,7 @@ def _graphs(message: Message, path: str, depth: int) -> Iterator[GraphProto]:
 
 def _value(message: Message) -> Value:
     tensor = message.message(2).message(1)
-    lengths = tuple(one.integer(1) if one.has(1) else None for one in tensor.message(2).messages(1))
+    lengths = tuple(dimension.integer(1) if dimension.has(1) else None for dimension in tensor.message(2).messages(1))
     # An exporter may write 0 or -1 for a length that it does not know.
     shape = tuple(length if length and length > 0 else None for length in lengths)
     return Value(message.text(1), shape, TYPES.get(tensor.integer(1), "unknown"))

@@ -101,9 +101,9 @@ def _step(name: str, node: NodeProto, constants: Constants) -> MomentStep:
     elif kind in {"mean", "sum"}:
         axes = _axes(node, constants)
     given = [constants.get(value) for value in node.inputs if value in constants] if kind in _WITH_NUMBERS else []
-    floats = [one.values for one in given if one is not None and one.values.dtype.kind == "f"]
-    number = next((float(one.ravel()[0]) for one in floats if one.size == 1), 0.0)
-    return MomentStep(name, kind, computed, tuple(one.size for one in floats), node.outputs[0], tuple(axes), number)
+    floats = [constant.values for constant in given if constant is not None and constant.values.dtype.kind == "f"]
+    number = next((float(array.ravel()[0]) for array in floats if array.size == 1), 0.0)
+    return MomentStep(name, kind, computed, tuple(array.size for array in floats), node.outputs[0], tuple(axes), number)
 
 
 def _axes(node: NodeProto, constants: Constants) -> Sequence[int]:

@@ -64,11 +64,11 @@ def find(model: ModelProto, path: Path) -> FoundNorms:
     loose: Counter[str] = Counter()
     disguised = 0
     for graph in model.graphs:
-        around = [one for one in model.graphs if graph.path.startswith(one.path)]
+        around = [outer for outer in model.graphs if graph.path.startswith(outer.path)]
         constants = Constants(around, path, model.opset)
         spelt, count = pieces.search(graph, constants)
         loose[graph.path] += count
-        ends = {one.nodes[-1]: one for one in spelt}
+        ends = {norm.nodes[-1]: norm for norm in spelt}
         roots = moments.roots(graph, constants)
         for node in graph.nodes:
             if node.op == "BatchNormalization" and _is_of_samples(node, model.opset, graph, constants):

@@ -34,9 +34,9 @@ def read(model: ModelProto, path: Path) -> Network:
     """Return what the main graph computes."""
     graph = model.graphs[0]
     constants = Constants((graph,), path, model.opset)
-    found = [one for one in norms.find(model, path).found if not one.graph and one.y and one.nodes]
-    ends = {one.nodes[-1]: one for one in found}
-    inside = {label for one in found for label in one.nodes}
+    found = [norm for norm in norms.find(model, path).found if not norm.graph and norm.y and norm.nodes]
+    ends = {norm.nodes[-1]: norm for norm in found}
+    inside = {label for norm in found for label in norm.nodes}
     reading = quantised.QuantisedReading(graph, constants)
     nodes: list[Node] = []
     for node in graph.nodes:
@@ -55,7 +55,7 @@ def _within(node: NodeProto, model: ModelProto, constants: Constants) -> int:
         return 0
     paths = tuple(f"{node.label}/{name}/" for name, _ in node.subgraphs())
     inner = (graph for graph in model.graphs if paths and graph.path.startswith(paths))
-    return bodies.held(node.op, (one.op for graph in inner for one in graph.nodes))
+    return bodies.held(node.op, (held.op for graph in inner for held in graph.nodes))
 
 
 def _is_constant(node: NodeProto, constants: Constants) -> bool:

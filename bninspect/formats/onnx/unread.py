@@ -30,7 +30,7 @@ def unread(model: ModelProto, norms: FoundNorms) -> Iterator[Unread]:
         if count:
             why = "it is written for another version of the operators than the model"
             yield Unread(f"function {'::'.join(filter(None, key))}", count, why)
-    holding = {prefix for one in norms.found for label in one.nodes for prefix in _prefixes(label)}
+    holding = {prefix for norm in norms.found for label in norm.nodes for prefix in _prefixes(label)}
     empty = Counter(name for prefix, name in model.calls if is_called_norm(name) and prefix not in holding)
     for name, count in empty.items():
         yield Unread(f"function {name}", count, "its body holds no batch norm that is known")

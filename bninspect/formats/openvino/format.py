@@ -49,7 +49,7 @@ def _read(path: Path) -> Checkpoint:
         str(path),
         NAME,
         _writer(net),
-        tuple(one.layer for one in found),
+        tuple(norm.layer for norm in found),
         tuple(notes),
         sha256=digest,
         bytes=size,

@@ -49,7 +49,7 @@ def read(graph: IrGraph) -> Network:
     """Return what a graph computes."""
     constants, readers = IrConstants(graph), norms.taken_by(graph)
     kernels, inside = linear(graph, constants, readers)
-    whole = {one.operations[0]: one for one in norms.find(graph) if one.y}
+    whole = {norm.operations[0]: norm for norm in norms.find(graph) if norm.y}
     nodes = []
     for operation in graph.operations:
         if operation.name in kernels:
@@ -59,15 +59,15 @@ def read(graph: IrGraph) -> Network:
         elif operation.name not in inside and not constants.made(operation) and operation.kind not in _ENDS:
             other = _piece(operation, constants) or _other(operation, constants)
             nodes.append(replace(other, within=bodies.held(operation.kind, _inside(operation))))
-    ends = [one.takes(0) for one in graph.every("result")]
-    names = {one.operations[0]: one.layer.name for one in norms.scales(graph)}
+    ends = [result.takes(0) for result in graph.every("result")]
+    names = {scale.operations[0]: scale.layer.name for scale in norms.scales(graph)}
     joined = (
         replace(node, layer=names.get(node.name, node.layer)) if node.layer and node.norm is None else node
         for node in channel_chains.join(nodes, ends)
     )
-    makers = {value: one for one in graph.operations for value in one.outputs}
+    makers = {value: maker for maker in graph.operations for value in maker.outputs}
     return Network(
-        tuple(Value(one.outputs[0], one.shapes[0], one.dtypes[0]) for one in graph.every("parameter")),
+        tuple(Value(entry.outputs[0], entry.shapes[0], entry.dtypes[0]) for entry in graph.every("parameter")),
         tuple(_value(name, makers[name]) for name in ends),
         tuple(joined),
         dict(_quantised(graph, constants)),
@@ -96,7 +96,7 @@ def _steps(operation: IrOperation, constants: IrConstants) -> Quantisation | Non
     It cuts its input off at two ends, rounds it to `levels` steps between them, and moves those to two ends of the
     output (docs.openvino.ai, FakeQuantize-1): where the ends of both are the same, that is all that quantisation does.
     """
-    ends = [one.values.astype(np.float64) for one in map(constants.get, operation.inputs[1:5]) if one is not None]
+    ends = [end.values.astype(np.float64) for end in map(constants.get, operation.inputs[1:5]) if end is not None]
     levels = operation.real("levels", 0)
     if len(ends) < 4 or not 2 <= levels <= MOST_LEVELS or not all(map(np.array_equal, ends[:2], ends[2:])):
         return None
@@ -166,7 +166,7 @@ def _other(operation: IrOperation, constants: IrConstants) -> Node:
         operation.outputs,
         limits=_limits(operation),
         setting=_setting(operation),
-        order=() if order is None else tuple(int(one) for one in order.values.reshape(-1)),
+        order=() if order is None else tuple(int(axis) for axis in order.values.reshape(-1)),
     )
 
 

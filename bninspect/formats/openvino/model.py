@@ -185,8 +185,8 @@ def _operation(
 
 
 def _shape(port: XmlElement) -> tuple[int | None, ...]:
-    lengths = [_integers(one.text, "a dimension") for one in port.every("dim")]
-    return tuple(one[0] if one and one[0] >= 0 else None for one in lengths)
+    lengths = [_integers(dimension.text, "a dimension") for dimension in port.every("dim")]
+    return tuple(length[0] if length and length[0] >= 0 else None for length in lengths)
 
 
 def _dtype(precision: str) -> str:

@@ -60,13 +60,13 @@ def stored_roots(graph: IrGraph) -> int:
         added = makers.get(operation.takes(0))
         if operation.kind == "add":  # with epsilon outside of the root
             roots = [makers.get(value) for value in operation.inputs]
-            taken = [one.takes(0) for one in roots if one is not None and one.kind == "sqrt"]
+            taken = [root.takes(0) for root in roots if root is not None and root.kind == "sqrt"]
         elif operation.kind in {"sqrt", "power"} and added is not None and added.kind == "add":
             taken = list(added.inputs)
         else:
             continue
         found = [constants.get(value) for value in taken if value in constants]
-        count += any(one is not None and one.values.size > 1 for one in found)
+        count += any(constant is not None and constant.values.size > 1 for constant in found)
     return count
 
 
@@ -74,15 +74,15 @@ def _step(operation: IrOperation, constants: IrConstants) -> MomentStep:
     kind = _KINDS.get(operation.kind, operation.kind)
     inputs = operation.inputs[:1] if kind in _OF_FIRST else operation.inputs
     stored = [constants.get(value) for value in inputs if value in constants]
-    floats = [one.values for one in stored if one is not None and one.values.dtype.kind == "f"]
-    number = next((float(one.reshape(-1)[0]) for one in floats if one.size == 1), 0.0)
+    floats = [constant.values for constant in stored if constant is not None and constant.values.dtype.kind == "f"]
+    number = next((float(array.reshape(-1)[0]) for array in floats if array.size == 1), 0.0)
     if kind == "power":
         kind = POWERS.get(number, kind)
     return MomentStep(
         operation.name,
         kind,
         tuple(value for value in inputs if value not in constants),
-        tuple(math.prod(one.shape) for one in floats),
+        tuple(math.prod(array.shape) for array in floats),
         operation.outputs[0],
         tuple(_integers(operation.takes(1), constants)) if kind in {"mean", "sum", "transpose"} else (),
         number,
@@ -92,4 +92,4 @@ def _step(operation: IrOperation, constants: IrConstants) -> MomentStep:
 def _integers(value: str, constants: IrConstants) -> Sequence[int]:
     found = constants.get(value) if value in constants else None
     whole = found is not None and np.issubdtype(found.values.dtype, np.integer)
-    return [int(one) for one in found.values.reshape(-1)] if found is not None and whole else []
+    return [int(axis) for axis in found.values.reshape(-1)] if found is not None and whole else []

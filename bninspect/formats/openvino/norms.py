@@ -146,7 +146,7 @@ def channel_axis(shape: tuple[int, ...]) -> int | None:
 
 
 def _dtypes(*constants: IrConstant | None) -> str:
-    return "+".join(dict.fromkeys(one.dtype for one in constants if one)) or "float32"
+    return "+".join(dict.fromkeys(constant.dtype for constant in constants if constant)) or "float32"
 
 
 def _flat(values: Array) -> Array:

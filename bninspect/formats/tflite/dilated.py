@@ -33,7 +33,7 @@ class Dilated:
             plain,
             inputs=(self.before.inputs[0].label,) if self.before.inputs[0] is not None else plain.inputs,
             outputs=(self.behind.outputs[0].label,),
-            padded=any(one for both in self.padding for one in both),
+            padded=any(side for both in self.padding for side in both),
             geometry=Geometry(plain.geometry.size, plain.geometry.stride, self.padding, gaps),
         )
 
@@ -103,4 +103,4 @@ def _pairs(operator: Operator, place: int) -> tuple[int, ...] | None:
     tensor = operator.takes(place)
     if tensor is None or not tensor.is_constant or tensor.stored.dtype.kind not in "iu":
         return None
-    return tuple(int(one) for one in tensor.stored.reshape(-1))
+    return tuple(int(value) for value in tensor.stored.reshape(-1))

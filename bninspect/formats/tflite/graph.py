@@ -56,7 +56,7 @@ class TfliteAffine:
             axis=(-1,),
             scale=True,
             center=True,
-            dtype="+".join(dict.fromkeys(one.dtype for one in (self.scale, self.shift))),
+            dtype="+".join(dict.fromkeys(tensor.dtype for tensor in (self.scale, self.shift))),
             location=f"operator {self.first.index}",
             class_name="MUL+SUB" if self.sign < 0 else "MUL+ADD",
             statistics=Statistics.FOLDED,
@@ -91,7 +91,7 @@ def _affine(first: Operator, readers: dict[int, list[Operator]], ends: set[int])
         return None
     (x, scale), shift = scaled, shifted[1]
     channels = x.shape[-1] if x.shape else 0
-    if channels < 1 or not all(_per_channel(one, channels) for one in (scale, shift)):
+    if channels < 1 or not all(_per_channel(tensor, channels) for tensor in (scale, shift)):
         return None
     return TfliteAffine(first, after[0], x, scale, shift, -1 if after[0].operation == "sub" else 1)
 

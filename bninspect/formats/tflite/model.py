@@ -205,7 +205,7 @@ def _tensor(index: int, table: FlatTable, buffers: list[FlatTable], data: Buffer
         index=index,
         name=table.text(3),
         shape=shape,
-        signature=tuple(None if one < 0 else one for one in signature),
+        signature=tuple(None if length < 0 else length for length in signature),
         dtype=TYPES.get(int(table.number(1, "b")), "unknown"),
         data=_bytes(buffers[place], data),
         scales=quantisation.numbers(2, "f4") if quantisation else np.empty(0, "f4"),

@@ -123,7 +123,7 @@ def _node(operator: Operator) -> Node:
         activation=operator.activation,
         limits=RELUS.get(operator.operation) or RELUS.get(operator.activation),
         setting=_setting(operator),
-        order=tuple(int(one) for one in order.stored) if order is not None and order.is_constant else (),
+        order=tuple(int(axis) for axis in order.stored) if order is not None and order.is_constant else (),
     )
 
 

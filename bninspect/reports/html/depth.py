@@ -149,8 +149,8 @@ def _scale(found: Sequence[Sequence[Distribution]], marked: Sequence[float], *, 
     numbers = [
         value
         for several in found
-        for one in several
-        for value in (one.minimum, one.smallest_positive, *one.quantiles[2:3], one.maximum)
+        for histogram in several
+        for value in (histogram.minimum, histogram.smallest_positive, *histogram.quantiles[2:3], histogram.maximum)
         if value is not None and value > 0
     ]
     return logarithmic([*(max(number, least) for number in numbers), *marked]) if numbers else None

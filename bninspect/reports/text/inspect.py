@@ -119,7 +119,7 @@ def parameter_details(layer: LayerReport) -> Iterator[Line]:
     for name in PARAMETERS:
         values = layer.parameters.get(name)
         if values is not None:
-            numbers = "".join(f"{_short(one):>12}" for one in (values.minimum, *values.quantiles, values.maximum))
+            numbers = "".join(f"{_short(number):>12}" for number in (values.minimum, *values.quantiles, values.maximum))
             yield line(f"  {name:<16}{numbers}  ", (_histogram(values), "cyan"))
 
 

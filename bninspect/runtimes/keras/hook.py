@@ -187,7 +187,7 @@ def _preserved(layer: Any) -> Iterator[None]:
 def axes(layer: Any, rank: int) -> tuple[int, ...]:
     """Return the axes of a layer, counted from the front of its input."""
     axis = layer.axis
-    return tuple(int(one) % rank for one in (axis if isinstance(axis, (list, tuple)) else [axis]))
+    return tuple(int(number) % rank for number in (axis if isinstance(axis, (list, tuple)) else [axis]))
 
 
 def parameters(layer: Any) -> Mapping[str, Array]:

@@ -31,7 +31,7 @@ def _clean(value: Any) -> Any:
         _clean_object(value)
     if isinstance(value, dict):
         return {key: _clean(one) for key, one in value.items()}
-    return [_clean(one) for one in value] if isinstance(value, list) else value
+    return [_clean(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _clean_object(value: dict[str, Any]) -> None:

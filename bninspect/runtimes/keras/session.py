@@ -66,4 +66,4 @@ def _ordered(model: Any, taken: Sequence[Any], data: Mapping[str, Array]) -> lis
     """Return the input as the model's own call has it, one array after the other."""
     import tensorflow as tf
 
-    return [operations.as_array(one) for one in tf.nest.flatten(symbolic_input.fed(model, taken, data))]
+    return [operations.as_array(tensor) for tensor in tf.nest.flatten(symbolic_input.fed(model, taken, data))]

@@ -141,7 +141,7 @@ class Trace:
 
         @functools.wraps(activation)
         def split(values: Any, *args: Any, **kwargs: Any) -> Any:
-            inputs = tuple(self._label(one) for one in taken)
+            inputs = tuple(self._label(tensor) for tensor in taken)
             between = self._given(values)
             self._nodes += operations.linear(layer, kernel, inputs, (self._label(between),))
             size = len(self._nodes)
@@ -228,7 +228,7 @@ def _followed(trace: Trace, original: Callable[..., Any], besides: Any) -> Calla
 def _tensors(structure: Any) -> list[Any]:
     import tensorflow as tf
 
-    return [one for one in tf.nest.flatten(structure) if _is_tensor(one)]
+    return [tensor for tensor in tf.nest.flatten(structure) if _is_tensor(tensor)]
 
 
 def _is_step_by_step(layer: Any) -> bool:

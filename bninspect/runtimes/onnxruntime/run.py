@@ -62,7 +62,7 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
 
     return Session(
         title=_title(),
-        inputs=tuple(_input(one) for one in plain.get_inputs()),
+        inputs=tuple(_input(source) for source in plain.get_inputs()),
         outputs=outputs,
         compute=compute,
         optimised=lambda data: run_session(session_of(content, path, optimise=True), data, outputs),
@@ -164,8 +164,8 @@ def _input(one: Any) -> Any:
 def calls_of(path: Path) -> tuple[tuple[CallSite, ...], Mapping[str, str]]:
     """Return where the layers of a file are called, and why some of them cannot be observed."""
     found = norms.find(container.parsed(path), path).found
-    unobserved = {one.layer.name: why for one in found if (why := _hidden(one))}
-    return tuple(_call(one) for one in found if one.layer.name not in unobserved), unobserved
+    unobserved = {norm.layer.name: why for norm in found if (why := _hidden(norm))}
+    return tuple(_call(norm) for norm in found if norm.layer.name not in unobserved), unobserved
 
 
 def _hidden(found: norms.FoundNorm) -> str:

@@ -75,7 +75,7 @@ class _Changing:
             for name in ("moving_mean", "moving_variance")
             if name in site.loaded
         }
-        steps = tuple(parts.steps(self._stored(), [one.name for one in self._inputs], statistics))
+        steps = tuple(parts.steps(self._stored(), [described.name for described in self._inputs], statistics))
         arriving = tuple(
             Arriving(site.layer.name, site.x.removeprefix(UNROUNDED), partial(fetched_stream.axes, site))
             for site in self._calls

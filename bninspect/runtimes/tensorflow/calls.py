@@ -33,7 +33,7 @@ class GraphCall:
         """Return the axes of an x of this rank that the parameters run along, counted from the front."""
         arrays = self.layer.arrays
         shaping = next((arrays[name] for name in ("moving_variance", "gamma", "beta") if name in arrays), None)
-        return tuple(one % rank for one in site_axis(self.site, shaping))
+        return tuple(number % rank for number in site_axis(self.site, shaping))
 
     def points(self, rank: int, dtype: Any) -> Iterator[Array]:
         """Yield the input that tries every channel of the layer, of a rank and a NumPy type; as `probe.points`."""

@@ -193,7 +193,7 @@ class Running:
         described = [feed.taken for feed in taken]
         sizes = [tf.size(self._copy.tensor(call.site.x), tf.int64) for call in self._calls]
         fixed = {f"{name}:0": np.zeros((), np.bool_) for name in off if _is_in(self._session.graph, name)}
-        ours = settings.input is None and any(one.is_open for one in described)
+        ours = settings.input is None and any(source.is_open for source in described)
         failures = []
         for attempt in range(inputs.ATTEMPTS if ours else 1):
             data, notes = inputs.prepared(described, settings, attempt)

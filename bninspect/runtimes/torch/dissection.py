@@ -61,7 +61,7 @@ def _refuse_overwriting(nodes: Sequence[Any]) -> None:
 
 def _returns_its_input(node: Any) -> bool:
     schema = getattr(node.target, "_schema", None)
-    return schema is not None and any(one.alias_info is not None for one in schema.returns)
+    return schema is not None and any(returned.alias_info is not None for returned in schema.returns)
 
 
 class _ProgramParts:
@@ -105,7 +105,7 @@ class _ProgramParts:
         for node in reversed(self._nodes):
             if node.name in missing and node.name not in given and node.name not in self._parameters:
                 needed.append(node)
-                missing.update(one.name for one in node.all_input_nodes)
+                missing.update(source.name for source in node.all_input_nodes)
         return needed[::-1]
 
     def _array(self, name: str, value: Any) -> Array:

@@ -37,11 +37,12 @@ def arguments(module: Any, graph: Any) -> tuple[ScriptArgument, ...]:
     """
     schema = list(module.forward.schema.arguments)[1:]
     found = tuple(
-        ScriptArgument(one.name, one.type.kind(), one.default_value, bool(one.has_default_value())) for one in schema
+        ScriptArgument(argument.name, argument.type.kind(), argument.default_value, bool(argument.has_default_value()))
+        for argument in schema
     )
-    odd = [one for one in found if one.kind not in {"TensorType", *_NUMBERS} and not one.optional]
+    odd = [argument for argument in found if argument.kind not in {"TensorType", *_NUMBERS} and not argument.optional]
     if odd or len(found) != len(list(graph.inputs())) - 1:
-        which = ", ".join(f"{printable(one.name)}: {one.kind.removesuffix('Type')}" for one in odd)
+        which = ", ".join(f"{printable(argument.name)}: {argument.kind.removesuffix('Type')}" for argument in odd)
         raise RuntimeFailure("the module was not given an input", why=f"it takes something other than tensors: {which}")
     return found
 
@@ -53,12 +54,12 @@ def inputs(given: Sequence[ScriptArgument], settings: RunSettings) -> tuple[Inpu
         UsageError: the file of the user's input cannot be read, or does not fit.
         RuntimeFailure: nobody says of which shapes several tensors are.
     """
-    unknown = [name for name in settings.input_shapes if name and name not in {one.name for one in given}]
+    unknown = [name for name in settings.input_shapes if name and name not in {argument.name for argument in given}]
     if unknown:
-        why = f"its inputs are {run_inputs.listed(one.name for one in given)}"
+        why = f"its inputs are {run_inputs.listed(argument.name for argument in given)}"
         raise UsageError(f"the model has no input {printable(unknown[0])!r}", why=why)
-    needed = [one for one in given if not one.optional or one.name in settings.input_shapes]
-    if [one.kind for one in needed] == ["TensorType"] and needed[0].name not in settings.input_shapes:
+    needed = [argument for argument in given if not argument.optional or argument.name in settings.input_shapes]
+    if [argument.kind for argument in needed] == ["TensorType"] and needed[0].name not in settings.input_shapes:
         return ()
     arrays = run_inputs.arrays_of(settings.input) if settings.input is not None else {}
     found = []
@@ -85,10 +86,10 @@ def values(given: Sequence[ScriptArgument], data: Mapping[str, Array]) -> list[A
 
     alone = next(iter(data.values())) if len(data) == 1 else None
     result = []
-    for one in given:
-        array = data.get(one.name, None if one.optional else alone)
+    for argument in given:
+        array = data.get(argument.name, None if argument.optional else alone)
         if array is None:
-            result.append(one.default)
+            result.append(argument.default)
         else:
-            result.append(array.item() if one.kind in _NUMBERS else torch.from_numpy(np.array(array)))
+            result.append(array.item() if argument.kind in _NUMBERS else torch.from_numpy(np.array(array)))
     return result

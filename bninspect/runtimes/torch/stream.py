@@ -85,7 +85,7 @@ def _forward(program: Any, calls: Sequence[CallSite]) -> Any:
 
         def see(name: str, x: Array) -> None:
             for call in sites[name]:
-                receive(Arrival(call.layer.name, x, tuple(one % x.ndim for one in call.layer.axis or (1,))))
+                receive(Arrival(call.layer.name, x, tuple(number % x.ndim for number in call.layer.axis or (1,))))
             missing.discard(name)
             if until is not None and not missing:
                 raise _AllReached

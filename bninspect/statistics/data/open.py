@@ -61,7 +61,7 @@ def _folder(path: Path, taken: Sequence[Input], size: tuple[int, int] | None) ->
 
 
 def _tabled(title: str, found: Mapping[str, Table], taken: Sequence[Input]) -> Samples:
-    names = [one.name for one in taken] or [""]
+    names = [described.name for described in taken] or [""]
     if len(found) != len(names):
         raise UsageError(
             f"{printable(title)} holds {len(found)} arrays, the model takes {len(names)}",

@@ -139,7 +139,7 @@ def _judged(
     comparison = _compared(vector, observation, settings)
     if comparison.agrees:
         return description.describe(layer, found, LayerStatus.VERIFIED, "", (comparison,))
-    others = [one.layer for one in every if one is not vector and one.layer.channels == layer.channels]
+    others = [other.layer for other in every if other is not vector and other.layer.channels == layer.channels]
     explanation = causes.explain(layer, [causes.sample(layer, observation, forms=EVERY_FORM)], others)
     act = remedies.remedy(explanation, layer.epsilon, remedies.OWN_RUNTIME)
     hint = _OTHERS if given is None and not explanation.causes else act

@@ -113,9 +113,9 @@ def _vector(layer: BatchNorm, key: str, seed: int) -> Vector:
         )
     of = Parameters.of(layer)
     stated = layer.axis or (-1,)
-    rank = max(of.mean.ndim, *(one + 1 for one in stated)) if len(stated) > 1 else max(4, stated[0] + 1)
-    axis = tuple(sorted(one % rank for one in stated))
-    lengths = {one: of.mean.shape[one] if len(axis) > 1 else layer.channels for one in axis}
+    rank = max(of.mean.ndim, *(number + 1 for number in stated)) if len(stated) > 1 else max(4, stated[0] + 1)
+    axis = tuple(sorted(number % rank for number in stated))
+    lengths = {number: of.mean.shape[number] if len(axis) > 1 else layer.channels for number in axis}
     free = chain(_LENGTHS, repeat(1))
     shape = tuple(lengths[place] if place in lengths else next(free) for place in range(rank))
     return Vector(layer, key, axis, _inputs(of, shape, axis, (seed, *_identity(layer, key))))

@@ -123,7 +123,7 @@ def _merged(groups: list[_Group]) -> list[_Group]:
     for group in groups:
         if group in whole:
             continue
-        mine = [one for one in whole if group.identity.sources and group.identity.sources <= one.identity.sources]
+        mine = [norm for norm in whole if group.identity.sources and group.identity.sources <= norm.identity.sources]
         if not mine:
             rest.append(group)
         for signature, sites in group.sites.items() if mine else ():

@@ -70,7 +70,7 @@ class FlatMoments:
         )
         order = node.inputs[1] if kind in {"mean", "sum", "transpose"} and len(node.inputs) > 1 else None
         axes = (self._expressions.integers(order) or ()) if order is not None else ()
-        number = next((one for one in numbers if one is not None), 0.0)
+        number = next((value for value in numbers if value is not None), 0.0)
         return MomentStep(node.name, kind, values, lengths, _label((node.name, 0)), tuple(axes), number)
 
     def _length(self, one: Tensor) -> int:
