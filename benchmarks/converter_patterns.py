@@ -73,7 +73,7 @@ PATTERNS = (
     Pattern("input", "batch norm of the input, convolution, relu"),
     Pattern("output", "convolution, relu, batch norm as the output"),
     Pattern("alone", "a batch norm and nothing else"),
-    Pattern("shared", "one batch norm behind two convolutions"),
+    Pattern("shared", "one batch norm after two convolutions"),
     Pattern("branch-twice", "a convolution that a batch norm and an addition read"),
     Pattern("nested", "a model with batch norm inside a model, called twice"),
     Pattern("time-distributed", "convolution and batch norm on each step of a sequence"),

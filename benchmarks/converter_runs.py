@@ -122,7 +122,7 @@ def compared(y: Any, expected: Any, allowed: float) -> dict[str, Any]:
     An output is compared with its channels moved to the front as well, if it has the model's shape then; the nearer of
     the two counts, and which it is.
     """
-    ways = {"as the model's": y} | ({"channels behind": np.moveaxis(y, -1, 1)} if y.ndim > 2 else {})
+    ways = {"as the model's": y} | ({"channels last": np.moveaxis(y, -1, 1)} if y.ndim > 2 else {})
     fit = {layout: way.astype(np.float64) for layout, way in ways.items() if way.shape == expected.shape}
     if not fit:
         return {"error": f"returns the shape {list(y.shape)} for {list(expected.shape)}"}

@@ -43,7 +43,7 @@ LEGEND_END = """
 `tflite-dynamic` leaves arrays of fewer than 1024 numbers as they are, so on networks as small as these it is
 `tflite-float32` under another name. OpenVINO runs with `INFERENCE_PRECISION_HINT=f32` and ncnn with float16 off: the
 files are measured, not the processor. `onnx2tf` would fetch pictures for its own check; it was given random ones. It
-returns images with the channels behind: an output counts as right in either order. GGUF is not here: there is no
+returns images with the channels last: an output counts as right in either order. GGUF is not here: there is no
 general converter to it, each kind of model has a script of its own that folds by hand.
 """
 

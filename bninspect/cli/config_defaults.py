@@ -82,7 +82,7 @@ class Configured(Once):
         path = given.get("config") or before.get("config")
         isolated = given.get("isolated") or before.get("isolated")
         if given.get("config") and before.get("config"):
-            raise click.UsageError("--config is given twice: before the command and behind it", context)
+            raise click.UsageError("--config is given twice: before the command and after it", context)
         if isolated and path:
             raise click.UsageError("--config and --isolated exclude each other", context)
         asked = self.get_help_option(context)

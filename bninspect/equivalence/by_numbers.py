@@ -131,7 +131,7 @@ def _missing(norm: SourceNorm, found: Diagnosis) -> Judged:
         )
         return Judged(norm, told, wrong=True)
     if found.node is not None and found.likeness >= ALIKE and found.comparisons:
-        sentence = "the numbers that are the most like it are others"
+        sentence = "the nearest numbers in the export are different"
         return Judged(
             norm, Counterpart(LayerStatus.MISMATCH, None, "", place, sentence, "", found.comparisons), wrong=True
         )

@@ -40,7 +40,7 @@ def other_numbers(counterpart: Counterpart, epsilon: float | None) -> Finding:
 
     Severity: error.
     """
-    message = f"the export holds other numbers{_where(counterpart)}: {counterpart.sentence}"
+    message = f"the export holds different numbers{_where(counterpart)}: {counterpart.sentence}"
     hint = remedies.remedy(counterpart.explanation, epsilon, remedies.EXPORT) or _CONVERT
     return _error("BN401", message, _evidence(counterpart), hint)
 
@@ -55,7 +55,7 @@ def other_input(counterpart: Counterpart) -> Finding:
 
     Severity: error.
     """
-    hint = "compare what the export does in front of this layer with the model: padding, activation, preparation"
+    hint = "compare what comes before this layer in the export and in the model: padding, activation, preparation"
     return _error("BN402", f"{counterpart.sentence}{_where(counterpart)}", _evidence(counterpart), hint)
 
 
@@ -77,7 +77,7 @@ def wrong_place(counterpart: Counterpart, epsilon: float | None) -> Finding:
     """BN404: an export folded this layer where it must not be folded.
 
     The numbers are those of a right fold, in a place where it computes something else: across an activation, into an
-    operation whose result is used without the batch norm as well, into a padded convolution behind it, where zeros and
+    operation whose result is used without the batch norm as well, into a padded convolution after it, where zeros and
     not its shift are beyond the border, or a second time.
 
     What to do: convert again with a converter that looks at what is between the two operations.
@@ -148,14 +148,14 @@ def other_model(export: str, layers: int) -> Finding:
 def other_output(message: str, *, layers_right: bool) -> Finding:
     """BN411: an output of the export is not that of the model.
 
-    Both got the same input. If every batch norm is right the difference arises behind the last one, or only with the
+    Both got the same input. If every batch norm is right the difference arises after the last one, or only with the
     runtime's default optimisation, as the message says.
 
-    What to do: look at what comes behind the last layer that agrees.
+    What to do: look at what comes after the last layer that agrees.
 
     Severity: error.
     """
-    right = "compare what comes behind the last batch norm, in the model and in the export"
+    right = "compare what comes after the last batch norm, in the model and in the export"
     return _error("BN411", message, {}, right if layers_right else "mend the layers that are named first")
 
 

@@ -93,7 +93,7 @@ def _layer(name: str, location: str, found: Mapping[str, Mapping[str, Any]]) -> 
 def _array(value: Any, name: str) -> tuple[Array, str]:
     """Return an array and its type's name: the extension holds (shape, type, bytes)."""
     if not isinstance(value, msgpack.Extension) or value.code != _ARRAY:
-        raise UnreadableFile("this file is not of linen's kind", why=f"{printable(name)} is not an array")
+        raise UnreadableFile("this file is not one of flax.linen", why=f"{printable(name)} is not an array")
     match msgpack.unpack(value.data):
         case [list(shape), str(dtype), memoryview() as data] if dtype in _TYPES:
             kind = np.dtype("<u2") if dtype == "bfloat16" else np.dtype(dtype).newbyteorder("<")

@@ -88,7 +88,7 @@ def _read(path: Path) -> Checkpoint:
         metadata = header.pop(METADATA, {})
         places = _places(header, size - start, path)
         if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-            raise DamagedFile(f"{path} is damaged", why="its metadata are not texts")
+            raise DamagedFile(f"{path} is damaged", why="its metadata is not text")
         ours = DESCRIPTION in metadata
         tensors = _tensors(file, start, places if ours else _norms_of(places), path)
     if not ours:
@@ -144,7 +144,7 @@ def _foreign(names: list[str], tensors: dict[str, Tensor], epsilons: str | None,
     if any(name.endswith("/moving_mean") for name in names):
         raise DamagedFile(
             f"{path} is not what was exported",
-            why=f"its metadata '{DESCRIPTION}', which would hold epsilon, are missing",
+            why=f"its metadata '{DESCRIPTION}', which would hold epsilon, is missing",
             hint="write it again from the model: bninspect export MODEL --format safetensors",
         )
     layers = running_statistics.layers(tensors, numbers)

@@ -21,8 +21,8 @@ def compare(old: Report, new: Report) -> Report:
     """
     if old.command != new.command:
         raise UsageError(
-            "these reports are not of the same command",
-            why=f"the first is of `bninspect {old.command}`, the second of `bninspect {new.command}`",
+            "these reports are of different commands",
+            why=f"`bninspect {old.command}` wrote the first, `bninspect {new.command}` the second",
         )
     models, seen = [], set()
     for model in new.models:

@@ -80,7 +80,7 @@ def _as_one(parts: Sequence[Named]) -> tuple[ModelReport, ...]:
         if len(report.models) < len(places):
             raise UsageError(
                 f"{printable(path)} holds {len(report.models)} of its {len(places)} models",
-                why="nobody knows what the others are like",
+                why="nothing is known of the others",
                 hint="take the report as bninspect wrote it, or run this part again",
             )
         placed += zip(places, report.models, strict=False)
@@ -133,7 +133,7 @@ def _in_order(reports: Sequence[Named]) -> list[Named]:
         listed = ", ".join(map(str, missing[:10]))
         raise UsageError(
             f"{len(missing)} of {first.shard.count} parts missing: {listed}",
-            why="without it nobody knows what its models are like",
+            why="without it nothing is known of its models",
             hint=f"bninspect {first.command} ... --shard {missing[0]}/{first.shard.count} -o json=FILE",
         )
     return [parts[index] for index in sorted(parts)]

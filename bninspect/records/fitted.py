@@ -54,11 +54,11 @@ class DataFit:
     flips: bool = False
     """Whether the standard errors depend on the batch size of the training in a way that would change the verdict."""
     small: bool = False
-    """Whether it is off by more than accident and by less than the tolerance."""
+    """Whether it is off by more than chance explains, but by less than the tolerance."""
     noisy: bool = False
     """Whether it fits only with the dropout and the augmentation that the model has in training."""
     inherited: str = ""
-    """The earlier layer that differs, behind which this one does too."""
+    """The earlier layer that differs, after which this one does too."""
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ class Shard:
     digest: str
     """SHA-256 of the whole list: parts belong together only if theirs is the same."""
     places: tuple[int, ...]
-    """Where each model of this part is in the whole list, from 0; what else the report holds comes behind them."""
+    """Where each model of this part is in the whole list, from 0; what else the report holds comes after them."""
 
 
 @dataclass(frozen=True)

@@ -67,11 +67,11 @@ def cause(about: DataReport) -> Iterator[str]:
     """Yield what explains that layers differ: the change and what cannot be told from it, or what is left."""
     if not about.changes:
         yield f"none of {about.tried} changes of the input explains it. Left are:"
-        yield "other data than that of the training, or statistics that lag behind the weights"
+        yield "data that is not like that of the training, or statistics that lag behind the weights"
         yield "(still training, averaged, pruned, fine-tuned), which bninspect recalibrate cures"
         if about.nearest is not None:
             said = printable(about.nearest.sentence, _LONGEST)
-            yield f"nearest comes: {said}; {number(about.nearest.effect)} is left, which is more than it should be"
+            yield f"the nearest is: {said}; {number(about.nearest.effect)} is left, which is more than it should be"
         return
     for place, change in enumerate(about.changes[:_MOST]):
         layers = f"explains {_named(change.explains)}"

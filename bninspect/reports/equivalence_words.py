@@ -128,7 +128,7 @@ def worst(model: ModelReport) -> str:
 def where(counterpart: Counterpart) -> str:
     """Return in which operation of the export a batch norm is; empty if no place was found."""
     place = printable(counterpart.place)
-    known = {"folded": f"folded into {place}", "folded forward": f"folded into {place} behind it"}
+    known = {"folded": f"folded into {place}", "folded forward": f"folded into {place} after it"}
     return known.get(counterpart.how, place)
 
 

@@ -39,7 +39,7 @@ _FOLDED_FORMULA = "gamma*x+beta"
 def unspoken(layer: LayerReport) -> str:
     """Return why a layer is a mismatch of which no comparison and no finding that counts tells."""
     if layer.fit is not None:
-        return f"its statistics differ from those of the data, behind {printable(layer.fit.inherited)}"
+        return f"its statistics differ from those of the data, after {printable(layer.fit.inherited)}"
     return LOADED_DIFFERENTLY
 
 

@@ -96,7 +96,10 @@ def _shapes(values: Array) -> Iterator[Candidate]:
     yield _linear("inverted", "the data is inverted", "the model was trained on its negative", -1.0, low + high)
     if values.ndim == 4:
         yield Candidate(
-            "transposed", "height and width are swapped", "the model was trained on them the other way", _transposed
+            "transposed",
+            "height and width are swapped",
+            "the model was trained on them the other way round",
+            _transposed,
         )
         yield Candidate(
             "layout",
@@ -108,7 +111,7 @@ def _shapes(values: Array) -> Iterator[Candidate]:
         yield Candidate(
             "channels-reversed",
             "the channels of the data are in the reverse order (RGB for BGR)",
-            "the model was trained on the other",
+            "the model was trained on the other order",
             lambda x: np.ascontiguousarray(np.flip(x, channel_axis(x))).astype(np.float32),
         )
         yield Candidate("grey", "the data is in colour", "the model was trained on grey, repeated", _grey)

@@ -76,7 +76,7 @@ def _levels(steps: Sequence[DissectedStep], arriving: Sequence[Arriving]) -> Map
     worst = max(levels, key=lambda layer: levels[layer])
     raise Circle(
         f"the statistics of {printable(worst)} cannot be computed",
-        why="it is called again behind itself: what arrives there depends on its own statistics",
+        why="its output reaches it again: what arrives there depends on its own statistics",
         hint=f"--exclude-layer {printable(worst)} leaves it as it is",
     )
 

@@ -38,7 +38,7 @@ def differing(fit: DataFit, about: DataReport) -> Finding:
 
 
 def behind_another(fit: DataFit) -> Finding:
-    """BN502: the stored statistics are not those of the data, behind a layer where that is so already.
+    """BN502: the stored statistics are not those of the data, after a layer where that is so already.
 
     What arrives here has gone through a layer that differs. Nothing can be said of this layer by itself.
 
@@ -46,7 +46,7 @@ def behind_another(fit: DataFit) -> Finding:
 
     Severity: note.
     """
-    return Finding("BN502", Severity.NOTE, f"{words.difference(fit)}, behind another that differs", _evidence(fit))
+    return Finding("BN502", Severity.NOTE, f"{words.difference(fit)}, after a layer that differs", _evidence(fit))
 
 
 def a_little_off(fit: DataFit) -> Finding:
@@ -70,7 +70,7 @@ def as_in_training(fit: DataFit, about: DataReport) -> Finding:
     variance there (Li, Chen, Hu and Yang, Understanding the disharmony between dropout and batch normalization by
     variance shift, CVPR 2019). The data is not its cause.
 
-    What to do: nothing about the data. `bninspect recalibrate` stores the statistics of inference; put dropout behind
+    What to do: nothing about the data. `bninspect recalibrate` stores the statistics of inference; put dropout after
     the last batch norm in the next training.
 
     Severity: note.

@@ -6,7 +6,7 @@ from bninspect.records import DataFit, DataReport, Departure
 from bninspect.safe_text import printable
 
 UNEXPLAINED = (
-    "the data is another than that of the training, or the statistics lag behind the weights (still training, "
+    "the data is not like that of the training, or the statistics lag behind the weights (still training, "
     "averaged, pruned, fine-tuned): bninspect recalibrate cures the second"
 )
 
@@ -21,7 +21,9 @@ def difference(fit: DataFit) -> str:
 def small(fit: DataFit) -> str:
     """Return by how much a layer is off, without that it counts."""
     largest = max(fit.mean.effect or 0.0, fit.variance.effect or 0.0)
-    return f"off by more than accident and by less than {fit.tolerance:g}, which is common: {largest:.2g} at most"
+    return (
+        f"off by more than chance explains, but by less than {fit.tolerance:g}, which is common: {largest:.2g} at most"
+    )
 
 
 def noise(about: DataReport) -> str:
@@ -56,7 +58,7 @@ def _number(value: float | None) -> str:
 def too_little(fit: DataFit) -> str:
     """Return why nothing can be said of a layer, and how much more data is needed."""
     if fit.samples < 2:
-        return "a single sample does not tell how samples vary: some 32 are needed"
+        return "a single sample does not tell how samples vary: about 32 are needed"
     return (
         f"{fit.samples} samples show only a shift of {_number(fit.resolution)} deviations or more: "
         f"{fit.needed} are needed"
@@ -66,7 +68,7 @@ def too_little(fit: DataFit) -> str:
 def cure(about: DataReport) -> str:
     """Return what explains that a layer differs, and what to do."""
     if not about.changes:
-        near = f"; nearest comes: {about.nearest.sentence}" if about.nearest is not None else ""
+        near = f"; the nearest is: {about.nearest.sentence}" if about.nearest is not None else ""
         return f"none of {about.tried} changes of the input explains it: {UNEXPLAINED}{near}"
     first, *others = about.changes
     ties = f"; {len(others)} more cannot be told apart from it here" if others else ""

@@ -199,7 +199,7 @@ class Web:
             raise
         except TimeoutError as error:
             raise LimitExceeded(
-                f"{self._target.name} was not there within {self._seconds:g} s",
+                f"{self._target.name} was not fetched within {self._seconds:g} s",
                 why="the time limit ends what stalls, whatever the cause",
                 hint=f"give it more time: --timeout {max(60, round(5 * self._seconds))}",
             ) from error

@@ -213,7 +213,7 @@ def less_precise(found: DeclaredPrecision | None, wanted: str) -> Finding | None
     Severity: error.
     """
     if found is None:
-        return _error("BN306", f"nobody saw whether it is computed in {wanted}", {"wanted": wanted})
+        return _error("BN306", f"whether it is computed in {wanted} was not seen", {"wanted": wanted})
     if precision(found.dtype).unit <= precision(wanted).unit:
         return None
     why = f": {found.why}" if found.why else ", as the file says"

@@ -69,7 +69,7 @@ class Updates:
 
     def finding(self, comparison: Comparison) -> Finding:
         """Return what the step stored, what it should have stored, and every known mistake that explains it."""
-        cause = " or ".join(self._causes(comparison.reference)) or "nothing that we know of explains it"
+        cause = " or ".join(self._causes(comparison.reference)) or "nothing that is known here explains it"
         return findings.updated_differently(comparison, self.momentum, cause)
 
     def _of_batch(self, name: str, estimator: Estimator) -> tuple[Float64, Float64]:

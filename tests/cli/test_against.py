@@ -67,7 +67,7 @@ def test_wrong_export(pair: tuple[Path, Path], tmp_path: Path) -> None:
     assert lines[-1].startswith("FAIL  1 model; 0 of 4 layers verified; exit 1: ")
     assert sum("wrong only because of" in line for line in lines) == len(rest)
     for form in ("junit", "markdown", "html"):
-        assert "the export holds other numbers" in (tmp_path / form).read_text(encoding="utf-8")
+        assert "the export holds different numbers" in (tmp_path / form).read_text(encoding="utf-8")
 
 
 def test_quiet_is_short(pair: tuple[Path, Path]) -> None:

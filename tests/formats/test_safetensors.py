@@ -221,7 +221,7 @@ def test_header_of_many_objects_is_not_parsed(tmp_path: Path) -> None:
 
 def test_description_of_another_kind(tmp_path: Path) -> None:
     for metadata in (7, {"bninspect": 7}, {"format": ["pt"]}):
-        with pytest.raises(DamagedFile, match="not texts"):
+        with pytest.raises(DamagedFile, match="not text"):
             _read(tmp_path, _join({"__metadata__": metadata}, b""))
 
 

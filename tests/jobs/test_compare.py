@@ -84,7 +84,7 @@ def test_a_model_that_can_no_longer_be_read_is_worse_and_one_that_never_could_is
 
 
 def test_reports_of_two_commands_are_refused() -> None:
-    with pytest.raises(UsageError, match="not of the same command"):
+    with pytest.raises(UsageError, match="of different commands"):
         compare(report(model(RIGHT)), report(model(RIGHT), command="lint"))
 
 

@@ -119,7 +119,7 @@ def test_outputs_with_the_channels_behind_are_compared_as_such(found: Any) -> No
     expected = np.arange(24.0).reshape(1, 2, 3, 4)
     told = found("converter_runs").compared(np.moveaxis(expected, 1, -1), expected, 1.0)
     assert told["right"]
-    assert told["layout"] == "channels behind"
+    assert told["layout"] == "channels last"
     assert "error" in found("converter_runs").compared(expected[..., :2], expected, 1.0)
 
 

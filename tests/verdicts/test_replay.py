@@ -185,7 +185,7 @@ def test_what_nothing_explains_is_not_explained() -> None:
     after = dict(right.replay.after)
     after["moving_mean"] = after["moving_mean"] + frozen([1e-3, 0, 0])
     (finding,) = found(verdict(stored, replace(right, replay=replace(right.replay, after=after))), "BN312")
-    assert (finding.evidence["channels"], finding.evidence["cause"]) == ([0], "nothing that we know of explains it")
+    assert (finding.evidence["channels"], finding.evidence["cause"]) == ([0], "nothing that is known here explains it")
 
 
 @pytest.mark.parametrize(
@@ -390,9 +390,9 @@ def test_parameters_over_several_axes() -> None:
     step = replace(step, replay=Replay(after, 0.99, Estimator.BIASED))
     report = verdict(stored, step, inference=False, settings=SETTINGS)
     assert [(one.title, one.elements, one.agrees) for one in report.comparisons] == [
-        ("training output", 120, True),
-        ("training moving_mean", 6, True),
-        ("training moving_variance", 6, True),
+        ("output in a training step", 120, True),
+        ("moving_mean in a training step", 6, True),
+        ("moving_variance in a training step", 6, True),
     ]
     after["moving_mean"][0, 1, 0, 2] += F(1)
     report = verdict(stored, step, inference=False)

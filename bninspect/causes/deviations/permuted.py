@@ -62,13 +62,13 @@ def read_beside(step: int, channels: int, slope: float, intercept: float) -> Dev
     Args:
         step: from a channel to the one whose parameters it has, -1 or 1.
         channels: of the layer.
-        slope: of the first channel, or the last: what stands before the arrays or behind them may be anything.
+        slope: of the first channel, or the last: what stands before the arrays or after them may be anything.
         intercept: of the same.
     """
-    word, edge, neighbour = ("early", 0, "before") if step < 0 else ("late", channels - 1, "behind")
+    word, edge, neighbour = ("early", 0, "before") if step < 0 else ("late", channels - 1, "after")
     sentence = (
         f"all arrays read one number {word}, as with a header of another length: each channel has the parameters of "
-        f"the one {'before' if step < 0 else 'behind'} it, and channel {edge} what stands {neighbour} the arrays"
+        f"the one {'before' if step < 0 else 'after'} it, and channel {edge} what stands {neighbour} the arrays"
     )
     change = partial(_read_beside, step, edge, slope, intercept)
     return Deviation(f"arrays=one {word}", "arrays", sentence, change, affine=True)

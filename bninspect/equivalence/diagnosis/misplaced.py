@@ -17,12 +17,10 @@ def broken(match: Match, pairing: Pairing, export: Network) -> Cause | None:
             sentence = "it was folded into the operation before it across an activation, which comes between them"
             return Cause("folded-across-activation", sentence, 0.0)
         if norm.obstacle == "consumer" and norm.kernel not in pairing.plain:
-            sentence = "it was folded into an operation whose result something else reads too, without the batch norm"
+            sentence = "it was folded into an operation whose result is also used elsewhere, without the batch norm"
             return Cause("folded-past-second-consumer", sentence, 0.0)
     if match.forward and _shifts_border(norm):
-        sentence = (
-            "it was folded into the padded convolution behind it: there zeros are beyond the border, not its shift"
-        )
+        sentence = "it was folded into the padded convolution after it: that pads with zeros, not with its shift"
         return Cause("padding-border", sentence, 0.0)
     again = _again(match, pairing, export)
     if again is not None:

@@ -79,7 +79,7 @@ def with_siblings(kernel: Kernel, norm: ChannelMap, siblings: Sequence[tuple[str
         yield Hypothesis("both-scales", f"the weights were scaled by another batch norm, {name}, as well; {own}", twice)
         yield Hypothesis("both-folds", f"another batch norm, {name}, was folded in as well", both)
         turned = folding.behind(right, other)
-        yield Hypothesis("both-folds", f"another batch norm, {name}, was folded in behind it as well", turned)
+        yield Hypothesis("both-folds", f"another batch norm, {name}, was folded in after it as well", turned)
 
 
 def _biases(kernel: Kernel, norm: ChannelMap, right: FoldedKernel) -> Iterator[tuple[str, Float64]]:

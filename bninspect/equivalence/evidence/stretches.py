@@ -107,7 +107,7 @@ def _judged(
         own = given.made[wire.label] if wire.label in given.made and wire.end != "y" else own
         spare = slack.arriving(wire.value)
     if not np.isfinite(spare):
-        why = f"before it lies '{slack.unknown}', of which it is not known what it makes of rounding"
+        why = f"before it lies '{slack.unknown}', whose effect on rounding is not known"
         return Stretch(wire, why=why, given=wire.label in given.arrays)
     if own.dtype.kind != "f" or values.dtype.kind != "f":
         same = own.shape == values.shape and bool((own == values).all())

@@ -52,7 +52,7 @@ def _uncompared(seen: Round, case: Case, views: Mapping[int, LayerView], places:
         elif one.wire.end == "output" and not one.moves and not _of_one_kind(one, case, views, places):
             yield f"outputs not compared: {name} does not depend visibly on what goes in, whatever the input"
     if not any(one.wire.end == "output" for one in seen.stretches):
-        yield "outputs not compared: nobody could see what the model returns"
+        yield "outputs not compared: what the model returns could not be seen"
 
 
 def _hidden(case: Case) -> Iterator[str]:
@@ -61,7 +61,7 @@ def _hidden(case: Case) -> Iterator[str]:
         for node in read.nodes:
             if node.within:
                 count = "a kernel or batch norm" if node.within == 1 else f"{node.within} kernels and batch norms"
-                yield f"{node.name} of {title}: {count} in branches, of which nobody sees all run"
+                yield f"{node.name} of {title}: {count} in branches, not all of which are seen to run"
 
 
 _ALIASES = {"logistic": "sigmoid", "arg max": "argmax"}

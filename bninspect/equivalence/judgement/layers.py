@@ -63,7 +63,9 @@ def judge_missing(norm: SourceNorm, case: Case, *, same: bool) -> Judged:
     if not same:
         sentence = "the export is of another model"
     elif not found.found and found.likeness < ALIKE:
-        sentence = f"the export holds other weights (correlation {found.likeness:.2f}): of another training, or layer"
+        sentence = (
+            f"the export holds different weights (correlation {found.likeness:.2f}): of another training, or layer"
+        )
     else:
         sentence = explanation.sentence
     counterpart = Counterpart(
@@ -85,11 +87,13 @@ def _doubt(norm: SourceNorm, found: Diagnosis, case: Case) -> Counterpart | None
     if any(one.wrong for one in behind):
         return None
     if compared and all(one.exact and one.moves for one in compared):
-        sentence = "its numbers are nowhere in the export, and what comes behind it is right without rounding to spare"
+        sentence = (
+            "its numbers are nowhere in the export, and what comes after it is right, with no room left for rounding"
+        )
         how = "in another form"
         return Counterpart(LayerStatus.VERIFIED, None, how, "", sentence, comparisons=_joined(compared))
     if compared:
-        sentence = "its numbers are nowhere in the export, though all that comes behind it is right"
+        sentence = "its numbers are nowhere in the export, though everything after it is right"
     elif found.node is None:
         sentence = found.found[0].sentence
     else:
@@ -140,4 +144,4 @@ def off(found: Diagnosis) -> str:
         if not one.agrees:
             channels = f", channel {one.channels[0]} first" if one.channels else ""
             parts.append(f"{one.violations:,} of {one.elements:,} {one.observed} differ{channels}")
-    return "; ".join(parts) or "its numbers are others"
+    return "; ".join(parts) or "its numbers are different"

@@ -66,7 +66,7 @@ class _Stored:
     def __init__(self, data: bytes, label: str) -> None:
         self._label = label
         if len(data) < 16 or not HEADER.match(data):
-            raise DamagedFile(f"{label} is not a weights file of Darknet", why="its header is not one")
+            raise DamagedFile(f"{label} is not a weights file of Darknet", why="its header is not one of Darknet's")
         minor = struct.unpack_from("<i", data, 4)[0]
         # From version 0.2 on the count of images that were seen has 8 bytes.
         start = 20 if minor >= 2 else 16

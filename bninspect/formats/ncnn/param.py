@@ -96,5 +96,5 @@ def _setting(text: str) -> tuple[int, tuple[str, ...]]:
         return int(key), (value,)
     count, *values = value.split(",")
     if count != str(len(values)):
-        raise DamagedFile("the .param is damaged", why=printable(f"setting {text!r} says another length"))
+        raise DamagedFile("the .param is damaged", why=printable(f"setting {text!r} gives another length"))
     return _LIST - int(key), tuple(values)

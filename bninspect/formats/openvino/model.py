@@ -236,6 +236,6 @@ def _in_order(operations: Sequence[IrOperation]) -> tuple[IrOperation, ...]:
                 ready.append(reader)
     if len(ready) < len(operations):
         raise DamagedFile(
-            "the operations wait for each other", why=f"{len(operations) - len(ready)} of them in circles"
+            "the operations depend on each other in a circle", why=f"{len(operations) - len(ready)} of them are in it"
         )
     return tuple(ready)

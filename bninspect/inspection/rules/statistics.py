@@ -29,7 +29,7 @@ DEAD = 1e-3
 def zero_variance(layer: BatchNorm) -> Finding | None:
     """BN110: the variance of a channel is zero, or too small to be felt beside epsilon.
 
-    Its input was constant over the whole training, typically behind a ReLU that never fires, or the variance
+    Its input was constant over the whole training, typically after a ReLU that never fires, or the variance
     underflowed in float16. An average that only decays sticks near the smallest number of its type, at 1e-36 or so: a
     variance counts as zero where variance + epsilon rounds to epsilon in float32. Epsilon alone sets the scale,
     gamma / sqrt(epsilon): 32 * gamma in Keras and 316 * gamma in PyTorch. That does no harm as long as the input stays

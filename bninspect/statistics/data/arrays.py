@@ -64,7 +64,9 @@ def _table(stream: BinaryIO, label: str) -> Table:
     stream.seek(0)
     layout = npy.layout(stream.read(_HEAD), size, label)
     if not layout.shape:
-        raise UnreadableFile(f"{label} holds a single number", why="samples are wanted, along the first axis")
+        raise UnreadableFile(
+            f"{label} holds a single number", why="an array of samples is needed, along the first axis"
+        )
     if layout.fortran_order and len(layout.shape) > 1:
         # Its samples are scattered over the whole file.
         stream.seek(0)

@@ -255,7 +255,7 @@ def test_circle_of_operations_is_refused(copied: Path) -> None:
     edge = f'from-layer="{ids["image"]}" from-port="0"'
     assert edge in text
     copied.write_text(text.replace(edge, f'from-layer="{ids["pair"]}" from-port="2"'))
-    with pytest.raises(DamagedFile, match="circles"):
+    with pytest.raises(DamagedFile, match="in a circle"):
         formats.read(copied)
 
 

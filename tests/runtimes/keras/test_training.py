@@ -182,7 +182,7 @@ def test_nested_and_shared_layers(k: Any, save: Save) -> None:
     watched = replay(checkpoint)
     found = assert_all_verified(checkpoint, watched)
     assert [len(watched.of(name, "training")) for name in list(layers)[:3]] == [2, 2, 1]
-    outputs = [one for one in found["shared"].comparisons if one.title == "training output"]
+    outputs = [one for one in found["shared"].comparisons if one.title == "output in a training step"]
     assert [(one.calls, one.elements) for one in outputs] == [(2, 2 * 8 * 6)]
 
 
