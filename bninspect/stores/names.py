@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,6 +16,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 WEB = ("http", "https")
 _METADATA = frozenset({"metadata", "metadata.google.internal", "instance-data", "100.100.100.200", "fd00:ec2::254"})
 """Where clouds hand credentials to whoever runs on their machines, besides the link-local 169.254.169.254."""
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True)
@@ -77,21 +80,23 @@ def without_secrets(text: str, url: str) -> str:
 
 
 def check_host(host: str, addresses: list[str], target: Remote, *, first: bool) -> None:
-    """Refuse a host of the web that a list or another server must not send us to.
+    """Refuse a host of the web that a list, another server or a name must not send us to.
 
     Args:
         host: its name or address, as the URL has it.
-        addresses: where it is; none if that is not known yet.
+        addresses: where it is, those that are connected to; none if that is not known yet.
         target: the model.
         first: whether the model's own URL names it; a redirect does otherwise.
 
     Raises:
-        UnsafeFile: it is a link-local, metadata or, unless somebody has typed it, loopback address.
+        UnsafeFile: it is a link-local or metadata address or, unless somebody has typed that very host, of this
+            machine: whoever owns a name may have it lead here, after it led elsewhere.
     """
     if host.lower() in map(str.lower, target.allowed):
         return
+    typed = first and not target.listed and bool(_forbidden(host, here=False))
     for address in [host, *addresses]:
-        if reason := _forbidden(address, typed=first and not target.listed):
+        if reason := _forbidden(address, here=typed):
             raise UnsafeFile(
                 f"{target.name} is not fetched from {printable(host)}",
                 why=f"{printable(address)} is {reason}",
@@ -99,16 +104,35 @@ def check_host(host: str, addresses: list[str], target: Remote, *, first: bool) 
             )
 
 
-def _forbidden(address: str, *, typed: bool) -> str:
+def _forbidden(address: str, *, here: bool) -> str:
+    """Return what an address is that nobody is sent to; `here`: this machine may be meant."""
     if address.lower() in _METADATA:
         return "where a cloud hands out credentials"
-    try:
-        ip = ipaddress.ip_address(address.strip("[]").partition("%")[0])
-    except ValueError:
-        return "this machine" if not typed and address.lower().endswith("localhost") else ""
-    ip = getattr(ip, "ipv4_mapped", None) or ip
-    if ip.is_link_local or str(ip) in _METADATA:
-        return "a link-local address, such as a cloud's metadata service has"
-    if ip.is_multicast or (ip.is_unspecified and not typed):
-        return "not the address of a server"
-    return "a loopback address" if ip.is_loopback and not typed else ""
+    ip = _ip(address.strip("[]").partition("%")[0])
+    if ip is None:
+        return "this machine" if not here and address.lower().rstrip(".").endswith("localhost") else ""
+    for inner in (ip, *_within(ip)):
+        if inner.is_link_local or str(inner) in _METADATA:
+            return "a link-local address, such as a cloud's metadata service has"
+        if inner.is_multicast or (inner.is_unspecified and not here):
+            return "not the address of a server"
+        if inner.is_loopback and not here:
+            return "a loopback address"
+    return ""
+
+
+def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return an address however it is written: `2130706433` and `127.1` are 127.0.0.1 for a socket; None for a name."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(text)
+    with contextlib.suppress(OSError, UnicodeError):
+        return ipaddress.IPv4Address(socket.inet_aton(text))
+    return None
+
+
+def _within(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> tuple[ipaddress.IPv4Address, ...]:
+    """Return the IPv4 addresses that an IPv6 address stands for: mapped, 6to4, and by NAT64 (RFC 6052)."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ()
+    translated = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
+    return tuple(inner for inner in (ip.ipv4_mapped, ip.sixtofour, translated) if inner is not None)

@@ -7,8 +7,10 @@ import re
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -71,20 +73,21 @@ class _Handler(BaseHTTPRequestHandler):
         version = self.server.version or f'"{hashlib.sha256(path.encode()).hexdigest()[:16]}"'
         if manner == "changes" and len(self.server.requests) > 1:
             version = f'"{len(self.server.requests)}"'
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if manner != "whole" else None
+        again = len(self.server.requests) > 1
+        whole = manner == "whole" or (manner == "ranges-no-more" and again)
+        wanted = None if whole else re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if wanted and self.headers.get("If-Match", version) != version:
             return self._say(412, {"Content-Length": "0", "ETag": version})
         start, end = (int(wanted[1]), min(int(wanted[2]), size - 1)) if wanted else (0, size - 1)
         headers = {"ETag": version, "Accept-Ranges": "bytes", "Content-Length": str(end - start + 1)}
         if wanted:
             headers["Content-Range"] = f"bytes {start}-{end}/{size}"
-        if manner == "short" and len(self.server.requests) > 1:
-            end -= (end - start) // 2
-        if manner in {"endless", "long"} and len(self.server.requests) > 1:
-            del headers["Content-Length"]
-            headers["Connection"] = "close"
-        if manner == "other-range" and wanted and len(self.server.requests) > 1:
-            headers["Content-Range"] = f"bytes {start + 1}-{end + 1}/{size}"
+        if again:
+            end = self._misstate(headers, start, end, size)
+        if manner == "gzip-bomb" and again:
+            return self._bomb(206 if wanted else 200, headers)
+        if manner == "endless-headers" and again:
+            return self._headers_for_ever()
         self._say(206 if wanted else 200, headers)
         if manner == "stall" and len(self.server.requests) > 1:
             self.server.ended.wait(60)
@@ -93,6 +96,20 @@ class _Handler(BaseHTTPRequestHandler):
             source.seek(start)
             self._send(source.read(end - start + 1))
         return None
+
+    def _misstate(self, headers: dict[str, str], start: int, end: int, size: int) -> int:
+        """Change headers as the manner says. Return the last byte that is sent."""
+        manner = self.server.manner
+        if manner in {"endless", "long"}:
+            del headers["Content-Length"]
+            headers["Connection"] = "close"
+        if manner == "no-content-range":
+            headers.pop("Content-Range", None)
+        if "Content-Range" in headers and manner == "other-range":
+            headers["Content-Range"] = f"bytes {start + 1}-{end + 1}/{size}"
+        if "Content-Range" in headers and manner == "other-total":
+            headers["Content-Range"] = f"bytes {start}-{end}/{size + 1}"
+        return end - (end - start) // 2 if manner == "short" else end
 
     def _send(self, data: bytes) -> None:
         manner, first = self.server.manner, len(self.server.requests) == 1
@@ -112,11 +129,30 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
 
+    def _bomb(self, status: int, headers: dict[str, str]) -> None:
+        """Send a few bytes that unpack to 100 MB."""
+        packed = _bomb()
+        self._say(status, {**headers, "Content-Encoding": "gzip", "Content-Length": str(len(packed))})
+        self.wfile.write(packed)
+
+    def _headers_for_ever(self) -> None:
+        self.send_response(206)
+        number = 0
+        while not self.server.ended.is_set():
+            self.wfile.write(b"".join(b"X-%d: %s\r\n" % (number + n, b"x" * 1000) for n in range(64)))
+            number += 64
+
     def _say(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
+
+
+@cache
+def _bomb() -> bytes:
+    packer = zlib.compressobj(wbits=31)
+    return b"".join(packer.compress(bytes(1_000_000)) for _ in range(100)) + packer.flush()
 
 
 @contextmanager

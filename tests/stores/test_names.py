@@ -24,7 +24,21 @@ def test_only_the_place_of_a_model_is_shown(url: str, name: str) -> None:
     assert url == name or "sig" not in repr(names.remote(url))
 
 
-@pytest.mark.parametrize("host", ["169.254.169.254", "metadata.google.internal", "[fe80::1]", "100.100.100.200"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "169.254.169.254",
+        "metadata.google.internal",
+        "[fe80::1]",
+        "100.100.100.200",
+        "::ffff:169.254.169.254",
+        "2002:a9fe:a9fe::1",
+        "64:ff9b::a9fe:a9fe",
+        "2852039166",
+        "0xa9fea9fe",
+        "169.254.43518",
+    ],
+)
 def test_metadata_is_refused_even_at_the_command_line(host: str) -> None:
     target = names.remote("http://example.com/m.h5")
     with pytest.raises(UnsafeFile):
@@ -37,10 +51,13 @@ def test_metadata_is_refused_even_at_the_command_line(host: str) -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost", "0.0.0.0"])
 def test_loopback_is_for_who_types_it(address: str) -> None:
     typed, listed = (names.remote("http://example.com/m.h5", listed=listed) for listed in (False, True))
-    names.check_host(address, [], typed, first=True)
+    names.check_host(address, ["127.0.0.1"], typed, first=True)
     for target, first in ((listed, True), (typed, False)):
         with pytest.raises(UnsafeFile):
             names.check_host(address, [], target, first=first)
+    with pytest.raises(UnsafeFile):  # another name, whoever owns it, is not this machine
+        names.check_host("innocent.example", [address], typed, first=True)
+    names.check_host("mine.example", [address], names.remote("http://m/m", allowed=("mine.example",)), first=True)
 
 
 def test_urls_that_are_no_single_place() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from helpers.web_server import Server, serve
 
 pytest.importorskip("aiohttp")
 pytest.importorskip("fsspec")
+
+import aiohttp
 
 from bninspect import errors
 from bninspect.stores import names
@@ -51,6 +55,8 @@ def test_a_file_is_found_and_read_in_parts_several_at_a_time(sample_models: Path
         ("changes", errors.DamagedFile, "changed while it was read"),
         ("stall", errors.LimitExceeded, "within 2 s"),
         ("drip", errors.LimitExceeded, "within 2 s"),
+        ("gzip-bomb", errors.DamagedFile, "encoded"),
+        ("endless-headers", errors.Unreachable, "cannot be fetched"),
     ],
 )
 def test_a_server_that_does_not_behave(
@@ -66,6 +72,76 @@ def test_a_server_that_does_not_behave(
             with pytest.raises(kind) as caught:
                 store.download(found, io.BytesIO())
             assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("manner", "says"),
+    [
+        ("ranges-no-more", "the server answers 200"),
+        ("other-range", "others came"),
+        ("other-total", "changed while it was read"),
+        ("no-content-range", "others came"),
+    ],
+)
+def test_ranges_that_are_not_those_that_were_asked_for(manner: str, says: str, sample_models: Path) -> None:
+    with serve(sample_models, manner=manner) as server:
+        store = web(server)
+        found = store.find()
+        with pytest.raises(errors.BninspectError, match=says):
+            store.parts(found, [(0, 5000), (9000, 10)])
+
+
+@pytest.mark.parametrize("manner", ["endless", "gzip-bomb", "endless-headers"])
+def test_what_a_server_sends_too_much_of_takes_no_memory(manner: str, sample_models: Path) -> None:
+    with serve(sample_models, manner=manner) as server:
+        store = web(server, seconds=2)
+        found = store.find()
+        tracemalloc.start()
+        try:
+            for ask in (lambda: store.parts(found, [(0, 5000)]), lambda: store.download(found, io.BytesIO())):
+                with pytest.raises(errors.BninspectError):
+                    ask()
+            most = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert most < 20_000_000
+
+
+class Rebinding(aiohttp.ThreadedResolver):
+    """Answers each question about a name with the next address."""
+
+    answers: list[str]
+
+    async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> Any:
+        address = self.answers.pop(0)
+        return [{"hostname": host, "host": address, "port": port, "family": socket.AF_INET, "proto": 6, "flags": 0}]
+
+
+@pytest.mark.parametrize("bad", ["127.0.0.1", "169.254.169.254"])
+def test_a_name_that_leads_elsewhere_from_the_second_question_on(
+    bad: str, sample_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is checked is the very address that is connected to: there is no second question in between."""
+    monkeypatch.setattr(aiohttp, "ThreadedResolver", Rebinding)
+    with serve(sample_models) as server:
+        place = f"http://rebind.example:{server.server_port}/{MODEL}"
+        Rebinding.answers = ["127.0.0.1", bad]
+        store = Web(names.remote(place, allowed=("rebind.example",)), 5)  # which shows that its answer is connected to
+        assert store.find().size
+        assert Rebinding.answers == [bad]
+        asked = len(server.requests)
+        typed, listed = (Web(names.remote(place, listed=listed), 5) for listed in (False, True))
+        for target in (typed, listed):
+            Rebinding.answers = [bad, bad]
+            with pytest.raises(errors.UnsafeFile, match=bad):
+                target.find()
+        # Public when it is found, and here when its parts are asked for: 192.0.2.1 is nobody's (RFC 5737).
+        Rebinding.answers = ["192.0.2.1", bad, bad]
+        with pytest.raises((errors.Unreachable, errors.LimitExceeded)):
+            Web(names.remote(place), 1).find()
+        with pytest.raises(errors.UnsafeFile, match=bad):
+            typed.parts(Found(1000, None), [(0, 10), (500, 10)])
+        assert len(server.requests) == asked
 
 
 @pytest.mark.parametrize(
