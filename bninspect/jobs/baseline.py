@@ -92,15 +92,8 @@ def counterpart(model: ModelReport, candidates: Sequence[ModelReport]) -> ModelR
     if len({candidate.place[1] for candidate in candidates if _place(candidate) == place}) > 1:
         own = os.path.abspath(model.place[1])  # noqa: PTH100 - as _place
         candidates = [candidate for candidate in candidates if os.path.abspath(candidate.place[1]) == own]  # noqa: PTH100
-    same_content = (candidate for candidate in candidates if _content(candidate) == _content(model) is not None)
+    same_content = (candidate for candidate in candidates if candidate.content == model.content is not None)
     return next((candidate for candidate in candidates if _place(candidate) == place), None) or next(same_content, None)
-
-
-def _content(model: ModelReport) -> tuple[str, str] | None:
-    """Return what tells the content of a file: its digest or, of one elsewhere that was read in part, its version."""
-    if model.sha256 is not None:
-        return "sha256", model.sha256
-    return None if model.version is None else ("version", model.version)
 
 
 def _place(model: ModelReport) -> str:

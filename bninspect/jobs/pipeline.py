@@ -177,7 +177,7 @@ def _report(
     around = replace(around, urls={**around.urls, **urls})
     chosen, shard = shards.chosen(gathered.models, settings.shard)
     around.began(len(chosen))
-    found = results.Results(settings, kept=around.kept)
+    found = results.Results(settings, kept=around.kept, paths=around.baseline is not None, shard=shard)
     running: dict[str, Any] = dict(around.running)
     with closing(_attended(chosen, command, work, settings, around, ahead, running)) as ended:
         for number, model in ended:
@@ -188,7 +188,7 @@ def _report(
     if shard is None or shard.index == 1:
         absent = [outcome.broken(path, find_models.nothing(path)) for path in gathered.vain]
         if around.baseline and shard is None:
-            absent += baseline.gone(around.baseline, found.paths, gathered.searched)
+            absent += baseline.gone(around.baseline, found.paths or (), gathered.searched)
         for number, model in enumerate(absent, len(chosen)):
             found.add(number, model)
             around.ended(model)

@@ -15,27 +15,31 @@ class Results:
 
     Args:
         settings: what was asked for.
-        kept: whether the reports themselves are kept. If not, only their paths take memory.
+        kept: whether the reports themselves are kept. If not, memory does not grow with them.
+        paths: whether their paths are kept.
+        shard: the part of the models that is worked on; whose numbers are kept.
     """
 
-    def __init__(self, settings: Settings, *, kept: bool) -> None:
+    def __init__(self, settings: Settings, *, kept: bool, paths: bool = False, shard: Shard | None = None) -> None:
         self._settings = settings
         self._kept: dict[int, ModelReport] | None = {} if kept else None
-        self._numbers: list[int] = []
+        self._numbers: list[int] | None = [] if shard is not None and not kept else None
         """The place of each model in the list of all, in the order in which they ended."""
         self._tally = outcome.ReportTally()
         self._fitting: set[str] = set()
         self._any_layer = False
         self._nearest = ""
         self._complete = True
-        self.paths: list[str] = []
+        self.paths: list[str] | None = [] if paths else None
 
     def add(self, number: int, model: ModelReport) -> None:
         """Take the report of a model, which is in that place of the list."""
         if self._kept is not None:
             self._kept[number] = model
-        self._numbers.append(number)
-        self.paths.append(model.path)
+        if self._numbers is not None:
+            self._numbers.append(number)
+        if self.paths is not None:
+            self.paths.append(model.path)
         self._tally.add(model)
         if model.error is not None:
             self._complete = False
@@ -55,7 +59,7 @@ class Results:
 
     def placed(self, shard: Shard | None) -> Shard | None:
         """Return a part of the models with their places in the order in which a report has them."""
-        if shard is None or self._kept is not None:
+        if shard is None or self._numbers is None:
             return shard
         own = [number for number in self._numbers if number < len(shard.places)]
         return replace(shard, places=tuple(shard.places[number] for number in own))

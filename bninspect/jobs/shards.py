@@ -54,9 +54,12 @@ def merge(reports: Sequence[Named]) -> Report:
         models = tuple(model for _, report in reports for model in report.models)
     twice = [place[0] for place, number in Counter(model.place for model in models).items() if number > 1]
     if twice:
+        contents = {model.content for model in models if model.place[0] == twice[0]}
         raise UsageError(
             f"{printable(twice[0])} is in two of the reports",
-            why="which of its results counts cannot be told",
+            why="which of its results counts cannot be told"
+            if len(contents) == 1
+            else "it was not the same file: by its digest or version it has changed between the runs",
             hint="give every model to one run only",
         )
     threshold = str(_value(first, "fail_on") or "error")

@@ -153,6 +153,13 @@ class ModelReport:
     """In which the model is computed; None if none of its calls was seen."""
 
     @property
+    def content(self) -> tuple[str, str] | None:
+        """What tells the content of its file: its digest or, of one elsewhere that was read in part, its version."""
+        if self.sha256 is not None:
+            return "sha256", self.sha256
+        return None if self.version is None else ("version", self.version)
+
+    @property
     def place(self) -> tuple[str, str]:
         """What tells it from the other models of a report: its path, and that of the export it was held against."""
         return self.path, self.against.path if self.against is not None else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from helpers.running import bninspect
 
 from bninspect.jobs.results import Results
-from bninspect.records import Report
+from bninspect.records import ModelReport, Report, Status
 from bninspect.reports import json_document
 from bninspect.settings import Settings
 
@@ -71,6 +72,24 @@ def test_nothing_is_kept_and_all_is_counted(paths: list[Path], tmp_path: Path) -
         results.add(number, model)
     assert results.models == ()
     assert results.summary(None) == whole.summary
+
+
+def test_memory_does_not_grow_with_results_that_nobody_keeps() -> None:
+    results = Results(Settings(), kept=False)
+
+    def add(numbers: range) -> int:
+        for number in numbers:
+            results.add(number, ModelReport(f"m{number}.h5", None, 0, "stub", "", Status.PASS))
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = add(range(100))
+        after = add(range(100, 5100))
+    finally:
+        tracemalloc.stop()
+    assert after - before < 5000  # bytes: not one for each
+    assert results.summary(None).models == 5100
 
 
 def test_a_folder_has_a_page_for_each_model_and_an_index_failures_first(paths: list[Path], tmp_path: Path) -> None:

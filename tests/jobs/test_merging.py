@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from helpers.made_reports import layer, model, paths, report, unverified
@@ -105,6 +106,16 @@ def test_a_part_and_a_whole_do_not_go_together() -> None:
 def test_a_model_in_two_reports_is_refused() -> None:
     with pytest.raises(UsageError, match=r"good\.h5 is in two"):
         shards.merge([("a", report(GOOD)), ("b", report(GOOD))])
+
+
+@pytest.mark.parametrize("content", [{"sha256": "a" * 64}, {"sha256": None, "version": '"new"'}])
+def test_a_model_that_has_changed_between_two_reports_is_said_to_have(content: dict[str, Any]) -> None:
+    """Of a file read in part the version tells, as the digest does of a whole one."""
+    one, other = (replace(GOOD, sha256=None, version='"old"'), replace(GOOD, **content))
+    for reports, says in (((one, one), "which of its results"), ((one, other), "it has changed between the runs")):
+        with pytest.raises(UsageError) as caught:
+            shards.merge([(str(number), report(model)) for number, model in enumerate(reports)])
+        assert says in caught.value.why
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,33 @@ def test_what_is_known_of_a_version_is_a_baseline_under_another_name(sample_mode
     assert other.returncode == 1, other.stdout
 
 
+def test_parts_of_a_run_are_joined_with_their_versions_and_are_a_baseline(sample_models: Path, tmp_path: Path) -> None:
+    names = ("broken_nan.h5", MODEL, "keras2_digits.h5")
+    for name in names:
+        shutil.copy(sample_models / name, tmp_path / name)
+    with serve(tmp_path) as server:
+        urls = [f"{server.url}/{name}" for name in names]
+        whole = json.loads(bninspect("lint", *urls, "--json", cwd=tmp_path).stdout)
+        for part in ("1/2", "2/2"):
+            bninspect("lint", *urls, "--shard", part, "-o", f"json={part[0]}.json", cwd=tmp_path)
+        merged = bninspect("merge", "1.json", "2.json", "-o", "json=merged.json", cwd=tmp_path)
+        joined = json.loads((tmp_path / "merged.json").read_text())
+        assert merged.returncode == 1
+        assert joined["summary"] == whole["summary"]
+        for found, known in zip(joined["models"], whole["models"], strict=True):
+            assert found["sha256"] is None
+            assert found["version"]
+            assert {**found, "seconds": 0} == {**known, "seconds": 0}
+        again = bninspect("lint", *urls, "--baseline", "merged.json", cwd=tmp_path)
+    assert again.returncode == 0, again.stdout
+    twice = bninspect("merge", "merged.json", "merged.json")
+    assert twice.returncode == 2
+    with serve(tmp_path, version='"other"') as server:
+        url = urls[0].replace(urls[0].rpartition("/")[0], server.url)
+        other = bninspect("lint", url, "--baseline", "merged.json", cwd=tmp_path)
+    assert other.returncode == 1, other.stdout  # neither its path nor its version is known
+
+
 @pytest.mark.tensorflow
 def test_verify_has_a_digest_resumes_by_it_and_keeps_no_copy(sample_models: Path, tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()

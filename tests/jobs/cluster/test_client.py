@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.dask_cluster import Running, cluster, wait_until
+from helpers.dask_cluster import Running, cluster, wait_until, write_certificates
 from helpers.marked import alive, marked, wait_for_the_end
 from helpers.running import LISTENING, after, bninspect
 
@@ -133,6 +133,66 @@ def test_ctrl_c_cancels_what_waits_and_leaves_no_process(models: Path) -> None:
     assert lines[0] == "error: interrupted"
     assert len(lines) == 2, said
     wait_for_the_end(environment)
+
+
+def begun(command: list[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a command in a folder, and return it in the middle of its work."""
+    (folder / "r.jsonl").unlink(missing_ok=True)
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=quiet, stderr=quiet)
+    wait_until(lambda: (folder / "r.jsonl").is_file() and (folder / "r.jsonl").read_text().count("\n") > 5)
+    assert process.poll() is None
+    return process
+
+
+def test_a_command_that_is_killed_leaves_no_process_and_is_taken_up(models: Path) -> None:
+    for copy in range(24):
+        shutil.copytree(models / "models", models / f"more{copy}")
+    place = ["lint", ".", "--dask", "local:2", "--resume", "r.jsonl"]
+    environment = marked()
+    with begun(after("pass", *place), models, environment) as process:
+        process.kill()
+    wait_for_the_end(environment)
+    known = (models / "r.jsonl").read_text().count("\n")
+    again = bninspect(*place, "--json", cwd=models)
+    document = json.loads(again.stdout)
+    assert known < document["summary"]["models"] == 25 * (COPIES + 2)
+    assert len({model["path"] for model in document["models"]}) == 25 * (COPIES + 2)
+    assert Counter(model["status"] for model in document["models"])["error"] == 25
+
+
+def test_a_killed_command_leaves_no_process_on_the_workers(models: Path) -> None:
+    """Nobody tells the workers that it is gone: what nobody needs ends by itself."""
+    for copy in range(24):
+        shutil.copytree(models / "models", models / f"more{copy}")
+    (models / "dask").mkdir()
+    impatient = models / "dask" / "impatient.py"
+    impatient.write_text("from bninspect.jobs.cluster import worker_side\nworker_side.IDLE_SECONDS = 1.0\n")
+    place = ["lint", ".", "--resume", "r.jsonl", "--dask"]
+    with cluster(models / "dask", 2, DASK_DISTRIBUTED__WORKER__PRELOAD=repr([str(impatient)])) as found:
+        with begun(after("pass", *place, found.file), models, marked()) as process:
+            process.kill()
+        wait_until(lambda: not any(map(_children, found.worker_pids())))
+        again = json.loads(bninspect(*place, found.file, "--json", cwd=models).stdout)
+    assert again["summary"]["models"] == 25 * (COPIES + 2)
+
+
+def test_certificates_are_asked_for_and_given(models: Path) -> None:
+    (models / "dask").mkdir()
+    sides, others = write_certificates(models / "certificates"), write_certificates(models / "others")
+    with cluster(models / "dask", 1, "tls", **{**sides["scheduler"], **sides["worker"]}) as found:
+        wait_until(found.file.read_text)
+        address = json.loads(found.file.read_text())["address"]
+        assert address.startswith("tls://")
+        place = ["lint", "models", "--json", "--dask", address]
+        there = bninspect(*place, cwd=models, **sides["client"])
+        assert verdicts(json.loads(there.stdout)) == verdicts(
+            json.loads(bninspect("lint", "models", "--json", cwd=models).stdout)
+        )
+        for environment in (others["client"], {}):
+            refused = bninspect(*place, cwd=models, **environment)
+            assert refused.returncode == 3
+            assert refused.stderr.splitlines()[-3].startswith(f"error: the Dask cluster at {address} does not answer")
 
 
 def test_a_command_that_has_ended_leaves_no_process_on_the_workers(running: Running, models: Path) -> None:
