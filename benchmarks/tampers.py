@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import tempfile
 import time
 from collections import Counter
@@ -250,8 +251,8 @@ def tampered(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, An
             if options.tampers:
                 ways = [one for one in ways if one[0] in options.tampers.split(",")]
             if options.limit:
-                shift = sum(map(ord, name + kind)) % len(ways)
-                ways = [ways[(shift + 5 * one) % len(ways)] for one in range(min(options.limit, len(ways)))]
+                order = random.Random(name + kind)  # noqa: S311 - another part of them for each kind, the same each time
+                ways = order.sample(ways, min(options.limit, len(ways)))
             for way, wrong in ways:
                 began = time.monotonic()
                 try:
