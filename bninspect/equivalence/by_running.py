@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from bninspect.equivalence.diagnosis.diagnose import diagnose
@@ -18,9 +19,7 @@ from bninspect.equivalence.pairing.source_norms import known_layers
 from bninspect.equivalence.running import Ran
 from bninspect.equivalence.source import SourceRun
 from bninspect.errors import RuntimeFailure
-from bninspect.records import (
-    Checkpoint,
-)
+from bninspect.records import Array, Checkpoint
 from bninspect.records.graph import Network
 from bninspect.settings import Settings
 
@@ -40,7 +39,18 @@ def judge_run(found: SourceRun, ran: Ran, checkpoint: Checkpoint, settings: Sett
     lost = of_kernels(paired, taken)
     seen, reason = None, f"the export was not run: {ran.reason}"
     if ran.session is not None:
-        subject = Subject(found.network, export, ran.session, found.replay, found.forces, paired.places, settings.seed)
+        subject = Subject(
+            found.network,
+            export,
+            ran.session,
+            found.replay,
+            found.forces,
+            paired.places,
+            settings.seed,
+            found.outlines,
+            _returned(found.network, found.outputs),
+            found.data,
+        )
         try:
             seen = _seen(subject, ran, found)
         except RuntimeFailure as failure:
@@ -48,6 +58,12 @@ def judge_run(found: SourceRun, ran: Ran, checkpoint: Checkpoint, settings: Sett
     case = Case(norms, found.network, export, paired, diagnoses, lost, seen, reason, replayed=found.replay is not None)
     sentence = judge(case)
     return replace(sentence, notes=(*sentence.notes, *of_export(paired, seen, taken), *of_precision(ran))), seen
+
+
+def _returned(network: Network, outputs: Sequence[Array]) -> dict[str, Array]:
+    """Return what came out of the source by label, nothing if some of it was not seen."""
+    names = [one.name for one in network.outputs]
+    return dict(zip(names, outputs, strict=True)) if len(names) == len(outputs) else {}
 
 
 def _live(network: Network) -> Network:

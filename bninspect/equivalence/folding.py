@@ -15,7 +15,7 @@ its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -58,14 +58,57 @@ def affine(layer: BatchNorm) -> ChannelMap:
     return ChannelMap.of(Parameters.of(layer))
 
 
+_ONE = np.ones((1, 1))
+
+
 @dataclass(frozen=True, eq=False)
 class FoldedKernel:
-    """The weights and bias that a linear operation should have, and by how much each may be off."""
+    """The weights and bias that a linear operation should have, and by how much each may be off.
 
-    weights: Float64
+    Weights are kept as the model holds them, with what each is multiplied by, and computed when they are asked for: in
+    float64, with a bound for each, they would be four times the size of the model.
+    """
+
+    own: Array
+    """Weights of the model, (taps, inputs, outputs), as it holds them."""
     bias: Float64
-    weight_bound: Float64
+    """(outputs,)."""
+    relative: float
+    """Part of itself that a weight may be off."""
+    absolute: Float64
+    """By how much more it may be off, broadcast to the weights: (outputs,) where it is the same for all of a channel."""
     bias_bound: Float64
+    """(outputs,)."""
+    factor: Float64 = field(default_factory=lambda: _ONE)
+    """What the weights are multiplied by, (inputs or 1, outputs or 1)."""
+
+    @property
+    def weights(self) -> Float64:
+        """The weights, (taps, inputs, outputs), computed each time."""
+        with np.errstate(all="ignore"):
+            return np.asarray(self.own.astype(np.float64) * self.factor)
+
+    @property
+    def weight_bound(self) -> Float64:
+        """By how much each weight may be off, (taps, inputs, outputs)."""
+        return self.bound_of(self.weights)
+
+    def bound_of(self, weights: Float64) -> Float64:
+        """Return by how much weights may be off that are those of this kernel."""
+        with np.errstate(all="ignore"):
+            bound = np.abs(weights)
+            bound *= self.relative
+            bound += self.absolute
+        return bound
+
+    def with_weights(self, other: FoldedKernel) -> FoldedKernel:
+        """Return this bias with the weights of another kernel."""
+        return replace(self, own=other.own, factor=other.factor, relative=other.relative, absolute=other.absolute)
+
+    def reordered(self, rows: Array) -> FoldedKernel:
+        """Return the same for inputs in another order."""
+        factor = self.factor[rows] if len(self.factor) > 1 else self.factor
+        return replace(self, own=self.own[:, rows], factor=factor)
 
     @property
     def is_finite(self) -> bool:
@@ -75,64 +118,70 @@ class FoldedKernel:
 
 def plain(kernel: Kernel) -> FoldedKernel:
     """Return a linear operation as it is: a converter copies it."""
-    weights = kernel.weights.astype(np.float64)
     bias = zero_bias(kernel)
-    return FoldedKernel(weights, bias, U * np.abs(weights) + _TINY, U * np.abs(bias) + _TINY)
+    return FoldedKernel(kernel.weights, bias, U, np.full(bias.shape, _TINY), U * np.abs(bias) + _TINY)
 
 
 def behind(kernel: FoldedKernel, norm: ChannelMap) -> FoldedKernel:
     """Return an operation with the batch norm behind it folded in."""
     with np.errstate(all="ignore"):
         a = norm.scale
-        weights = kernel.weights * a
         bias = (kernel.bias - norm.mean) * a + norm.beta
         terms = np.abs(kernel.bias * a) + np.abs(norm.mean * a) + np.abs(norm.beta)
         return FoldedKernel(
-            weights,
+            kernel.own,
             bias,
-            np.abs(a) * kernel.weight_bound + _WEIGHT * np.abs(weights) + _TINY,
+            kernel.relative + _WEIGHT,
+            np.abs(a) * kernel.absolute + _TINY,
             np.abs(a) * kernel.bias_bound + _BIAS * terms + _TINY,
+            kernel.factor * a,
         )
 
 
 def before(kernel: FoldedKernel, norm: ChannelMap, groups: int) -> FoldedKernel:
     """Return an operation with the batch norm in front of it folded in."""
-    taps, inputs, outputs = kernel.weights.shape
+    weights = kernel.weights
+    taps, inputs, outputs = weights.shape
     # Of group g the outputs g * outputs / groups and on read the inputs g * inputs and on.
     channel = np.arange(inputs)[:, np.newaxis] + np.arange(outputs) // (outputs // groups) * inputs
     with np.errstate(all="ignore"):
         a, c = norm.scale[channel], norm.shift[channel]
-        weights, added = kernel.weights * a, kernel.weights * c
+        added = weights * c
         terms = np.abs(added).sum(axis=(0, 1)) + np.abs(kernel.bias)
-        inexact = np.abs(kernel.weights) * (np.abs(norm.mean * norm.scale) + np.abs(norm.beta))[channel]
+        inexact = np.abs(weights) * (np.abs(norm.mean * norm.scale) + np.abs(norm.beta))[channel]
         bias_bound = kernel.bias_bound + (taps * inputs + 2) * U * terms + _BIAS * inexact.sum(axis=(0, 1))
         return FoldedKernel(
-            weights,
+            kernel.own,
             kernel.bias + added.sum(axis=(0, 1)),
-            np.abs(a) * kernel.weight_bound + _WEIGHT * np.abs(weights) + _TINY,
+            kernel.relative + _WEIGHT,
+            np.abs(a).max(axis=0) * kernel.absolute + _TINY,
             bias_bound + _TINY,
+            kernel.factor * a,
         )
 
 
 def as_stored(folded: FoldedKernel, export: Kernel) -> FoldedKernel:
     """Return `folded` with its bounds widened to the type and the quantisation of the export's numbers."""
-    weight, bias = folded.weight_bound, folded.bias_bound
+    relative, absolute, bias = folded.relative, folded.absolute, folded.bias_bound
     if export.dtype != "float32":
         kind = precision(export.dtype)
         if export.narrow:
             # The same roundings as in float32, each of the coarser type.
-            weight, bias = weight * (kind.unit / U), bias * (kind.unit / U)
+            coarser = kind.unit / U
+            relative, absolute, bias = relative * coarser, absolute * coarser, bias * coarser
         if export.apart is not None:
-            weight = weight + (1 + kind.unit) * (kind.unit * np.abs(folded.weights) + kind.tiny * np.abs(export.apart))
-        weight = weight + kind.unit * np.abs(folded.weights) + kind.tiny
+            relative += (1 + kind.unit) * kind.unit
+            absolute = absolute + (1 + kind.unit) * kind.tiny * np.abs(export.apart)
+        relative, absolute = relative + kind.unit, absolute + kind.tiny
         bias = bias + kind.unit * np.abs(folded.bias) + kind.tiny
     if export.flushed:
-        weight = weight + np.where(export.weights == 0, export.flushed, 0.0)
+        absolute = absolute + np.where(export.weights == 0, export.flushed, 0.0)
     if export.weight_step is not None:
-        weight = weight + 0.5 * export.weight_step.astype(np.float64) * _SECOND + _of_step(export, export.weight_step)
+        absolute = absolute + 0.5 * export.weight_step.astype(np.float64) * _SECOND
+        absolute = absolute + _of_step(export, export.weight_step)
     if export.bias_step is not None:
         bias = bias + 0.5 * export.bias_step.astype(np.float64) * _SECOND
-    return FoldedKernel(folded.weights, folded.bias, weight, bias)
+    return replace(folded, relative=relative, absolute=absolute, bias_bound=bias)
 
 
 def _of_step(export: Kernel, step: Array) -> Float64 | float:
@@ -161,7 +210,8 @@ def rounded(norm: ChannelMap, folded: FoldedKernel, dtype: str) -> FoldedKernel:
         terms = np.abs(norm.beta) + 3 * np.abs(norm.mean * norm.scale)
         return replace(
             folded,
-            weight_bound=folded.weight_bound + 2 * unit * np.abs(folded.weights) + tiny,
+            relative=folded.relative + 2 * unit,
+            absolute=folded.absolute + tiny,
             bias_bound=folded.bias_bound + unit * _SECOND * terms + tiny,
         )
 

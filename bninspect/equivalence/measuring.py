@@ -42,7 +42,8 @@ def _worst(tally: Tally, shape: tuple[int, ...]) -> Worst | None:
 def of_kernel(folded: FoldedKernel, export: Kernel) -> tuple[Comparison, Comparison]:
     """Compare the weights and the bias of an export's operation with what they should be."""
     should = as_stored(folded, export)
-    weights = measured(export.weights, should.weights, should.weight_bound, observed=WEIGHTS, reference=FOLDED)
+    wide = should.weights
+    weights = measured(export.weights, wide, should.bound_of(wide), observed=WEIGHTS, reference=FOLDED)
     bias = measured(zero_bias(export), should.bias, should.bias_bound, observed=BIAS, reference=FOLDED)
     return weights, bias
 

@@ -145,7 +145,7 @@ _ONE_INPUT = "model and export get the same input, in the layout that the export
 
 def again(ran: Ran, found: SourceRun) -> tuple[Ran, SourceRun] | None:
     """Return an export and a source that has been run, on the input of the export; None if that needs another run."""
-    if found.replay is None:
+    if found.replay is None or found.network is None:
         return None
     if ran.session is not None and not ran.data:
         return _taking(ran, found), found
@@ -154,10 +154,12 @@ def again(ran: Ran, found: SourceRun) -> tuple[Ran, SourceRun] | None:
             continue
         data = tuple(one.astype(own.dtype) for one, own in zip(arrays, found.data, strict=True))
         try:
-            found.replay(data, {}, ())
+            returned = found.replay(data, {}, [one.name for one in found.network.outputs])
         except BninspectError:
             return None  # it takes another number of samples, for instance
-        return ran, replace(found, data=data)
+        same = all(one.shape == own.shape for one, own in zip(data, found.data, strict=True))
+        outputs = tuple(returned[one.name] for one in found.network.outputs if one.name in returned)
+        return ran, replace(found, data=data, outputs=outputs, outlines=found.outlines if same else {})
     return None
 
 

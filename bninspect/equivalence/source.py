@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from bninspect import runtimes
 from bninspect.equivalence.evidence.replay import Replay
 from bninspect.errors import BninspectError, UsageError
 from bninspect.records import Array, Checkpoint, Evidence, Observation, Run
-from bninspect.records.graph import Network
+from bninspect.records.graph import Network, Value
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
 from bninspect.runtimes.keras import tracing
@@ -44,6 +44,8 @@ class SourceRun:
     """Whether values on the way can be given."""
     data: tuple[Array, ...] = ()
     """What it was given, in the order of its inputs."""
+    outlines: Mapping[str, Value] = field(default_factory=dict)
+    """Shape and type of values on the way, by label, for inputs of these shapes; of what is missing nobody knows it."""
 
 
 def observed(
@@ -180,6 +182,7 @@ def _traced(packages: Sequence[str], checkpoint: Checkpoint, settings: RunSettin
         outputs=trace.outputs,
         replay=partial(_replayed, trace, packages),
         data=trace.inputs,
+        outlines=trace.outlines,
     )
 
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bninspect.arithmetic.formula import Float64
 from bninspect.arithmetic.kernels.places import Budget, choose
-from bninspect.arithmetic.kernels.products import Exact, Weights, largest, sum_products
+from bninspect.arithmetic.kernels.products import Exact, Weights, largest, sum_products, wide
 from bninspect.arithmetic.kernels.window import Lengths, Window
 from bninspect.errors import BninspectError
 from bninspect.records import Array
@@ -71,11 +70,11 @@ def convolve(
     )
     flat = last.reshape(-1, inputs)
 
-    def gather(start: int, stop: int) -> Float64:
+    def gather(start: int, stop: int) -> Array:
         indices, inside = operation.window.reads(
             lengths, outputs, places.rows[start:stop], transposed=operation.transposed
         )
-        block = np.take(flat, indices, axis=0).astype(np.float64)
+        block = wide(np.take(flat, indices, axis=0))
         if zero:
             block -= zero
         if not inside.all():

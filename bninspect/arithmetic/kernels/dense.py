@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bninspect.arithmetic.formula import Float64
 from bninspect.arithmetic.kernels.places import Budget, choose
-from bninspect.arithmetic.kernels.products import Exact, Weights, largest, sum_products
+from bninspect.arithmetic.kernels.products import Exact, Weights, largest, sum_products, wide
 from bninspect.errors import BninspectError
 from bninspect.records import Array
 
@@ -55,15 +54,16 @@ def multiply(operation: Dense, x: Array, weights: Weights, *, zero: int = 0, bud
         weights.bias * operation.beta,
         weights.bound * abs(operation.alpha),
         weights.bias_bound * abs(operation.beta),
+        weights.relative,
     )
     flat = x.reshape(-1, weights.inputs)
     places = choose(x.shape[:-1], terms=weights.terms, channels=weights.outputs, budget=budget or Budget())
 
-    def gather(start: int, stop: int) -> Float64:
-        block = flat[places.rows[start:stop], np.newaxis].astype(np.float64)
+    def gather(start: int, stop: int) -> Array:
+        block = wide(flat[places.rows[start:stop], np.newaxis])
         if zero:
             block -= zero
-        return np.asarray(block)
+        return block
 
     return sum_products(gather, places, scaled, 1, largest(x) + abs(zero))
 

@@ -71,8 +71,7 @@ def with_siblings(kernel: Kernel, norm: ChannelMap, siblings: Sequence[tuple[str
     for name, other in siblings:
         swapped = folding.behind(plain, other)
         both = folding.behind(swapped, norm)
-        weights = replace(right, weights=swapped.weights, weight_bound=swapped.weight_bound)
-        twice = replace(right, weights=both.weights, weight_bound=both.weight_bound)
+        weights, twice = right.with_weights(swapped), right.with_weights(both)
         own = "the bias is its own"
         yield Hypothesis("sibling-scale", f"the weights were scaled by another batch norm, {name}; {own}", weights)
         yield Hypothesis("sibling-fold", f"another batch norm, {name}, was folded in its place", swapped)
@@ -104,26 +103,25 @@ def _biases(kernel: Kernel, norm: ChannelMap, right: FoldedKernel) -> Iterator[t
 def _weights(kernel: Kernel, norm: ChannelMap, right: FoldedKernel) -> Iterator[tuple[str, FoldedKernel]]:
     plain = folding.plain(kernel)
     outputs, inputs = kernel.outputs, kernel.weights.shape[1]
-    yield "weights-not-scaled", replace(right, weights=plain.weights, weight_bound=plain.weight_bound)
+    yield "weights-not-scaled", right.with_weights(plain)
     twice = folding.behind(right, norm)
     yield "folded-twice", twice
     with np.errstate(all="ignore"):
-        yield "folded-twice bias", replace(right, weights=twice.weights, weight_bound=twice.weight_bound)
+        yield "folded-twice bias", right.with_weights(twice)
         if kernel.groups == 1 and inputs == outputs > 1:
             # A square kernel hides a wrong axis: every shape is right.
             along = norm.scale[:, np.newaxis]
-            yield "wrong-axis", _reweighted(kernel, right, along)
+            yield "wrong-axis", _reweighted(right, along)
         for place, order in enumerate(_orders(outputs, kernel.groups)):
             scale = norm.scale[order]
-            yield f"group-order {place}", _reweighted(kernel, right, scale)
+            yield f"group-order {place}", _reweighted(right, scale)
             moved = ChannelMap(scale, norm.shift[order], norm.mean[order], norm.beta[order])
             yield f"group-order {place} all", folding.behind(plain, moved)
 
 
-def _reweighted(kernel: Kernel, right: FoldedKernel, scale: Float64) -> FoldedKernel:
-    weights = kernel.weights.astype(np.float64) * scale
-    bound = 16 * folding.U * np.abs(weights) + np.abs(right.weight_bound).min()
-    return replace(right, weights=weights, weight_bound=bound)
+def _reweighted(right: FoldedKernel, scale: Float64) -> FoldedKernel:
+    least = np.full(right.bias.shape, right.weight_bound.min())
+    return replace(right, factor=np.atleast_2d(scale), relative=16 * folding.U, absolute=least)
 
 
 def _orders(outputs: int, groups: int) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:

@@ -78,31 +78,30 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
         given = tensors.turned_back(tensors.real(y, quantised), node)
         should = folding.as_stored(place.expected, stored)
         exact = _computed(node, taken, should, given)
-        expected = kernels.expect_sum(exact, activation, _arithmetic(y, taken))
         rows = exact.places.pick(given)
     except KeyError:
         return Proof(None, "its input or output cannot be seen")
     except BninspectError as error:
         return Proof(None, f"{error.what}{': ' + error.why if error.why else ''}")
-    source = kernels.expect_sum(replace(exact, inexact=np.zeros_like(exact.inexact)), activation)
+    own = kernels.activate(activation, exact.value)
     found = Proof(
         None,
-        value=_spread(source.value, exact, given),
-        bound=float(np.nan_to_num(source.bound, nan=np.inf).max(initial=0.0))
+        value=_spread(own, exact, given),
+        bound=_largest_bound(exact, activation)
         + (4 * unit * float(exact.magnitude.max(initial=0.0)) if unit > folding.U else 0.0),
         share=exact.places.share,
     )
     if quantised is None and not node.quantises_input and stored.weight_step is None:
-        bound = expected.bound + _between(node, network, values)
-        unknown = _cut_between(node, network, values, exact)
-        return replace(found, compared=_compared(rows, np.where(unknown, rows, expected.value), bound))
+        bound = kernels.expect_sum(exact, activation, _arithmetic(y, taken)).bound + _between(node, network, values)
+        return replace(found, compared=_compared(rows, _where_known(own, rows, node, network, values, exact), bound))
     file = _computed(node, taken, _of_file(stored), given)
     if quantised is None:
         expected = kernels.expect_sum(file, activation, _arithmetic(y, taken))
         spare = _on_the_way(node, taken, file) if node.quantises_input else 0.0
         bound = expected.bound + spare + _between(node, network, values)
-        unknown = _cut_between(node, network, values, file)
-        return replace(found, compared=_compared(rows, np.where(unknown, rows, expected.value), bound))
+        return replace(
+            found, compared=_compared(rows, _where_known(expected.value, rows, node, network, values, file), bound)
+        )
     step = tensors.step(node.outputs[0], network)
     low, high = (float(end.max() if place == 0 else end.min()) for place, end in enumerate(tensors.reach(quantised)))
     plain = kernels.activate(activation, file.value)
@@ -112,13 +111,12 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
         + 4 * folding.U * (file.magnitude + np.abs(plain))
         + _between(node, network, values)
     )
-    unknown = _cut_between(node, network, values, exact)
-    clipped = np.where(unknown, rows, np.clip(plain, low, high))
+    clipped = _where_known(np.clip(plain, low, high), rows, node, network, values, exact)
     # A range that begins at zero is a relu that went into it.
     least = low - step if low < 0 else -np.inf
     gone = float(np.mean((plain < least) | (plain > high + step))) if plain.size else 0.0
     needs = (float(plain.min(initial=0.0)) if low < 0 else 0.0, float(plain.max(initial=0.0)))
-    cost = float(np.abs(rows - np.clip(source.value, low, high)).max(initial=0.0)) / step if step else None
+    cost = float(np.abs(rows - np.clip(own, low, high)).max(initial=0.0)) / step if step else None
     return replace(
         found, compared=_compared(rows, clipped, np.broadcast_to(bound, plain.shape)), cost=cost, cut=gone, needs=needs
     )
@@ -126,9 +124,9 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
 
 def _of_file(stored: Kernel) -> FoldedKernel:
     """Return the numbers of the file; where their step is a coarse type, the runtime may round them to it as well."""
-    weights = stored.weights.astype(np.float64)
     coarse = precision(stored.step_dtype).unit if stored.step_dtype != "float32" else 0.0
-    return FoldedKernel(weights, folding.zero_bias(stored), coarse * np.abs(weights), np.zeros(stored.outputs))
+    none = np.zeros(stored.outputs)
+    return FoldedKernel(stored.weights, folding.zero_bias(stored), coarse, none, none)
 
 
 def _rounded_twice(node: Node, network: Network, step: float) -> Float64:
@@ -153,12 +151,27 @@ def _compared(rows: Array, value: Float64, bound: Float64) -> Comparison:
     )
 
 
+def _largest_bound(exact: Exact, activation: Activation) -> float:
+    """Return by how much a float32 kernel with exactly these weights may be off at most, infinite if nobody can say."""
+    if not exact.value.size:
+        return 0.0
+    with np.errstate(all="ignore"):
+        most = np.maximum(exact.value.max(axis=0), -exact.value.min(axis=0))[np.newaxis]
+    size = exact.magnitude.max(axis=0, keepdims=True)
+    peak = kernels.expect_sum(
+        replace(exact, value=most, magnitude=size, inexact=np.zeros_like(size)), activation
+    ).bound.max()
+    return float(peak) if np.isfinite(peak) else float("inf")
+
+
 def _spread(rows: Float64, exact: Exact, like: Array) -> Array:
     """Return rows of places as a tensor in the layout of the export, NaN where nothing was computed."""
     channels = exact.places.channel_axis
     last = np.moveaxis(like, channels, -1).shape
-    whole = np.full((exact.places.total, rows.shape[1]), np.nan, np.float64)
-    whole[exact.places.rows] = rows
+    whole = rows
+    if exact.places.share < 1:
+        whole = np.full((exact.places.total, rows.shape[1]), np.nan, np.float64)
+        whole[exact.places.rows] = rows
     return np.asarray(np.moveaxis(whole.reshape(*last[:-1], rows.shape[1]), -1, channels), np.float64)
 
 
@@ -185,7 +198,9 @@ def _computed(node: Node, x: Array, folded: FoldedKernel, y: Array) -> Exact:
     assert node.kernel is not None  # noqa: S101 - narrows the type
     if node.operation == graph.BATCH_NORM:
         return _scaled(node, x, folded)
-    weights = Weights.of(folded.weights, folded.bias, bound=folded.weight_bound, bias_bound=folded.bias_bound)
+    weights = Weights.of(
+        folded.weights, folded.bias, relative=folded.relative, bound=folded.absolute, bias_bound=folded.bias_bound
+    )
     geometry = node.geometry
     if geometry is None:
         raise BninspectError("the file does not say how it moves over its input")
@@ -235,7 +250,7 @@ def _scaled(node: Node, x: Array, folded: FoldedKernel) -> Exact:
     with np.errstate(all="ignore"):
         value = rows * scale + shift
         magnitude = np.abs(rows) * np.abs(scale) + size
-        inexact = np.abs(rows) * folded.weight_bound.reshape(-1) + folded.bias_bound
+        inexact = np.abs(rows) * folded.bound_of(folded.weights).reshape(-1) + folded.bias_bound
     places = kernels.Places(last.shape[:-1], np.arange(len(rows), dtype=np.int64), axis)
     # As many roundings as a centred batch norm, a chain or a scale and shift may have between input and output.
     terms = int(RSQRT) + 4 + len(node.rounds)
@@ -254,11 +269,20 @@ def _between(node: Node, network: Network, values: Mapping[str, Array]) -> Float
     return total
 
 
-def _cut_between(node: Node, network: Network, values: Mapping[str, Array], exact: Exact) -> Array:
-    """Return where a value between the joined pieces of an operation stands at the end of its type.
+def _where_known(
+    expected: Float64, rows: Array, node: Node, network: Network, values: Mapping[str, Array], exact: Exact
+) -> Float64:
+    """Return what is expected; where a value between the joined pieces of an operation stands at its end, what came.
 
     What it was is not known there. The numbers of the pieces are held against the model's all the same.
     """
+    if not node.rounds:
+        return expected
+    return np.asarray(np.where(_cut_between(node, network, values, exact), rows, expected))
+
+
+def _cut_between(node: Node, network: Network, values: Mapping[str, Array], exact: Exact) -> Array:
+    """Return where a value between the joined pieces of an operation stands at the end of its type."""
     found = np.zeros(exact.value.shape, np.bool_)
     for name in node.rounds:
         quantised, stored = tensors.grid(name, network), values.get(name)

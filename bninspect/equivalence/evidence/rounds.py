@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bninspect.arithmetic.compare import merge
@@ -10,8 +10,8 @@ from bninspect.equivalence.evidence.local import Proof
 from bninspect.equivalence.evidence.replay import Replay, Stretch
 from bninspect.equivalence.evidence.wires import Wire
 from bninspect.equivalence.pairing.places import Place
-from bninspect.records import Comparison
-from bninspect.records.graph import Network
+from bninspect.records import Array, Comparison
+from bninspect.records.graph import Network, Value
 from bninspect.runtimes.runtime import Session
 
 
@@ -70,6 +70,11 @@ class Subject:
     forces: bool
     places: tuple[Place, ...]
     seed: int = 0
+    outlines: Mapping[str, Value] = field(default_factory=dict)
+    """Shape and type of values of the source, by label."""
+    returned: Mapping[str, Array] = field(default_factory=dict)
+    """What the source returned for `data` by itself, by label."""
+    data: Sequence[Array] = ()
 
 
 def join(one: Round, other: Round) -> Round:

@@ -48,7 +48,7 @@ def see(subject: Subject, given: Mapping[str, Array], data: Sequence[Array]) -> 
         proofs = {id(one.node): local.prove(one, export, stored, U) for one in subject.places}
         return Round(subject.places, proofs, deployed=deployed(subject, given, values, {}))
     outputs = [one.name for one in subject.source.outputs]
-    free = subject.replay(data, {}, list(dict.fromkeys((*_common(subject), *outputs))))
+    free = _looked_at(subject, data, outputs)
     places = wires.told_apart(subject.places, subject.source, free, values)
     unit = max((tensors.unit(one) for one in free.values()), default=U)
     proofs = {id(one.node): local.prove(one, export, stored, unit) for one in places}
@@ -75,14 +75,29 @@ def see(subject: Subject, given: Mapping[str, Array], data: Sequence[Array]) -> 
     )
 
 
-def _common(subject: Subject) -> Iterable[str]:
-    """Yield the values of the source that are looked at: what both may have, and what an activation cuts off."""
-    yield from (one.name for one in subject.source.inputs)
-    for wire in wires.wires([replace(one, again=False) for one in subject.places], subject.source):
-        yield wire.label
-    for node in subject.source.nodes:
-        if _upper(node.limits):
-            yield node.outputs[0]
+def _looked_at(subject: Subject, data: Sequence[Array], outputs: Sequence[str]) -> dict[str, Array]:
+    """Return the values of the source on its own that are looked at; of most only the shape is asked, and may be known.
+
+    The numbers themselves are needed of the outputs, of calls that only they can tell apart, and of what an activation
+    cuts off that the export may not have.
+    """
+    assert subject.replay is not None  # noqa: S101 - narrows the type
+    loose = [replace(one, again=False) for one in subject.places]
+    shaped = [*(one.name for one in subject.source.inputs), *(one.label for one in wires.wires(loose, subject.source))]
+    doubtful = [replace(one, again=False) for one in wires.doubtful(subject.places)]
+    numbers = [
+        *(one.label for one in wires.wires(doubtful, subject.source)),
+        *(node.outputs[0] for node in _unmatched_limits(subject, subject.places)[0]),
+    ]
+    free = {
+        label: np.broadcast_to(np.zeros((), one.dtype), [length or 0 for length in one.shape])
+        for label in shaped
+        if label not in numbers and (one := subject.outlines.get(label)) is not None
+    }
+    if data is subject.data:
+        free |= subject.returned
+    missing = [label for label in (*shaped, *numbers, *outputs) if label not in free]
+    return free | dict(subject.replay(data, {}, list(dict.fromkeys(missing)))) if missing else free
 
 
 def _cut(export: Network, values: Mapping[str, Array]) -> Iterable[tuple[str, float]]:
@@ -116,16 +131,21 @@ def _unreached(
     subject: Subject, places: Sequence[Place], free: Mapping[str, Array], values: Mapping[str, Array]
 ) -> Iterable[str]:
     """Yield the upper limits that one of the two has and the other has not, and that no number reached."""
-    known = {id(node) for pair in _activations(places, subject) for node in pair}
-    own = [node for node in subject.source.nodes if _upper(node.limits) and id(node) not in known]
-    other = [node for node in subject.export.nodes if _upper(node.limits) and id(node) not in known]
-    if sorted(_upper(node.limits) for node in own) == sorted(_upper(node.limits) for node in other):
-        return
+    own, other = _unmatched_limits(subject, places)
     for nodes, where, arrays in ((own, "model", free), (other, "export", values)):
         for node in nodes:
             top, array = _upper(node.limits), arrays.get(node.outputs[0])
             if array is not None and not bool((array >= top * (1 - 1e-6)).any()):
                 yield f"{node.operation} {node.name} of the {where} cuts off at {top:g}, which no number reached"
+
+
+def _unmatched_limits(subject: Subject, places: Sequence[Place]) -> tuple[list[Node], list[Node]]:
+    """Return the operations of either that cut off above, if the others' are not the same."""
+    known = {id(node) for pair in _activations(places, subject) for node in pair}
+    own = [node for node in subject.source.nodes if _upper(node.limits) and id(node) not in known]
+    other = [node for node in subject.export.nodes if _upper(node.limits) and id(node) not in known]
+    same = sorted(_upper(node.limits) for node in own) == sorted(_upper(node.limits) for node in other)
+    return ([], []) if same else (own, other)
 
 
 def _upper(limits: ActivationLimits | None) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -74,11 +74,8 @@ def told_apart(
 
     Which call is which only what flows can tell.
     """
-    groups: dict[bytes, list[Place]] = {}
-    for place in places:
-        groups.setdefault(_key(place), []).append(place)
     found: list[Place] = []
-    for group in groups.values():
+    for group in _of_equal_numbers(places):
         labels = {one.y for one in group}
         if len(group) == 1 or len(labels) != len(group):
             found += group if len(group) == 1 else [replace(one, again=True) for one in group]
@@ -92,8 +89,25 @@ def told_apart(
     return tuple(sorted(found, key=lambda one: order[id(one.node)]))
 
 
-def _key(place: Place) -> bytes:
-    return place.expected.weights.tobytes() + place.expected.bias.tobytes()
+def doubtful(places: Sequence[Place]) -> list[Place]:
+    """Return the places whose numbers others hold as well: only what flows tells which is which."""
+    return [place for group in _of_equal_numbers(places) if len(group) > 1 for place in group]
+
+
+def _of_equal_numbers(places: Sequence[Place]) -> Iterator[list[Place]]:
+    """Yield the places in groups of the same weights and bias: weights are looked at where biases are the same."""
+    for alike in _grouped(places, lambda place: place.expected.bias.tobytes()):
+        if len(alike) == 1:
+            yield alike
+        else:
+            yield from _grouped(alike, lambda place: place.expected.weights.tobytes())
+
+
+def _grouped(places: Iterable[Place], key: Callable[[Place], bytes]) -> Iterable[list[Place]]:
+    groups: dict[bytes, list[Place]] = {}
+    for place in places:
+        groups.setdefault(key(place), []).append(place)
+    return groups.values()
 
 
 def _distance(place: Place, source: Network, free: Mapping[str, Array], values: Mapping[str, Array]) -> float:

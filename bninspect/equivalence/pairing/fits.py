@@ -22,10 +22,11 @@ def holds(node: Node, folded: FoldedKernel) -> bool:
 def holds_weights(node: Node, folded: FoldedKernel) -> bool:
     """Return whether the weights of an operation of the export are these, whatever its bias is."""
     kernel = node.kernel
-    if kernel is None or kernel.weights.shape != folded.weights.shape:
+    if kernel is None or kernel.weights.shape != folded.own.shape:
         return False
     should = folding.as_stored(folded, kernel)
-    return folding.fits(kernel.weights, should.weights, should.weight_bound)
+    weights = should.weights
+    return folding.fits(kernel.weights, weights, should.bound_of(weights))
 
 
 def same_shape(operation: Node, node: Node) -> bool:

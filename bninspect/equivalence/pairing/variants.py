@@ -32,9 +32,7 @@ def find_fitting(
 
 def _reordered(variant: Variant, rows: Array) -> Variant:
     """Return a variant of a dense layer that takes its inputs in another order."""
-    folded = variant.folded
-    weights, bound = folded.weights[:, rows], folded.weight_bound[:, rows]
-    return replace(variant, folded=replace(folded, weights=weights, weight_bound=bound), rows=rows)
+    return replace(variant, folded=variant.folded.reordered(rows), rows=rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,27 +22,33 @@ _SAME = {
 _NO_ACTIVATION = ("", "linear")
 
 
-def of_call(layer: Any, inputs: tuple[str, ...], outputs: tuple[str, ...], norm: str) -> Iterator[Node]:
-    """Yield the operations of one call: one, or two for a separable convolution."""
-    inner = layer.layer if type(layer).__name__ == "TimeDistributed" else layer
-    name, kind = str(layer.name), type(inner).__name__
+def inner(layer: Any) -> Any:
+    """Return the layer that a TimeDistributed calls for each step, others as they are."""
+    return layer.layer if type(layer).__name__ == "TimeDistributed" else layer
+
+
+def of_call(
+    layer: Any, kernel: tuple[Kernel, str] | None, inputs: tuple[str, ...], outputs: tuple[str, ...], norm: str
+) -> Iterator[Node]:
+    """Yield the operations of one call, whose `inner` layer has the kernel: one, or two for a separable convolution."""
+    own = inner(layer)
+    name, kind = str(layer.name), type(own).__name__
     if norm:
-        yield Node(name, network.BATCH_NORM, inputs[:1], outputs, layer=norm, geometry=_of_norm(inner))
+        yield Node(name, network.BATCH_NORM, inputs[:1], outputs, layer=norm, geometry=_of_norm(own))
         return
-    kernel = kernel_of(inner)
     if kernel is not None:
-        if activation(inner):  # of a TimeDistributed, which calls what its layer does, not its layer
+        if activation(own):  # of a TimeDistributed, which calls what its layer does, not its layer
             between = f"{outputs[0]} before"
-            yield from linear(inner, kernel, inputs, (between,))
-            yield activated(inner, between, outputs[0])
+            yield from linear(own, kernel, inputs, (between,))
+            yield activated(own, between, outputs[0])
         else:
-            yield from linear(inner, kernel, inputs, outputs)
+            yield from linear(own, kernel, inputs, outputs)
         return
     operation = _SAME.get(kind, kind.lower())
     if kind == "Activation":
-        operation = activation(inner) or "identity"
+        operation = activation(own) or "identity"
     padded = kind.startswith("ZeroPadding")
-    limits, setting = _limits(inner, kind), _setting(inner, operation)
+    limits, setting = _limits(own, kind), _setting(own, operation)
     yield Node(name, operation, inputs, outputs, padded=padded, limits=limits, setting=setting)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bninspect.records import Array, Observation
-from bninspect.records.graph import Network, Node, Value
+from bninspect.records.graph import Kernel, Network, Node, Value
 from bninspect.runtimes.keras import operations
 from bninspect.runtimes.keras.operations import as_array
 
@@ -27,12 +27,17 @@ class Trace:
         self.inputs: tuple[Array, ...] = ()
         self.outputs: tuple[Array, ...] = ()
         """What the model took and returned."""
+        self.outlines: Mapping[str, Value] = {}
+        """The shapes and types of the values of that pass, by label."""
         self._returned: tuple[str, ...] = ()
         """The labels of what it returned, as they were in that pass; empty where no call was seen to make one."""
+        self._kernels: dict[int, tuple[Kernel, str]] = {}
+        """The constants of each layer, by identity: read once, however often it is called."""
 
     def _start(self) -> None:
         self._nodes: list[Node] = []
         self._labels: dict[int, str] = {}
+        self._shapes: dict[str, Value] = {}
         # While a tensor is held here its identity cannot become another tensor's.
         self._held: list[Any] = []
         self._depth = 0
@@ -109,6 +114,7 @@ class Trace:
             self.inputs = tuple(as_array(one) for one in taken)
             self.outputs = tuple(as_array(tensor) for tensor in _tensors(returned))
             self._returned = tuple(self._labels.get(id(tensor), "") for tensor in _tensors(returned))
+            self.outlines = self._shapes
             self._again = lambda data: compute(self._fed(arguments, data))
         return returned
 
@@ -133,7 +139,7 @@ class Trace:
     @contextmanager
     def _split(self, layer: Any, taken: list[Any]) -> Iterator[None]:
         """See what a kernel returns before the layer's own activation gets it."""
-        kernel = operations.kernel_of(layer)
+        kernel = self._kernel(layer)
         activation: Any = getattr(layer, "activation", None)
         if kernel is None or not operations.activation(layer):
             yield
@@ -170,8 +176,14 @@ class Trace:
         )
         # TimeDistributed calls its layer for each step, and shows only itself.
         for norm in dict.fromkeys(seen or [""]) if outputs else ():
-            self._nodes += operations.of_call(layer, inputs, outputs, norm)
+            self._nodes += operations.of_call(layer, self._kernel(operations.inner(layer)), inputs, outputs, norm)
         return returned
+
+    def _kernel(self, layer: Any) -> tuple[Kernel, str] | None:
+        found = self._kernels.get(id(layer)) or operations.kernel_of(layer)
+        if found is not None:  # a layer that is not built yet has none now
+            self._kernels[id(layer)] = found
+        return found
 
     def _given(self, tensor: Any) -> Any:
         """Return what is to go on for a tensor that was just computed, under a new label."""
@@ -197,6 +209,8 @@ class Trace:
     def _name(self, tensor: Any, label: str) -> None:
         self._held.append(tensor)
         self._labels[id(tensor)] = label
+        dtype = tensor.dtype.name
+        self._shapes[label] = Value(label, tuple(tensor.shape), "float32" if dtype == "bfloat16" else dtype)
 
 
 @contextmanager

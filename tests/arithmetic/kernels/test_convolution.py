@@ -201,3 +201,41 @@ def test_a_window_that_contradicts_itself_is_refused() -> None:
     for parts in (((3,), (1, 1), ((0, 0),), (1,)), ((3,), (0,), ((0, 0),), (1,)), ((0,), (1,), ((0, 0),), (1,))):
         with pytest.raises(BninspectError):
             Window(*parts)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_bound_in_parts_of_the_weights_and_one_for_each_output_are_one_for_each_weight(
+    groups: int, kind: Any
+) -> None:
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((2, 7, 4)).astype(kind)
+    w, bias, each = rng.standard_normal((3, 4 // groups, 8)), rng.standard_normal(8), np.abs(rng.standard_normal(8))
+    operation = Convolution(Window.of((3,)), groups=groups)
+    parts = convolve(operation, x, Weights.of(w, bias, relative=0.25, bound=each, bias_bound=each))
+    whole = convolve(operation, x, Weights.of(w, bias, bound=0.25 * np.abs(w) + each, bias_bound=each))
+    # Magnitudes of float32 are rounded upwards.
+    np.testing.assert_allclose(parts.inexact, whole.inexact, rtol=1e-5 if kind is np.float32 else 1e-13)
+    np.testing.assert_allclose(parts.weight, whole.weight, rtol=1e-13)
+    assert (parts.inexact >= whole.inexact * (1 - 1e-13)).all()
+
+
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([-149, -140, -126, -100, -20, 0, 60, 100, 126]),
+    st.sampled_from([-149, -100, 0, 20]),
+    st.sampled_from([1, 9, 300]),
+)
+@settings(max_examples=60, deadline=None)
+def test_magnitudes_of_float32_are_at_least_the_exact_ones_and_hardly_more(
+    seed: int, of_x: int, of_w: int, inputs: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    x = np.ldexp(rng.standard_normal((1, 3, inputs)) * rng.choice([1, 1, 2.0**-20], inputs), of_x).astype(np.float32)
+    w = np.ldexp(rng.standard_normal((1, inputs, 2)), of_w)
+    exact = convolve(Convolution(Window.of((1,))), x, _weights(w))
+    # Two sums of float64 differ by far less than a rounding of float32.
+    right = np.abs(x[0].astype(np.float64)) @ np.abs(w[0])
+    flushed = 2.0**-126 * (inputs * (np.abs(x).max(initial=0) + 1.0) + np.abs(w).sum(axis=(0, 1)))
+    assert (exact.magnitude >= right * (1 - 1e-12)).all()
+    assert (exact.magnitude <= right * (1 + 2.5 * (inputs + 2) * 2.0**-24) + 2 * flushed).all()
