@@ -251,7 +251,7 @@ def tampered(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, An
             if options.tampers:
                 ways = [one for one in ways if one[0] in options.tampers.split(",")]
             if options.limit:
-                order = random.Random(name + kind)  # noqa: S311 - another part of them for each kind, the same each time
+                order = random.Random(name + kind)  # others for each kind, the same each time
                 ways = order.sample(ways, min(options.limit, len(ways)))
             for way, wrong in ways:
                 began = time.monotonic()

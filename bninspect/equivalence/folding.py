@@ -76,7 +76,7 @@ class FoldedKernel:
     relative: float
     """Part of itself that a weight may be off."""
     absolute: Float64
-    """By how much more it may be off, broadcast to the weights: (outputs,) where it is the same for all of a channel."""
+    """By how much more it may be off, (outputs,) or of each weight."""
     bias_bound: Float64
     """(outputs,)."""
     factor: Float64 = field(default_factory=lambda: _ONE)

@@ -45,6 +45,8 @@ class Proof:
     """What the model's own numbers make of the export's input, in the layout of the export; NaN where not computed."""
     bound: float = 0.0
     """By how much a runtime that computes in float32 may be off of `value`, at most."""
+    swing: float = 0.0
+    """How far `value` is at most from what the operation makes of zeros: it depends visibly on its input by so much."""
     share: float = 1.0
     """How much of the output was recomputed."""
     cost: float | None = None
@@ -89,6 +91,7 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
         value=_spread(own, exact, given),
         bound=_largest_bound(exact, activation)
         + (4 * unit * float(exact.magnitude.max(initial=0.0)) if unit > folding.U else 0.0),
+        swing=_swing(own, should.bias, activation),
         share=exact.places.share,
     )
     if quantised is None and not node.quantises_input and stored.weight_step is None:
@@ -162,6 +165,16 @@ def _largest_bound(exact: Exact, activation: Activation) -> float:
         replace(exact, value=most, magnitude=size, inexact=np.zeros_like(size)), activation
     ).bound.max()
     return float(peak) if np.isfinite(peak) else float("inf")
+
+
+def _swing(value: Float64, bias: Float64, activation: Activation) -> float:
+    """Return how far what an operation returns is at most from what it makes of zeros, which is its bias."""
+    if not value.size:
+        return 0.0
+    still = kernels.activate(activation, bias)
+    with np.errstate(all="ignore"):
+        swing = float(np.maximum(value.max(axis=0) - still, still - value.min(axis=0)).max())
+    return swing if np.isfinite(swing) else 0.0
 
 
 def _spread(rows: Float64, exact: Exact, like: Array) -> Array:

@@ -56,7 +56,10 @@ def with_moves(
     asked = [
         one
         for one in judged
-        if one.compared is not None and not one.wrong and (one.wire.end == "y" or one.wire.label not in given.made)
+        if one.compared is not None
+        and not one.wrong
+        and (one.wire.end == "y" or one.wire.label not in given.made)
+        and not _swings(one, how)
     ]
     still: dict[int, Stretch] = {id(one): one for one in asked}
     # A value on the way may only not be dead; of an output that is nearly saturated the least change has to show.
@@ -75,12 +78,24 @@ def with_moves(
         yield replace(one, moves=False) if id(one) in still else one
 
 
+def _swings(stretch: Stretch, how: Comparing) -> bool:
+    """Return whether what comes out of a kernel is not what it makes of zeros, as its recomputation shows."""
+    place = stretch.wire.place
+    proof = how.proofs.get(id(place.node)) if place is not None and stretch.wire.end == "y" else None
+    return proof is not None and proof.swing > 2 * _allowed(stretch)
+
+
+def _allowed(stretch: Stretch) -> float:
+    """Return by how much the end of a stretch may be off."""
+    worst = stretch.compared.worst if stretch.compared is not None else None
+    return worst.bound or 0.0 if worst is not None else 0.0
+
+
 def _moves(stretch: Stretch, before: Array, now: Array) -> bool:
     """Return whether the end of a stretch changed by more than it may be off."""
-    allowed = stretch.compared.worst.bound if stretch.compared is not None and stretch.compared.worst else None
     with np.errstate(all="ignore"):
         changes = np.abs(now.astype(np.float64) - before.astype(np.float64))
-        return len(stretch.kinds) > 1 or bool((changes > 2 * (allowed or 0.0)).any())
+        return len(stretch.kinds) > 1 or bool((changes > 2 * _allowed(stretch)).any())
 
 
 def _shaken(values: Array, part: float, generator: np.random.Generator) -> Array:

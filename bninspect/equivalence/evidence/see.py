@@ -53,12 +53,14 @@ def see(subject: Subject, given: Mapping[str, Array], data: Sequence[Array]) -> 
     unit = max((tensors.unit(one) for one in free.values()), default=U)
     proofs = {id(one.node): local.prove(one, export, stored, unit) for one in places}
     belong = belonging(subject, free, values, outputs, ends)
+    rough = {wire.value: difference(wire, free, values) for wire in belong.values()}
+    # Before the model is run again: the sessions of the one and the values of the other need much memory.
+    fast = deployed(subject, given, values, {key: one for key, one in rough.items() if np.isfinite(one)})
     found = [*wires.wires(places, subject.source), *(wire for wire in belong.values())]
     how = Comparing(export, stored, values, proofs, subject.replay, data, subject.forces, subject.seed)
     stretches = compare(found, free, how)
     seen = [one for one in outputs if one in free]
     lost = tuple(f"{outputs.index(one)} of shape {free[one].shape}" for one in seen if one not in belong)
-    rough = {wire.value: difference(wire, free, values) for wire in belong.values()}
     return Round(
         places,
         proofs,
@@ -70,7 +72,7 @@ def see(subject: Subject, given: Mapping[str, Array], data: Sequence[Array]) -> 
         lost,
         tuple(str(place) for place, one in enumerate(outputs) if one not in free),
         tuple(ends.index(wire.value) for wire in belong.values()),
-        deployed(subject, given, values, {key: one for key, one in rough.items() if np.isfinite(one)}),
+        fast,
         dict(_cut(export, values)),
     )
 

@@ -205,9 +205,7 @@ def test_a_window_that_contradicts_itself_is_refused() -> None:
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_a_bound_in_parts_of_the_weights_and_one_for_each_output_are_one_for_each_weight(
-    groups: int, kind: Any
-) -> None:
+def test_a_part_of_the_weights_and_a_bound_for_each_output_are_one_for_each_weight(groups: int, kind: Any) -> None:
     rng = np.random.default_rng(2)
     x = rng.standard_normal((2, 7, 4)).astype(kind)
     w, bias, each = rng.standard_normal((3, 4 // groups, 8)), rng.standard_normal(8), np.abs(rng.standard_normal(8))
@@ -236,6 +234,6 @@ def test_magnitudes_of_float32_are_at_least_the_exact_ones_and_hardly_more(
     exact = convolve(Convolution(Window.of((1,))), x, _weights(w))
     # Two sums of float64 differ by far less than a rounding of float32.
     right = np.abs(x[0].astype(np.float64)) @ np.abs(w[0])
-    flushed = 2.0**-126 * (inputs * (np.abs(x).max(initial=0) + 1.0) + np.abs(w).sum(axis=(0, 1)))
+    flushed = 2.0**-126 * (inputs * (np.abs(x).max(initial=0).astype(np.float64) + 1) + np.abs(w).sum(axis=(0, 1)))
     assert (exact.magnitude >= right * (1 - 1e-12)).all()
     assert (exact.magnitude <= right * (1 + 2.5 * (inputs + 2) * 2.0**-24) + 2 * flushed).all()
