@@ -2,6 +2,7 @@
 
     python benchmarks/tampers.py tampered [--nets conv,unet] [--kinds int8,onnx] [--limit 4]
     python benchmarks/tampers.py right    [--seeds 2]
+    python benchmarks/tampers.py smallest [--nets dense]
 
 tampered: each net is broken in each way that fits it (an attribute, a step, some weights), converted, and held
 against the net as it is. What counts is what changes the output, in the export's own runtime, by more than twice what
@@ -9,6 +10,8 @@ converting the right net changes it (two roundings of its largest at least): non
 
 right: each net, of several seeds, through every converter and option: none may end as a mismatch, few as not checked.
 
+smallest: by how little the last layer can be changed, all of it or its largest weight or bias, so that it is still a
+mismatch, in each kind of export: to a factor of two.
 """
 
 from __future__ import annotations
@@ -307,6 +310,42 @@ def right(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]
                 }
 
 
+SMALLEST: Mapping[str, Callable[[float], Change]] = {
+    "all weights": lambda part: _weights(LAST, 0, lambda w: w * np.float32(1 + part), last=True),
+    "largest weight": lambda part: _weights(LAST, 0, _largest(1 + part), last=True),
+    "largest bias": lambda part: _weights(LAST, 1, _largest(1 + part), last=True),
+}
+_HALVINGS = 24
+
+
+def smallest(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the smallest change of the last layer, a power of two, that is a mismatch in each kind of export."""
+    every = {**KERAS_KINDS, **TORCH_KINDS}
+    for name in options.nets.split(","):
+        net = trained(name, 0)
+        paths = sources(net, folder)
+        for kind in options.kinds.split(",") if options.kinds else list(every):
+            suffix, convert = every[kind]
+            path = folder / f"export{suffix}"
+            for what, change in SMALLEST.items():
+                missed, caught = _HALVINGS, -1
+                while missed - caught > 1:
+                    halvings = (missed + caught) // 2
+                    wrong = change(2.0**-halvings)(net)
+                    assert wrong is not None
+                    with quiet():
+                        convert(wrong, path)
+                    status, _, _ = verdict(source_of(kind, paths), path)
+                    missed, caught = (missed, halvings) if status == Status.FAIL.value else (halvings, caught)
+                yield {"net": name, "kind": kind, "what": what, "status": "caught", "smallest": 2.0**-caught}
+
+
+def show_smallest(rows: list[dict[str, Any]]) -> None:
+    """Print the smallest change for each kind of export."""
+    for row in rows:
+        print(f"{row['net']:14} {row['kind']:14} {row['what']:16} {row['smallest']:.2g}")
+
+
 def show(rows: list[dict[str, Any]], *, good: str) -> None:
     """Print how many of each kind ended how, and each that did not end as it should."""
     counted = [one for one in rows if one.get("counts")]
@@ -321,7 +360,7 @@ def show(rows: list[dict[str, Any]], *, good: str) -> None:
 def main() -> None:
     """Make the exports, judge them, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("tampered", "right"))
+    parser.add_argument("what", choices=("tampered", "right", "smallest"))
     parser.add_argument("--nets", default=",".join(NETS))
     parser.add_argument("--kinds", default="")
     parser.add_argument("--tampers", default="")
@@ -332,11 +371,14 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
-        for row in (tampered if options.what == "tampered" else right)(options, Path(name)):
+        for row in {"tampered": tampered, "right": right, "smallest": smallest}[options.what](options, Path(name)):
             rows.append(row)
             if options.json:
                 with options.json.open("a") as lines:
                     lines.write(json.dumps(row) + "\n")
+    if options.what == "smallest":
+        show_smallest(rows)
+        return
     show(rows, good=Status.FAIL.value if options.what == "tampered" else Status.PASS.value)
 
 

@@ -14,15 +14,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bninspect.arithmetic import kernels
-from bninspect.arithmetic.bounds import RSQRT, precision
+from bninspect.arithmetic.bounds import precision
 from bninspect.arithmetic.formula import Float64
-from bninspect.arithmetic.kernels import Activation, Arithmetic, Convolution, Dense, Exact, Weights, Window
+from bninspect.arithmetic.kernels import Activation, Exact
 from bninspect.equivalence import folding, measuring, tensors
+from bninspect.equivalence.evidence.recomputing import activation_of, arithmetic_of, compute
 from bninspect.equivalence.folding import FoldedKernel
 from bninspect.equivalence.pairing.places import Place
 from bninspect.errors import BninspectError
 from bninspect.records import Array, Comparison, graph
-from bninspect.records.graph import Geometry, Kernel, Network, Node
+from bninspect.records.graph import Kernel, Network, Node
 
 OPERATION = "operation"
 REQUANTISED = 0.01
@@ -54,7 +55,7 @@ class Proof:
     cut: float = 0.0
     """Part of the outputs that are cut off at the ends of the range of their type."""
     needs: tuple[float, float] = (0.0, 0.0)
-    """The range that would hold them all."""
+    """The range that would hold all that was made of the input."""
 
 
 def prove(place: Place, network: Network, values: Mapping[str, Array], unit: float) -> Proof:
@@ -68,7 +69,7 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
     """
     node = place.node
     try:
-        activation = _activation(node)
+        activation = activation_of(node)
         x, y = values[node.inputs[0]], values[node.outputs[0]]
         stored, quantised = node.kernel, network.quantised.get(node.outputs[0])
         assert stored is not None  # noqa: S101 - only such operations are matched
@@ -79,7 +80,7 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
             taken = taken.astype(np.float64) * tensors.real(values[node.factor], network.quantised.get(node.factor))
         given = tensors.turned_back(tensors.real(y, quantised), node)
         should = folding.as_stored(place.expected, stored)
-        exact = _computed(node, taken, should, given)
+        exact = compute(node, taken, should, given)
         rows = exact.places.pick(given)
     except KeyError:
         return Proof(None, "its input or output cannot be seen")
@@ -92,14 +93,15 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
         bound=_largest_bound(exact, activation)
         + (4 * unit * float(exact.magnitude.max(initial=0.0)) if unit > folding.U else 0.0),
         swing=_swing(own, should.bias, activation),
+        needs=(float(own.min(initial=0.0)), float(own.max(initial=0.0))),
         share=exact.places.share,
     )
     if quantised is None and not node.quantises_input and stored.weight_step is None:
-        bound = kernels.expect_sum(exact, activation, _arithmetic(y, taken)).bound + _between(node, network, values)
+        bound = kernels.expect_sum(exact, activation, arithmetic_of(y, taken)).bound + _between(node, network, values)
         return replace(found, compared=_compared(rows, _where_known(own, rows, node, network, values, exact), bound))
-    file = _computed(node, taken, _of_file(stored), given)
+    file = compute(node, taken, _of_file(stored), given)
     if quantised is None:
-        expected = kernels.expect_sum(file, activation, _arithmetic(y, taken))
+        expected = kernels.expect_sum(file, activation, arithmetic_of(y, taken))
         spare = _on_the_way(node, taken, file) if node.quantises_input else 0.0
         bound = expected.bound + spare + _between(node, network, values)
         return replace(
@@ -177,100 +179,6 @@ def _swing(value: Float64, bias: Float64, activation: Activation) -> float:
     return swing if np.isfinite(swing) else 0.0
 
 
-def _spread(rows: Float64, exact: Exact, like: Array) -> Array:
-    """Return rows of places as a tensor in the layout of the export, NaN where nothing was computed."""
-    channels = exact.places.channel_axis
-    last = np.moveaxis(like, channels, -1).shape
-    whole = rows
-    if exact.places.share < 1:
-        whole = np.full((exact.places.total, rows.shape[1]), np.nan, np.float64)
-        whole[exact.places.rows] = rows
-    return np.asarray(np.moveaxis(whole.reshape(*last[:-1], rows.shape[1]), -1, channels), np.float64)
-
-
-def _activation(node: Node) -> Activation:
-    if node.limits is not None:
-        return Activation("clip", node.limits.low, node.limits.high)
-    if not node.activation:
-        return kernels.NONE
-    if node.activation == "tanh":
-        return Activation("tanh")
-    raise BninspectError(f"its activation {node.activation} is not one that is recomputed")
-
-
-def _arithmetic(y: Array, x: Array) -> Arithmetic:
-    if np.float16 in {y.dtype.type, x.dtype.type}:
-        return kernels.FLOAT16
-    return (
-        kernels.FLOAT64 if y.dtype == np.float64 and x.dtype == np.float64 and y.dtype.kind == "f" else kernels.FLOAT32
-    )
-
-
-def _computed(node: Node, x: Array, folded: FoldedKernel, y: Array) -> Exact:
-    """Return the exact result of an operation. Raises BninspectError where shapes do not fit or nothing is known."""
-    assert node.kernel is not None  # noqa: S101 - narrows the type
-    if node.operation == graph.BATCH_NORM:
-        return _scaled(node, x, folded)
-    weights = Weights.of(
-        folded.weights, folded.bias, relative=folded.relative, bound=folded.absolute, bias_bound=folded.bias_bound
-    )
-    geometry = node.geometry
-    if geometry is None:
-        raise BninspectError("the file does not say how it moves over its input")
-    if node.operation == graph.DENSE:
-        exact = kernels.multiply(Dense(), x, weights)
-        if y.shape[:-1] != exact.places.shape and y.size == exact.places.total * node.kernel.outputs:
-            # TFLite's FULLY_CONNECTED may keep the axes of its input or not; the rows are in the same order.
-            exact = replace(exact, places=replace(exact.places, shape=y.shape[:-1]))
-        return exact
-    axis = 1 if geometry.channel_axis % x.ndim == 1 and x.ndim > 2 else -1
-    return kernels.convolve(_convolution(node, node.kernel, geometry, axis, x, y), x, weights)
-
-
-def _convolution(node: Node, kernel: Kernel, geometry: Geometry, axis: int, x: Array, y: Array) -> Convolution:
-    rank = len(geometry.size)
-    transposed = node.operation == graph.TRANSPOSED
-    lengths, made = (
-        tuple(one for place, one in enumerate(a.shape[1:]) if place != (0 if axis == 1 else a.ndim - 2)) for a in (x, y)
-    )
-    ones = (1,) * rank
-    stride, dilation = geometry.stride or ones, geometry.dilation or ones
-    extra = geometry.output_padding or (0,) * rank
-    padding = geometry.padding or ((0, 0),) * rank
-    if isinstance(padding, str):
-        padding = kernels.same(
-            made if transposed else lengths, geometry.size, stride, dilation, lower=padding == "same lower"
-        )
-    if transposed and len(lengths) == rank == len(made):
-        plain = Window(geometry.size, stride, padding, dilation).transposed_outputs(lengths)
-        # TFLite and Keras state the length of the output; what is missing of it is behind.
-        extra = tuple(max(0, one - other) for one, other in zip(made, plain, strict=True))
-    return Convolution(
-        Window(geometry.size, stride, padding, dilation), kernel.groups, transposed, extra if transposed else None, axis
-    )
-
-
-def _scaled(node: Node, x: Array, folded: FoldedKernel) -> Exact:
-    """Return the exact result of a scale and shift per channel, as sums of one product."""
-    channels = folded.bias.size
-    axis = tensors.axis_of(node)
-    if not -x.ndim <= axis < x.ndim or channels not in {1, x.shape[axis]}:
-        raise BninspectError(f"an input of shape {x.shape} does not fit {channels} channels along axis {axis}")
-    last = np.moveaxis(x, axis, -1).astype(np.float64)
-    rows = last.reshape(-1, last.shape[-1])
-    scale, shift = folded.weights.reshape(-1), folded.bias
-    size = np.maximum(np.abs(shift), 0.0 if node.magnitude is None else node.magnitude)
-    with np.errstate(all="ignore"):
-        value = rows * scale + shift
-        magnitude = np.abs(rows) * np.abs(scale) + size
-        inexact = np.abs(rows) * folded.bound_of(folded.weights).reshape(-1) + folded.bias_bound
-    places = kernels.Places(last.shape[:-1], np.arange(len(rows), dtype=np.int64), axis)
-    # As many roundings as a centred batch norm, a chain or a scale and shift may have between input and output.
-    terms = int(RSQRT) + 4 + len(node.rounds)
-    reach = float(np.abs(rows).max(initial=0.0))
-    return Exact(value, magnitude, inexact, terms, reach, np.abs(scale), places)
-
-
 def _between(node: Node, network: Network, values: Mapping[str, Array]) -> Float64 | float:
     """Return what the rounding of values between the joined pieces of an operation may cost."""
     total: Float64 | float = 0.0
@@ -317,3 +225,14 @@ def _on_the_way(node: Node, x: Array, exact: Exact) -> Float64:
     # A file may ask for one step for all samples; that of the largest is the coarsest.
     half = float(largest.max(initial=0.0)) / _HYBRID / 2 if largest.size else 0.0
     return np.broadcast_to(half * exact.weight, exact.value.shape)
+
+
+def _spread(rows: Float64, exact: Exact, like: Array) -> Array:
+    """Return rows of places as a tensor in the layout of the export, NaN where nothing was computed."""
+    channels = exact.places.channel_axis
+    last = np.moveaxis(like, channels, -1).shape
+    whole = rows
+    if exact.places.share < 1:
+        whole = np.full((exact.places.total, rows.shape[1]), np.nan, np.float64)
+        whole[exact.places.rows] = rows
+    return np.asarray(np.moveaxis(whole.reshape(*last[:-1], rows.shape[1]), -1, channels), np.float64)

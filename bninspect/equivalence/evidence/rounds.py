@@ -120,4 +120,5 @@ def _joined_proof(before: Proof | None, after: Proof) -> Proof:
         return after if after.compared is not None or before is None else before
     costs = [one for one in (before.cost, after.cost) if one is not None]
     compared = merge(before.compared, after.compared)
-    return replace(before, compared=compared, cost=max(costs, default=None), value=None)
+    needs = min(before.needs[0], after.needs[0]), max(before.needs[1], after.needs[1])
+    return replace(before, compared=compared, cost=max(costs, default=None), value=None, needs=needs)

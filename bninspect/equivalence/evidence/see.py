@@ -142,12 +142,18 @@ def _unreached(
 
 
 def _unmatched_limits(subject: Subject, places: Sequence[Place]) -> tuple[list[Node], list[Node]]:
-    """Return the operations of either that cut off above, if the others' are not the same."""
+    """Return the operations of either that cut off above, unless all of both cut off at the same number.
+
+    Where others do not cut off, or elsewhere, only numbers that reach a limit tell that it stands in its place.
+    """
     known = {id(node) for pair in _activations(places, subject) for node in pair}
-    own = [node for node in subject.source.nodes if _upper(node.limits) and id(node) not in known]
-    other = [node for node in subject.export.nodes if _upper(node.limits) and id(node) not in known]
-    same = sorted(_upper(node.limits) for node in own) == sorted(_upper(node.limits) for node in other)
-    return ([], []) if same else (own, other)
+    own, other = (
+        [node for node in network.nodes if node.limits is not None and id(node) not in known]
+        for network in (subject.source, subject.export)
+    )
+    kinds = {node.limits for node in (*own, *other)}
+    own, other = ([node for node in nodes if _upper(node.limits)] for nodes in (own, other))
+    return ([], []) if len(kinds) == 1 and len(own) == len(other) else (own, other)
 
 
 def _upper(limits: ActivationLimits | None) -> float:
@@ -156,8 +162,8 @@ def _upper(limits: ActivationLimits | None) -> float:
 
 def _activations(places: Sequence[Place], subject: Subject) -> Iterable[tuple[Node, Node]]:
     """Yield the activation behind each place of the source, with the operation of the export that has it."""
-    consumers = subject.source.consumers()
+    consumers, readers = subject.source.consumers(), subject.export.consumers()
     for place in places:
-        behind = wires.activation_behind(place, consumers)
-        if behind is not None and place.node.limits is not None:
-            yield behind, place.node
+        behind, other = wires.activation_behind(place, consumers), wires.with_limits(place.node, readers)
+        if behind is not None and other is not None:
+            yield behind, other

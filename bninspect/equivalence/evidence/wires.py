@@ -9,7 +9,7 @@ import numpy as np
 
 from bninspect.equivalence import tensors
 from bninspect.equivalence.pairing.places import Place
-from bninspect.records import Array
+from bninspect.records import Array, graph
 from bninspect.records.graph import Network, Node
 
 
@@ -65,6 +65,15 @@ def activation_behind(place: Place, consumers: Mapping[str, tuple[Node, ...]]) -
     if len(after) == 1 and len(after[0].inputs) == 1 and after[0].kernel is None and not after[0].layer:
         return after[0]
     return None
+
+
+def with_limits(node: Node, consumers: Mapping[str, tuple[Node, ...]]) -> Node | None:
+    """Return the operation that cuts off what an operation of the export returns: itself, or what alone reads it."""
+    if node.limits is not None or node.activation:
+        return node if node.limits is not None else None
+    after = graph.readers(node.outputs[0], consumers)
+    alone = len(after) == 1 and len(after[0].inputs) == 1
+    return after[0] if alone and after[0].limits is not None else None
 
 
 def told_apart(

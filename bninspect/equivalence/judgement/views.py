@@ -10,6 +10,7 @@ from bninspect.equivalence.diagnosis.kernels import of_bias
 from bninspect.equivalence.evidence import wires
 from bninspect.equivalence.evidence.local import Proof
 from bninspect.equivalence.evidence.replay import Stretch
+from bninspect.equivalence.judgement import claims
 from bninspect.equivalence.judgement.case import Case
 from bninspect.equivalence.pairing import rebiasing
 from bninspect.equivalence.pairing.places import Place
@@ -67,6 +68,9 @@ def view_of(place: Place, case: Case) -> LayerView:
         return LayerView(
             LayerStatus.UNVERIFIED, f"its numbers are right, but it could not be recomputed: {why}", compared
         )
+    coarse = claims.of_weights(place) or (claims.of_range(place, proof, case.export) if proof is not None else "")
+    if coarse:
+        return LayerView(LayerStatus.UNVERIFIED, f"its numbers are right, but {coarse}", compared)
     if place.rebiased:
         return LayerView(LayerStatus.UNVERIFIED, rebiasing.sentence(place, case.export), compared)
     return LayerView(LayerStatus.VERIFIED, "", compared)
