@@ -15,6 +15,7 @@ its own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -29,6 +30,8 @@ _SECOND = 1 + 64 * U
 _WEIGHT = (RSQRT + 3) * U * _SECOND
 _BIAS = (RSQRT + 6) * U * _SECOND
 _TINY = precision("float32").tiny
+_PIECE = 1 << 15
+"""Numbers that are computed and compared at once: 256 KiB of each kind."""
 _MOST_PLACES = 256
 """Steps that 8 bits tell apart, the coarsest weights whose steps are rounded to anything but float32."""
 
@@ -100,6 +103,21 @@ class FoldedKernel:
             bound *= self.relative
             bound += self.absolute
         return bound
+
+    def pieces(self) -> Iterator[tuple[int, slice, Float64, Float64]]:
+        """Yield weights and bounds in pieces that fit the cache: the tap, the inputs, and (inputs, outputs) of each."""
+        taps, inputs, outputs = self.own.shape
+        step = max(1, _PIECE // max(1, outputs))
+        for tap in range(taps):
+            for start in range(0, inputs, step):
+                rows = slice(start, min(start + step, inputs))
+                with np.errstate(all="ignore"):
+                    weights = self.own[tap, rows].astype(np.float64)
+                    weights *= self.factor[rows] if len(self.factor) > 1 else self.factor
+                    bound = np.abs(weights)
+                    bound *= self.relative
+                    bound += self.absolute if self.absolute.ndim == 1 else self.absolute[tap, rows]
+                yield tap, rows, weights, bound
 
     def with_weights(self, other: FoldedKernel) -> FoldedKernel:
         """Return this bias with the weights of another kernel."""
@@ -219,6 +237,13 @@ def rounded(norm: ChannelMap, folded: FoldedKernel, dtype: str) -> FoldedKernel:
 def zero_bias(kernel: Kernel) -> Float64:
     """Return the bias of an operation in float64, zeros if it has none."""
     return np.zeros(kernel.outputs) if kernel.bias is None else kernel.bias.astype(np.float64)
+
+
+def fits_weights(actual: Array, folded: FoldedKernel) -> bool:
+    """Return whether every weight is finite and within its bound, in the shape of the weights."""
+    return actual.shape == folded.own.shape and all(
+        fits(actual[tap, rows], weights, bound) for tap, rows, weights, bound in folded.pieces()
+    )
 
 
 def fits(actual: Array, expected: Float64, bound: Float64) -> bool:

@@ -13,6 +13,8 @@ from bninspect.equivalence.folding import FoldedKernel, as_stored, zero_bias
 from bninspect.records import Array, Comparison, Worst
 from bninspect.records.graph import Kernel
 
+_PIECE = 1 << 15
+"""Numbers that are compared at once: 256 KiB of each kind."""
 WEIGHTS, BIAS, OUTPUT = "weights", "bias", "output"
 FOLDED, SOURCE, RECOMPUTED = "folded", "source", "recomputed"
 
@@ -21,12 +23,21 @@ def measured(
     actual: Array, expected: Float64, bound: Float64, *, observed: str, reference: str, axis: int = -1
 ) -> Comparison:
     """Compare numbers of the same shape, each with a bound of its own; channels run along `axis`."""
-    layout = Layout(expected.shape, (axis % expected.ndim,))
-    tally = Tally(layout, "float32")
-    allowed = np.broadcast_to(bound, expected.shape)
-    wide = [np.ascontiguousarray(each, np.float64).reshape(1, -1) for each in (expected, actual, allowed)]
-    tally.add(0, wide[0], wide[1], wide[2])
-    return replace(counted(tally, observed, reference), worst=_worst(tally, expected.shape))
+    shape, axis = expected.shape, axis % expected.ndim
+    tally = Tally(Layout(shape, (axis,)), "float32")
+    # Pieces of whole rows of channels, which stay in the cache; with the channels elsewhere everything at once.
+    width = max(1, shape[axis] if axis == expected.ndim - 1 else expected.size)
+    allowed = bound.reshape(1, 1) if bound.size == 1 else np.broadcast_to(bound, shape).reshape(-1, width)
+    rows = (
+        expected.reshape(-1, width),
+        actual.reshape(-1, width),
+        np.broadcast_to(allowed, (expected.size // width, width)),
+    )
+    step = max(1, _PIECE // width)
+    for start in range(0, len(rows[0]), step):
+        wide, given, off = (np.ascontiguousarray(each[start : start + step], np.float64) for each in rows)
+        tally.add(start * width, wide, given, off)
+    return replace(counted(tally, observed, reference), worst=_worst(tally, shape))
 
 
 def _worst(tally: Tally, shape: tuple[int, ...]) -> Worst | None:
@@ -42,8 +53,11 @@ def _worst(tally: Tally, shape: tuple[int, ...]) -> Worst | None:
 def of_kernel(folded: FoldedKernel, export: Kernel) -> tuple[Comparison, Comparison]:
     """Compare the weights and the bias of an export's operation with what they should be."""
     should = as_stored(folded, export)
-    wide = should.weights
-    weights = measured(export.weights, wide, should.bound_of(wide), observed=WEIGHTS, reference=FOLDED)
+    shape = (_, inputs, outputs) = should.own.shape
+    tally = Tally(Layout(shape, (2,)), "float32")
+    for tap, rows, wide, bound in should.pieces():
+        tally.add((tap * inputs + rows.start) * outputs, wide, export.weights[tap, rows].astype(np.float64), bound)
+    weights = replace(counted(tally, WEIGHTS, FOLDED), worst=_worst(tally, shape))
     bias = measured(zero_bias(export), should.bias, should.bias_bound, observed=BIAS, reference=FOLDED)
     return weights, bias
 

@@ -57,13 +57,22 @@ def open_in(load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint, _settin
     graph = container.parsed(Path(checkpoint.path))
     outputs = tuple(output.label for output in graph.outputs)
 
+    ran: list[tuple[Mapping[str, Array], Any]] = []
+    """The latest input, and the interpreter that holds every tensor of it: until it is asked again, once."""
+
     def compute(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
         with loading.failing_as(f"{title} cannot run the model"):
-            return _invoked(_interpreter(module, content, plain=True), data, names)
+            known = [interpreter for given, interpreter in ran if _is_same(given, data)]
+            ran.clear()
+            if known:
+                return _values(known[0], names)
+            interpreter = _invoked(_interpreter(module, content, plain=True), data)
+            ran.append((dict(data), interpreter))
+            return _values(interpreter, names)
 
     def optimised(data: Mapping[str, Array]) -> Mapping[str, Array]:
         with loading.failing_as(f"{title} cannot run the model"):
-            return _invoked(_interpreter(module, content, plain=False), data, outputs)
+            return _values(_invoked(_interpreter(module, content, plain=False), data), outputs)
 
     with loading.failing_as(f"{title} cannot load the file"):
         _interpreter(module, content, plain=True)
@@ -89,13 +98,22 @@ def _interpreter(module: Any, content: bytes, *, plain: bool) -> Any:
         )
 
 
-def _invoked(interpreter: Any, data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+def _is_same(one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
+    """Return whether two inputs are the same arrays, which nobody writes to."""
+    return one.keys() == other.keys() and all(values is other[name] for name, values in one.items())
+
+
+def _invoked(interpreter: Any, data: Mapping[str, Array]) -> Any:
     for name, values in data.items():
         interpreter.resize_tensor_input(_index(name), values.shape)
     interpreter.allocate_tensors()
     for name, values in data.items():
         interpreter.set_tensor(_index(name), values)
     interpreter.invoke()
+    return interpreter
+
+
+def _values(interpreter: Any, names: Sequence[str]) -> Mapping[str, Array]:
     return {name: np.array(interpreter.get_tensor(_index(name))) for name in names}
 
 

@@ -98,16 +98,16 @@ def test_a_relu_that_cuts_off_too_much_is_found_out(
     from bninspect.runtimes import litert
 
     path = _converted(tmp_path, _built(keras.layers.ReLU()))
-    original = litert._invoked
+    original = litert._values
 
-    def tampered(interpreter: Any, data: Any, names: Any) -> Any:
-        values = dict(original(interpreter, data, names))
+    def tampered(interpreter: Any, names: Any) -> Any:
+        values = dict(original(interpreter, names))
         for name, array in values.items():
             if array.ndim == 4 and (array >= 0).all():
                 values[name] = np.where(array == array.max(), 0, array)
         return values
 
-    monkeypatch.setattr(litert, "_invoked", tampered)
+    monkeypatch.setattr(litert, "_values", tampered)
     settings = Settings(runtime=runtime, input=str(tmp_path / "x.npy"))
     model = verify_task.verify_checkpoint(_read(path), settings).model
     assert [layer.status for layer in model.layers] == [LayerStatus.MISMATCH]

@@ -22,11 +22,7 @@ def holds(node: Node, folded: FoldedKernel) -> bool:
 def holds_weights(node: Node, folded: FoldedKernel) -> bool:
     """Return whether the weights of an operation of the export are these, whatever its bias is."""
     kernel = node.kernel
-    if kernel is None or kernel.weights.shape != folded.own.shape:
-        return False
-    should = folding.as_stored(folded, kernel)
-    weights = should.weights
-    return folding.fits(kernel.weights, weights, should.bound_of(weights))
+    return kernel is not None and folding.fits_weights(kernel.weights, folding.as_stored(folded, kernel))
 
 
 def same_shape(operation: Node, node: Node) -> bool:

@@ -28,7 +28,7 @@ class Trace:
         self.outputs: tuple[Array, ...] = ()
         """What the model took and returned."""
         self.outlines: Mapping[str, Value] = {}
-        """The shapes and types of the values of that pass, by label."""
+        """The shapes and types of the values of that pass that can be seen, by label."""
         self._returned: tuple[str, ...] = ()
         """The labels of what it returned, as they were in that pass; empty where no call was seen to make one."""
         self._kernels: dict[int, tuple[Kernel, str]] = {}
@@ -121,6 +121,7 @@ class Trace:
     def _enter(self, taken: Sequence[Any]) -> None:
         for place, one in enumerate(taken):
             self._name(one, f"input {place}")
+            self._outline(one, f"input {place}")
 
     def _fed(self, arguments: Any, data: Sequence[Array] | None) -> Any:
         """Return the arguments of the model with other arrays in the place of its inputs."""
@@ -188,6 +189,7 @@ class Trace:
     def _given(self, tensor: Any) -> Any:
         """Return what is to go on for a tensor that was just computed, under a new label."""
         label = self._next()
+        self._outline(tensor, label)
         if label in self._wanted:
             self._computed[label] = as_array(tensor)
         if label in self._forced:
@@ -206,11 +208,14 @@ class Trace:
         self._count += 1
         return f"value {self._count}"
 
+    def _outline(self, tensor: Any, label: str) -> None:
+        """Keep the shape of a value that a replay can show."""
+        dtype = tensor.dtype.name
+        self._shapes[label] = Value(label, tuple(tensor.shape), "float32" if dtype == "bfloat16" else dtype)
+
     def _name(self, tensor: Any, label: str) -> None:
         self._held.append(tensor)
         self._labels[id(tensor)] = label
-        dtype = tensor.dtype.name
-        self._shapes[label] = Value(label, tuple(tensor.shape), "float32" if dtype == "bfloat16" else dtype)
 
 
 @contextmanager
