@@ -12,24 +12,35 @@ import numpy as np
 
 from bninspect.arithmetic.bounds import precision
 from bninspect.arithmetic.formula import Float64
+from bninspect.errors import BninspectError
 from bninspect.records import Array
 from bninspect.records.graph import Geometry, Network, Node, Quantisation
 
 
 def real(values: Array, quantisation: Quantisation | None) -> Array:
-    """Return what stored numbers stand for: `scale * (stored - zero)` of integers, floats as they are."""
+    """Return what stored numbers stand for: `scale * (stored - zero)` of integers, floats as they are.
+
+    Raises:
+        BninspectError: there are neither one step nor as many as its axis is long.
+    """
     if quantisation is None or values.dtype.kind == "f":
         return values
-    scale, zero = (_along(one, values.ndim, quantisation) for one in (quantisation.scale, quantisation.zero))
+    scale, zero = (_along(one, values.shape, quantisation) for one in (quantisation.scale, quantisation.zero))
     with np.errstate(all="ignore"):
         return np.asarray((values.astype(np.float64) - zero) * scale)
 
 
-def _along(numbers: Array, rank: int, quantisation: Quantisation) -> Float64:
+def _along(numbers: Array, shape: Sequence[int], quantisation: Quantisation) -> Float64:
     wide = np.asarray(numbers, np.float64).reshape(-1)
     if wide.size == 1:
         return wide.reshape(())
-    return wide.reshape([-1 if one == quantisation.axis % rank else 1 for one in range(rank)])
+    axis, rank = quantisation.axis, len(shape)
+    if not -rank <= axis < rank or shape[axis] != wide.size:
+        raise BninspectError(
+            "a quantised tensor contradicts itself",
+            why=f"{wide.size} steps along axis {axis} of the shape {tuple(shape)}",
+        )
+    return wide.reshape([-1 if one == axis % rank else 1 for one in range(rank)])
 
 
 def grid(name: str, network: Network) -> Quantisation | None:
@@ -50,19 +61,29 @@ def step(name: str, network: Network) -> float:
 
 def largest_step(quantisation: Quantisation | None) -> float:
     """Return the step, the largest of several; 0 for floats."""
-    return 0.0 if quantisation is None else float(np.abs(np.asarray(quantisation.scale, np.float64)).max())
+    return 0.0 if quantisation is None else float(np.abs(np.asarray(quantisation.scale, np.float64)).max(initial=0.0))
 
 
 def reach(quantisation: Quantisation) -> tuple[Float64, Float64]:
-    """Return the smallest and the largest numbers that a quantised value can stand for, of each channel."""
+    """Return the smallest and the largest numbers that a quantised value can stand for, of each channel.
+
+    Raises:
+        BninspectError: it has no step, another number of zero points, or a type that is not one of integers.
+    """
     if quantisation.levels is not None:
         least, most = 0, quantisation.levels - 1
-    else:
+    elif np.dtype(quantisation.dtype).kind in "iu":
         kind = np.iinfo(np.dtype(quantisation.dtype))
         least, most = kind.min, kind.max
+    else:
+        raise BninspectError("a quantised tensor contradicts itself", why=f"{quantisation.dtype} has no whole steps")
     scale = np.asarray(quantisation.scale, np.float64).reshape(-1)
     zero = np.asarray(quantisation.zero, np.float64).reshape(-1)
-    return (least - zero) * scale, (most - zero) * scale
+    if not scale.size or zero.size not in {1, scale.size}:
+        why = f"it has {scale.size} steps and {zero.size} zero points"
+        raise BninspectError("a quantised tensor contradicts itself", why=why)
+    with np.errstate(all="ignore"):
+        return (least - zero) * scale, (most - zero) * scale
 
 
 def cut_off(values: Float64, quantisation: Quantisation, axis: int) -> Float64:
@@ -82,7 +103,8 @@ def at_ends(values: Array, quantisation: Quantisation) -> tuple[Array, Array]:
     if low.size > 1 and (not values.ndim or values.shape[axis] != low.size):
         low, high, half = low.max(keepdims=True), high.min(keepdims=True), half.max(keepdims=True)
     shape = [-1 if low.size > 1 and place == axis else 1 for place in range(values.ndim)]
-    lowest, highest = ((one).reshape(shape) for one in (low + half, high - half))
+    with np.errstate(all="ignore"):
+        lowest, highest = ((one).reshape(shape) for one in (low + half, high - half))
     return np.asarray(values < lowest), np.asarray(values > highest)
 
 

@@ -58,7 +58,7 @@ class Places:
         if y.ndim != len(self.shape) + 1:
             raise BninspectError(f"an output of rank {y.ndim} was expected to have {len(self.shape) + 1} axes")
         last = np.moveaxis(y, self.channel_axis, -1)
-        if last.shape[:-1] != self.shape:
+        if last.shape[:-1] != self.shape or not last.shape[-1]:
             raise BninspectError(f"an output has the places {last.shape[:-1]}, the operation makes {self.shape}")
         if self.rows.size == self.total:
             return last.reshape(-1, last.shape[-1])

@@ -78,7 +78,7 @@ class Window:
             ceil: whether a window that begins inside the input, front padding included, but ends outside counts
                 (`ceil_mode` of torch and ONNX).
         """
-        self._require_rank(lengths)
+        self.require_rank(lengths)
         made = []
         for n, extent, stride, (low, high) in zip(lengths, self.extent, self.stride, self.padding, strict=True):
             room = n + low + high - extent
@@ -90,7 +90,7 @@ class Window:
 
     def transposed_outputs(self, lengths: Lengths, output_padding: Lengths | None = None) -> Lengths:
         """Return the spatial lengths of what a transposed convolution makes of an input of `lengths`."""
-        self._require_rank(lengths)
+        self.require_rank(lengths)
         more = output_padding or (0,) * len(lengths)
         return tuple(
             max(0, (n - 1) * stride + extent - low - high + extra)
@@ -133,7 +133,8 @@ class Window:
         indices = np.where(inside, flat, 0).reshape(len(positions), -1)
         return indices, np.broadcast_to(inside, flat.shape).reshape(len(positions), -1)
 
-    def _require_rank(self, lengths: Lengths) -> None:
+    def require_rank(self, lengths: Lengths) -> None:
+        """Raise BninspectError if there are not as many axes as it has."""
         if len(lengths) != len(self.size):
             raise BninspectError(
                 "a window does not fit its input", why=f"{len(self.size)} axes for an input with {len(lengths)}"
@@ -160,7 +161,11 @@ def same(
         stride: of it.
         dilation: of it, 1 without it.
         lower: whether the odd zero stands in front (SAME_LOWER) and not behind (SAME, SAME_UPPER).
+
+    Raises:
+        BninspectError: they differ in number, or a size, stride or dilation is not positive.
     """
+    Window.of(size, stride=stride, dilation=dilation).require_rank(lengths)
     made = []
     for n, k, step, spread in zip(lengths, size, stride, dilation or (1,) * len(size), strict=True):
         total = max(0, (-(-n // step) - 1) * step + (k - 1) * spread + 1 - n)

@@ -77,7 +77,7 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
             return Proof(None, "its input and output are not numbers that stand for reals")
         taken = tensors.real(x, network.quantised.get(node.inputs[0]))
         if node.factor:
-            taken = taken.astype(np.float64) * tensors.real(values[node.factor], network.quantised.get(node.factor))
+            taken = _multiplied(taken, tensors.real(values[node.factor], network.quantised.get(node.factor)))
         given = tensors.turned_back(tensors.real(y, quantised), node)
         should = folding.as_stored(place.expected, stored)
         exact = compute(node, taken, should, given)
@@ -125,6 +125,14 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
     return replace(
         found, compared=_compared(rows, clipped, np.broadcast_to(bound, plain.shape)), cost=cost, cut=gone, needs=needs
     )
+
+
+def _multiplied(x: Array, factor: Array) -> Array:
+    try:
+        with np.errstate(all="ignore"):
+            return np.asarray(x.astype(np.float64) * factor)
+    except ValueError:
+        raise BninspectError(f"inputs of shapes {x.shape} and {factor.shape} cannot be multiplied") from None
 
 
 def _of_file(stored: Kernel) -> FoldedKernel:

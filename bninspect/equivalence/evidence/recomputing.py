@@ -33,6 +33,8 @@ def compute(node: Node, x: Array, folded: FoldedKernel, y: Array) -> Exact:
             # TFLite's FULLY_CONNECTED may keep the axes of its input or not; the rows are in the same order.
             exact = replace(exact, places=replace(exact.places, shape=y.shape[:-1]))
         return exact
+    if x.ndim < 3:
+        raise BninspectError(f"an input of shape {x.shape} has no places that it could move over")
     axis = 1 if geometry.channel_axis % x.ndim == 1 and x.ndim > 2 else -1
     return kernels.convolve(_convolution(node, node.kernel, geometry, axis, x, y), x, weights)
 
@@ -64,7 +66,7 @@ def _scaled(node: Node, x: Array, folded: FoldedKernel) -> Exact:
     """Return the exact result of a scale and shift per channel, as sums of one product."""
     channels = folded.bias.size
     axis = tensors.axis_of(node)
-    if not -x.ndim <= axis < x.ndim or channels not in {1, x.shape[axis]}:
+    if not -x.ndim <= axis < x.ndim or channels not in {1, x.shape[axis]} or folded.own.size != channels:
         raise BninspectError(f"an input of shape {x.shape} does not fit {channels} channels along axis {axis}")
     last = np.moveaxis(x, axis, -1).astype(np.float64)
     rows = last.reshape(-1, last.shape[-1])

@@ -124,6 +124,9 @@ class Slack:
         if quantised is None or quantised.levels is None or not {value, node.inputs[0]} <= self._values.keys():
             return 0.0
         before, after = (self._values[one].astype(np.float64) for one in (node.inputs[0], value))
+        if before.shape != after.shape:
+            self.unknown = node.operation
+            return float("inf")
         with np.errstate(all="ignore"):
             lost = float(np.abs(after - before).max(initial=0.0))
         return max(0.0, lost - tensors.step(value, self._network))
@@ -144,10 +147,10 @@ class Slack:
             return 0.0
         largest = self._largest(node.inputs[0])
         taps, inputs, _ = kernel.weights.shape
-        most = largest * float(np.abs(kernel.weights).sum(axis=(0, 1)).max())
+        most = largest * float(np.abs(kernel.weights).sum(axis=(0, 1)).max(initial=0.0))
         if kernel.weight_step is None:
             return most * precision(kernel.dtype).unit
-        off: float = taps * inputs * largest * float(np.abs(kernel.weight_step).max()) / 2
+        off: float = taps * inputs * largest * float(np.abs(kernel.weight_step).max(initial=0.0)) / 2
         return off + most / 254 if node.quantises_input else off
 
     def _rounding(self, value: str) -> float:
@@ -157,7 +160,7 @@ class Slack:
             return half
         unit = precision(array.dtype.name).unit
         # What float32 loses is allowed for elsewhere.
-        return 2 * unit * float(np.abs(array).max()) if unit > precision("float32").unit else 0.0
+        return 2 * unit * float(np.abs(array).max(initial=0.0)) if unit > precision("float32").unit else 0.0
 
     def _passed(self, node: Node, taken: list[float]) -> float:
         most = max(taken, default=0.0)
@@ -178,7 +181,7 @@ class Slack:
         if operation in _SLOPES:
             return _SLOPES[operation] * most
         if node.kernel is not None:
-            return most * float(np.abs(node.kernel.weights).sum(axis=(0, 1)).max())
+            return most * float(np.abs(node.kernel.weights).sum(axis=(0, 1)).max(initial=0.0))
         if any(word in _PASSED_WORDS for word in words) or node.limits is not None:
             return most
         self.unknown = node.operation
