@@ -104,6 +104,19 @@ def test_nan_fits_nothing() -> None:
     assert folding.fits(ones, ones, ones)
 
 
+@given(st.integers(0, 2**32), st.floats(1e-6, 1e-2), st.floats(1e-6, 1e-1), st.floats(1e-3, 1e3))
+def test_places_that_were_looked_for_in_float32_are_right(seed: int, of_x: float, of_w: float, size: float) -> None:
+    """As TensorFlow's converter does for int16 activations, whose biases are millions of steps."""
+    bias = (np.random.default_rng(seed).standard_normal(50) * size).astype(np.float32)
+    step = np.float32(of_x) * np.float32(of_w)
+    places = np.rint(bias * (np.float32(1) / step))
+    stored = Kernel(np.ones((1, 1, 50)), places.astype(np.float64) * step, bias_step=np.full(50, step))
+    within = folding.as_stored(folding.plain(Kernel(np.ones((1, 1, 50)), bias)), stored)
+    assert stored.bias is not None
+    assert folding.fits(stored.bias, within.bias, within.bias_bound)
+    assert not folding.fits(stored.bias + 1.1 * step + 5e-7 * np.abs(bias), within.bias, within.bias_bound)
+
+
 def test_quantised_and_rounded_numbers_have_a_wider_bound() -> None:
     kernel = Kernel(np.ones((1, 1, 2)), np.zeros(2))
     folded = folding.plain(kernel)
