@@ -144,11 +144,10 @@ def _opened(found: SourceRun, runtime: Runtime, checkpoint: Checkpoint, settings
         own = dict(zip((one.name for one in network.inputs), given.values(), strict=False))
         given = {name: forced.get(one.name, given[name]) for name, one in zip(names, network.inputs, strict=False)}
         forced = {name: array for name, array in forced.items() if name not in own}
-        values = (
-            compute(given, [n for n in asked if n not in own])
-            if again is None
-            else again(given, forced, [n for n in asked if n not in own])
-        )
+        missing = [name for name in asked if name not in own]
+        values: Mapping[str, Array] = {}
+        if missing:
+            values = compute(given, missing) if again is None else again(given, forced, missing)
         return {**{name: own[name] for name in asked if name in own}, **values}
 
     outputs = replay(None, {}, [one.name for one in network.outputs])
