@@ -141,6 +141,8 @@ def named_as_expected(path: Path) -> Iterator[str]:
 
 
 _INTRODUCING = ("Exception encountered when calling", "Graph execution error", "Detected at node", "Node: ")
+_OF_TORCHSCRIPT = "The following operation failed in the TorchScript interpreter"
+_RAISED = re.compile(r"(?:[\w.]*Error|[\w.]*Exception): (.+)")
 _CAUSE = "Exception encountered: "
 _ADVICE = re.compile(r"\.? (Please|Make sure|If you|Full object config|See http).*$")
 _BOLD = re.compile(r"\x1b\[[0-9;]*m")
@@ -154,6 +156,8 @@ def reason(error: BaseException) -> str:
     # "Exception encountered when calling Conv2D.call()." introduces the line that says what happened.
     while len(lines) > 1 and lines[0].startswith(_INTRODUCING):
         del lines[0]
+    if lines and lines[0].startswith(_OF_TORCHSCRIPT):  # the way there comes first, what happened last
+        lines = [found[1] for line in reversed(lines) if (found := _RAISED.match(line))] or lines
     line = _ADVICE.sub("", _NODE.sub("", lines[0])) if lines else ""
     if isinstance(error, KeyError) or len(line) < 3:
         line = f"{type(error).__name__}: {line}".rstrip(": ")

@@ -88,6 +88,21 @@ def test_a_relative_name_cannot_be_taken_for_an_address(tmp_path: Path, monkeypa
         (KeyError("input_1"), "KeyError: 'input_1'"),
         (AssertionError(), "AssertionError"),
         (ValueError("layer \x1b[2J\u202e"), "layer \\x1b[2J\\u202e"),
+        (
+            ValueError(
+                "Graph execution error:\n\nDetected at node 'r' defined at (most recent call last):\n"
+                "Node: 'r'\nInput to reshape is a tensor with 1 values\n\t [[{{node r}}]]\n"
+            ),
+            "Input to reshape is a tensor with 1 values",
+        ),
+        (
+            RuntimeError(
+                "The following operation failed in the TorchScript interpreter.\n"
+                "Traceback of TorchScript, serialized code (most recent call last):\n  ~~~ <--- HERE\n"
+                "RuntimeError: shape '[1, 16]' is invalid for input of size 3\n"
+            ),
+            "shape '[1, 16]' is invalid for input of size 3",
+        ),
     ],
 )
 def test_the_informative_line_of_a_message(error: Exception, line: str) -> None:
