@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import click
 
 from bninspect.cli import complete_values
 from bninspect.cli.options import group
 from bninspect.cli.param_types import Finite, Shape
+from bninspect.safe_text import printable
 
 _TOLERANCE = Finite(min=0)
+_Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def _once_each(context: click.Context, option: click.Parameter, given: _Shapes) -> _Shapes:
+    """Return the shapes. Raises BadParameter if two are for the same input: one of them would win in silence."""
+    for name, times in Counter(name for name, _ in given).items():
+        if times > 1:
+            twice = f"given twice for input {printable(name)!r}" if name else "given twice without the name of an input"
+            raise click.BadParameter(f"it is {twice}", context, option)
+    return given
+
 
 loading = group(
     click.option(
@@ -52,6 +66,7 @@ running = group(
         "--input-shape",
         type=Shape(),
         multiple=True,
+        callback=_once_each,
         metavar="[NAME=]DIMS",
         help="Shape of an input, batch first: 1,224,224,3; repeatable.",
     ),

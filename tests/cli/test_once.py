@@ -28,6 +28,15 @@ def test_an_option_that_is_given_twice_is_refused(command: str, option: str, cap
     assert f"{option} is given twice" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(("name", "said"), [("", "without the name"), ("image=", "for input 'image'")])
+def test_two_shapes_of_an_input_are_refused(
+    name: str, said: str, sample_models: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shapes = [f"--input-shape={name}1,8,8,3", f"--input-shape={name}2,8,8,3"]
+    assert run(["verify", str(sample_models / "keras2_digits.h5"), *shapes]) == 2
+    assert f"given twice {said}" in capfd.readouterr().err
+
+
 def test_short_and_long_names_are_the_same_option(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["lint", "m.h5", "-f", "json", "--format=text"]) == 2
     assert "--format is given twice" in capfd.readouterr().err
