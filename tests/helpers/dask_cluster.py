@@ -39,11 +39,11 @@ def children(pid: int) -> list[int]:
 
 
 @contextmanager
-def cluster(folder: Path, workers: int, protocol: str = "tcp", **environment: str) -> Iterator[Running]:
+def cluster(folder: Path, workers: int, **environment: str) -> Iterator[Running]:
     """Run a scheduler and workers in processes of their own; all of them have ended after."""
     file = folder / "scheduler.json"
     with ExitStack() as stack:
-        command = ["--scheduler-file", str(file), "--host", "127.0.0.1", "--port", "0", "--protocol", protocol]
+        command = ["--scheduler-file", str(file), "--host", "127.0.0.1", "--port", "0"]
         stack.enter_context(_process("scheduler", [*command, "--no-dashboard"], folder, environment))
         wait_for(file)
         running = Running(file)
@@ -51,27 +51,6 @@ def cluster(folder: Path, workers: int, protocol: str = "tcp", **environment: st
         for _ in range(workers):
             running.workers.append(stack.enter_context(_process("worker", options, folder, environment)))
         yield running
-
-
-def write_certificates(folder: Path) -> dict[str, dict[str, str]]:
-    """Write certificates for all sides, and return what is in the environment of each: scheduler, worker, client."""
-    from distributed.security import Security
-
-    made = Security.temporary()
-    folder.mkdir()
-    (folder / "ca.pem").write_text(made.tls_ca_file)
-    environments = {}
-    for side in ("scheduler", "worker", "client"):
-        names = {"CERT": f"{side}.pem", "KEY": f"{side}.key"}
-        (folder / names["CERT"]).write_text(getattr(made, f"tls_{side}_cert"))
-        (folder / names["KEY"]).write_text(getattr(made, f"tls_{side}_key"))
-        tls = "DASK_DISTRIBUTED__COMM__TLS"
-        environments[side] = {
-            "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "true",
-            f"{tls}__CA_FILE": str(folder / "ca.pem"),
-            **{f"{tls}__{side.upper()}__{name}": str(folder / file) for name, file in names.items()},
-        }
-    return environments
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,9 +95,37 @@ def test_a_cluster_with_certificates(models: Path, started: list[subprocess.Pope
     runner = shell(models)
     printed = runner.run(f"{'; '.join(exports)}; bninspect lint --quiet models --dask {address}")
     assert runner.code == 0, printed
-    refused = runner.run(f"bninspect lint --quiet models --dask {address}")
-    assert runner.code == 3, refused
-    assert refused.startswith(f"error: the Dask cluster at {address} does not answer")
+    other = Security.temporary()
+    texts = {"ca.pem": other.tls_ca_file, "client.pem": other.tls_client_cert, "client.key": other.tls_client_key}
+    for name, text in texts.items():
+        (models / f"other-{name}").write_text(text)
+    strangers = "; ".join(re.sub(r"=(\w+\.\w+)$", r"=other-\1", line) for line in exports)
+    for before in ("true", strangers):  # no certificate, and that of nobody we know
+        refused = runner.run(f"{before}; bninspect lint --quiet models --dask {address}")
+        assert runner.code == 3, refused
+        assert refused.startswith(f"error: the Dask cluster at {address} does not answer")
+
+
+def test_workers_that_a_batch_system_starts(models: Path, started: list[subprocess.Popen[bytes]]) -> None:
+    """The script of one job, as SLURM would run it, on this machine."""
+    jobqueue = pytest.importorskip("dask_jobqueue", exc_type=ImportError)
+    text = (PAGES / "clusters.md").read_text("utf-8")
+    (made,) = re.findall(r"^cluster = (SLURMCluster\(.*\))$", text, re.MULTILINE)
+    here = made.replace('"port": 8786', '"port": 0, "host": "127.0.0.1"').replace("processes=4", "processes=1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the usual port of a page about the cluster is taken
+        with eval(made.replace("8786", "0"), {"SLURMCluster": jobqueue.SLURMCluster}) as cluster:
+            script = cluster.job_script()
+        assert re.search(r"^#SBATCH -t 02:00:00$", script, re.MULTILINE)
+        assert re.search(r"^#SBATCH --cpus-per-task=4$", script, re.MULTILINE)
+        assert "--nthreads 1 " in script
+        assert "--nworkers 4 " in script
+        with eval(here, {"SLURMCluster": jobqueue.SLURMCluster}) as cluster:
+            (models / "job.sh").write_text(cluster.job_script())
+            started.append(subprocess.Popen(["bash", "job.sh"], cwd=models, stderr=subprocess.DEVNULL))
+            runner = shell(models)
+            printed = runner.run(f"bninspect lint --quiet models --dask {cluster.scheduler_address}")
+            assert runner.code == 0, printed
 
 
 def test_models_in_a_bucket_and_on_a_web_server(

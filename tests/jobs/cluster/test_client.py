@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.dask_cluster import Running, cluster, wait_until, write_certificates
+from helpers.dask_cluster import Running, cluster, wait_until
 from helpers.marked import alive, marked, wait_for_the_end
 from helpers.running import LISTENING, after, bninspect
 
@@ -175,24 +175,6 @@ def test_a_killed_command_leaves_no_process_on_the_workers(models: Path) -> None
         wait_until(lambda: not any(map(_children, found.worker_pids())))
         again = json.loads(bninspect(*place, found.file, "--json", cwd=models).stdout)
     assert again["summary"]["models"] == 25 * (COPIES + 2)
-
-
-def test_certificates_are_asked_for_and_given(models: Path) -> None:
-    (models / "dask").mkdir()
-    sides, others = write_certificates(models / "certificates"), write_certificates(models / "others")
-    with cluster(models / "dask", 1, "tls", **{**sides["scheduler"], **sides["worker"]}) as found:
-        wait_until(found.file.read_text)
-        address = json.loads(found.file.read_text())["address"]
-        assert address.startswith("tls://")
-        place = ["lint", "models", "--json", "--dask", address]
-        there = bninspect(*place, cwd=models, **sides["client"])
-        assert verdicts(json.loads(there.stdout)) == verdicts(
-            json.loads(bninspect("lint", "models", "--json", cwd=models).stdout)
-        )
-        for environment in (others["client"], {}):
-            refused = bninspect(*place, cwd=models, **environment)
-            assert refused.returncode == 3
-            assert refused.stderr.splitlines()[-3].startswith(f"error: the Dask cluster at {address} does not answer")
 
 
 def test_a_command_that_has_ended_leaves_no_process_on_the_workers(running: Running, models: Path) -> None:
