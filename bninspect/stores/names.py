@@ -14,6 +14,32 @@ from bninspect.safe_text import printable
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 WEB = ("http", "https")
+_HERE = frozenset(
+    [
+        "file",
+        "local",
+        "asynclocal",
+        "dask",
+        "dir",
+        "git",
+        "reference",
+        "zip",
+        "tar",
+        "libarchive",
+        "cached",
+        "blockcache",
+        "filecache",
+        "simplecache",
+        "async_wrapper",
+        "asyncwrapper",
+        "generic",
+        "memory",
+        "data",
+    ]
+)
+"""Protocols of fsspec that read files of this machine, or whatever else their options say."""
+_HOSTS = frozenset({"ftp", "sftp", "ssh", "smb", "hdfs", "arrow_hdfs", "webhdfs", "webdav", "jupyter", "jlab", "root"})
+"""Protocols whose URLs name a host, as the web's do; others name buckets, which their store's own client finds."""
 _METADATA = frozenset({"metadata", "metadata.google.internal", "instance-data", "100.100.100.200", "fd00:ec2::254"})
 """Where clouds hand credentials to whoever runs on their machines, besides the link-local 169.254.169.254."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -53,9 +79,12 @@ def remote(url: str, *, listed: bool = False, allowed: tuple[str, ...] = ()) -> 
     name = public(url)
     if "::" in url or (not urlsplit(url).netloc.strip("@:") and scheme(url) not in {"file", "local", "memory"}):
         raise UsageError(f"{name} is not a URL of one model", hint="name the file itself: s3://bucket/model.h5")
-    if listed and scheme(url) in {"file", "local"}:
+    if listed and scheme(url) in _HERE:
         raise UnsafeFile(f"{name} is refused", why="a list must not name files of this machine by URL")
-    return Remote(url, name, listed, allowed)
+    target = Remote(url, name, listed, allowed)
+    if scheme(url) in _HOSTS:
+        check_host(urlsplit(url).hostname or "", [], target, first=True)
+    return target
 
 
 def public(url: str) -> str:

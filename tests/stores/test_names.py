@@ -64,6 +64,11 @@ def test_urls_that_are_no_single_place() -> None:
     for url in ("simplecache::s3://b/m.h5", "zip://a.h5::https://host/z.zip", "https:///m.h5"):
         with pytest.raises(UsageError):
             names.remote(url)
+    for url in ("file:///etc/passwd", "git://repo/m.h5", "tar://m.h5/x", "ftp://127.0.0.1/m.h5", "smb://[::1]/s/m.h5"):
+        with pytest.raises(UnsafeFile):
+            names.remote(url, listed=True)
     with pytest.raises(UnsafeFile):
-        names.remote("file:///etc/passwd", listed=True)
+        names.remote("sftp://169.254.169.254/m.h5")
+    assert names.remote("sftp://127.0.0.1/m.h5").name == "sftp://127.0.0.1/m.h5"
+    assert names.remote("s3://metadata/m.h5", listed=True).name == "s3://metadata/m.h5"  # a bucket
     assert names.remote("file:///m.h5").name == "file:///m.h5"
