@@ -60,7 +60,7 @@ def _costs(seen: Round) -> Iterator[str]:
         if proof.cut > 0:
             share = f"{100 * proof.cut:.2g} % of the outputs of {printable(place.node.name)}"
             would = f"a range of {proof.needs[0]:.3g} to {proof.needs[1]:.3g} would hold them"
-            yield f"{share} are beyond what their type can hold, and are cut off: {would}"
+            yield f"{share} do not fit into their type, and are cut off: {would}"
     if cut := {name: share for name, share in seen.cut.items() if share > 0}:
         name, most = max(cut.items(), key=lambda one: one[1])
         where = f"{100 * most:.2g} % of what goes into {printable(name)}"

@@ -83,7 +83,7 @@ def _as_one(parts: Sequence[Named]) -> tuple[ModelReport, ...]:
         if len(report.models) < len(places):
             raise UsageError(
                 f"{printable(path)} holds {len(report.models)} of its {len(places)} models",
-                why="nothing is known of the others",
+                why="nothing is known of the other models",
                 hint="take the report as bninspect wrote it, or run this part again",
             )
         placed += zip(places, report.models, strict=False)
@@ -117,7 +117,7 @@ def _in_order(reports: Sequence[Named]) -> list[Named]:
     for path, report in reports:
         if report.shard is None or first.shard is None:
             raise UsageError(
-                f"{printable(path if report.shard is None else reports[0][0])} is not a part of the run of the others",
+                f"{printable(path if report.shard is None else reports[0][0])} is not a part, as the other reports are",
                 why="it was written without --shard",
             )
         part = report.shard

@@ -183,8 +183,8 @@ def _needed(samples: int, resolution: float) -> int:
 def _departure(part: _Channels, off: Array, stored: Array | None, measured: Float64, batch: int) -> Departure:
     z, size = part.z(batch), np.abs(part.effect)
     # A channel that is beyond both limits comes first: a larger effect of an accident is of no interest.
-    order = np.where(off, 2.0, 1.0) * np.where(np.isnan(size), np.inf, 1 - np.exp(-size))
-    worst = int(np.argmax(order))
+    known = np.where(np.isnan(size), np.inf, size)
+    worst = int(np.argmax(np.where(off | ~off.any(), known, -1.0)))
     return Departure(
         z=_finite(z.max()),
         z_median=_finite(np.median(z)),
@@ -195,7 +195,7 @@ def _departure(part: _Channels, off: Array, stored: Array | None, measured: Floa
         measured=_finite(measured[worst]),
         beyond=int(off.sum()),
         quantiles=tuple(map(_finite, np.quantile(part.effect, (0, 0.25, 0.5, 0.75, 1)))),
-        effects=channel_strips.peaks(np.where(np.isnan(size), np.inf, size)),
+        effects=channel_strips.peaks(known),
     )
 
 

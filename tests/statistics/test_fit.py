@@ -89,6 +89,16 @@ def test_one_channel_of_many_is_found() -> None:
     assert (fit.mean.channel, fit.mean.beyond) == (11, 1)
 
 
+def test_of_channels_that_are_all_far_off_the_farthest_is_named() -> None:
+    generator = np.random.default_rng(7)
+    x = generator.standard_normal((1000, CHANNELS)) + 100
+    x[:, 11] += 50
+    fit = judged(trained(generator), x)
+    assert (fit.mean.channel, fit.mean.beyond) == (11, CHANNELS)
+    assert fit.mean.effect == pytest.approx(150, rel=0.1)
+    assert fit.mean.effect_median == pytest.approx(100, rel=0.1)
+
+
 def test_the_variance_of_either_convention_fits() -> None:
     generator = np.random.default_rng(7)
     x = generator.standard_normal((1000, CHANNELS))

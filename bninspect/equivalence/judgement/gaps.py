@@ -40,7 +40,7 @@ def gaps(case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) ->
 
 def _uncompared(seen: Round, case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) -> Iterator[str]:
     """Yield the outputs, and the values on the way behind which nothing shows it, that were not compared."""
-    yield from (f"outputs not compared: nobody could see output {name} of the model" for name in seen.unseen)
+    yield from (f"outputs not compared: output {name} of the model could not be seen" for name in seen.unseen)
     for one in seen.stretches:
         name = _called(one)
         if one.wire.end == "output" and one.compared is None:

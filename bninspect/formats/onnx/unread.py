@@ -24,7 +24,7 @@ def unread(model: ModelProto, norms: FoundNorms) -> Iterator[Unread]:
     kept = Counter(node.key for node in nodes if node.key in model.functions)
     operators = Counter(name for node in nodes if node.key not in kept and (name := _foreign(node)))
     for name, count in operators.items():
-        yield Unread(f"operator {name}", count, "nobody knows what this operator computes")
+        yield Unread(f"operator {name}", count, "what this operator computes is not known")
     for key, calls in kept.items():
         count = calls * _count(model.functions[key].nodes, model.functions, 0)
         if count:

@@ -103,7 +103,7 @@ def unread(graph: Subgraph) -> Iterator[Unread]:
     every = [operator.operation for one in (graph, *graph.others) for operator in one.operators]
     for name in dict.fromkeys(every):
         if is_called_norm(name):
-            yield Unread(name, every.count(name), "nobody knows what this operator computes")
+            yield Unread(name, every.count(name), "what this operator computes is not known")
 
 
 def _variance(root: Operator, makers: Mapping[int, Operator]) -> TfliteTensor | None:

@@ -56,7 +56,7 @@ def check(expected: Mapping[str, str | None], found: Any, worker: str) -> None:
         there = found.get(name)
         if there != here:
             raise errors.UnlikeWorker(
-                f"the worker {label} is not like the others",
+                f"the worker {label} is not like the other workers",
                 why=printable(f"{name} is {there or 'not installed'} there, and {here or 'not installed'} here", 900)
                 if name != PROCESSOR
                 else "its processor has other features, so that its kernels round in another way: "

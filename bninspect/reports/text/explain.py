@@ -112,7 +112,7 @@ def _explanation(found: Explanation) -> Iterator[Line]:
         share = "explains every value" if cause.explains >= 1 else f"explains {cause.explains:.0%} of the values"
         yield line((f"{word:<11}", "bold"), f"{cause.sentence}  ({share})")
     if len(found.causes) > _TIES:
-        yield line(f"{_INDENT}or {len(found.causes) - _TIES} others (--json lists them)")
+        yield line(f"{_INDENT}or {len(found.causes) - _TIES:,} more that fit as well (--json lists them)")
     if len(found.causes) > 1:
         yield line(f"{_INDENT}what would tell them apart: {found.causes[0].separated_by}")
     if not found.causes and found.decided:
