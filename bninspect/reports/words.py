@@ -39,7 +39,8 @@ _FOLDED_FORMULA = "gamma*x+beta"
 def unspoken(layer: LayerReport) -> str:
     """Return why a layer is a mismatch of which no comparison and no finding that counts tells."""
     if layer.fit is not None:
-        return f"its statistics differ from those of the data, after {printable(layer.fit.inherited)}"
+        after = f", after {printable(layer.fit.inherited)}" if layer.fit.inherited else ""
+        return f"its statistics differ from those of the data{after}"
     return LOADED_DIFFERENTLY
 
 

@@ -89,6 +89,8 @@ def test_the_page_draws_means_and_variances_over_depth_and_each_channel_that_dif
     assert "mean of the data less the stored mean" in page
     assert page.count("channel by channel") == 2
     assert "the dashed line is the tolerance" in page
+    assert "two: its statistics differ from those of the data, after one" in page
+    assert "not compared" not in page
 
 
 def test_a_model_that_fits_says_what_would_have_been_seen() -> None:

@@ -57,8 +57,9 @@ def _reasons(layer: LayerReport, model: ModelReport, threshold: str) -> Iterator
     for finding in layer.findings:
         if counts.finding_counts(finding, model, threshold):
             yield _said(finding)
-    worst = counts.worst_comparison(layer)
-    yield words.measured(worst) if worst else "it was not compared"
+    if worst := counts.worst_comparison(layer):
+        yield words.measured(worst)
+    yield words.unspoken(layer) if layer.status is LayerStatus.MISMATCH else "it was not compared"
 
 
 def _few(lines: list[str]) -> str:
