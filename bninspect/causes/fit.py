@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bninspect.arithmetic.bounds import precision
 from bninspect.arithmetic.formula import Float64
-from bninspect.causes.deviation import Hypothesis, read
+from bninspect.causes.hypothesis import Hypothesis, read
 from bninspect.causes.lines import Lines, lines
 from bninspect.causes.predict import Prediction, View, predict, refuted
 from bninspect.causes.samples import Flat

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bninspect.causes.fit import LayerViews, share_explained
 
 if TYPE_CHECKING:
-    from bninspect.causes.deviation import Deviation, Hypothesis
+    from bninspect.causes.hypothesis import Deviation, Hypothesis
     from bninspect.causes.lines import Lines
     from bninspect.causes.predict import View
     from bninspect.causes.samples import Flat

@@ -14,8 +14,8 @@ from bninspect import errors
 from bninspect.atomic_files import NO_ROOM
 from bninspect.cli import mistakes, termination
 from bninspect.cli.config_defaults import asking
+from bninspect.cli.given_once import OnceGroup
 from bninspect.cli.messages import NOT_WRITTEN, show_error
-from bninspect.cli.once import OnceGroup
 from bninspect.cli.termination import Terminated, Told
 from bninspect.version import __version__
 from bninspect.workers import start

@@ -12,8 +12,8 @@ import click
 
 from bninspect.cli import config_file, help_groups
 from bninspect.cli.config_file import ConfigTable, Configuration, inner, unknown, wrong
+from bninspect.cli.given_once import Once
 from bninspect.cli.messages import say
-from bninspect.cli.once import Once
 from bninspect.cli.param_types import Epsilon, Size
 from bninspect.errors import UsageError
 from bninspect.safe_text import printable

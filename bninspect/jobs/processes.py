@@ -28,7 +28,7 @@ def search(folder: str, settings: Settings, around: Surroundings) -> tuple[str, 
     Raises:
         LimitExceeded, WorkerDied: the search came to no end.
     """
-    from bninspect.formats.search import FolderModels
+    from bninspect.formats.folder_models import FolderModels
 
     limits = WorkerLimits(settings.timeout or RUN_SECONDS, settings.max_memory or READ_BYTES)
     with _worker(limits, around, aloud=around.verbose) as worker:

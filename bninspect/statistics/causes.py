@@ -19,7 +19,7 @@ from bninspect.statistics import changes
 from bninspect.statistics.changes import Candidate
 from bninspect.statistics.data import samples as sampling
 from bninspect.statistics.data.samples import Batch, Samples
-from bninspect.statistics.verdicts import Question, distance, held_against
+from bninspect.statistics.judgement import Question, distance, held_against
 
 _SCREENED, _PROVED = 128, 512
 """Samples on which every change is tried, and those that do best are proved."""

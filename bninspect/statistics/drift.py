@@ -30,8 +30,8 @@ from bninspect.statistics.data import preparations, samples
 from bninspect.statistics.data.open import opened
 from bninspect.statistics.data.samples import Samples
 from bninspect.statistics.fit import Trained
+from bninspect.statistics.judgement import Question, held_against
 from bninspect.statistics.measure import Measured, sound
-from bninspect.statistics.verdicts import Question, held_against
 from bninspect.verdicts import selection
 from bninspect.verdicts.verify_task import run_settings
 

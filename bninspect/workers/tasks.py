@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from bninspect.formats.search import FolderModels
+    from bninspect.formats.folder_models import FolderModels
     from bninspect.records import Checkpoint, Verified
     from bninspect.records.recalibrated import Recalibrated
     from bninspect.verdicts.own_runtime.explain_task import AnswerText
@@ -63,9 +63,9 @@ def read_parts() -> LoadedTask[Checkpoint]:
 
 def search_folder() -> LoadedTask[FolderModels]:
     """One folder to the models in it."""
-    from bninspect.formats import search
+    from bninspect.formats import folder_models
 
-    return LoadedTask(search.search)
+    return LoadedTask(folder_models.search)
 
 
 def verify_model() -> LoadedTask[Verified]:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from bninspect import formats
 from bninspect.errors import UnknownFormat, UnreadableFile, UnsafeFile
-from bninspect.formats import search
+from bninspect.formats import folder_models
 from bninspect.formats.unknown_files import describe, hint, identify, is_zip_behind
 
 PACKAGE = Path(formats.__file__).parents[1]
@@ -252,7 +252,7 @@ def test_a_folder_of_another_kind_is_an_error_and_never_empty(
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("{}")
     for searched in (folder, folder.parent):
-        assert search.search({"path": str(searched)}, [], lambda _: None).models == (str(folder),)
+        assert folder_models.search({"path": str(searched)}, [], lambda _: None).models == (str(folder),)
     with pytest.raises(UnknownFormat) as caught:
         formats.read(folder)
     assert caught.value.why == f"it is {words}"

@@ -10,12 +10,12 @@ import pytest
 from helpers.keras_files import arrays, members, model, norm, weights
 
 from bninspect.errors import NothingToCheck
-from bninspect.formats import search
+from bninspect.formats import folder_models
 from bninspect.jobs import find_models
 
 
 def find(folder: str) -> tuple[str, ...]:
-    return search.search({"path": folder}, [], lambda _: None).models
+    return folder_models.search({"path": folder}, [], lambda _: None).models
 
 
 def names(folder: Path) -> list[str]:
@@ -60,7 +60,7 @@ def test_endings_are_compared_without_case_and_what_is_passed_over_is_counted(mo
     shutil.copy(models / "b.h5", models / "old.hd5")
     for name in ("README.md", "NOTES.MD", "labels", "m.ckpt.data-00000-of-00001", "checkpoint"):
         (models / name).write_text("text")
-    found = search.search({"path": str(models)}, [], lambda _: None)
+    found = folder_models.search({"path": str(models)}, [], lambda _: None)
     assert [os.path.relpath(path, models) for path in found.models] == [
         "BAD.H5",
         "a.keras",

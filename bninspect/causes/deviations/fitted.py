@@ -14,9 +14,9 @@ import numpy as np
 
 from bninspect.arithmetic.formula import Float64
 from bninspect.arithmetic.rounding import bessel, nicest, rounded
-from bninspect.causes.deviation import Deviation, Hypothesis, read
 from bninspect.causes.deviations.parameters import epsilon_of, outside_of
 from bninspect.causes.fit import mark
+from bninspect.causes.hypothesis import Deviation, Hypothesis, read
 from bninspect.causes.lines import Lines, errors
 
 if TYPE_CHECKING:

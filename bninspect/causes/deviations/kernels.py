@@ -12,7 +12,7 @@ import numpy as np
 from bninspect.arithmetic.bounds import EVERY_FORM
 from bninspect.arithmetic.formula import Float64
 from bninspect.arithmetic.rounding import narrowed
-from bninspect.causes.deviation import Deviation
+from bninspect.causes.hypothesis import Deviation
 from bninspect.causes.predict import ROLES, Around, Reading
 from bninspect.records import Form
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from bninspect.arithmetic import conventions
 from bninspect.arithmetic.formula import Float64
-from bninspect.causes.deviation import Deviation
+from bninspect.causes.hypothesis import Deviation
 from bninspect.causes.predict import Reading, Root
 
 EPSILONS = (1e-5, 1e-3, 0.0, 1e-6, 1e-4, 1e-2, 2e-5, 1.001e-5, 1e-7, 1e-8, 1e-12)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bninspect.arithmetic.rounding import rounded
-from bninspect.causes.deviation import Deviation
 from bninspect.causes.deviations.sources import placed
+from bninspect.causes.hypothesis import Deviation
 from bninspect.causes.predict import ROLES, Reading, Role, View, inside
 
 if TYPE_CHECKING:

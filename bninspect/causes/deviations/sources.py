@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from bninspect.arithmetic.bounds import precision
-from bninspect.causes.deviation import Deviation
+from bninspect.causes.hypothesis import Deviation
 from bninspect.causes.predict import NEUTRAL, ROLES, Arrays, Reading, Role, View
 
 if TYPE_CHECKING:

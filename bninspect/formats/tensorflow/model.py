@@ -11,7 +11,7 @@ from bninspect.formats.tensorflow.graph.flatten import flatten, flatten_all
 from bninspect.formats.tensorflow.graph.functions import with_functions
 from bninspect.formats.tensorflow.graph.graph_def import GraphDef, MetaGraph, Signature
 from bninspect.formats.tensorflow.keras_metadata import KerasNorm
-from bninspect.formats.tensorflow.norms import search
+from bninspect.formats.tensorflow.norms import graph_search
 from bninspect.formats.tensorflow.norms.layers import Located, Searched, located
 from bninspect.formats.tensorflow.object_graph import Object, checkpoint_key, walk_together
 from bninspect.formats.tensorflow.variables import Store, Variables, restored_by
@@ -107,12 +107,12 @@ def chosen(model: GraphModel, name: str | None) -> Searched:
 def _searched(graph: GraphDef, signatures: Mapping[str, Signature]) -> tuple[Searched, ...]:
     if not signatures:
         flat = flatten_all(graph)
-        return (Searched(WHOLE, flat, search.search(flat)),)
+        return (Searched(WHOLE, flat, graph_search.search(flat)),)
     first = default(signatures)
     result = []
     for name in (first, *sorted(signatures.keys() - {first})):
         flat = flatten(graph, [info.tensor for info in signatures[name].outputs.values()])
-        result.append(Searched(name, flat, search.search(flat)))
+        result.append(Searched(name, flat, graph_search.search(flat)))
     return tuple(result)
 
 

@@ -11,7 +11,7 @@ from helpers import mutations
 
 from bninspect import formats
 from bninspect.errors import BninspectError, DamagedFile, UnreadableFile, UnsafeFile
-from bninspect.formats import search
+from bninspect.formats import folder_models
 from bninspect.records import graph as network
 
 CFG = """
@@ -155,7 +155,7 @@ def test_dense_section_stores_its_batch_norm_last(tmp_path: Path) -> None:
 
 
 def test_folder_holds_one_model(model: Path) -> None:
-    assert search.search({"path": str(model.parent)}, [], lambda _: None).models == (str(model),)
+    assert folder_models.search({"path": str(model.parent)}, [], lambda _: None).models == (str(model),)
 
 
 HOSTILE = {

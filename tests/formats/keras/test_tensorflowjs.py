@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from bninspect import formats
 from bninspect.errors import BninspectError, DamagedFile, UnreadableFile, UnsafeFile
-from bninspect.formats import search
+from bninspect.formats import folder_models
 
 GENERATOR = np.random.default_rng(7)
 ARRAYS = {
@@ -64,7 +64,7 @@ def test_layers_have_their_settings_and_numbers(model: Path) -> None:
     for layer in checkpoint.layers:
         for role, array in layer.arrays.items():
             np.testing.assert_array_equal(array, ARRAYS[f"{layer.name}/{role}"])
-    assert search.search({"path": str(model.parent)}, [], lambda _: None).models == (str(model),)
+    assert folder_models.search({"path": str(model.parent)}, [], lambda _: None).models == (str(model),)
 
 
 def _without_weight(content: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from helpers import ncnn_files as build
 
 from bninspect import formats
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
-from bninspect.formats import search
+from bninspect.formats import folder_models
 from bninspect.formats.ncnn import param
 from bninspect.records import graph as network
 from bninspect.records.graph import ActivationLimits, Geometry
@@ -30,7 +30,7 @@ def test_batch_norm_has_its_numbers_and_epsilon(model: Path) -> None:
     assert (layer.name, layer.epsilon, layer.axis, layer.notes) == ("norm", 0.25, (1,), ())
     for name, array in build.PARAMETERS.items():
         np.testing.assert_array_equal(layer.arrays[name], array)
-    assert search.search({"path": str(model.parent)}, [], lambda _: None).models == (str(model),)
+    assert folder_models.search({"path": str(model.parent)}, [], lambda _: None).models == (str(model),)
 
 
 def test_missing_epsilon_is_zero_and_said(model: Path) -> None:

@@ -14,7 +14,7 @@ from helpers import openvino_files as build
 
 from bninspect import formats
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
-from bninspect.formats import search
+from bninspect.formats import folder_models
 from bninspect.formats.openvino import format as container
 from bninspect.records import Checkpoint, Statistics
 from bninspect.records import graph as network
@@ -221,7 +221,7 @@ def test_the_root_of_a_stored_variance_is_counted(tmp_path: Path, outside: bool)
 
 def test_folder_holds_the_model_and_no_other_xml(copied: Path) -> None:
     (copied.parent / "pom.xml").write_text('<?xml version="1.0"?>\n<project><net version="11"/></project>')
-    found = search.search({"path": str(copied.parent)}, [], lambda _: None)
+    found = folder_models.search({"path": str(copied.parent)}, [], lambda _: None)
     assert found.models == (str(copied),)
 
 

@@ -15,7 +15,7 @@ from bninspect.formats.tensorflow import unused_variables
 from bninspect.formats.tensorflow.graph.expressions import is_filled_in
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph
 from bninspect.formats.tensorflow.keras_metadata import KerasNorm
-from bninspect.formats.tensorflow.norms import search
+from bninspect.formats.tensorflow.norms import graph_search
 from bninspect.formats.tensorflow.norms.site import NormSite, axes_of, checked_epsilon
 from bninspect.formats.tensorflow.variables import Variables
 from bninspect.records import PARAMETERS, Array, BatchNorm, Statistics
@@ -30,7 +30,7 @@ class Searched:
 
     signature: str
     graph: FlatGraph
-    found: search.SearchResult
+    found: graph_search.SearchResult
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bninspect.formats.encodings.protobuf import Message
 from bninspect.formats.tensorflow.graph.flatten import flatten, flatten_all
 from bninspect.formats.tensorflow.graph.graph_def import GraphDef
-from bninspect.formats.tensorflow.norms.search import SearchResult, search
+from bninspect.formats.tensorflow.norms.graph_search import SearchResult, search
 from bninspect.formats.tensorflow.norms.site import NormSite
 from bninspect.records import Form, Statistics
 

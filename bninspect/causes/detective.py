@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bninspect.causes import remarks as wording
-from bninspect.causes.deviation import Deviation, Hypothesis
 from bninspect.causes.deviations.fitted import fitted, free_epsilon
 from bninspect.causes.deviations.kernels import kernels
 from bninspect.causes.deviations.parameters import scaling
 from bninspect.causes.deviations.permuted import permuted
 from bninspect.causes.deviations.sources import Relative, sources
 from bninspect.causes.fit import Fit, LayerViews, fit
+from bninspect.causes.hypothesis import Deviation, Hypothesis
 from bninspect.causes.predict import Arrays, View, arrays_of
 from bninspect.errors import BninspectError
 from bninspect.records import BatchNorm, Cause, Explanation
