@@ -13,30 +13,13 @@ from bninspect.errors import UnsafeFile, UsageError
 from bninspect.safe_text import printable
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_IPV6 = re.compile(r"(?<=://)(?:[^/@]*@)?\[[0-9A-Fa-f:.%]*\]")
+"""A host that is an address with colons; elsewhere two of them chain one store to another."""
 WEB = ("http", "https")
-_HERE = frozenset(
-    [
-        "file",
-        "local",
-        "asynclocal",
-        "dask",
-        "dir",
-        "git",
-        "reference",
-        "zip",
-        "tar",
-        "libarchive",
-        "cached",
-        "blockcache",
-        "filecache",
-        "simplecache",
-        "async_wrapper",
-        "asyncwrapper",
-        "generic",
-        "memory",
-        "data",
-    ]
-)
+_LOCAL = frozenset({"file", "local", "asynclocal", "dask", "dir", "git", "memory", "data"})
+_WITHIN = frozenset({"zip", "tar", "libarchive", "reference", "cached", "blockcache", "filecache", "simplecache"})
+_OTHERS = frozenset({"async_wrapper", "asyncwrapper", "generic"})
+_HERE = _LOCAL | _WITHIN | _OTHERS
 """Protocols of fsspec that read files of this machine, or whatever else their options say."""
 _HOSTS = frozenset({"ftp", "sftp", "ssh", "smb", "hdfs", "arrow_hdfs", "webhdfs", "webdav", "jupyter", "jlab", "root"})
 """Protocols whose URLs name a host, as the web's do; others name buckets, which their store's own client finds."""
@@ -77,7 +60,9 @@ def remote(url: str, *, listed: bool = False, allowed: tuple[str, ...] = ()) -> 
         UnsafeFile: a list must not name it.
     """
     name = public(url)
-    if "::" in url or (not urlsplit(url).netloc.strip("@:") and scheme(url) not in {"file", "local", "memory"}):
+    if "::" in _IPV6.sub("", url) or (
+        not urlsplit(url).netloc.strip("@:") and scheme(url) not in {"file", "local", "memory"}
+    ):
         raise UsageError(f"{name} is not a URL of one model", hint="name the file itself: s3://bucket/model.h5")
     if listed and scheme(url) in _HERE:
         raise UnsafeFile(f"{name} is refused", why="a list must not name files of this machine by URL")

@@ -61,7 +61,13 @@ def test_loopback_is_for_who_types_it(address: str) -> None:
 
 
 def test_urls_that_are_no_single_place() -> None:
-    for url in ("simplecache::s3://b/m.h5", "zip://a.h5::https://host/z.zip", "https:///m.h5"):
+    assert names.remote("https://[2001:db8::1]:8/m.h5").name == "https://[2001:db8::1]:8/m.h5"
+    for url in (
+        "simplecache::s3://b/m.h5",
+        "https://[::1]/m.h5::s3://b",
+        "zip://a.h5::https://host/z.zip",
+        "https:///m.h5",
+    ):
         with pytest.raises(UsageError):
             names.remote(url)
     for url in ("file:///etc/passwd", "git://repo/m.h5", "tar://m.h5/x", "ftp://127.0.0.1/m.h5", "smb://[::1]/s/m.h5"):
