@@ -118,6 +118,18 @@ def read_kernels(path: Path) -> tuple[NamedKernel, ...]:
     return tuple(named_kernels.of_torch(shapes, lambda name: _array(*tensors[name])))
 
 
+def read_places(path: Path) -> tuple[Mapping[str, Place], int]:
+    """Return the tensors of a file that another program wrote, and where the first begins. Raises as reading it.
+
+    None is returned of an export of ours: its digest is of the numbers.
+    """
+    with whole_file.opened(path) as file:
+        header, start = _header(file, size := file.seek(0, os.SEEK_END), path)
+        metadata = header.pop(METADATA, {})
+        places = _places(header, size - start, path)
+    return ({} if DESCRIPTION in metadata else places), start
+
+
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 

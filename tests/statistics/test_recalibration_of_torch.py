@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,38 @@ def test_an_exported_program_gets_the_unbiased_variance_of_what_arrives(tmp_path
     program = torch.export.load(tmp_path / "out.pt2")
     assert np.array_equal(program.state_dict["1.running_mean"].numpy(), np.asarray(after[0].moving_mean))
     assert bninspect.drift(tmp_path / "out.pt2", x, Settings(trained_batch=70)).summary.exit_code == 0
+
+
+def safetensors(path: Path, tensors: dict[str, Array]) -> Path:
+    """Write tensors as the library does."""
+    header, data = {}, b""
+    for name, array in tensors.items():
+        content = array.tobytes()
+        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": [len(data), len(data) + len(content)]}
+        data += content
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return path
+
+
+def test_files_of_weights_take_what_the_model_computed(tmp_path: Path) -> None:
+    model, x = export(tmp_path / "net.pt2"), data()
+    state = {name: value for name, value in module().state_dict().items() if value.is_floating_point()}
+    torch.save({"model": {f"module.{name}": value for name, value in module().state_dict().items()}}, tmp_path / "w.pt")
+    written = safetensors(tmp_path / "w.safetensors", {name: value.numpy() for name, value in state.items()})
+    bninspect.recalibrate(model, x, tmp_path / "out.pt2")
+    wanted = torch.export.load(tmp_path / "out.pt2").state_dict
+    bninspect.recalibrate(model, x, tmp_path / "out.pt", into=tmp_path / "w.pt")
+    found = torch.load(tmp_path / "out.pt", weights_only=True)["model"]
+    assert all(torch.equal(found[f"module.{name}"], wanted[name]) for name in state)
+    bninspect.recalibrate(model, x, tmp_path / "out.safetensors", into=written)
+    layers = bninspect.load(tmp_path / "out.safetensors").layers
+    for layer in layers:
+        assert np.array_equal(np.asarray(layer.moving_mean), wanted[f"{layer.name}.running_mean"].numpy())
+        assert np.array_equal(np.asarray(layer.moving_variance), wanted[f"{layer.name}.running_var"].numpy())
+    assert len(layers) == 2
+    before, after = written.read_bytes(), (tmp_path / "out.safetensors").read_bytes()
+    assert 0 < sum(one != other for one, other in zip(before, after, strict=True)) <= 2 * (4 + 3) * 4
 
 
 def test_the_order_changes_no_byte_of_an_exported_program(tmp_path: Path) -> None:

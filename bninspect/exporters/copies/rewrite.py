@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bninspect.errors import RuntimeFailure
-from bninspect.exporters.copies import hdf5_places, onnx_places, saved_model_folder, zip_patch
+from bninspect.exporters.copies import hdf5_places, onnx_places, saved_model_folder, torch_names, zip_patch
 from bninspect.exporters.copies.place import ArrayPlace, New, refusal
 from bninspect.exporters.copies.saved_model_folder import OpenedFolder
 from bninspect.formats.torch.running_statistics import FIELDS
@@ -129,11 +129,22 @@ def _exported_program(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
     return OpenedFile(content, places, members, path)
 
 
+def _state_dict(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
+    places, members = torch_names.in_state_dict(path, layers)
+    return OpenedFile(path.read_bytes(), places, members, path)
+
+
+def _safetensors(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
+    return OpenedFile(path.read_bytes(), torch_names.in_safetensors(path, layers), {}, path)
+
+
 _FINDERS: Mapping[str, Callable[[Path, tuple[BatchNorm, ...]], OpenedFile | OpenedFolder]] = {
     "keras-h5": _hdf5,
     "keras-zip": _keras_zip,
     "keras-weights": _hdf5,
     "onnx": _onnx,
     "torch-export": _exported_program,
+    "torch-state-dict": _state_dict,
+    "safetensors": _safetensors,
     "saved-model": saved_model_folder.opened,
 }

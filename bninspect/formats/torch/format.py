@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from bninspect.formats.containers.zip_archive import Archive, open_archive
 from bninspect.formats.format import Format
 from bninspect.formats.named_kernels import NamedKernel
 from bninspect.formats.torch import exported_network, exported_norms, legacy, script, state_dict
+from bninspect.formats.torch.objects import PickledTensor
 from bninspect.records import Checkpoint
 from bninspect.records.graph import Network
 
@@ -51,6 +52,11 @@ def read_kernels(path: Path) -> tuple[NamedKernel, ...]:
 def read_calls(path: Path) -> tuple[exported_norms.ExportedNorm, ...]:
     """Return where the batch norms of a torch.export file are called. Raises as reading it."""
     return _opened(path, {"export": exported_norms.read_norms})
+
+
+def read_statistics(path: Path) -> tuple[str, Mapping[str, Mapping[str, PickledTensor]]]:
+    """Return the folder in the zip of a state_dict, and its running statistics. Raises as reading it."""
+    return _opened(path, {"pickle": lambda archive, folder: (folder, state_dict.read_statistics(archive, folder))})
 
 
 def _is_zip(path: Path) -> bool:

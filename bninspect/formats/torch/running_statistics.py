@@ -36,7 +36,7 @@ def computed_note(fields: Sequence[str]) -> tuple[str, ...]:
 def prefixes(names: Iterable[str]) -> list[str]:
     """Return the prefixes of batch norms in their order, each with its dot: `layer1.0.bn1.`, or empty at the root."""
     known = dict.fromkeys(names)
-    return [prefix for prefix in _begun(known) if _ends(prefix, known) >= _STATISTICS or _counts(prefix, known)]
+    return [prefix for prefix in _begun(known) if _ends(prefix, known) >= STATISTICS or _counts(prefix, known)]
 
 
 def unread(names: Iterable[str], unreadable: Iterable[str] = ()) -> tuple[Unread, ...]:
@@ -66,13 +66,13 @@ def _half(prefix: str, known: Container[str]) -> str:
     return "one of running_mean and running_var alone"
 
 
-_STATISTICS = frozenset(("running_mean", "running_var"))
+STATISTICS = frozenset(("running_mean", "running_var"))
 
 
 def _begun(known: Iterable[str]) -> dict[str, None]:
     """Return every prefix of one of the statistics."""
     parts = (name.rpartition(".") for name in known)
-    return dict.fromkeys(f"{prefix}{dot}" for prefix, dot, last in parts if last in _STATISTICS)
+    return dict.fromkeys(f"{prefix}{dot}" for prefix, dot, last in parts if last in STATISTICS)
 
 
 def _ends(prefix: str, known: Container[str]) -> set[str]:
@@ -108,11 +108,16 @@ def layers(
     )
 
 
+def layer_name(prefix: str, artefact: str) -> str:
+    """Return the name of the layer whose tensors begin with a prefix; as `layers`."""
+    return prefix.removeprefix(artefact).removesuffix(".") or "batch_norm"
+
+
 def _layer(prefix: str, known: dict[str, None], read: Callable[[str], tuple[Array, str]], artefact: str) -> BatchNorm:
     found = {field: read(prefix + name) for field, name in FIELDS.items() if prefix + name in known}
     arrays: dict[str, Any] = {field: array for field, (array, _) in found.items()}
     return BatchNorm(
-        name=prefix.removeprefix(artefact).removesuffix(".") or "batch_norm",
+        name=layer_name(prefix, artefact),
         **arrays,
         axis=AXIS,
         dtype="+".join(dict.fromkeys(dtype for _, dtype in found.values())),

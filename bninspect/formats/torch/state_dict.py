@@ -92,6 +92,24 @@ def kernels(label: str, content: Any, storages: Storages) -> tuple[NamedKernel, 
     return tuple(found)
 
 
+def read_statistics(archive: Archive, folder: str) -> Mapping[str, Mapping[str, PickledTensor]]:
+    """Return where the running statistics of the layers of `read` are, by layer and torch's name. Raises as `read`.
+
+    Those of pickled modules are not among them.
+    """
+    data = archive.read(f"{folder}data.pkl", PICKLE_BYTES)
+    content = pickle_opcodes.interpret(data, archive.label, objects.lookup, objects.persistent)
+    places = tuple(_places(content, "", 0, set(), archive.label))
+    found: dict[str, dict[str, PickledTensor]] = {}
+    for place in places:
+        before = f"{place.path}/" if len(places) > 1 and place.path else ""
+        for prefix in running_statistics.prefixes(place.tensors):
+            name = before + running_statistics.layer_name(prefix, _artefact(place.tensors))
+            statistics = {key: place.tensors.get(prefix + key) for key in running_statistics.STATISTICS}
+            found[name] = {key: tensor for key, tensor in statistics.items() if tensor is not None}
+    return found
+
+
 def _numbers(tensors: Mapping[str, PickledTensor], storages: Storages, name: str) -> Array:
     return storages.array(tensors[name], name)
 
