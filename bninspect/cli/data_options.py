@@ -34,7 +34,8 @@ data = group(
         type=click.Path(exists=True),
         required=True,
         metavar="PATH",
-        help="A .npy file, a .npz file with the arrays by the inputs' names, or a folder of them or of images.",
+        help="A .npy file, a .npz file with the arrays by the inputs' names, TFRecord or Parquet with such fields, or "
+        "a folder of them or of images.",
     ),
     click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use N samples; all of them without it."),
     click.option("--shuffle", is_flag=True, help="Take samples in a random order, by --seed."),

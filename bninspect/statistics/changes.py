@@ -22,6 +22,8 @@ Apply: TypeAlias = Callable[[Array], Array | None]
 """Returns the changed array, float32, or None where the change makes no sense for such values or such a shape."""
 
 _DECIBEL = 10 / math.log(10)
+_MARGIN = 0.1
+"""Part of a range by which values may be beyond it, to be called by it."""
 _RANGES = ((0.0, 1.0, "0..1"), (0.0, 255.0, "0..255"), (-1.0, 1.0, "-1..1"))
 
 
@@ -76,14 +78,17 @@ def _linear(name: str, data: str, trained: str, factor: float, shift: float = 0.
 
 
 def _scales(values: Array) -> Iterator[Candidate]:
+    least, most = float(values.min(initial=0.0)), float(values.max(initial=0.0))
     for low, high, data in _RANGES:
+        inside = low - _MARGIN * (high - low) <= least and most <= high + _MARGIN * (high - low)
         for to_low, to_high, trained in _RANGES:
             if data != trained:
                 factor = (to_high - to_low) / (high - low)
-                name = f"scale {data} to {trained}"
-                yield _linear(
-                    name, f"the data is {data}", f"the model was trained on {trained}", factor, to_low - low * factor
-                )
+                shift = to_low - low * factor
+                said = f"the data is {data}" if inside else "the data is on another scale"
+                plus = f", {'plus' if shift > 0 else 'less'} {abs(shift):g}" if shift else ""
+                wanted = trained if inside else f"it times {factor:.4g}{plus}"
+                yield _linear(f"scale {data} to {trained}", said, f"the model was trained on {wanted}", factor, shift)
     yield _linear("scale int16", "the data is 16-bit integers", "the model was trained on -1..1", 1 / 32768)
     yield _linear("scale to int16", "the data is -1..1", "the model was trained on 16-bit integers", 32768.0)
     largest = float(np.abs(values).max(initial=0.0))

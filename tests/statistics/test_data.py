@@ -47,6 +47,20 @@ def test_files_of_a_folder_follow_each_other_by_name(tmp_path: Path) -> None:
     assert np.array_equal(everything(tmp_path, size=3)["x"], X)
 
 
+def test_a_parquet_file_goes_by_the_names_of_the_inputs_or_by_how_many_numbers_they_take(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    columns = {"label": np.arange(10), "values": list(X.reshape(10, 12)), "name": ["a"] * 10}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet", row_group_size=4)
+    assert np.array_equal(everything(tmp_path / "x.parquet", size=3)["x"], X)
+    left, right = list(np.arange(14.0).reshape(7, 2)), list(np.arange(21).reshape(7, 3))
+    pq.write_table(pa.table({"right": right, "left": left}), tmp_path / "two.parquet")
+    assert np.array_equal(everything(tmp_path / "two.parquet", TWO)["right"], np.stack(right))
+    with pytest.raises(BninspectError) as caught:
+        everything(tmp_path / "x.parquet", (Input("z", (None, 5), "float32"),))
+    assert caught.value.hint == "name the field after the input"
+
+
 def test_images_are_brought_to_the_size_of_the_input(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     (tmp_path / "class").mkdir()

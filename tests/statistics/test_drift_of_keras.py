@@ -87,3 +87,33 @@ def test_batches_with_labels_are_data_too(net: Trained) -> None:
     batches = ((net.unseen[i : i + 50], labels[i : i + 50]) for i in range(0, len(net.unseen), 50))
     whole = drift(net, net.unseen)
     assert drift(net, batches).layers == whole.layers
+
+
+def test_records_of_tensorflow_are_read_as_it_wrote_them(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    from bninspect.errors import UnreadableFile
+    from bninspect.runtimes.runtime import Input
+    from bninspect.statistics.data.open import opened
+
+    x = np.random.default_rng(0).standard_normal((9, 2, 3)).astype(np.float32)
+    with tf.io.TFRecordWriter(str(tmp_path / "x.tfrecord")) as writer:
+        for number, sample in enumerate(x):
+            features = {
+                "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[number])),
+                "pixels": tf.train.Feature(float_list=tf.train.FloatList(value=sample.ravel())),
+                "name": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"a"])),
+            }
+            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    with opened(tmp_path / "x.tfrecord", (Input("input", (None, 2, 3), "float32"),)) as data:
+        assert data.count == 9
+        assert np.array_equal(data.read([8, 0, 3])["input"], x[[8, 0, 3]])
+    with opened(tmp_path / "x.tfrecord", (Input("label", (None, 1), "int64"),)) as data:
+        assert data.read([5])["label"].tolist() == [[5]]
+    content = (tmp_path / "x.tfrecord").read_bytes()
+    (tmp_path / "cut.tfrecord").write_bytes(content[:-7])
+    with (
+        pytest.raises(UnreadableFile, match="damaged"),
+        opened(tmp_path / "cut.tfrecord", (Input("input", (None, 2, 3), "float32"),)),
+    ):
+        pass

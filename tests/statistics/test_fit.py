@@ -80,6 +80,14 @@ def test_few_samples_are_no_pass_and_as_many_as_it_says_are_enough() -> None:
     assert judged(layer, generator.standard_normal((2 * fit.needed, CHANNELS))).verdict == "fits"
 
 
+def test_a_few_samples_that_are_all_equal_are_no_proof() -> None:
+    # An activation at its limit in nine samples of ten: a few of them are equal by accident.
+    mean, variance = np.full(CHANNELS, 0.9), np.full(CHANNELS, 0.19)
+    norm = BatchNorm("bn", None, None, mean, variance, epsilon=1e-3, momentum=1 - SHARE)
+    assert judged(norm, np.ones((12, CHANNELS))).verdict != "differs"
+    assert judged(norm, np.ones((5000, CHANNELS))).verdict == "differs"
+
+
 def test_one_channel_of_many_is_found() -> None:
     generator = np.random.default_rng(6)
     x = generator.standard_normal((1000, CHANNELS))

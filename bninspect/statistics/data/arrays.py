@@ -1,11 +1,10 @@
-"""Samples in .npy and .npz files, read row by row: memory does not grow with the file."""
+"""Samples in files of arrays and of records, read row by row: memory does not grow with the file."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,27 +15,22 @@ from bninspect.formats.containers.zip_archive import open_archive
 from bninspect.formats.encodings import npy
 from bninspect.records import Array
 from bninspect.safe_text import printable
+from bninspect.statistics.data import parquet, tfrecord
+from bninspect.statistics.data.table import Table
 
+SUFFIXES = (".npy", ".npz", *tfrecord.SUFFIXES, *parquet.SUFFIXES)
 _HEAD = 12_000
 """Bytes in which the header of a .npy file ends."""
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """An array in a file, whose rows are samples."""
-
-    label: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[np.generic]
-    read: Callable[[Sequence[int]], Array]
-    """Return rows by their places, stacked."""
 
 
 def tables(path: Path, stack: ExitStack) -> dict[str, Table]:
     """Open the arrays of a .npz file by name, or the one of a .npy file as "", for as long as `stack` is open.
 
+    Of TFRecord and Parquet files the fields that hold numbers.
+
     Raises:
-        UnreadableFile: it is neither, or damaged, or holds something other than numbers.
+        UnreadableFile: it is none of these, or damaged, or holds something other than numbers.
+        MissingPackage: what reads it is not installed.
     """
     from bninspect.formats.unknown_files import ZIP_SIGNATURE, refusal
 
@@ -48,8 +42,12 @@ def tables(path: Path, stack: ExitStack) -> dict[str, Table]:
         raise UnreadableFile(f"{label} cannot be read", why=error.strerror or str(error)) from error
     if head.startswith(npy.SIGNATURE):
         return {"": _table(stream, label)}
+    if head.startswith(parquet.SIGNATURE):
+        return parquet.tables(path)
+    if tfrecord.is_tfrecord(head):
+        return tfrecord.tables(path)
     if not head.startswith(ZIP_SIGNATURE):
-        raise refusal(label, head, "a NumPy file (.npy or .npz)")
+        raise refusal(label, head, "a NumPy file (.npy or .npz), TFRecord or Parquet")
     archive = stack.enter_context(open_archive(path))
     members = [name for name in archive.names() if name.endswith(".npy")]
     if len(members) != len(archive.names()) or not members:
@@ -139,7 +137,7 @@ class _Chain:
         """Return all of them as one array."""
         first = self._parts[0]
         dtype = np.result_type(*(part.dtype for part in self._parts))
-        return Table(first.label, (int(self._ends[-1]), *first.shape[1:]), dtype, self._read)
+        return Table(first.label, (int(self._ends[-1]), *first.shape[1:]), dtype, self._read, first.of_record)
 
     def _read(self, rows: Sequence[int]) -> Array:
         places = np.searchsorted(self._ends, rows, side="right")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,8 @@ from bninspect.runtimes import inputs as model_inputs
 from bninspect.runtimes.runtime import Input
 from bninspect.safe_text import printable
 from bninspect.statistics.data import arrays, images
-from bninspect.statistics.data.arrays import Table
 from bninspect.statistics.data.samples import Samples
-
-_ARRAYS = (".npy", ".npz")
+from bninspect.statistics.data.table import Table
 
 
 @contextmanager
@@ -25,8 +25,8 @@ def opened(path: Path, taken: Sequence[Input], size: tuple[int, int] | None = No
     """Open the data at a path for a model, for as long as the context lasts.
 
     Args:
-        path: a .npy file, a .npz file with an array for each input under its name, a folder of such files, or a folder
-            of images, whose sub-folders are looked into as well.
+        path: a .npy file, a .npz file with an array for each input under its name, a TFRecord or Parquet file with a
+            field for each, a folder of such files, or a folder of images, whose sub-folders are looked into as well.
         taken: the inputs of the model; none if it does not say what it takes.
         size: height and width of images.
 
@@ -44,7 +44,7 @@ def opened(path: Path, taken: Sequence[Input], size: tuple[int, int] | None = No
 
 def _folder(path: Path, taken: Sequence[Input], size: tuple[int, int] | None) -> Samples:
     files = sorted(file for file in path.rglob("*") if file.is_file())
-    found = [file for file in files if file.suffix.lower() in _ARRAYS]
+    found = [file for file in files if file.suffix.lower() in arrays.SUFFIXES]
     pictures = [file for file in files if file.suffix.lower() in images.SUFFIXES]
     if found and pictures:
         raise UsageError(f"{printable(str(path))} holds both arrays and images", hint="name a folder of one kind")
@@ -52,7 +52,7 @@ def _folder(path: Path, taken: Sequence[Input], size: tuple[int, int] | None) ->
         return _tabled(str(path), arrays.joined(found), taken)
     if not pictures:
         raise UnreadableFile(
-            f"{printable(str(path))} holds no data", why=f"no {', '.join((*_ARRAYS, *images.SUFFIXES))} in it"
+            f"{printable(str(path))} holds no data", why=f"no {', '.join((*arrays.SUFFIXES, *images.SUFFIXES))} in it"
         )
     if len(taken) != 1:
         raise UsageError("a folder of images is data for one input", why=f"the model has {len(taken)}")
@@ -62,6 +62,8 @@ def _folder(path: Path, taken: Sequence[Input], size: tuple[int, int] | None) ->
 
 def _tabled(title: str, found: Mapping[str, Table], taken: Sequence[Input]) -> Samples:
     names = [described.name for described in taken] or [""]
+    if any(table.of_record for table in found.values()):
+        found = _of_records(found, taken)
     if len(found) != len(names):
         raise UsageError(
             f"{printable(title)} holds {len(found)} arrays, the model takes {len(names)}",
@@ -80,6 +82,29 @@ def _tabled(title: str, found: Mapping[str, Table], taken: Sequence[Input]) -> S
         return {name: _floats(table.read(rows)) for name, table in chosen.items()}
 
     return Samples(title, counts.pop(), read)
+
+
+def _of_records(found: Mapping[str, Table], taken: Sequence[Input]) -> Mapping[str, Table]:
+    """Return for each input the field of its name, or else the one that has as many numbers, in the input's shape."""
+    fields: dict[str, Table] = {}
+    for described in taken:
+        size = None if None in described.shape[1:] else math.prod(length or 0 for length in described.shape[1:])
+        fitting = [name for name, table in found.items() if math.prod(table.shape[1:]) == size]
+        name = described.name if described.name in found else fitting[0] if len(fitting) == 1 else ""
+        if not name:
+            raise UsageError(
+                f"no field is for input {printable(described.name)}",
+                why=f"{len(fitting)} of {model_inputs.listed(found)} have as many numbers as it takes",
+                hint="name the field after the input",
+            )
+        table = found[name]
+        shape = tuple(length or 0 for length in described.shape[1:]) if name in fitting else table.shape[1:]
+        fields[described.name] = replace(table, shape=(table.shape[0], *shape), read=_shaped(table, shape))
+    return fields or found
+
+
+def _shaped(table: Table, shape: tuple[int, ...]) -> Callable[[Sequence[int]], Array]:
+    return lambda rows: table.read(rows).reshape(-1, *shape)
 
 
 def _floats(values: Array) -> Array:
