@@ -151,10 +151,10 @@ def _compared(layer: BatchNorm, found: Population, batch: int) -> tuple[_Channel
         # a small variance and a small scatter, and would seem to be certain of it.
         wider = np.sqrt(np.maximum(stored / found.variance, 1.0))
         wider[~np.isfinite(wider)] = 1.0
-        # All equal, as where an activation is at its limit, they do not scatter at all.
-        equal = found.variance == 0
-        of_mean = np.where(equal, np.sqrt(stored), found.scatter_of_mean * wider)
-        of_variance = np.where(equal, stored, found.scatter_of_variance * np.square(wider))
+        # All equal, as where an activation is at its limit, they do not scatter at all. And the squares of two are
+        # equal always: they scatter at least as those of a normal distribution do.
+        of_mean = np.where(found.variance == 0, np.sqrt(stored), found.scatter_of_mean * wider)
+        of_variance = np.maximum(found.scatter_of_variance * np.square(wider), math.sqrt(2) * np.square(of_mean))
         root = math.sqrt(max(1, found.samples))
         return (
             _Channels(difference / np.sqrt(stored + epsilon), of_mean / root, of_mean * averaged, difference),

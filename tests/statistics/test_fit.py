@@ -107,6 +107,14 @@ def test_of_channels_that_are_all_far_off_the_farthest_is_named() -> None:
     assert fit.mean.effect_median == pytest.approx(100, rel=0.1)
 
 
+@pytest.mark.parametrize("samples", [2, 3, 4, 6])
+def test_a_handful_of_samples_of_its_own_kind_never_differs(samples: int) -> None:
+    generator = np.random.default_rng(samples)
+    norm = trained(generator)
+    for _ in range(60):
+        assert judged(norm, generator.standard_normal((samples, CHANNELS))).verdict != "differs"
+
+
 def test_the_variance_of_either_convention_fits() -> None:
     generator = np.random.default_rng(7)
     x = generator.standard_normal((1000, CHANNELS))

@@ -14,8 +14,8 @@ from bninspect.reports.html.scale import Scale
 from bninspect.reports.html.svg import PlotFrame
 from bninspect.safe_text import printable
 
-_DEPTH = PlotFrame(860, 170, left=58, right=8, top=10, bottom=24)
-_CHANNELS = PlotFrame(420, 90, left=58, right=8, top=8, bottom=24)
+_DEPTH = PlotFrame(860, 170, left=74, right=8, top=10, bottom=24)
+_CHANNELS = PlotFrame(420, 90, left=74, right=8, top=8, bottom=24)
 _MOST_STRIPS = 12
 _THIN = 0.16
 """Width of the line from the smallest to the largest channel, as a share of a layer's place."""
