@@ -83,7 +83,7 @@ def search(
         if (trial := lab.run(finalist.candidate, finalist.input, chosen, None)) is not None
     ]
     found = tuple(_proved(lab, whole, whole_plain, front))
-    nearest = min(whole, key=lambda trial: trial.distance, default=None)
+    nearest = next(iter(_ties(whole)), None)
     if found or nearest is None or not nearest.distance <= _NEAR * whole_plain.distance:
         return Search(found, None, tried)
     return Search((), _change(lab, nearest, whole_plain), tried)
@@ -97,10 +97,15 @@ def _proved(lab: _Laboratory, whole: Sequence[_Trial], plain: _Trial, front: fro
         if all(name in trial.fits and trial.fits[name].verdict != "differs" for name in front)
         and trial.distance <= 2 * _NEARER * plain.distance
     ]
-    best = min((trial.distance for trial in held), default=0.0)
-    ties = [trial for trial in held if trial.distance <= _SAME * best + _SLACK]
-    for trial in sorted(ties, key=lambda trial: (trial.candidate.steps, trial.distance)):
+    for trial in _ties(held):
         yield _change(lab, trial, plain)
+
+
+def _ties(trials: Sequence[_Trial]) -> Sequence[_Trial]:
+    """Return the best trials, which cannot be told apart, the simplest first."""
+    best = min((trial.distance for trial in trials), default=0.0)
+    ties = [trial for trial in trials if trial.distance <= _SAME * best + _SLACK]
+    return sorted(ties, key=lambda trial: (trial.candidate.steps, trial.distance))
 
 
 def _change(lab: _Laboratory, trial: _Trial, plain: _Trial) -> InputChange:

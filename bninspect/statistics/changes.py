@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -80,20 +80,30 @@ def _linear(name: str, data: str, trained: str, factor: float, shift: float = 0.
 def _scales(values: Array) -> Iterator[Candidate]:
     least, most = float(values.min(initial=0.0)), float(values.max(initial=0.0))
     for low, high, data in _RANGES:
-        inside = low - _MARGIN * (high - low) <= least and most <= high + _MARGIN * (high - low)
+        likely = _is_like(least, most, low, high)
         for to_low, to_high, trained in _RANGES:
             if data != trained:
                 factor = (to_high - to_low) / (high - low)
                 shift = to_low - low * factor
-                said = f"the data is {data}" if inside else "the data is on another scale"
+                said = f"the data is {data}" if likely else "the data is on another scale"
                 plus = f", {'plus' if shift > 0 else 'less'} {abs(shift):g}" if shift else ""
-                wanted = trained if inside else f"it times {factor:.4g}{plus}"
-                yield _linear(f"scale {data} to {trained}", said, f"the model was trained on {wanted}", factor, shift)
+                wanted = trained if likely else f"it times {factor:.4g}{plus}"
+                candidate = _linear(
+                    f"scale {data} to {trained}", said, f"the model was trained on {wanted}", factor, shift
+                )
+                yield candidate if likely else replace(candidate, steps=2)
     yield _linear("scale int16", "the data is 16-bit integers", "the model was trained on -1..1", 1 / 32768)
     yield _linear("scale to int16", "the data is -1..1", "the model was trained on 16-bit integers", 32768.0)
     largest = float(np.abs(values).max(initial=0.0))
     if largest not in {0.0, 1.0, 255.0}:
         yield _linear("scale by largest", f"the data is 0..{largest:g}", "the model was trained on 0..1", 1 / largest)
+
+
+def _is_like(least: float, most: float, low: float, high: float) -> bool:
+    """Return whether values may be called by a range: they are not beyond it, and not within a smaller one."""
+    margin = _MARGIN * (high - low)
+    inside = low - margin <= least and most <= high + margin
+    return inside and (low >= 0 or least < 0) and (high <= 1 or most > 1 + _MARGIN)
 
 
 def _shapes(values: Array) -> Iterator[Candidate]:
