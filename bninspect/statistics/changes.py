@@ -52,8 +52,8 @@ def candidates(values: Array) -> Iterator[Candidate]:
     yield from _shapes(values)
     yield from _others()
     if _is_colour(values):
-        yield from _image_net()
-    for scale in [*scales, *(_image_net() if _is_colour(values) else ())]:
+        yield from _image_net(values)
+    for scale in [*scales, *(_image_net(values) if _is_colour(values) else ())]:
         for shape in _shapes(values):
             if shape.name in {"channels-reversed", "grey", "inverted", "layout"}:
                 yield _both(shape, scale)
@@ -157,8 +157,9 @@ def _grey(x: Array) -> Array:
     return np.repeat(grey, 3, axis=axis).astype(np.float32)
 
 
-def _image_net() -> Iterator[Candidate]:
+def _image_net(values: Array) -> Iterator[Candidate]:
     mode = "the model was trained on {} as of keras.applications"
+    least, most = float(values.min(initial=0.0)), float(values.max(initial=0.0))
     for low, high, data in _RANGES:
         # Everything goes by way of 0..255 or 0..1.
         scale, shift = 255.0 / (high - low), -low * 255.0 / (high - low)
@@ -180,8 +181,11 @@ def _image_net() -> Iterator[Candidate]:
             return np.asarray((wide - shift) / scale, np.float32)
 
         said = f"the data is {data}"
-        yield Candidate(f"torch from {data}", said, mode.format("ImageNet's mean and deviation (torch)"), torch)
-        yield Candidate(f"caffe from {data}", said, mode.format("BGR less ImageNet's mean (caffe)"), caffe)
+        if _is_like(least, most, low, high):
+            yield Candidate(f"torch from {data}", said, mode.format("ImageNet's mean and deviation (torch)"), torch)
+            yield Candidate(f"caffe from {data}", said, mode.format("BGR less ImageNet's mean (caffe)"), caffe)
+        if least >= 0:
+            continue  # no mean has been taken from it
         plain = f"the model was trained on {data}"
         yield Candidate(
             f"torch to {data}", "the data is normalised by ImageNet's mean and deviation (torch)", plain, undone_torch

@@ -9,7 +9,8 @@ weights that moved until the end), so that a layer differs only if a channel is 
 accident gives *and* by an effect that is larger than is allowed, for certain.
 
 A batch variance is the variance of all less that of the batch mean, s^2/B, and some frameworks store it times
-n/(n - 1). Everything between these is right: no departure is counted within.
+n/(n - 1). Everything between these is right: no departure is counted within. So it is with a layer that is called
+several times: its training averages the variances of the calls, without that of their means.
 """
 
 from __future__ import annotations
@@ -144,7 +145,8 @@ def _compared(layer: BatchNorm, found: Population, batch: int) -> tuple[_Channel
     epsilon = layer.epsilon or 0.0
     with np.errstate(all="ignore"):
         difference = found.mean - stored_mean
-        lowest = np.maximum(found.variance - np.square(found.scatter_of_mean) / batch, 0.0)
+        between = 0.0 if found.between is None else found.between
+        lowest = np.maximum(found.variance - between - np.square(found.scatter_of_mean) / batch, 0.0)
         highest = found.variance * (found.count / max(1, found.count - 1))
         nearest = np.clip(stored, lowest, highest)
         # Under the hypothesis samples scatter as the stored variance says. A few without the rare large ones have

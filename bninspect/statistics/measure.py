@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from bninspect.records import Array, Arrival, BatchNorm
 from bninspect.runtimes.runtime import Forward
 from bninspect.statistics import sample_moments
 from bninspect.statistics.data.samples import Batch
-from bninspect.statistics.population import Census, Population
+from bninspect.statistics.population import Census, Population, pooled
 
 _TOGETHER = 1 << 16
 """Values of a batch from which on it is worth the calls that it takes."""
@@ -43,25 +44,36 @@ def measure(
         until: layers after which the rest of the model need not run.
         began: is told how many samples have gone through, before each batch.
     """
-    gathered = {layer.name: _Gathered(layer) for layer in layers}
-    reached: dict[str, _Gathered] = {}
+    by_name = {layer.name: layer for layer in layers}
+    reached: dict[str, list[_Gathered]] = {}
     done = 0
     for batch in batches:
         began(done)
+        calls: Counter[str] = Counter()
 
-        def receive(arrival: Arrival, batch: Batch = batch) -> None:
-            layer = gathered.get(arrival.layer)
-            if layer is not None:
-                reached.setdefault(arrival.layer, layer).add(arrival, batch)
+        def receive(arrival: Arrival, batch: Batch = batch, calls: Counter[str] = calls) -> None:
+            if arrival.layer not in by_name:
+                return
+            of_layer = reached.setdefault(arrival.layer, [])
+            if calls[arrival.layer] == len(of_layer):
+                of_layer.append(_Gathered(by_name[arrival.layer]))
+            of_layer[calls[arrival.layer]].add(arrival, batch)
+            calls[arrival.layer] += 1
 
         forward(batch.arrays, receive, until)
         done += batch.samples
-    populations = {name: found for name, layer in reached.items() if (found := layer.result()) is not None}
-    return Measured(populations, {name: layer.refused for name, layer in reached.items() if layer.refused})
+    found = {name: [call.result() for call in of_layer] for name, of_layer in reached.items()}
+    refused = {name: next(filter(None, (call.refused for call in calls)), "") for name, calls in reached.items()}
+    populations = {
+        name: pooled(filled)
+        for name, censuses in found.items()
+        if not refused[name] and (filled := [census for census in censuses if census.samples])
+    }
+    return Measured(populations, {name: why for name, why in refused.items() if why})
 
 
 class _Gathered:
-    """What arrives at one layer; small batches are put together first, as each array costs its time."""
+    """What arrives at a layer in one of its calls; small batches are put together first, as each array costs time."""
 
     def __init__(self, layer: BatchNorm) -> None:
         self._channels = layer.channels
@@ -106,10 +118,10 @@ class _Gathered:
             return
         self._census.add(moments)
 
-    def result(self) -> Population | None:
-        """Return the moments of all; None if there are none."""
+    def result(self) -> Census:
+        """Return all that arrived."""
         self._flush()
-        return None if self.refused or not self._census.samples else self._census.result()
+        return self._census
 
 
 def sound(layer: BatchNorm) -> str:

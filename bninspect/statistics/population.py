@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -11,8 +11,13 @@ from bninspect.statistics.exact_sums import SPLITTING, ExactSums, FixedPoint, pr
 from bninspect.statistics.scratch import scratch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bninspect.arithmetic.formula import Float64
     from bninspect.statistics.sample_moments import MomentsOfSamples
+
+Finite: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
+"""Of each channel whether all is finite."""
 
 _KEPT = 1 << 15
 """Numbers that are kept before they are added: in blocks of many rows, which stay in the cache."""
@@ -40,6 +45,9 @@ class Population:
     """Standard deviation, from sample to sample, of the mean squared deviation from the mean of all."""
     finite: bool
     """Whether every value was finite."""
+    between: Float64 | None = None
+    """Variance of the means of a layer's calls, where it is called more than once: training averages what it finds in
+    each by itself, without this."""
 
 
 class Census:
@@ -83,15 +91,51 @@ class Census:
 
     def result(self) -> Population:
         """Return the moments of all samples so far; there must be one at least."""
+        return pooled([self])
+
+    def weighted(self) -> Sequence[tuple[int, _Sums]]:
+        """Return the exact sums, and by what each counts."""
         self._flush()
-        parts = [(int(weight), sums) for weight, sums in self._sums.items()]
-        means = weighted([(weight, sums.means.totals()) for weight, sums in parts])
-        squares = weighted([(weight, sums.squares.totals()) for weight, sums in parts])
-        mean, variance = _moments(means, squares, self._count)
-        finite = np.logical_and.reduce([sums.finite for sums in self._sums.values()])
-        mean, variance = np.where(finite, mean, np.nan), np.where(finite, variance, np.nan)
-        of_mean, of_variance = self._scatter.deviations(mean)
-        return Population(self.samples, self._count, mean, variance, of_mean, of_variance, bool(finite.all()))
+        return [(int(weight), sums) for weight, sums in self._sums.items()]
+
+    @property
+    def values(self) -> int:
+        """Values of each channel."""
+        return self._count
+
+    def deviations(self, mean: Float64) -> tuple[Float64, Float64]:
+        """Return how samples scatter. As `_Scatter.deviations`."""
+        return self._scatter.deviations(mean)
+
+
+def pooled(calls: Sequence[Census]) -> Population:
+    """Return the moments of what arrived in all calls of a layer, of the same samples; there must be one at least."""
+    count = sum(census.values for census in calls)
+    mean, variance, finite = _of([part for census in calls for part in census.weighted()], count)
+    if len(calls) == 1:
+        scatter = calls[0].deviations(mean)
+        between = None
+    else:
+        means = [_of(census.weighted(), census.values)[0] for census in calls]
+        scatters = [census.deviations(of_call) for census, of_call in zip(calls, means, strict=True)]
+        of_means, of_variances = zip(*scatters, strict=True)
+        scatter = _root_mean_square(of_means), _root_mean_square(of_variances)
+        between = np.var(np.stack(means), axis=0)
+    samples = max(census.samples for census in calls)
+    return Population(samples, count, mean, variance, *scatter, bool(finite.all()), between)
+
+
+def _of(parts: Sequence[tuple[int, _Sums]], count: int) -> tuple[Float64, Float64, Finite]:
+    """Return mean and variance of exact sums, NaN in channels where not every value was finite, and which were."""
+    means = weighted([(weight, sums.means.totals()) for weight, sums in parts])
+    squares = weighted([(weight, sums.squares.totals()) for weight, sums in parts])
+    mean, variance = _moments(means, squares, count)
+    finite = np.logical_and.reduce([sums.finite for _, sums in parts])
+    return np.where(finite, mean, np.nan), np.where(finite, variance, np.nan), finite
+
+
+def _root_mean_square(parts: Sequence[Float64]) -> Float64:
+    return np.asarray(np.sqrt(np.mean(np.square(np.stack(parts)), axis=0)))
 
 
 class _Kept:
@@ -174,7 +218,7 @@ class _Sums:
         return np.square(high, out=high), rest
 
     @property
-    def finite(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def finite(self) -> Finite:
         """Channels in which every value was finite."""
         return self.means.finite & self.squares.finite
 

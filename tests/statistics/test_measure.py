@@ -53,6 +53,31 @@ def test_moments_are_those_of_numpy_in_any_order(shape: tuple[int, ...], first: 
     assert found.variance.tobytes() == other.variance.tobytes()
 
 
+def test_a_layer_that_is_called_twice_is_held_against_what_training_averages() -> None:
+    from bninspect.statistics.fit import Trained, critical, judge
+
+    generator = np.random.default_rng(3)
+    calls = [generator.standard_normal((600, 4)).astype(np.float32) + shift for shift in (-3, 3)]
+
+    def forward(data: Mapping[str, Array], receive: Receive, _until: frozenset[str] | None) -> None:
+        for values in calls:
+            receive(Arrival("norm", values[data["x"]], (1,)))
+
+    batches = [Batch({"x": np.arange(start, start + 30)}, 30, 30) for start in range(0, 600, 30)]
+    found = measure(forward, batches, [layer(4)]).populations["norm"]
+    both = np.concatenate(calls).astype(np.float64)
+    assert (found.samples, found.count) == (600, 1200)
+    np.testing.assert_allclose(found.mean, both.mean(axis=0), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(found.variance, both.var(axis=0), rtol=1e-12)
+
+    def verdict(variance: float) -> str:
+        ones = np.ones(4)
+        norm = BatchNorm("norm", None, None, 0 * ones, variance * ones, epsilon=1e-3, momentum=0.9)
+        return judge(norm, found, Trained(32, assumed=False), critical(4, 600), 0.25).verdict
+
+    assert [verdict(variance) for variance in (0.3, 1.0, 10.0, 40.0)] == ["differs", "fits", "fits", "differs"]
+
+
 def test_a_wrong_number_of_channels_is_said() -> None:
     def forward(data: Mapping[str, Array], receive: Receive, _until: frozenset[str] | None) -> None:
         receive(Arrival("norm", data["x"], (1,)))
