@@ -57,8 +57,6 @@ def _reasons(layer: LayerReport, model: ModelReport, threshold: str) -> Iterator
     for finding in layer.findings:
         if counts.finding_counts(finding, model, threshold):
             yield _said(finding)
-    if layer.fit is not None and layer.fit.inherited:
-        yield f"it differs behind {printable(layer.fit.inherited)}, where that is so already"
     if worst := counts.worst_comparison(layer):
         yield words.measured(worst)
     yield words.unspoken(layer) if layer.status is LayerStatus.MISMATCH else "it was not compared"
