@@ -20,6 +20,7 @@ import argparse
 import json
 import os
 import random
+import statistics
 import tempfile
 import time
 from collections import Counter
@@ -211,6 +212,18 @@ def verdict(source: Path, export: Path) -> tuple[str, str, Any]:
     return model.status.value, reasons[0] if reasons else "", model
 
 
+def ratios(model: Any) -> dict[str, list[float]]:
+    """Return by what was compared the ratios of errors to bounds: of numbers, operations and outputs."""
+    found: dict[str, list[float]] = {}
+    if model is None:
+        return found
+    of_layers = [one for layer in model.layers if layer.counterpart for one in layer.counterpart.comparisons]
+    for one in (*of_layers, *(model.against.outputs if model.against else ())):
+        if one.ratio is not None:
+            found.setdefault(one.observed, []).append(one.ratio)
+    return found
+
+
 def sources(net: SmallNet, folder: Path) -> dict[str, Path]:
     """Write a net as it is: for exports of Keras, for those of torch, and for programs of torch.export."""
     paths = {"keras": folder / "net.keras", "torch": folder / "net.pt2", "pt2": folder / "net.pt"}
@@ -298,7 +311,7 @@ def right(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]
                 except Exception as error:  # noqa: BLE001 - a converter refuses: there is no export to judge
                     yield {"net": name, "kind": kind, "what": seed, "status": "not made", "why": str(error)[:100]}
                     continue
-                status, why, _ = verdict(source_of(kind, paths), path)
+                status, why, model = verdict(source_of(kind, paths), path)
                 yield {
                     "net": name,
                     "kind": kind,
@@ -306,6 +319,7 @@ def right(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]
                     "status": status,
                     "why": why,
                     "counts": True,
+                    "ratios": ratios(model),
                     "seconds": time.monotonic() - began,
                 }
 
@@ -352,6 +366,15 @@ def show(rows: list[dict[str, Any]], *, good: str) -> None:
     print(f"{len(counted)} of {len(rows)} count")
     for kind in dict.fromkeys(one["kind"] for one in counted):
         print(f"  {kind:40}", dict(Counter(one["status"] for one in counted if one["kind"] == kind)))
+    for kind in dict.fromkeys(one["kind"] for one in counted):
+        every: dict[str, list[float]] = {}
+        for row in counted:
+            if row["kind"] == kind:
+                for what, found in row.get("ratios", {}).items():
+                    every.setdefault(what, []).extend(found)
+        if every:
+            said = (f"{what} {max(found):.2g} ({statistics.median(found):.2g})" for what, found in every.items())
+            print(f"  {kind:40} worst and median of the bound: {', '.join(said)}")
     for one in rows:
         if one["status"] == "not made" or (one.get("counts") and one["status"] != good):
             print(f"  {one['net']}, {one['kind']}, {one['what']}: {one['status']} {one['why'][:300]}")
