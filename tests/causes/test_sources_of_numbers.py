@@ -180,6 +180,15 @@ def test_all_arrays_read_one_number_beside_their_place(step: int, word: str, ord
     assert names(found) == [f"arrays=one {word}"]
 
 
+@pytest.mark.parametrize(("step", "word"), [(1, "early"), (-1, "late")])
+def test_the_number_beside_the_arrays_may_have_no_root(step: int, word: str) -> None:
+    """The last mean is read for the first variance then, and may be negative."""
+    n, x = numbers(6), inputs(40, 6)
+    y = norm(x, *(np.roll(each, step) for each in (n.gamma, n.beta, n.mean, n.variance)), EPSILON)
+    y[:, 0 if step > 0 else -1] = np.nan
+    assert names(explained(stored(n), x, y, (1,))) == [f"arrays=one {word}"]
+
+
 def test_what_is_off_in_one_more_channel_is_not_read_beside_its_place() -> None:
     n, x = numbers(6), inputs(40, 6)
     g, b, m, v = (np.roll(each, 1) for each in (n.gamma, n.beta, n.mean, n.variance))

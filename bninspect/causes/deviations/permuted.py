@@ -32,7 +32,7 @@ def permuted(view: View, measured: Lines) -> Iterator[Deviation]:
     fits = _fitting(view, channels, measured)
     if fits is None or np.diagonal(fits).all():
         return
-    yield from _beside(fits, measured)
+    yield from _beside(fits, view, measured)
     if not fits.any(axis=1).all():
         return
     for name, sentence, order in _regular(channels):
@@ -45,7 +45,7 @@ def permuted(view: View, measured: Lines) -> Iterator[Deviation]:
         yield _moved("channels=permuted", f"the parameters of {moved} channels given to other channels", order_found)
 
 
-def _beside(fits: NDArray[np.bool_], measured: Lines) -> Iterator[Deviation]:
+def _beside(fits: NDArray[np.bool_], view: View, measured: Lines) -> Iterator[Deviation]:
     """Yield that all arrays were read one number early or late: at least three channels must prove it."""
     channels = len(fits)
     every = np.arange(channels)
@@ -53,7 +53,10 @@ def _beside(fits: NDArray[np.bool_], measured: Lines) -> Iterator[Deviation]:
         edge = 0 if step < 0 else channels - 1
         inner = every[every != edge]
         if inner.size >= _PROVING and fits[inner, inner + step].all() and not fits[edge].any():
-            yield read_beside(step, channels, float(measured.slope[edge]), float(measured.intercept[edge]))
+            # The last mean is the first variance then, and the root of a negative one is not a number.
+            known = bool(np.isfinite(view.sample.y[view.channel == edge]).any())
+            line = (float(measured.slope[edge]), float(measured.intercept[edge])) if known else (np.nan, np.nan)
+            yield read_beside(step, channels, *line)
 
 
 def read_beside(step: int, channels: int, slope: float, intercept: float) -> Deviation:

@@ -71,7 +71,8 @@ def _compared(layer: Explained) -> Iterator[Line]:
     if found.agrees:
         yield line(f"{_INDENT}all {found.elements:,} values are right, the worst at {of_limit(found.ratio)}")
     elif found.ratio is None:
-        yield line(f"{_INDENT}{found.violations:,} of {found.elements:,} values are not finite on one side or on both")
+        said = "values are wrong, or not finite on one side or on both"
+        yield line(f"{_INDENT}{found.violations:,} of {found.elements:,} {said}")
     else:
         worst = f"the worst by {of_limit(found.ratio)}"
         yield line(f"{_INDENT}{found.violations:,} of {found.elements:,} values are wrong, {worst}")

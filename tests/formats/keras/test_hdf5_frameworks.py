@@ -285,7 +285,8 @@ def test_calls_with_training_true(keras: Keras, check: Check) -> None:
     )
     expected = Statistics.BATCH if keras.__name__ == "tf_keras" else Statistics.MOVING
     assert [each.statistics for each in found.layers] == [expected, Statistics.MOVING, expected]
-    assert [len(each.notes) for each in found.layers] == [1, 0, 1]
+    # Keras 3 hands the training=True of the first on to the second, which is called after it.
+    assert [len(each.notes) for each in found.layers] == [1, int(keras.__name__ == "keras"), 1]
 
 
 def test_operations_between_layers(keras: Keras, check: Check) -> None:
