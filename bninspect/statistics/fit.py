@@ -144,8 +144,8 @@ def _compared(layer: BatchNorm, found: Population, batch: int) -> tuple[_Channel
     averaged = math.sqrt(share / (2 - share))
     epsilon = layer.epsilon or 0.0
     with np.errstate(all="ignore"):
-        difference = found.mean - stored_mean
-        between = 0.0 if found.between is None else found.between
+        last, between = _of_calls(found, share)
+        difference = np.clip(stored_mean, np.minimum(found.mean, last), np.maximum(found.mean, last)) - stored_mean
         lowest = np.maximum(found.variance - between - np.square(found.scatter_of_mean) / batch, 0.0)
         highest = found.variance * (found.count / max(1, found.count - 1))
         nearest = np.clip(stored, lowest, highest)
@@ -167,6 +167,17 @@ def _compared(layer: BatchNorm, found: Population, batch: int) -> tuple[_Channel
                 nearest - stored,
             ),
         )
+
+
+def _of_calls(found: Population, share: float) -> tuple[Float64, Float64]:
+    """Return the mean that averaging call after call comes to, and the variance of the means of the calls.
+
+    The last call of a step counts most: what is stored is updated behind each.
+    """
+    if found.calls is None:
+        return found.mean, np.zeros_like(found.mean)
+    weights = (1 - share) ** np.arange(len(found.calls) - 1, -1, -1.0)
+    return np.average(found.calls, axis=0, weights=weights), np.var(found.calls, axis=0)
 
 
 def _resolution(layer: BatchNorm, mean: _Channels, critical: float) -> float:

@@ -45,9 +45,8 @@ class Population:
     """Standard deviation, from sample to sample, of the mean squared deviation from the mean of all."""
     finite: bool
     """Whether every value was finite."""
-    between: Float64 | None = None
-    """Variance of the means of a layer's calls, where it is called more than once: training averages what it finds in
-    each by itself, without this."""
+    calls: Float64 | None = None
+    """Means of the calls of a layer that is called more than once, in their order, shape (calls, channels)."""
 
 
 class Census:
@@ -114,15 +113,15 @@ def pooled(calls: Sequence[Census]) -> Population:
     mean, variance, finite = _of([part for census in calls for part in census.weighted()], count)
     if len(calls) == 1:
         scatter = calls[0].deviations(mean)
-        between = None
+        of_calls = None
     else:
         means = [_of(census.weighted(), census.values)[0] for census in calls]
         scatters = [census.deviations(of_call) for census, of_call in zip(calls, means, strict=True)]
         of_means, of_variances = zip(*scatters, strict=True)
         scatter = _root_mean_square(of_means), _root_mean_square(of_variances)
-        between = np.var(np.stack(means), axis=0)
+        of_calls = np.stack(means)
     samples = max(census.samples for census in calls)
-    return Population(samples, count, mean, variance, *scatter, bool(finite.all()), between)
+    return Population(samples, count, mean, variance, *scatter, bool(finite.all()), of_calls)
 
 
 def _of(parts: Sequence[tuple[int, _Sums]], count: int) -> tuple[Float64, Float64, Finite]:
