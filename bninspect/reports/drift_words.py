@@ -60,7 +60,7 @@ def _part(what: str, part: Departure) -> str:
 
 def number(value: float | None) -> str:
     """Return a number in as many digits as it deserves."""
-    return "not finite" if value is None else f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}"
+    return "not finite" if value is None else f"{value:.2g}" if abs(value) < 100 else f"{value:,.0f}"
 
 
 def cause(about: DataReport) -> Iterator[str]:

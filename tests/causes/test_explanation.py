@@ -51,7 +51,7 @@ def test_the_published_question() -> None:
         "DIFFER the numbers given  1 channel, epsilon 0.001",
         "by hand    1.005574 * (-0.07741757 - -0.08960303) / sqrt(0.000436493 + 0.001) + -0.01665261 = 0.3066464",
         "           sqrt(variance + epsilon) = 0.03790109, (x - mean) / that = 0.3215069",
-        "given      0.543057: 0.236 apart, 9.1e+04 x what rounding allows",
+        "given      0.543057: 0.236 apart, 91,000 times the limit",
         "cause      epsilon added outside the square root: sqrt(variance) + epsilon  (explains every value)",
     ]
 

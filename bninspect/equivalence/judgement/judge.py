@@ -18,6 +18,7 @@ from bninspect.equivalence.pairing.places import Place
 from bninspect.equivalence.pairing.source_norms import SourceNorm
 from bninspect.records import Counterpart, LayerStatus, graph, outcome
 from bninspect.records.graph import Network, Node
+from bninspect.records.limits import of_limit
 
 
 def judge(case: Case) -> Sentence:
@@ -87,11 +88,11 @@ def _ends(case: Case) -> Iterator[str]:
     for one in case.seen.stretches:
         if one.wire.end == "output" and one.wrong:
             ratio = one.compared.ratio if one.compared is not None else None
-            times = "" if ratio is None else f", {ratio:.3g} times what rounding allows"
+            times = "" if ratio is None else f", {of_limit(ratio)}"
             yield f"the model output of the export is not that of the model{times}"
     for compared in case.seen.deployed:
         if not compared.agrees:
-            times = "" if compared.ratio is None else f", {compared.ratio:.3g} times what rounding allows"
+            times = "" if compared.ratio is None else f", {of_limit(compared.ratio)}"
             yield f"the optimised output of the export is not the one that was proved{times}"
 
 

@@ -100,8 +100,8 @@ def _difference(term: ChannelArithmetic) -> str:
         return ": cannot be compared"
     off = abs(term.given - term.expected)
     if term.ratio <= 1.0:
-        return f": equal, {off:.2g} apart, {term.ratio:.2f} of what rounding allows"
-    return f": {off:.3g} apart, {term.ratio:.2g} x what rounding allows"
+        return f": equal, {off:.2g} apart, {of_limit(term.ratio)}"
+    return f": {off:.3g} apart, {of_limit(term.ratio)}"
 
 
 def _explanation(found: Explanation) -> Iterator[Line]:
