@@ -118,6 +118,25 @@ def test_an_operation_that_is_no_layer_is_counted(tmp_path: Path, op: str, input
     assert why in calls.reason
 
 
+def _called_norm() -> list[str]:
+    """Return every operation of the installed TensorFlow that is a batch norm by its name, but for gradients."""
+    from tensorflow.core.framework import op_def_pb2
+    from tensorflow.python.client import pywrap_tf_session
+
+    data = pywrap_tf_session.TF_GetBuffer(pywrap_tf_session.TF_GetAllOpList())
+    names = [operation.name for operation in op_def_pb2.OpList.FromString(bytes(data)).op]
+    return [name for name in names if "BatchNorm" in name and "Grad" not in name]
+
+
+def test_every_operation_of_tensorflow_is_seen(tmp_path: Path) -> None:
+    operations = _called_norm()
+    assert len(operations) >= 10
+    for op in operations:
+        inputs = GLOBAL if "Global" in op else STORED
+        checkpoint = read(tmp_path, graph_of(op, inputs, is_training=False, scale_after_normalization=True))
+        assert len(checkpoint.layers) + sum(calls.count for calls in checkpoint.unread) == 1, op
+
+
 def test_statistics_that_the_graph_computes_are_those_of_a_layer(tmp_path: Path) -> None:
     checkpoint = read(tmp_path, graph_of("FusedBatchNormV3", COMPUTED, is_training=False))
     (layer,) = checkpoint.layers
