@@ -11,8 +11,8 @@ in which n products are summed is off by n*u more. Products of errors are covere
 were then rounded to float16 are off by its unit more. Quantised ones are by half a step and 3u of themselves: whoever
 quantises looks for the nearest whole number in float32, where the step may be a product of two, its reciprocal is
 rounded, and so is what is multiplied by that (a bias of 1,169,304 steps was seen 0.601 of one off). A file that
-computes in half precision may have been folded in it, as torch exports a model of halves: then each of these roundings
-is one of its own.
+computes in half precision may have been folded in it, as torch exports a model of halves, and so may a model that does,
+whatever the file then keeps: then each of these roundings is one of its own.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 
 from bninspect.arithmetic.bounds import RSQRT, precision
 from bninspect.arithmetic.formula import Float64, Parameters
+from bninspect.arithmetic.rounding import narrowed
 from bninspect.records import Array, BatchNorm
 from bninspect.records.graph import Kernel
 
@@ -87,6 +88,8 @@ class FoldedKernel:
     """(outputs,)."""
     factor: Float64 = field(default_factory=lambda: _ONE)
     """What the weights are multiplied by, (inputs or 1, outputs or 1)."""
+    unit: float = U
+    """Of the type in which the model computes the operation: folding may have been done in it."""
 
     @property
     def weights(self) -> Float64:
@@ -129,7 +132,8 @@ class FoldedKernel:
     def reordered(self, rows: Array) -> FoldedKernel:
         """Return the same for inputs in another order."""
         factor = self.factor[rows] if len(self.factor) > 1 else self.factor
-        return replace(self, own=self.own[:, rows], factor=factor)
+        absolute = self.absolute if self.absolute.ndim == 1 else self.absolute[:, rows]
+        return replace(self, own=self.own[:, rows], factor=factor, absolute=absolute)
 
     @property
     def is_finite(self) -> bool:
@@ -138,9 +142,26 @@ class FoldedKernel:
 
 
 def plain(kernel: Kernel) -> FoldedKernel:
-    """Return a linear operation as it is: a converter copies it."""
+    """Return a linear operation as it is: a converter copies it, as it is stored or as it is computed with."""
     bias = zero_bias(kernel)
-    return FoldedKernel(kernel.weights, bias, U, np.full(bias.shape, _TINY), U * np.abs(bias) + _TINY)
+    absolute, bias_bound = np.full(bias.shape, _TINY), U * np.abs(bias) + _TINY
+    if not kernel.narrow:
+        return FoldedKernel(kernel.weights, bias, U, absolute, bias_bound)
+    weights = kernel.weights.astype(np.float64)
+    return FoldedKernel(
+        kernel.weights,
+        bias,
+        U,
+        absolute + _unrounded(weights, kernel.dtype),
+        bias_bound + _unrounded(bias, kernel.dtype),
+        unit=precision(kernel.dtype).unit,
+    )
+
+
+def _unrounded(numbers: Float64, dtype: str) -> Float64:
+    """Return by how much numbers differ from themselves in a coarser type: nothing where they are of it already."""
+    with np.errstate(all="ignore"):
+        return np.asarray(np.abs(narrowed(numbers, dtype) - numbers) * _SECOND)
 
 
 def behind(kernel: FoldedKernel, norm: ChannelMap) -> FoldedKernel:
@@ -149,13 +170,15 @@ def behind(kernel: FoldedKernel, norm: ChannelMap) -> FoldedKernel:
         a = norm.scale
         bias = (kernel.bias - norm.mean) * a + norm.beta
         terms = np.abs(kernel.bias * a) + np.abs(norm.mean * a) + np.abs(norm.beta)
+        coarser = kernel.unit / U
         return FoldedKernel(
             kernel.own,
             bias,
-            kernel.relative + _WEIGHT,
+            kernel.relative + coarser * _WEIGHT,
             np.abs(a) * kernel.absolute + _TINY,
-            np.abs(a) * kernel.bias_bound + _BIAS * terms + _TINY,
+            np.abs(a) * kernel.bias_bound + coarser * _BIAS * terms + _TINY,
             kernel.factor * a,
+            kernel.unit,
         )
 
 
@@ -170,14 +193,16 @@ def before(kernel: FoldedKernel, norm: ChannelMap, groups: int) -> FoldedKernel:
         added = weights * c
         terms = np.abs(added).sum(axis=(0, 1)) + np.abs(kernel.bias)
         inexact = np.abs(weights) * (np.abs(norm.mean * norm.scale) + np.abs(norm.beta))[channel]
-        bias_bound = kernel.bias_bound + (taps * inputs + 2) * U * terms + _BIAS * inexact.sum(axis=(0, 1))
+        coarser = kernel.unit / U
+        rounded = (taps * inputs + 2) * U * terms + _BIAS * inexact.sum(axis=(0, 1))
         return FoldedKernel(
             kernel.own,
             kernel.bias + added.sum(axis=(0, 1)),
-            kernel.relative + _WEIGHT,
+            kernel.relative + coarser * _WEIGHT,
             np.abs(a).max(axis=0) * kernel.absolute + _TINY,
-            bias_bound + _TINY,
+            kernel.bias_bound + coarser * rounded + _TINY,
             kernel.factor * a,
+            kernel.unit,
         )
 
 
@@ -187,8 +212,8 @@ def as_stored(folded: FoldedKernel, export: Kernel) -> FoldedKernel:
     if export.dtype != "float32":
         kind = precision(export.dtype)
         if export.narrow:
-            # The same roundings as in float32, each of the coarser type.
-            coarser = kind.unit / U
+            # The same roundings as in the type of the model, each of the coarser one.
+            coarser = max(1.0, kind.unit / folded.unit)
             relative, absolute, bias = relative * coarser, absolute * coarser, bias * coarser
         if export.apart is not None:
             relative += (1 + kind.unit) * kind.unit

@@ -19,6 +19,8 @@ from bninspect.records import Array, BatchNorm
 CONVOLUTION, DEPTHWISE, TRANSPOSED, DENSE = "convolution", "depthwise convolution", "transposed convolution", "dense"
 BATCH_NORM = "batch norm"
 """A batch norm, or the constant scale and shift that a converter made of one."""
+NARROW = ("float16", "bfloat16")
+"""Types coarser than float32 in which operations compute."""
 PASSING = ("identity", "reshape", "transpose", "cast")
 """Operations that leave every number as it is."""
 

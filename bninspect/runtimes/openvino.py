@@ -79,11 +79,22 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
             found = _compiled(model, graph, {}, wanted, hint)(data, {})
             return {**{name: data[name] for name in names if name in data}, **found}
 
+    def seen(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
+        found = run(data, [*names, *outputs], _EXACT)
+        if not any(one.kind == "fakequantize" for one in graph.operations):
+            return {name: found[name] for name in names}
+        # Trap: OpenVINO 2026.4 returns zeros for a FakeQuantize, and all behind it, where what it takes is asked for
+        # as well. Then each value is computed by itself.
+        plain = run(data, outputs, _EXACT)
+        if not all(_is_near(found[name], plain[name]) for name in outputs):
+            found = {name: run(data, [name], _EXACT)[name] for name in names}
+        return {name: found[name] for name in names}
+
     return Session(
         title=_title(),
         inputs=tuple(graph_run.described(source.name, source.shape, source.dtype) for source in network.inputs),
         outputs=outputs,
-        compute=lambda data, names: run(data, names, _EXACT),
+        compute=seen,
         optimised=lambda data: run(data, outputs, _asked()),
         form=Form.AFFINE,
         alone=_alone,
@@ -91,6 +102,15 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
         environment={"openvino": str(ov.__version__).partition("-")[0], "device": "CPU"},
         replay=replay,
     )
+
+
+def _is_near(one: Array, other: Array) -> bool:
+    """Return whether two runs of one model differ by little more than a few steps of rounding."""
+    size = float(np.abs(other).max(initial=0.0)) if other.dtype.kind == "f" else 0.0
+    return bool(np.allclose(one, other, rtol=0, atol=_STEPS * size, equal_nan=True))
+
+
+_STEPS = 3 / 255
 
 
 def _asked() -> dict[str, str]:

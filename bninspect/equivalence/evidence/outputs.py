@@ -52,7 +52,11 @@ def _conventions(places: Sequence[Place]) -> list[tuple[int, int]]:
     moved = set()
     for place in places:
         own, other = tensors.axis_of(place.operation), tensors.axis_of(place.node)
-        if place.operation is not None and place.node.geometry is not None and place.node.geometry.size:
+        if place.operation is None and place.norms:
+            # A batch norm alone does not say how many axes there are: only that its channels are in front or behind.
+            own = tensors.axis_of(place.norms[0].call)
+            moved |= {(own, other)} & {(1, -1), (-1, 1)}
+        elif place.operation is not None and place.node.geometry is not None and place.node.geometry.size:
             rank = len(place.node.geometry.size)
             first, second = own not in {-1, rank + 1}, other not in {-1, rank + 1}
             if first != second:

@@ -8,8 +8,9 @@ import numpy as np
 
 from bninspect.arithmetic import kernels
 from bninspect.arithmetic.bounds import RSQRT
+from bninspect.arithmetic.formula import Float64
 from bninspect.arithmetic.kernels import Activation, Arithmetic, Convolution, Dense, Exact, Weights, Window
-from bninspect.equivalence import tensors
+from bninspect.equivalence import folding, tensors
 from bninspect.equivalence.folding import FoldedKernel
 from bninspect.errors import BninspectError
 from bninspect.records import Array, graph
@@ -41,6 +42,7 @@ def compute(node: Node, x: Array, folded: FoldedKernel, y: Array) -> Exact:
 
 def _convolution(node: Node, kernel: Kernel, geometry: Geometry, axis: int, x: Array, y: Array) -> Convolution:
     rank = len(geometry.size)
+    groups = kernel.groups or x.shape[axis] // kernel.weights.shape[1]
     transposed = node.operation == graph.TRANSPOSED
     lengths, made = (
         tuple(one for place, one in enumerate(a.shape[1:]) if place != (0 if axis == 1 else a.ndim - 2)) for a in (x, y)
@@ -58,7 +60,7 @@ def _convolution(node: Node, kernel: Kernel, geometry: Geometry, axis: int, x: A
         # TFLite and Keras state the length of the output; what is missing of it is behind.
         extra = tuple(max(0, one - other) for one, other in zip(made, plain, strict=True))
     return Convolution(
-        Window(geometry.size, stride, padding, dilation), kernel.groups, transposed, extra if transposed else None, axis
+        Window(geometry.size, stride, padding, dilation), groups, transposed, extra if transposed else None, axis
     )
 
 
@@ -71,7 +73,7 @@ def _scaled(node: Node, x: Array, folded: FoldedKernel) -> Exact:
     last = np.moveaxis(x, axis, -1).astype(np.float64)
     rows = last.reshape(-1, last.shape[-1])
     scale, shift = folded.weights.reshape(-1), folded.bias
-    size = np.maximum(np.abs(shift), 0.0 if node.magnitude is None else node.magnitude)
+    size = np.maximum(np.abs(shift), _added(node))
     with np.errstate(all="ignore"):
         value = rows * scale + shift
         magnitude = np.abs(rows) * np.abs(scale) + size
@@ -81,6 +83,17 @@ def _scaled(node: Node, x: Array, folded: FoldedKernel) -> Exact:
     terms = int(RSQRT) + 4 + len(node.rounds)
     reach = float(np.abs(rows).max(initial=0.0))
     return Exact(value, magnitude, inexact, terms, reach, np.abs(scale), places)
+
+
+def _added(node: Node) -> Float64 | float:
+    """Return the size of what a scale and shift adds, however small the sum: beta, and the mean that it takes off."""
+    if node.magnitude is not None:
+        return np.asarray(node.magnitude, np.float64)
+    if node.norm is None:
+        return 0.0
+    own = folding.affine(node.norm)
+    with np.errstate(all="ignore"):
+        return np.asarray(np.abs(own.beta) + np.abs(own.mean * own.scale))
 
 
 def activation_of(node: Node) -> Activation:

@@ -64,6 +64,8 @@ class Comparing:
     forces: bool = True
     """Whether the source can be given values on the way; if not, it runs on its own, and errors add up."""
     seed: int = 0
+    source: Network | None = None
+    """Of the model; None where nobody asks what it rounds itself."""
 
 
 @dataclass(frozen=True, eq=False)

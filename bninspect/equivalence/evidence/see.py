@@ -57,7 +57,7 @@ def see(subject: Subject, given: Mapping[str, Array], data: Sequence[Array]) -> 
     # Before the model is run again: the sessions of the one and the values of the other need much memory.
     fast = deployed(subject, given, values, {key: one for key, one in rough.items() if np.isfinite(one)})
     found = [*wires.wires(places, subject.source), *(wire for wire in belong.values())]
-    how = Comparing(export, stored, values, proofs, subject.replay, data, subject.forces, subject.seed)
+    how = Comparing(export, stored, values, proofs, subject.replay, data, subject.forces, subject.seed, subject.source)
     stretches = compare(found, free, how)
     seen = [one for one in outputs if one in free]
     lost = tuple(f"{outputs.index(one)} of shape {free[one].shape}" for one in seen if one not in belong)

@@ -11,12 +11,14 @@ does there (stochastic arithmetic, as Vignes' CADNA has it).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
 from bninspect.equivalence import measuring, tensors
 from bninspect.equivalence.evidence.local import Proof
 from bninspect.equivalence.evidence.nudges import largest_changes, with_moves
+from bninspect.equivalence.evidence.own_rounding import own_rounding
 from bninspect.equivalence.evidence.replay import FLOOR, MARGIN, Comparing, Given, Stretch
 from bninspect.equivalence.evidence.slack import Slack
 from bninspect.equivalence.evidence.wires import Wire, arrange
@@ -45,7 +47,7 @@ def compare(found: Sequence[Wire], free: Mapping[str, Array], how: Comparing) ->
             continue
         moved = arrange(wire, how.values[wire.value], free[wire.label])
         if moved is None:
-            failed.append(_of_another_shape(wire, how.values[wire.value], free[wire.label]))
+            failed.append(_of_another_shape(wire, how, free[wire.label]))
         else:
             arranged[id(wire)] = moved
     kept = [wire for wire in found if id(wire) in arranged]
@@ -58,14 +60,29 @@ def compare(found: Sequence[Wire], free: Mapping[str, Array], how: Comparing) ->
     if any(one.compared is not None and not one.compared.agrees for one in judged):
         moved_by = largest_changes(kept, given.arrays, computed, how)
         judged = [_judged(wire, arranged[id(wire)], given, computed, slack, how, moved_by) for wire in kept]
+    off = [one.wire.label for one in judged if one.compared is not None and not one.compared.agrees]
+    own = own_rounding(off, given, how) if off else {}
+    if own:
+        judged = [_judged(wire, arranged[id(wire)], given, computed, slack, how, moved_by, own) for wire in kept]
     return (*failed, *with_moves(judged, given, computed, how))
 
 
-def _of_another_shape(wire: Wire, values: Array, own: Array) -> Stretch:
+def _of_another_shape(wire: Wire, how: Comparing, own: Array) -> Stretch:
+    values = how.values[wire.value]
     what = "output" if wire.end != "x" else "input"
     why = f"its {what} has shape {values.shape} in the export and {own.shape} in the source"
     # What goes in may be what a padding or a reshape was merged into. Steps of time may stand before the samples.
-    return Stretch(wire, why=why, wrong=wire.end != "x" and values.size != own.size)
+    cropped = values.size > own.size and _is_cropped(wire.value, how.network)
+    return Stretch(wire, why=why, wrong=wire.end != "x" and values.size != own.size and not cropped)
+
+
+_CROPPING = ("slice", "strided slice", "stridedslice", "crop", "narrow")
+
+
+def _is_cropped(value: str, network: Network) -> bool:
+    """Return whether all that reads a value takes a part of it, as of a transposed convolution without its padding."""
+    readers = network.consumers().get(value, ())
+    return bool(readers) and all(node.operation.replace("_", " ") in _CROPPING for node in readers)
 
 
 def _forced(kept: Sequence[Wire], arranged: Mapping[int, Array], free: Mapping[str, Array]) -> Given:
@@ -94,8 +111,9 @@ def _judged(
     slack: Slack,
     how: Comparing,
     moved: Mapping[str, float] | None,
+    rounded: Mapping[str, float] = MappingProxyType({}),
 ) -> Stretch:
-    """Compare the end of one stretch."""
+    """Compare the end of one stretch; `moved` and `rounded` say what rounding does to each value of the source."""
     own = computed[wire.label]
     proof = _recomputed(wire, how)
     mine = arrange(wire, _turned(proof.value, wire), own) if proof is not None and proof.value is not None else None
@@ -106,6 +124,10 @@ def _judged(
         # What came out of a kernel would only be compared with itself.
         own = given.made[wire.label] if wire.label in given.made and wire.end != "y" else own
         spare = slack.arriving(wire.value)
+    if not np.isfinite(rounded.get(wire.label, 0.0)):
+        why = "the model computes in half precision, and it is not known what all before it makes of rounding"
+        return Stretch(wire, why=why, given=wire.label in given.arrays)
+    spare += rounded.get(wire.label, 0.0)
     if not np.isfinite(spare):
         why = f"before it lies '{slack.unknown}', whose effect on rounding is not known"
         return Stretch(wire, why=why, given=wire.label in given.arrays)

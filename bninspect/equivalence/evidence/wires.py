@@ -60,11 +60,16 @@ def _activated(place: Place, consumers: Mapping[str, tuple[Node, ...]]) -> str:
 
 
 def activation_behind(place: Place, consumers: Mapping[str, tuple[Node, ...]]) -> Node | None:
-    """Return the operation of the source that alone takes what a place returns, if that takes nothing else."""
+    """Return the operation of the source that alone takes what a place returns, if that takes nothing else.
+
+    None for one that only moves numbers: the activation behind it has its axes in another order.
+    """
     after = consumers.get(place.y, ())
-    if len(after) == 1 and len(after[0].inputs) == 1 and after[0].kernel is None and not after[0].layer:
-        return after[0]
-    return None
+    alone = len(after) == 1 and len(after[0].inputs) == 1 and after[0].kernel is None and not after[0].layer
+    return after[0] if alone and after[0].operation not in _MOVING else None
+
+
+_MOVING = ("reshape", "transpose")
 
 
 def with_limits(node: Node, consumers: Mapping[str, tuple[Node, ...]]) -> Node | None:

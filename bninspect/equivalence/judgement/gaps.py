@@ -33,7 +33,7 @@ def gaps(case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) ->
         if (
             found.node is None
             and operation not in {norm.kernel for norm in case.norms}
-            and not _covered(operation, case)
+            and not covered(operation, case)
         ):
             yield f"{operation.name}: its weights are nowhere in the export"
 
@@ -104,7 +104,7 @@ def _called(stretch: Stretch) -> str:
     return re.sub(r"^\d+:(?=.)", "", stretch.wire.value)
 
 
-def _covered(operation: Node, case: Case) -> bool:
+def covered(operation: Node, case: Case) -> bool:
     """Return whether all that a kernel reaches first was compared without rounding to spare, and agrees."""
     if case.seen is None:
         return False

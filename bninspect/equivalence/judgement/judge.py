@@ -11,8 +11,8 @@ from dataclasses import replace
 from bninspect.equivalence import measuring
 from bninspect.equivalence.diagnosis.diagnose import ALIKE
 from bninspect.equivalence.judgement.case import Case, Judged, Sentence, WrongKernel
-from bninspect.equivalence.judgement.gaps import gaps
-from bninspect.equivalence.judgement.layers import explain, judge_found, judge_missing, off
+from bninspect.equivalence.judgement.gaps import covered, gaps
+from bninspect.equivalence.judgement.layers import explain, is_scaled, judge_found, judge_missing, off
 from bninspect.equivalence.judgement.views import LayerView, view_of
 from bninspect.equivalence.pairing.places import Place
 from bninspect.equivalence.pairing.source_norms import SourceNorm
@@ -48,6 +48,9 @@ def _is_same(case: Case) -> bool:
     """Return whether the export is one of this model, which it is unless something was compared and contradicts."""
     if case.pairing.places:
         return True
+    ends = [] if case.seen is None else [one for one in case.seen.stretches if one.wire.end == "output"]
+    if ends and all(one.compared is not None and one.compared.agrees and one.exact and one.moves for one in ends):
+        return True
     every = [*case.diagnoses.values(), *case.kernels.values()]
     placed = [one for one in every if one.node is not None]
     return not placed or any(one.found or one.likeness >= ALIKE for one in placed)
@@ -71,7 +74,8 @@ def _kernels(
             yield WrongKernel(place.operation.name, view.sentence, name, view.comparisons)
     inside = {norm.kernel for norm in case.norms if norm in case.diagnoses}
     for operation, found in case.kernels.items():
-        if operation in inside or found.node is None:
+        other = is_scaled(found) or (not found.found and found.likeness < ALIKE)
+        if operation in inside or found.node is None or (other and covered(operation, case)):
             continue
         place_name = found.node.place
         explanation = explain(found.found, found.tried, found.comparisons)

@@ -58,11 +58,12 @@ def judge_missing(norm: SourceNorm, case: Case, *, same: bool) -> Judged:
     place = "" if found.node is None else found.node.place
     explanation = explain(found.found, found.tried, found.comparisons)
     left_out = LEFT_OUT in {cause.name for cause in found.found}
-    if same and left_out and (doubt := _doubt(norm, found, case)) is not None:
+    unlike = not found.found and found.likeness < ALIKE
+    if same and (left_out or unlike or is_scaled(found)) and (doubt := _doubt(norm, found, case)) is not None:
         return Judged(norm, doubt, wrong=False)
     if not same:
         sentence = "the export is of another model"
-    elif not found.found and found.likeness < ALIKE:
+    elif unlike:
         sentence = (
             f"the export holds different weights (correlation {found.likeness:.2f}): of another training, or layer"
         )
@@ -80,6 +81,19 @@ def judge_missing(norm: SourceNorm, case: Case, *, same: bool) -> Judged:
     return Judged(norm, counterpart, wrong=True)
 
 
+def is_scaled(found: Diagnosis) -> bool:
+    """Return whether all that is known of numbers is a factor so far from 1 that what comes behind shows it.
+
+    A number that multiplies what flows may have been taken into the kernel beside it.
+    """
+    factors = [one.details.get("factor") for one in found.found]
+    return bool(factors) and all(isinstance(one, float) and abs(one - 1) > _PLAIN for one in factors)
+
+
+_PLAIN = 1e-3
+"""By how much a factor differs from 1 that no rounding hides."""
+
+
 def _doubt(norm: SourceNorm, found: Diagnosis, case: Case) -> Counterpart | None:
     """Return what is said of a batch norm that is nowhere, where what comes behind it does not show that it is gone."""
     behind = _behind(norm, case)
@@ -94,7 +108,7 @@ def _doubt(norm: SourceNorm, found: Diagnosis, case: Case) -> Counterpart | None
         return Counterpart(LayerStatus.VERIFIED, None, how, "", sentence, comparisons=_joined(compared))
     if compared:
         sentence = "its numbers are nowhere in the export, though everything after it is right"
-    elif found.node is None:
+    elif found.node is None and found.found:
         sentence = found.found[0].sentence
     else:
         return None

@@ -77,9 +77,11 @@ def _with_front(operation: Node, found: Sequence[SourceNorm]) -> Iterator[Varian
     base = folding.plain(kernel)
     yield Variant(base)
     front = next((norm for norm in found if norm.follower is operation), None)
-    if front is None or front.affine.scale.size != kernel.weights.shape[1] * kernel.groups:
+    channels = 0 if front is None else front.affine.scale.size
+    groups = kernel.groups or channels // kernel.weights.shape[1]
+    if front is None or not channels or channels != kernel.weights.shape[1] * groups:
         return
-    yield Variant(folding.before(base, front.affine, kernel.groups), (front,), front)
+    yield Variant(folding.before(base, front.affine, groups), (front,), front)
     if (
         front.kernel is not None
         and not front.through
@@ -88,4 +90,4 @@ def _with_front(operation: Node, found: Sequence[SourceNorm]) -> Iterator[Varian
     ):
         # TFLite moves a batch norm between two dense layers into the second, and takes the bias of the first along.
         further = front.affine.behind(folding.zero_bias(kernel_of(front.kernel)))
-        yield Variant(folding.before(base, further, kernel.groups), (front,), front, front.kernel)
+        yield Variant(folding.before(base, further, groups), (front,), front, front.kernel)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +36,8 @@ class Constant:
     """Axis that the steps run along."""
     exact: bool = True
     """Whether the runtime holds the same numbers bit for bit: it is stored, or made in a way that leaves no choice."""
+    rounded: str = ""
+    """The coarser type that it was in before a cast to its own; empty if it was not."""
 
 
 class Constants:
@@ -152,13 +154,23 @@ class Constants:
         values.flags.writeable = False
         exact = evaluation.is_exact(node, [one.values for one in found]) and all(one.exact for one in found)
         named = next((one.name for one in found if one.values.dtype.kind == "f"), found[0].name)
-        return Constant(values, values.dtype.name, named, exact=exact)
+        return Constant(values, values.dtype.name, named, exact=exact, rounded=_rounded(node, found, values))
 
     def _dequantise(self, node: NodeProto) -> Constant:
         values, step, zero = (self.get(node.takes(place)) for place in range(3))
         assert values is not None and step is not None  # noqa: S101, PT018 - `_dequantised` has looked
         axis = node.integer("axis", 1)
         return dequantised(values, step, zero, axis)
+
+
+def _rounded(node: NodeProto, found: Sequence[Constant], values: Array) -> str:
+    """Return the coarser type that the numbers of a constant were in before they were cast, and perhaps moved."""
+    floats = [one for one in found if one.values.dtype.kind == "f"]
+    if len(floats) != 1 or not (node.op == "Cast" or node.op in evaluation.MOVING):
+        return ""
+    (before,) = floats
+    coarser = before.dtype == "float16" and values.dtype.kind == "f" and values.dtype != np.float16
+    return before.dtype if coarser else before.rounded
 
 
 def dequantised(values: Constant, step: Constant, zero: Constant | None, axis: int) -> Constant:

@@ -110,10 +110,10 @@ def assembled(numbers: Array, bias: Constant | None, groups: int, weights: Const
         numbers,
         None if bias is None else _per_output(bias.values.reshape(-1), outputs, bias.name),
         groups,
-        weights.dtype if weights.step is None else "float32",
+        (weights.rounded or weights.dtype) if weights.step is None else "float32",
         None if step is None else np.broadcast_to(step, (outputs,)),
         None if bias is None or bias.step is None else _per_output(bias.step, outputs, bias.name),
-        narrow=weights.dtype in {"float16", "bfloat16"} and weights.step is None,
+        narrow=weights.dtype in network.NARROW and weights.step is None,
     )
 
 

@@ -90,14 +90,21 @@ def _kernel(operation: IrOperation, constants: IrConstants) -> Node | None:
 
 
 def _geometry(operation: IrOperation, weights: IrConstant) -> Geometry | None:
-    """Return how a convolution moves over its input; None where the length of its output is an input of it."""
+    """Return how a convolution moves over its input; None where that depends on the length of its output.
+
+    Trap: of a transposed one with an odd number of zeros, `same_lower` has the one more behind, `same_upper` before
+    (OpenVINO 2026.4, run on three taps).
+    """
     size = weights.values.shape[3 if operation.kind.startswith("group") else 2 :]
-    if len(operation.inputs) > 2:
-        return None
     ones, auto = (1,) * len(size), operation.attributes.get("auto_pad", "explicit")
+    if len(operation.inputs) > 2 and not auto.startswith("same"):
+        return None
     padding: tuple[tuple[int, int], ...] | str = ((0, 0),) * len(size)
-    if auto.startswith("same"):
-        padding = "same lower" if auto == "same_lower" else "same"
+    if auto.startswith("same") and operation.kind.endswith("backpropdata") and len(operation.inputs) == 2:
+        pass  # without a length of its output there is nothing to be the same as
+    elif auto.startswith("same"):
+        lower = (auto == "same_lower") != operation.kind.endswith("backpropdata")
+        padding = "same lower" if lower else "same"
     elif auto in {"explicit", "notset"}:
         before, behind = operation.numbers("pads_begin"), operation.numbers("pads_end")
         padding = tuple(zip(before or (0,) * len(size), behind or (0,) * len(size), strict=False))

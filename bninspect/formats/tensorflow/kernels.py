@@ -12,7 +12,7 @@ import numpy as np
 from bninspect.errors import UnreadableFile
 from bninspect.formats import bodies
 from bninspect.formats.channel_chains import RELUS
-from bninspect.formats.tensorflow import constants, frozen, model, saved_model
+from bninspect.formats.tensorflow import constants, frozen, model, saved_model, tensor
 from bninspect.formats.tensorflow.checkpoint_v2 import Bundle
 from bninspect.formats.tensorflow.graph.expressions import Expressions
 from bninspect.formats.tensorflow.graph.flatten import HIDING, FlatGraph, FlatNode, Tensor
@@ -94,12 +94,14 @@ def _network(found: GraphModel, variables: Variables, signature: str | None) -> 
     searched = model.chosen(found, signature)
     reading = _Reading(searched.graph, Expressions(searched.graph), variables)
     sites = _sites(found, searched)
+    axes = {one.layer.name: one.layer.axis[0] for one in found.layers if one.layer.axis and len(one.layer.axis) == 1}
     inside = {name for _, site in sites.values() for name in site.nodes}
     nodes: list[Node] = []
     for flat in searched.graph.nodes.values():
         if flat.name in sites:
             layer, site = sites[flat.name]
-            geometry = Geometry(channel_axis=_axis(searched.graph.nodes[flat.name]))
+            own = searched.graph.nodes[flat.name]
+            geometry = Geometry(channel_axis=axes.get(layer, _axis(own)))
             nodes.append(
                 Node(layer, network.BATCH_NORM, (_name(site.x),), (_name(site.y),), layer=layer, geometry=geometry)
             )
@@ -179,7 +181,14 @@ def _geometry(flat: FlatNode, reading: _Reading) -> Geometry | None:
 
 
 def _kernel(flat: FlatNode, reading: _Reading) -> tuple[Kernel | None, str]:
-    """Return the constants of a linear operation in our order and what kind it is; (None, "") for everything else."""
+    """Return the constants of a linear operation and what kind it is; (None, "") for everything else."""
+    kernel, kind = _of_weights(flat, reading)
+    dtype = tensor.float_name(flat.node.dtype("T"))
+    return (replace(kernel, dtype=dtype, narrow=True) if kernel and dtype in network.NARROW else kernel), kind
+
+
+def _of_weights(flat: FlatNode, reading: _Reading) -> tuple[Kernel | None, str]:
+    """Return the constants of a linear operation in our order, as they are stored, and what kind it is."""
     place = _WEIGHTS.get(flat.op)
     stored = None if place is None or place >= len(flat.inputs) else reading.constant(flat.inputs[place])
     if stored is None or stored.ndim < 2 or stored.dtype.kind != "f":
@@ -194,7 +203,8 @@ def _kernel(flat: FlatNode, reading: _Reading) -> tuple[Kernel | None, str]:
         return Kernel(stored.reshape(-1, 1, inputs * outputs), None, inputs), network.DEPTHWISE
     if flat.op.endswith(("BackpropInput", "BackpropInputV2")):  # (places..., outputs, inputs)
         return Kernel(np.swapaxes(stored, -1, -2).reshape(-1, outputs, inputs)), network.TRANSPOSED
-    return Kernel(stored.reshape(-1, inputs, outputs)), network.CONVOLUTION
+    # TensorFlow finds the groups of a convolution in the channels that come in.
+    return Kernel(stored.reshape(-1, inputs, outputs), None, 0), network.CONVOLUTION
 
 
 def _with_biases(nodes: list[Node], reading: _Reading) -> Iterator[Node]:

@@ -78,7 +78,7 @@ def _linear(call: OperatorCall) -> tuple[Kernel, str, Geometry] | None:
     if not isinstance(weight, np.ndarray) or isinstance(bias, str) or not call.moving:
         return None
     dtype = call.dtypes.get("weight", "float32")
-    narrow = dtype in {"float16", "bfloat16"}
+    narrow = dtype in network.NARROW
     if operation == "linear":
         return Kernel(network.dense(weight.T), bias, dtype=dtype, narrow=narrow), network.DENSE, Geometry()
     groups = int(arguments.get("groups") or 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ def linear(layer: Any, kernel: tuple[Kernel, str], inputs: tuple[str, ...], outp
         return
     between = (f"{outputs[0]} between",)
     depthwise = _numpy(layer.depthwise_kernel)
-    first = Kernel(_depthwise(depthwise), None, depthwise.shape[-2])
+    first = _computed_in(layer, Kernel(_depthwise(depthwise), None, depthwise.shape[-2]))
     yield Node(f"{name} depthwise", network.DEPTHWISE, inputs[:1], between, first, padded=padded, geometry=geometry)
     pointwise = Geometry(tuple(1 for _ in geometry.size), channel_axis=geometry.channel_axis)
     yield Node(name, network.CONVOLUTION, between, outputs, kernel[0], geometry=pointwise)
@@ -138,9 +139,16 @@ def kernel_of(layer: Any) -> tuple[Kernel, str] | None:
     kind = type(layer).__name__
     if kind.startswith("Separable") and getattr(layer, "pointwise_kernel", None) is not None:
         pointwise = _numpy(layer.pointwise_kernel)
-        return Kernel(pointwise.reshape(1, *pointwise.shape[-2:]), _bias(layer)), network.CONVOLUTION
-    kernel, operation = _kernel(layer, kind)
-    return None if kernel is None else (kernel, operation)
+        kernel = Kernel(pointwise.reshape(1, *pointwise.shape[-2:]), _bias(layer))
+        return _computed_in(layer, kernel), network.CONVOLUTION
+    found, operation = _kernel(layer, kind)
+    return None if found is None else (_computed_in(layer, found), operation)
+
+
+def _computed_in(layer: Any, kernel: Kernel) -> Kernel:
+    """Return a layer's constants with the type that it computes in: mixed precision keeps variables in float32."""
+    dtype = str(layer.compute_dtype)
+    return replace(kernel, dtype=dtype, narrow=True) if dtype in network.NARROW else kernel
 
 
 def _kernel(layer: Any, kind: str) -> tuple[Kernel | None, str]:
