@@ -27,6 +27,19 @@ MATTERS = (
         "the first: the second adds a bias that is off by the ratio of the two input scales. QDQ is right.",
     ),
     Matter(
+        "ONNX Runtime",
+        ("torch-onnx-plain", "torch-onnx-old", "torch-onnx-new"),
+        ("fake-quant",),
+        "by default a session quantises the float weights of a convolution between a DequantizeLinear and a "
+        "QuantizeLinear to int8 as it loads the file, also where the file only rounds what flows.",
+    ),
+    Matter(
+        "onnx2tf",
+        ("onnx2tf", "onnx2tf-float16"),
+        ("fake-quant",),
+        "QuantizeLinear and DequantizeLinear behind each other are left out: nothing is rounded to the steps of the model.",
+    ),
+    Matter(
         "TensorFlow Lite",
         ("tflite-int16x8",),
         ("shared", "nested"),

@@ -2,8 +2,8 @@
 
 Source: OASIS, Static Analysis Results Interchange Format 2.1.0. What GitHub makes of it:
 https://docs.github.com/code-security/code-scanning/integrating-with-code-scanning/sarif-support-for-code-scanning.
-A model is binary, so that a result has no line; the layer is its logical location. Fingerprints are of model, layer
-and rule alone: a result stays the same one while its numbers change, and its message may be reworded.
+A model is binary, so that a result has no line; the layer is its logical location. Fingerprints are of model, export,
+layer and rule alone: a result stays the same one while its numbers change, and its message may be reworded.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _own_rule(name: str) -> dict[str, Any]:
 
 
 def _artifact(model: ModelReport) -> dict[str, Any]:
-    artifact: dict[str, Any] = {"location": {"uri": _uri(model)}, "length": model.bytes}
+    artifact: dict[str, Any] = {"location": {"uri": _uri(model.path)}, "length": model.bytes}
     if model.sha256:
         artifact["hashes"] = {"sha-256": model.sha256}
     return artifact
@@ -117,23 +117,33 @@ def _found(finding: Finding, model: ModelReport, place: int, layer: LayerReport 
 def _result(
     rule: str, level: str, said: str, model: ModelReport, place: int, layer: LayerReport | None = None
 ) -> dict[str, Any]:
-    location: dict[str, Any] = {"physicalLocation": {"artifactLocation": {"uri": _uri(model), "index": place}}}
+    location: dict[str, Any] = {"physicalLocation": {"artifactLocation": {"uri": _uri(model.path), "index": place}}}
     if layer:
         location["logicalLocations"] = [{"fullyQualifiedName": printable(layer.name, 1000), "kind": "member"}]
-    return {
+    found = {
         "ruleId": printable(rule),
         "level": level,
         "message": {"text": said},
         "locations": [location],
         "partialFingerprints": {"modelLayerRule/v1": _fingerprint([model.path, layer.name if layer else "", rule])},
     }
+    if model.against is not None:
+        # Of several exports of one model each has results of its own.
+        export = model.against.path
+        found["message"] = {"text": f"against {printable(export)}: {said}"}
+        found["relatedLocations"] = [
+            {"physicalLocation": {"artifactLocation": {"uri": _uri(export)}}, "message": {"text": "the export"}}
+        ]
+        parts = [model.path, export, layer.name if layer else "", rule]
+        found["partialFingerprints"] = {"modelLayerRule/v1": _fingerprint(parts)}
+    return found
 
 
 def _fingerprint(parts: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(list(parts)).encode("ascii")).hexdigest()
 
 
-def _uri(model: ModelReport) -> str:
-    """Return the path as a relative or absolute URI reference."""
-    path = model.path.encode("utf-8", "surrogatepass")
-    return quote(path.replace(b"\\", b"/")).replace("%3A//", "://", 1)
+def _uri(path: str) -> str:
+    """Return a path as a relative or absolute URI reference."""
+    encoded = path.encode("utf-8", "surrogatepass")
+    return quote(encoded.replace(b"\\", b"/")).replace("%3A//", "://", 1)

@@ -172,3 +172,30 @@ def test_batch_norm_over_several_axes_does_not_fold_into_the_convolution_in_fron
         found = source_norms.norms(network, {"bn": _norm(generator, channels)})
         assert (found[0].kernel is nodes[0]) is folds
         assert pair(found, network, network).missing == found
+
+
+@given(SEEDS)
+def test_a_model_of_halves_may_be_folded_in_half_precision_and_no_coarser(seed: int) -> None:
+    """Whatever the file keeps: W*a of a slope rounded to float16 is right, of one off by a hundredth is not."""
+    generator = np.random.default_rng(seed)
+    own = ChannelMap.of(Parameters.of(_norm(generator, 4)))
+    weights = generator.normal(size=(9, 3, 4)).astype(np.float16)
+    exact, narrow = Kernel(weights), Kernel(weights, dtype="float16", narrow=True)
+    in_half = weights.astype(np.float64) * own.scale.astype(np.float16).astype(np.float64)
+    for factor, right in ((1.0, True), (1.01, False)):
+        folded = folding.behind(folding.plain(narrow), own)
+        assert folding.fits(in_half * factor, folded.weights, folded.weight_bound) is right
+    folded = folding.behind(folding.plain(exact), own)
+    assert not folding.fits(in_half, folded.weights, folded.weight_bound)
+
+
+def test_a_copy_is_as_stored_or_as_computed_with() -> None:
+    """Mixed precision keeps float32 and multiplies by halves: either is a copy; a model of halves has but one."""
+    weights = np.random.default_rng(0).normal(size=(9, 3, 4)).astype(np.float32)
+    halves = weights.astype(np.float16).astype(np.float32)
+    plain = folding.plain(Kernel(weights, dtype="float16", narrow=True))
+    assert folding.fits(weights, plain.weights, plain.weight_bound)
+    assert folding.fits(halves, plain.weights, plain.weight_bound)
+    assert not folding.fits(halves * np.float32(1.0001), plain.weights, plain.weight_bound)
+    plain = folding.plain(Kernel(halves, dtype="float16", narrow=True))
+    assert not folding.fits(weights, plain.weights, plain.weight_bound)

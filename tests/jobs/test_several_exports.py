@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 from helpers.exports import randomise, save
 
 from bninspect import formats
 from bninspect.equivalence import source, task
-from bninspect.jobs import baseline, pipeline
-from bninspect.records import Report, Status
-from bninspect.reports import exports_table, html, junit, markdown
+from bninspect.errors import UsageError
+from bninspect.jobs import baseline, pipeline, shards
+from bninspect.records import Report, Status, outcome
+from bninspect.reports import exports_table, html, json_document, junit, markdown, sarif
 from bninspect.settings import Settings
 
 keras = pytest.importorskip("keras", reason="keras is not installed: pip install 'bninspect[tensorflow]'")
@@ -88,3 +91,36 @@ def test_a_baseline_tells_exports_apart(report: Report) -> None:
             earlier = baseline.counterpart(model, report.models)
             assert earlier is not None
             assert earlier.place == model.place
+
+
+def places(report: Report) -> list[tuple[str, str]]:
+    """Return model and export of each row, by their names."""
+    return sorted((Path(one.path).name, Path(one.place[1]).name) for one in report.models)
+
+
+ROWS = [("m.keras", name) for name in ("damaged.tflite", "right.h5", "wrong.keras")]
+
+
+def test_every_report_has_one_row_for_each_export(report: Report) -> None:
+    assert places(json_document.parse(json_document.render(report))) == ROWS
+    assert places(json_document.parse_lines(json_document.render_lines(report))) == ROWS
+    suites = [suite.get("name", "") for suite in ET.fromstring(junit.render(report)).iter("testsuite")]
+    assert all(sum(name in suite for suite in suites) == 1 for _, name in ROWS)
+    results = json.loads(sarif.render(report))["runs"][0]["results"]
+    told = {name: [one for one in results if name in one["message"]["text"]] for _, name in ROWS}
+    assert (bool(told["wrong.keras"]), bool(told["damaged.tflite"]), told["right.h5"]) == (True, True, [])
+    # Code scanning makes one alert of results of one fingerprint.
+    prints = [one["partialFingerprints"]["modelLayerRule/v1"] for one in results]
+    assert len(set(prints)) == len(results)
+
+
+def test_reports_on_one_export_each_are_merged_to_one_table(report: Report) -> None:
+    alone = [
+        (one.place[1], outcome.report("verify", [one], options={}, allow_empty=False, running={}))
+        for one in report.models
+    ]
+    merged = shards.merge(alone)
+    assert places(merged) == ROWS
+    assert merged.summary == report.summary
+    with pytest.raises(UsageError, match=r"m\.keras"):
+        shards.merge([*alone, alone[0]])

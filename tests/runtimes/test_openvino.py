@@ -264,3 +264,24 @@ def test_ir_is_a_source(written: Path, tmp_path: Path, wrong: bool) -> None:
 
 def _data(operation: Any) -> Any:
     return operation.data if operation.get_type_name() == "Constant" else None
+
+
+@pytest.mark.parametrize("pad", ["same_lower", "same_upper"])
+def test_a_transposed_convolution_of_a_given_length_moves_as_openvino_moves_it(
+    tmp_path: Path, exact: None, pad: str
+) -> None:
+    """An odd number of zeros stands on one side: on which one is recomputed from what the file says."""
+    from openvino import Model
+    from openvino import opset15 as ops
+
+    generator = np.random.default_rng(3)
+    arrays = [ops.constant(generator.uniform(0.5, 2, 3).astype(np.float32)) for _ in range(4)]
+    x = ops.parameter([1, 3, 8, 8], np.float32, "image")
+    kernel = ops.constant(generator.normal(size=(3, 4, 3, 3)).astype(np.float32))
+    norm = ops.batch_norm_inference(x, *arrays, 1e-3, name="norm")
+    made = ops.convolution_backprop_data(
+        norm, kernel, [2, 2], output_shape=ops.constant(np.array([16, 16])), auto_pad=pad, dilations=[1, 1]
+    )
+    path = build.write(tmp_path / "m.xml", Model([ops.result(made)], [x], "test"))
+    found = task.compare(formats.read(path), formats.read(path), Settings()).model
+    assert found.status is Status.PASS

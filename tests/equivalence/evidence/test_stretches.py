@@ -108,3 +108,12 @@ def test_what_enters_the_next_kernel_is_what_the_export_had_there() -> None:
     np.testing.assert_array_equal(given.arrays["y"], Y + 1)
     np.testing.assert_array_equal(given.made["y"], Y)
     assert given.enters(places[1])
+
+
+def test_a_result_of_another_size_is_wrong_unless_a_part_of_it_is_taken() -> None:
+    """Converters write a transposed convolution without its padding, and cut that off behind it."""
+    longer = np.concatenate([Y, Y])
+    values = {"x": X, "y": longer, "z": Y + 1}
+    for operation, wrong in (("strided slice", False), ("add", True)):
+        network = Network((), (), (DOUBLING, Node("end", operation, ("y",), ("z",))))
+        assert _compared(values, Proof(None, why="not asked"), network)["y"].wrong is wrong

@@ -292,6 +292,20 @@ def test_quantised_weights_are_multiples_of_their_step(tmp_path: Path) -> None:
     np.testing.assert_array_equal(node.kernel.weights[0], expected)
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_weights_that_are_cast_from_halves_are_of_halves_and_computed_in_floats(tmp_path: Path, *, moved: bool) -> None:
+    weights = GENERATOR.normal(size=(4, 3, 1, 1)).astype(np.float16)
+    arrays: dict[str, Array] = {"h": weights, "shape": np.array([4, 3, 1, 1], np.int64)}
+    nodes = [build.node("Cast", ["h"], ["w"], "cast", to=1)]
+    nodes += [build.node("Reshape", ["w", "shape"], ["w2"], "reshape")] if moved else []
+    nodes.append(build.node("Conv", ["x", "w2" if moved else "w"], ["y"], "conv"))
+    _read(tmp_path, build.model(build.graph(nodes, arrays)))
+    (node,) = [one for one in container.read_network(tmp_path / "m.onnx").nodes if one.kernel]
+    assert node.kernel is not None
+    assert (node.kernel.dtype, node.kernel.narrow) == ("float16", False)
+    np.testing.assert_array_equal(node.kernel.weights[0], weights.reshape(4, 3).T.astype(np.float32))
+
+
 @pytest.mark.parametrize(("steps", "axis"), [(5, 0), (4, 1), (1000, 2)])
 def test_steps_that_do_not_fit_are_not_repeated(tmp_path: Path, steps: int, axis: int) -> None:
     arrays: dict[str, Array] = {
