@@ -37,7 +37,7 @@ MATTERS = (
         "onnx2tf",
         ("onnx2tf", "onnx2tf-float16"),
         ("fake-quant",),
-        "QuantizeLinear and DequantizeLinear behind each other are left out: nothing is rounded to the steps of the model.",
+        "QuantizeLinear and DequantizeLinear behind each other are left out: nothing is rounded to the model's steps.",
     ),
     Matter(
         "TensorFlow Lite",
