@@ -59,6 +59,8 @@ class Page:
     """What pip said, by environment that could not be installed."""
     date: str
     minutes: float
+    note: str = ""
+    """On how the results came about; nothing where they are those of one run."""
 
 
 def mark(result: Result | None) -> str:
@@ -84,7 +86,15 @@ def render(page: Page) -> str:
         median=ratios[len(ratios) // 2] if ratios else 0.0,
         most=ratios[int(0.99 * (len(ratios) - 1))] if ratios else 0.0,
     )
-    parts = [head, "## Counts\n", *counts(page), LEGEND_END, "\n", *failures(page)]
+    parts = [
+        head,
+        f"{page.note}\n" if page.note else "",
+        "## Counts\n",
+        *counts(page),
+        LEGEND_END,
+        "\n",
+        *failures(page),
+    ]
     parts += [
         *grid(page, "keras", "Models of Keras"),
         *grid(page, "torch", "Modules of PyTorch"),

@@ -82,8 +82,8 @@ def run(cache: Path) -> None:
         step(cache, "bninspect", "converter_verdicts.py", family)
 
 
-def table(cache: Path, page: Path) -> None:
-    """Write the page."""
+def table(cache: Path, page: Path, note: str = "") -> None:
+    """Write the page, with a note on how its results came about."""
     found = [each for each in map(result, cells(cache)) if each is not None]
     versions = {}
     for converter in CONVERTERS:
@@ -98,6 +98,7 @@ def table(cache: Path, page: Path) -> None:
                 {name: message for name, message in failed.items() if message},
                 dt.datetime.now(dt.UTC).strftime("%d %B %Y"),
                 sum(seconds(cache)) / 60,
+                note,
             )
         )
     )
@@ -128,7 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("setup", "run"):
         commands.add_parser(name)
-    commands.add_parser("table").add_argument("page", type=Path, nargs="?", default=PAGE)
+    writer = commands.add_parser("table")
+    writer.add_argument("page", type=Path, nargs="?", default=PAGE)
+    writer.add_argument("--note", default="")
     maker = commands.add_parser("make")
     maker.add_argument("family", choices=BOTH)
     maker.add_argument("converter", choices=sorted(BY_NAME))
@@ -140,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.command == "make":
         make(cache, given.family, given.converter, given.pattern, given.folder)
     elif given.command == "table":
-        table(cache, given.page)
+        table(cache, given.page, given.note)
     else:
         {"setup": setup, "run": run}[given.command](cache)
 
