@@ -184,7 +184,8 @@ def test_all_arrays_read_one_number_beside_their_place(step: int, word: str, ord
 def test_the_number_beside_the_arrays_may_have_no_root(step: int, word: str) -> None:
     """The last mean is read for the first variance then, and may be negative."""
     n, x = numbers(6), inputs(40, 6)
-    y = norm(x, *(np.roll(each, step) for each in (n.gamma, n.beta, n.mean, n.variance)), EPSILON)
+    g, b, m, v = (np.roll(each, step) for each in (n.gamma, n.beta, n.mean, n.variance))
+    y = norm(x, g, b, m, v, EPSILON)
     y[:, 0 if step > 0 else -1] = np.nan
     assert names(explained(stored(n), x, y, (1,))) == [f"arrays=one {word}"]
 
