@@ -19,6 +19,10 @@ PACKAGE = REPOSITORY / "bninspect"
 HALL = {"__init__", "__main__", "atomic_files", "callbacks", "drift", "environment", "errors", "lazy", "safe_text",
         "settings", "testing", "training_drift", "version"}  # fmt: skip
 
+TOP = {".ci", ".github", ".gitignore", ".pre-commit-config.yaml", ".pre-commit-hooks.yaml", "CHANGELOG.md",
+       "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "SECURITY.md", "action", "action.yml",
+       "benchmarks", "bninspect", "constraints.txt", "docs", "pyproject.toml", "sample_models", "tests"}  # fmt: skip
+
 
 def test_the_map_names_every_room_and_no_other() -> None:
     page = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
@@ -29,6 +33,13 @@ def test_the_map_names_every_room_and_no_other() -> None:
 
 def test_nothing_new_stands_in_the_hall() -> None:
     assert {module.stem for module in PACKAGE.glob("*.py")} == HALL
+
+
+def test_no_output_of_a_trial_stands_at_the_top() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("what is committed is only known in a checkout")
+    assert {path.split("/")[0] for path in listed.stdout.splitlines()} == TOP
 
 
 def test_every_room_says_what_it_is_for() -> None:
