@@ -65,7 +65,7 @@ class Census:
         self._channels = channels
         self._sums: dict[float, _Sums] = {}
         """By the number of values that each sample has, or 1 where a sample has been multiplied by its own."""
-        self._kept = _Kept(channels)
+        self._kept = _Waiting(channels)
         self._scatter = _Scatter(channels)
 
     def add(self, moments: MomentsOfSamples) -> None:
@@ -137,7 +137,7 @@ def _root_mean_square(parts: Sequence[Float64]) -> Float64:
     return np.asarray(np.sqrt(np.mean(np.square(np.stack(parts)), axis=0)))
 
 
-class _Kept:
+class _Waiting:
     """Samples that have not been added yet."""
 
     def __init__(self, channels: int) -> None:

@@ -30,7 +30,7 @@ def _nobody(_: Sequence[tuple[int, int]]) -> list[Any]:
     raise OSError("nobody supplies parts of this file")
 
 
-class Pieces:
+class FetchedParts:
     """The parts of one file of `size` bytes that have come so far."""
 
     def __init__(self, size: int, supply: Supply) -> None:
@@ -122,7 +122,7 @@ class Pieces:
 class PartFile(SizedFile):
     """An open file elsewhere, for reading."""
 
-    def __init__(self, pieces: Pieces) -> None:
+    def __init__(self, pieces: FetchedParts) -> None:
         super().__init__(pieces.size)
         self.pieces = pieces
 
@@ -170,7 +170,7 @@ class PartPath(type(Path())):  # type: ignore[misc]
         return SimpleNamespace(st_size=_open[str(self)].size)
 
 
-_open: dict[str, Pieces] = {}
+_open: dict[str, FetchedParts] = {}
 _supply: Supply = _nobody
 
 
@@ -184,7 +184,7 @@ def supply_by(supply: Supply) -> None:
 def path(name: str, size: int) -> Iterator[Path]:
     """Yield the path of a file elsewhere."""
     found = PartPath(name)
-    _open[str(found)] = Pieces(size, _supply)
+    _open[str(found)] = FetchedParts(size, _supply)
     try:
         yield found
     finally:

@@ -44,7 +44,7 @@ class Supplied:
 @given(st.lists(st.one_of(places, st.tuples(st.lists(places, max_size=5), st.booleans())), max_size=12))
 def test_the_bytes_are_those_of_the_file_and_come_once(acts: list[object]) -> None:
     supplied = Supplied(DATA)
-    pieces = parts.Pieces(SIZE, supplied)
+    pieces = parts.FetchedParts(SIZE, supplied)
     wanted = 0
     for act in acts:
         match act:
@@ -65,7 +65,7 @@ def test_the_bytes_are_those_of_the_file_and_come_once(acts: list[object]) -> No
 def test_what_is_kept_has_a_limit_and_all_can_still_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "ROOM", 40_000)
     supplied = Supplied(DATA)
-    pieces = parts.Pieces(SIZE, supplied)
+    pieces = parts.FetchedParts(SIZE, supplied)
     assert pieces.read(0, SIZE) == DATA
     assert pieces.read(5, 10) == DATA[5:15]
     assert pieces._held <= 40_000 + max(length for spans in supplied.calls for _, length in spans)
@@ -75,7 +75,7 @@ def test_a_request_is_worth_a_share_of_the_file() -> None:
     """Neighbours come by one request, what is far by two: how far that is grows with the file."""
     for size, apart, requests in ((10_000_000, 20_000, 2), (100_000_000, 20_000, 1), (100_000_000, 40_000, 2)):
         supplied = Supplied(bytes(size))
-        parts.Pieces(size, supplied).need([(0, 100), (100 + apart, 100)])
+        parts.FetchedParts(size, supplied).need([(0, 100), (100 + apart, 100)])
         assert supplied.requests == requests
 
 
