@@ -307,3 +307,22 @@ def test_what_its_runtime_cannot_run_is_unverified(tmp_path: Path, monkeypatch: 
     one = counterparts(model)["bn"]
     assert (model.status, one.status) == (Status.ERROR, LayerStatus.UNVERIFIED)
     assert "its numbers are right, and the export was not run: LiteRT is not installed" in one.sentence
+
+
+@pytest.mark.parametrize("off", [0.0, 0.01])
+def test_a_constant_that_is_added_goes_into_the_bias_before_it(tmp_path: Path, off: float) -> None:
+    """As in the squeeze-and-excite blocks of MobileNetV3, whose hard sigmoid is relu6(x + 3) / 6."""
+    import keras
+
+    layers = keras.layers
+    x = inputs = layers.Input((8, 8, 3))
+    x = layers.ReLU()(layers.BatchNormalization(name="behind_conv")(layers.Conv2D(4, 3)(x)))
+    y = layers.Conv2D(4, 1, name="gate")(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    y = layers.ReLU(6.0)(y + 3.0) * (1.0 / 6.0)
+    x = layers.Dense(3)(layers.Flatten()(layers.Multiply()([x, y])))
+    built = keras.Model(inputs, x)
+    randomise(built)
+    saved = save(built, tmp_path / "model.keras")
+    built.get_layer("gate").bias.assign_add(np.full(4, off, np.float32))
+    model = held(saved, converted(built, tmp_path, "tflite"))
+    assert model.status is (Status.FAIL if off else Status.PASS)

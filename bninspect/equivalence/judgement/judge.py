@@ -14,6 +14,7 @@ from bninspect.equivalence.judgement.case import Case, Judged, Sentence, WrongKe
 from bninspect.equivalence.judgement.gaps import covered, gaps
 from bninspect.equivalence.judgement.layers import explain, is_scaled, judge_found, judge_missing, off
 from bninspect.equivalence.judgement.views import LayerView, view_of
+from bninspect.equivalence.pairing.fits import is_shifted
 from bninspect.equivalence.pairing.places import Place
 from bninspect.equivalence.pairing.source_norms import SourceNorm
 from bninspect.records import Counterpart, LayerStatus, graph, outcome
@@ -74,8 +75,10 @@ def _kernels(
             yield WrongKernel(place.operation.name, view.sentence, name, view.comparisons)
     inside = {norm.kernel for norm in case.norms if norm in case.diagnoses}
     for operation, found in case.kernels.items():
-        other = is_scaled(found) or (not found.found and found.likeness < ALIKE)
-        if operation in inside or found.node is None or (other and covered(operation, case)):
+        if operation in inside or found.node is None:
+            continue
+        unlike = not found.found and found.likeness < ALIKE
+        if (unlike or is_scaled(found) or is_shifted(found.node, operation)) and covered(operation, case):
             continue
         place_name = found.node.place
         explanation = explain(found.found, found.tried, found.comparisons)

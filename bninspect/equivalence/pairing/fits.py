@@ -25,6 +25,21 @@ def holds_weights(node: Node, folded: FoldedKernel) -> bool:
     return kernel is not None and folding.fits_weights(kernel.weights, folding.as_stored(folded, kernel))
 
 
+def is_shifted(node: Node, operation: Node) -> bool:
+    """Return whether a kernel of the export is one of the source whose every bias is off by one and the same number.
+
+    A converter adds a constant behind a kernel to its bias: the 3 of `relu6(x + 3) / 6`, as TensorFlow's does.
+    """
+    folded = folding.plain(kernel_of(operation))
+    if not holds_weights(node, folded):
+        return False
+    kernel = kernel_of(node)
+    should = folding.as_stored(folded, kernel)
+    off = np.median(folding.zero_bias(kernel) - should.bias)
+    bound = np.asarray(should.bias_bound) + 2 * folding.U * (abs(off) + np.abs(should.bias))
+    return folding.fits(folding.zero_bias(kernel), should.bias + off, bound)
+
+
 def same_shape(operation: Node, node: Node) -> bool:
     """Return whether two linear operations have the same numbers of taps, inputs, outputs and groups."""
     one, other = operation.kernel, node.kernel
