@@ -112,15 +112,22 @@ def test_outputs_are_right_within_what_is_allowed(found: Any, off: float, right:
     expected = np.zeros((2, 3))
     y = expected.copy()
     y[1, 2] = off
-    assert found("converter_runs").compared(y, expected, 1.0)["right"] is right
+    assert found("converter_runs").compared(y, expected, 1.0, 1.0)["right"] is right
+
+
+def test_where_numbers_are_rounded_to_steps_half_of_the_outputs_are_nearer(found: Any) -> None:
+    expected, compared = np.zeros((2, 3)), found("converter_runs").compared
+    few, most = np.array([[9, 0, 0], [0, 0, 9]]), np.array([[9, 9, 0], [9, 0, 9]])
+    assert compared(few, expected, 10.0, 1.0)["right"]
+    assert not compared(most, expected, 10.0, 1.0)["right"]
 
 
 def test_outputs_with_the_channels_behind_are_compared_as_such(found: Any) -> None:
     expected = np.arange(24.0).reshape(1, 2, 3, 4)
-    told = found("converter_runs").compared(np.moveaxis(expected, 1, -1), expected, 1.0)
+    told = found("converter_runs").compared(np.moveaxis(expected, 1, -1), expected, 1.0, 1.0)
     assert told["right"]
     assert told["layout"] == "channels last"
-    assert "error" in found("converter_runs").compared(expected[..., :2], expected, 1.0)
+    assert "error" in found("converter_runs").compared(expected[..., :2], expected, 1.0, 1.0)
 
 
 @pytest.mark.parametrize("kind", ["float32", "float16", "int8"])
