@@ -236,7 +236,7 @@ def test_nan_is_no_agreement() -> None:
     y[0, 0, 0] = np.nan
     found = explanation.against(layer(), x, y, (2,))
     assert not found.agrees
-    assert "1 of 60 values are not finite" in text(found)[1]
+    assert "1 of 60 values are wrong, or not finite" in text(found)[1]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])

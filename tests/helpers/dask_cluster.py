@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,12 +30,15 @@ class Running:
         return [pid for worker in self.workers for pid in children(worker.pid)]
 
 
-def children(pid: int) -> list[int]:
-    """Return the processes below one that are Dask workers."""
+def children(pid: int, of: str = "spawn_main") -> list[int]:
+    """Return the processes below one that run and have a word in their command: by default Dask's workers."""
     import psutil
 
-    below = psutil.Process(pid).children(recursive=True)
-    return [one.pid for one in below if "spawn_main" in " ".join(one.cmdline())]
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has ended since, or nobody has waited for it yet
+            found += [process.pid] * (of in " ".join(process.cmdline()))
+    return found
 
 
 @contextmanager

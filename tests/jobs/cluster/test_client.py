@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.dask_cluster import Running, cluster, wait_until
+from helpers.dask_cluster import Running, children, cluster, wait_until
 from helpers.marked import alive, marked, wait_for_the_end
 from helpers.running import LISTENING, after, bninspect
 
@@ -172,7 +172,7 @@ def test_a_killed_command_leaves_no_process_on_the_workers(models: Path) -> None
     with cluster(models / "dask", 2, DASK_DISTRIBUTED__WORKER__PRELOAD=repr([str(impatient)])) as found:
         with begun(after("pass", *place, found.file), models, marked()) as process:
             process.kill()
-        wait_until(lambda: not any(map(_children, found.worker_pids())))
+        wait_until(lambda: not any(children(pid, "bninspect") for pid in found.worker_pids()))
         again = json.loads(bninspect(*place, found.file, "--json", cwd=models).stdout)
     assert again["summary"]["models"] == 11 * (COPIES + 2)
 
@@ -181,14 +181,8 @@ def test_a_command_that_has_ended_leaves_no_process_on_the_workers(running: Runn
     """A cluster goes on after a command; the processes of its run do not."""
     done = bninspect("lint", "models", "--dask", running.file, cwd=models)
     assert done.returncode == 3
-    below = [pid for pid in running.worker_pids() if _children(pid)]
+    below = [pid for pid in running.worker_pids() if children(pid, "bninspect")]
     assert below == []
-
-
-def _children(pid: int) -> list[int]:
-    import psutil
-
-    return [one.pid for one in psutil.Process(pid).children(recursive=True) if "bninspect" in " ".join(one.cmdline())]
 
 
 def test_no_scheduler_is_an_error_and_not_a_traceback(
