@@ -7,7 +7,7 @@ a batch norm multiplies is always the last axis.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -247,3 +247,21 @@ def readers(value: str, consumers: Mapping[str, Iterable[Node]]) -> tuple[Node, 
             else:
                 found.append(node)
     return tuple(found)
+
+
+def first_after(
+    values: Iterable[str], network: Network, wanted: Container[str], *, across_kernels: bool = True
+) -> Iterator[str]:
+    """Yield the first values among those `wanted` that some reach, whatever computes between, themselves included."""
+    consumers = network.consumers()
+    waiting, known = list(values), set[str]()
+    while waiting:
+        value = waiting.pop()
+        if value in known:
+            continue
+        known.add(value)
+        if value in wanted:
+            yield value
+            continue
+        readers_of = (node for node in consumers.get(value, ()) if across_kernels or node.kernel is None)
+        waiting += [name for node in readers_of for name in node.outputs]

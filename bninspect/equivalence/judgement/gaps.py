@@ -109,17 +109,7 @@ def covered(operation: Node, case: Case) -> bool:
     if case.seen is None:
         return False
     ends = {one.wire.label: one for one in case.seen.stretches if one.compared is not None}
-    consumers = case.source.consumers()
-    waiting, known, met = list(operation.outputs), set[str](), []
-    while waiting:
-        value = waiting.pop()
-        if value in known:
-            continue
-        known.add(value)
-        if value in ends:
-            met.append(ends[value])
-            continue
-        waiting += [name for node in consumers.get(value, ()) for name in node.outputs]
+    met = [ends[value] for value in graph.first_after(operation.outputs, case.source, ends)]
     met = met or [one for one in case.seen.stretches if one.wire.end == "output"]
     return bool(met) and all(
         one.compared is not None and one.compared.agrees and one.exact and one.moves for one in met

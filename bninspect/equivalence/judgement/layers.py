@@ -15,7 +15,7 @@ from bninspect.equivalence.judgement.case import FOLDED, FORWARD, NODE, PAIR, Ca
 from bninspect.equivalence.judgement.views import LayerView
 from bninspect.equivalence.pairing.places import Match, Place
 from bninspect.equivalence.pairing.source_norms import SourceNorm
-from bninspect.records import Cause, Comparison, Counterpart, Explanation, LayerStatus
+from bninspect.records import Cause, Comparison, Counterpart, Explanation, LayerStatus, graph
 from bninspect.records.graph import Node
 
 
@@ -128,21 +128,10 @@ def _behind(norm: SourceNorm, case: Case) -> list[Stretch]:
     ends: dict[str, list[Stretch]] = {}
     for one in case.seen.stretches:
         ends.setdefault(one.wire.label, []).append(one)
-    consumers = case.source.consumers()
-    found: list[Stretch] = []
-    waiting, known = list(norm.call.outputs), set[str]()
-    while waiting:
-        value = waiting.pop()
-        if value in known:
-            continue
-        known.add(value)
-        if value in ends:
-            found += ends[value]
-            continue
-        waiting += [name for node in consumers.get(value, ()) for name in node.outputs]
-    if not found:
-        found = [one for one in case.seen.stretches if one.wire.end == "output"]
-    return found
+    met = graph.first_after(norm.call.outputs, case.source, ends)
+    return [stretch for value in met for stretch in ends[value]] or [
+        stretch for stretch in case.seen.stretches if stretch.wire.end == "output"
+    ]
 
 
 def explain(found: Sequence[Cause], tried: int, comparisons: Sequence[Comparison]) -> Explanation:

@@ -18,6 +18,7 @@ from bninspect.equivalence.pairing.fits import holds_weights, same_shape
 from bninspect.equivalence.pairing.places import Pairing, Place, in_order, matches
 from bninspect.equivalence.pairing.source_norms import SourceNorm
 from bninspect.equivalence.pairing.variants import variants
+from bninspect.records import graph
 from bninspect.records.graph import Network, Node
 
 
@@ -81,15 +82,5 @@ def sentence(place: Place, export: Network) -> str:
 
 def _step_behind(value: str, network: Network) -> float:
     """Return the step of the first quantised values that an operation's result reaches, the smallest; 0 for none."""
-    consumers = network.consumers()
-    waiting, known, steps = [value], set[str](), list[float]()
-    while waiting:
-        name = waiting.pop()
-        if name in known:
-            continue
-        known.add(name)
-        if name in network.quantised:
-            steps.append(tensors.step(name, network))
-            continue
-        waiting += [end for node in consumers.get(name, ()) if node.kernel is None for end in node.outputs]
-    return min(steps, default=0.0)
+    reached = graph.first_after([value], network, network.quantised, across_kernels=False)
+    return min((tensors.step(name, network) for name in reached), default=0.0)
