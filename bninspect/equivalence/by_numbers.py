@@ -16,13 +16,13 @@ from bninspect.equivalence import by_name, measuring
 from bninspect.equivalence.diagnosis.diagnose import ALIKE, LEFT_OUT, Diagnosis, diagnose
 from bninspect.equivalence.diagnosis.kernels import of_kernels
 from bninspect.equivalence.judgement.case import FOLDED, NODE, PAIR, Judged, Sentence, WrongKernel
-from bninspect.equivalence.judgement.layers import off
+from bninspect.equivalence.judgement.layers import explain, off
 from bninspect.equivalence.pairing import source_norms
 from bninspect.equivalence.pairing.pair import pair
 from bninspect.equivalence.pairing.places import Pairing
 from bninspect.equivalence.pairing.source_norms import SourceNorm
 from bninspect.formats.named_kernels import NamedKernel
-from bninspect.records import BatchNorm, Checkpoint, Counterpart, Evidence, Explanation, LayerStatus
+from bninspect.records import BatchNorm, Checkpoint, Counterpart, Evidence, LayerStatus
 from bninspect.records.graph import Network, Node
 
 FORMATS = ("torch-state-dict", "safetensors", "keras-weights", "bninspect-npz")
@@ -68,7 +68,7 @@ def judge(source: Held, export: Held, known: Mapping[str, BatchNorm], accept: Se
         _missing(norm, diagnoses[norm]) if norm in diagnoses else _found(norm, paired, enough=enough) for norm in norms
     ]
     every = [*diagnoses.values()]
-    same = bool(paired.places) or not every or any(one.found or one.likeness >= ALIKE for one in every if one.node)
+    same = bool(paired.places) or not every or any(one.recognised for one in every if one.node)
     taken = {id(one.node) for one in diagnoses.values() if one.node is not None}
     lost = of_kernels(paired, taken)
     inside = {norm.kernel for norm in diagnoses}
@@ -124,8 +124,7 @@ def _missing(norm: SourceNorm, found: Diagnosis) -> Judged:
     causes = tuple(one for one in found.found if one.name != LEFT_OUT)
     place = "" if found.node is None else found.node.place
     if causes:
-        elements = sum(one.elements for one in found.comparisons)
-        explained = Explanation(matches=False, causes=causes, tried=found.tried, elements=elements)
+        explained = explain(causes, found.tried, found.comparisons)
         told = Counterpart(
             LayerStatus.MISMATCH, None, "", place, explained.sentence, "", found.comparisons, explanation=explained
         )
@@ -142,6 +141,6 @@ def _missing(norm: SourceNorm, found: Diagnosis) -> Judged:
 
 def _wrong(operation: Node, found: Diagnosis) -> Iterator[WrongKernel]:
     """Yield that a kernel is another one, if the most similar one is beyond doubt the same kernel."""
-    if found.node is not None and (found.found or found.likeness >= ALIKE):
+    if found.node is not None and found.recognised:
         why = "; ".join(one.sentence for one in found.found) or off(found)
         yield WrongKernel(operation.name, why, found.node.place, found.comparisons)

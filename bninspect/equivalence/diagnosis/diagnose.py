@@ -44,6 +44,11 @@ class Diagnosis:
     """Correlation of the numbers there with those that should be there."""
     tried: int = 0
 
+    @property
+    def recognised(self) -> bool:
+        """Whether what is there is taken for the operation itself, however wrong its numbers."""
+        return bool(self.found) or self.likeness >= ALIKE
+
 
 def diagnose(norm: SourceNorm, pairing: Pairing, others: Sequence[SourceNorm], export: Network) -> Diagnosis:
     """Look for the place of a batch norm that no operation of the export holds, and for what was done to it.

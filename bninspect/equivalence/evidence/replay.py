@@ -46,6 +46,11 @@ class Stretch:
     given: bool = False
     """Whether what comes behind it was computed from the export's value: what came before it shows nowhere else."""
 
+    @property
+    def proves(self) -> bool:
+        """Whether it agrees with no room for rounding, and what it depends on shows: what came before it is right."""
+        return self.compared is not None and self.compared.agrees and self.exact and self.moves
+
 
 @dataclass(frozen=True, eq=False)
 class Comparing:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from bninspect.equivalence import measuring
-from bninspect.equivalence.diagnosis.diagnose import ALIKE
 from bninspect.equivalence.judgement.case import Case, Judged, Sentence, WrongKernel
 from bninspect.equivalence.judgement.gaps import covered, gaps
 from bninspect.equivalence.judgement.layers import explain, is_scaled, judge_found, judge_missing, off
@@ -50,11 +49,11 @@ def _is_same(case: Case) -> bool:
     if case.pairing.places:
         return True
     ends = [] if case.seen is None else [one for one in case.seen.stretches if one.wire.end == "output"]
-    if ends and all(one.compared is not None and one.compared.agrees and one.exact and one.moves for one in ends):
+    if ends and all(one.proves for one in ends):
         return True
     every = [*case.diagnoses.values(), *case.kernels.values()]
     placed = [one for one in every if one.node is not None]
-    return not placed or any(one.found or one.likeness >= ALIKE for one in placed)
+    return not placed or any(one.recognised for one in placed)
 
 
 def _kernels(
@@ -77,8 +76,8 @@ def _kernels(
     for operation, found in case.kernels.items():
         if operation in inside or found.node is None:
             continue
-        unlike = not found.found and found.likeness < ALIKE
-        if (unlike or is_scaled(found) or is_shifted(found.node, operation)) and covered(operation, case):
+        other_form = not found.recognised or is_scaled(found) or is_shifted(found.node, operation)
+        if other_form and covered(operation, case):
             continue
         place_name = found.node.place
         explanation = explain(found.found, found.tried, found.comparisons)

@@ -9,7 +9,7 @@ import numpy as np
 
 from bninspect.equivalence import measuring
 from bninspect.equivalence.diagnosis import misplaced
-from bninspect.equivalence.diagnosis.diagnose import ALIKE, LEFT_OUT, Diagnosis
+from bninspect.equivalence.diagnosis.diagnose import LEFT_OUT, Diagnosis
 from bninspect.equivalence.evidence.replay import Stretch
 from bninspect.equivalence.judgement.case import FOLDED, FORWARD, NODE, PAIR, Case, Judged
 from bninspect.equivalence.judgement.views import LayerView
@@ -58,12 +58,12 @@ def judge_missing(norm: SourceNorm, case: Case, *, same: bool) -> Judged:
     place = "" if found.node is None else found.node.place
     explanation = explain(found.found, found.tried, found.comparisons)
     left_out = LEFT_OUT in {cause.name for cause in found.found}
-    unlike = not found.found and found.likeness < ALIKE
-    if same and (left_out or unlike or is_scaled(found)) and (doubt := _doubt(norm, found, case)) is not None:
+    other_form = left_out or not found.recognised or is_scaled(found)
+    if same and other_form and (doubt := _doubt(norm, found, case)) is not None:
         return Judged(norm, doubt, wrong=False)
     if not same:
         sentence = "the export is of another model"
-    elif unlike:
+    elif not found.recognised:
         sentence = (
             f"the export holds different weights (correlation {found.likeness:.2f}): of another training, or layer"
         )
