@@ -54,8 +54,7 @@ def judged(model: ModelReport, earlier: Report, settings: Settings) -> ModelRepo
     worse = outputs_are_worse(model, before)
     findings = model.findings if worse else _known(model.findings, before.findings)
     unread = tuple(_unread(calls, before.unread) for calls in model.unread)
-    unproved = model.against.open if model.against is not None else ()
-    status = outcome.model_status(layers, findings, settings.fail_on, unread, unproved)
+    status = outcome.model_status(layers, findings, settings.fail_on, unread, model.unproved)
     return replace(model, layers=tuple(layers), findings=findings, unread=unread, status=status)
 
 

@@ -86,9 +86,7 @@ def recount(model: ModelReport, fail_on: str) -> ModelReport:
     if model.error:
         return model
     layers = tuple(map(_contradicted, model.layers))
-    own = model_status(
-        layers, model.findings, fail_on, model.unread, model.against.open if model.against is not None else ()
-    )
+    own = model_status(layers, model.findings, fail_on, model.unread, model.unproved)
     worse = max(own, model.status, key=(Status.PASS, Status.EMPTY, Status.FAIL, Status.ERROR).index)
     return replace(model, layers=layers, status=worse)
 

@@ -164,6 +164,11 @@ class ModelReport:
         """What tells it from the other models of a report: its path, and that of the export it was held against."""
         return self.path, self.against.path if self.against is not None else ""
 
+    @property
+    def unproved(self) -> tuple[str, ...]:
+        """What is not proved of the export that it was held against; nothing where it was held against none."""
+        return self.against.open if self.against is not None else ()
+
     def _repr_html_(self) -> str:
         """Return what a notebook shows of it."""
         return _shown(self)

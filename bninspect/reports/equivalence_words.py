@@ -35,8 +35,7 @@ def status(model: ModelReport, fail_on: str) -> Status:
         )
         for layer in model.layers
     ]
-    unproved = model.against.open if model.against is not None else ()
-    return summary.model_status(layers, filter(about_export, model.findings), fail_on, unproved=unproved)
+    return summary.model_status(layers, filter(about_export, model.findings), fail_on, unproved=model.unproved)
 
 
 def shippable(model: ModelReport, fail_on: str) -> str:
@@ -53,7 +52,7 @@ def shippable(model: ModelReport, fail_on: str) -> str:
         for layer in model.layers
         if layer.counterpart is not None and layer.counterpart.status is LayerStatus.UNVERIFIED
     ]
-    reasons = [*(printable(reason, 500) for reason in (model.against.open if model.against else ())), *unknown]
+    reasons = [*(printable(reason, 500) for reason in model.unproved), *unknown]
     return f"can this ship?  cannot say, because {reasons[0] if reasons else 'nothing was compared'}"
 
 

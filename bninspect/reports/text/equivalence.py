@@ -54,7 +54,7 @@ def _found(model: ModelReport, looks: Looks) -> Iterator[Line]:
         if equivalence_words.about_export(finding) and finding.ignored is None and finding.severity is Severity.ERROR:
             yield line(("error   ", "red"), f"{finding.rule}: {printable(finding.message, 500)}")
             yield line(f"{_INDENT}  hint: {printable(finding.hint, 500)}")
-    for reason in model.against.open if model.against else ():
+    for reason in model.unproved:
         yield line(("ERROR ", "bold magenta"), f"not proved: {printable(reason, 500)}")
     if looks.verbosity >= 0 and (worst := equivalence_words.worst(model)):
         yield line(_INDENT + worst)
