@@ -276,11 +276,11 @@ def _shown(name: str, value: Any) -> Any:
 
 
 def show(answer: Any, form: Any, options: dict[str, Any]) -> int:
-    """Print an answer by a module that has `as_json` and `render`, as its options want it; return its exit code."""
-    from bninspect.reports import Looks
+    """Print an answer as JSON or by a module that has `render`, as its options want it; return its exit code."""
+    from bninspect.reports import Looks, json_document
 
     if options["json"] or options["format"] == "json":
-        click.echo(form.as_json(answer), nl=False)
+        click.echo(json_document.answer(answer), nl=False)
     else:
         colour = coloured(options["color"])
         looks = Looks(colour=colour, verbosity=-1 if options["quiet"] else options["verbose"])

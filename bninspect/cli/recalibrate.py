@@ -55,6 +55,7 @@ def command(context: click.Context, /, **options: Any) -> int:
     """
     shared.prestart(options, options["model"])
     from bninspect.jobs.data import recalibrate
+    from bninspect.reports import json_document
     from bninspect.reports.text import recalibrate as screen
 
     with Progress(quiet=options["quiet"]) as progress, _what_is_kept(Path(options["output"])):
@@ -70,7 +71,7 @@ def command(context: click.Context, /, **options: Any) -> int:
             resume=options["resume"],
         )
     with to_whoever_reads():
-        click.echo(screen.as_json(done) if options["json"] else screen.render(done), nl=False)
+        click.echo(json_document.answer(done) if options["json"] else screen.render(done), nl=False)
     if not options["quiet"]:
         say(f"  then: bninspect drift {printable(options['output'])} --data {printable(options['data'])}")
     return 0

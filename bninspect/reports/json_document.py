@@ -16,6 +16,7 @@ from typing import Any
 from bninspect.errors import UsageError
 from bninspect.records import Heading, ModelReport, Report, codec
 from bninspect.safe_text import printable
+from bninspect.version import __version__
 
 _LAST = ("environment", "shard", "summary")
 """What is known at the end; of the environment the versions are known before."""
@@ -29,6 +30,12 @@ def render(report: Report) -> str:
 def inert(document: str) -> str:
     """Return the same JSON without `##`, which begins a command of Azure Pipelines (`##vso[`) wherever it stands."""
     return document.replace("##", "#\\u0023")
+
+
+def answer(found: Any) -> str:
+    """Return the record of an answer as JSON, like the reports: no NaN and no Infinity."""
+    document = {"tool": {"name": "bninspect", "version": __version__}, **codec.encode(found)}
+    return json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def parse(text: str) -> Report:

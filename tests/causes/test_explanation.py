@@ -16,7 +16,7 @@ from bninspect.causes import explanation
 from bninspect.causes.given_text import numbers
 from bninspect.errors import DamagedFile, UnreadableFile, UsageError
 from bninspect.records import codec, explained
-from bninspect.reports import Looks
+from bninspect.reports import Looks, json_document
 from bninspect.reports.text import explain
 from bninspect.verdicts.own_runtime import given_files
 
@@ -332,7 +332,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_the_answer_as_json() -> None:
     answer = explained.answer((loose("-0.077417567", "0.543057"),))
-    document = json.loads(explain.as_json(answer))
+    document = json.loads(json_document.answer(answer))
     assert list(document)[:4] == ["tool", "schema_version", "command", "exit_code"]
     (cause,) = document["layers"][0]["explanation"]["causes"]
     assert cause["name"] == "epsilon-outside"

@@ -17,7 +17,7 @@ from bninspect import formats
 from bninspect.inspection.diff_layers import LayerDifference, Verdict, difference, same_map
 from bninspect.inspection.diff_models import Difference, diff
 from bninspect.records import BatchNorm, Checkpoint, Statistics, Unread, codec
-from bninspect.reports import Looks
+from bninspect.reports import Looks, json_document
 from bninspect.reports.text import diff as difference_text
 
 
@@ -246,7 +246,7 @@ def test_the_screen_and_the_document() -> None:
     ]
     assert "equal     same  16 channels" in difference_text.render(found, Looks(verbosity=1))
     assert len(difference_text.render(found, Looks(verbosity=-1)).splitlines()) == 2
-    document = json.loads(difference_text.as_json(found))
+    document = json.loads(json_document.answer(found))
     del document["tool"]
     assert codec.decode(Difference, document) == found
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bninspect.inspection.diff_layers import LayerDifference, Verdict
-from bninspect.records import codec
 from bninspect.reports import Looks
 from bninspect.reports.text.lines import Line, line, shown
 from bninspect.reports.words import plural, unread
 from bninspect.safe_text import printable
-from bninspect.version import __version__
 
 if TYPE_CHECKING:
     from bninspect.inspection.diff_models import Difference
@@ -36,12 +33,6 @@ _STYLES = {
 def render(difference: Difference, looks: Looks) -> str:
     """Return the difference as text, with colours if `looks` wants them."""
     return shown(_lines(difference, looks), looks)
-
-
-def as_json(difference: Difference) -> str:
-    """Return the difference as JSON, like the reports: no NaN and no Infinity."""
-    document = {"tool": {"name": "bninspect", "version": __version__}, **codec.encode(difference)}
-    return json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def _lines(difference: Difference, looks: Looks) -> Iterator[Line]:

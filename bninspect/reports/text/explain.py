@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from bninspect.records import codec
 from bninspect.records.limits import of_limit
 from bninspect.reports import Looks
 from bninspect.reports.text.lines import Line, line, shown
 from bninspect.reports.words import plural
 from bninspect.safe_text import printable
-from bninspect.version import __version__
 
 if TYPE_CHECKING:
     from bninspect.causes import Explanation
@@ -31,12 +28,6 @@ def render(answer: Answer, looks: Looks) -> str:
     if answer.step is not None:
         rows.extend(_step(answer.step))
     return shown(rows, looks)
-
-
-def as_json(answer: Answer) -> str:
-    """Return the answer as JSON, like the reports: no NaN and no Infinity."""
-    document = {"tool": {"name": "bninspect", "version": __version__}, **codec.encode(answer)}
-    return json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def _layer(layer: Explained, looks: Looks) -> Iterator[Line]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
-from bninspect.records import codec
 from bninspect.records.recalibrated import Recalibrated
 from bninspect.reports import Looks
 from bninspect.reports.drift_words import number
 from bninspect.reports.text.lines import Line, line, shown
 from bninspect.reports.words import plural
 from bninspect.safe_text import printable
-from bninspect.version import __version__
 
 _INDENT = " " * 6
 
@@ -20,12 +17,6 @@ _INDENT = " " * 6
 def render(done: Recalibrated) -> str:
     """Return what became of a model as text."""
     return shown(_lines(done), Looks())
-
-
-def as_json(done: Recalibrated) -> str:
-    """Return the same as JSON, like the reports: no NaN and no Infinity."""
-    document = {"tool": {"name": "bninspect", "version": __version__}, **codec.encode(done)}
-    return json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def _lines(done: Recalibrated) -> Iterator[Line]:
