@@ -43,11 +43,7 @@ def _verdict(model: ModelReport, report: Report, threshold: str) -> Iterator[str
 
 def _reasons(model: ModelReport, threshold: str) -> Iterator[str]:
     if model.error:
-        yield from (
-            f"{word}: {words.message(text)}"
-            for word, text in (("why", model.error.why), ("hint", model.error.hint))
-            if text
-        )
+        yield from words.reasons_of(model.error)
     for finding in model.findings:
         if counts.finding_counts(finding, model, threshold):
             yield f"{printable(finding.rule)} {words.message(finding.message)}"

@@ -118,9 +118,7 @@ def _without_layers(model: ModelReport) -> JunitCase:
     message = words.verdict(model)
     if model.status is Status.EMPTY or model.error is None:
         return JunitCase("model", "skipped", message=message)
-    error = model.error
-    details = [f"{word}: {words.message(text)}" for word, text in (("why", error.why), ("hint", error.hint)) if text]
-    return JunitCase("model", "error", printable(error.kind), message, tuple(details))
+    return JunitCase("model", "error", printable(model.error.kind), message, tuple(words.reasons_of(model.error)))
 
 
 def _unread_case(calls: Unread) -> JunitCase:

@@ -95,8 +95,7 @@ def _failure(model: ModelReport, threshold: str) -> Iterator[str]:
 
 def _reasons(model: ModelReport, threshold: str) -> Iterator[str]:
     if model.error:
-        texts = (("why", model.error.why), ("hint", model.error.hint))
-        yield from (f"{word}: {escaped(words.message(text))}" for word, text in texts if text)
+        yield from map(escaped, words.reasons_of(model.error))
     yield from (_said(finding) for finding in model.findings if counts.finding_counts(finding, model, threshold))
     yield from map(escaped, words.unverified(model))
     for layer in model.layers:
@@ -151,14 +150,13 @@ def _details(model: ModelReport) -> Iterator[str]:
     yield "| layer | status | channels | epsilon | worst error | findings |\n|---|---|---:|---:|---:|---|\n"
     for layer in map(equivalence_words.layer_alone, model.layers):
         worst = counts.worst_comparison(layer)
-        rules = dict.fromkeys(finding.rule for finding in layer.findings if finding.ignored is None)
         cells = (
             code(layer.name),
             (layer.status.value if layer.status else "read") + (", known" if layer.known else ""),
             str(layer.channels),
             "unknown" if layer.epsilon is None else f"{layer.epsilon:g}",
             words.ratio(worst) if worst else "-",
-            escaped(printable(" ".join(rules))) or "-",
+            escaped(words.rules(layer)) or "-",
         )
         yield f"| {' | '.join(cells)} |\n"
     yield from _export(model)

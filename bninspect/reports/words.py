@@ -12,6 +12,7 @@ from bninspect.records import (
     LayerReport,
     LayerStatus,
     ModelReport,
+    Problem,
     Report,
     Severity,
     Statistics,
@@ -130,6 +131,11 @@ def unverified(model: ModelReport) -> list[str]:
     return lines + [unread(calls) for calls in model.unread if not calls.known]
 
 
+def reasons_of(problem: Problem) -> list[str]:
+    """Return why a model could not be checked, and what to do about it, each in a line."""
+    return [f"{word}: {message(text)}" for word, text in (("why", problem.why), ("hint", problem.hint)) if text]
+
+
 def unread(calls: Unread) -> str:
     """Return that calls of batch norm were not read, and why."""
     why = f": {message(calls.reason)}" if calls.reason else ""
@@ -141,6 +147,12 @@ def some(layers: Sequence[LayerReport]) -> str:
     names = list(dict.fromkeys(layer.name for layer in layers))
     others = f" and {plural(len(names) - 1, 'other layer')}" if len(names) > 1 else ""
     return printable(names[0]) + others
+
+
+def rules(layer: LayerReport) -> str:
+    """Return the codes of what was found in a layer and counts, each once; empty if nothing was."""
+    codes = dict.fromkeys(finding.rule for finding in layer.findings if finding.ignored is None)
+    return printable(" ".join(codes))
 
 
 def measured(comparison: Comparison) -> str:
@@ -172,12 +184,11 @@ def _origin(comparison: Comparison) -> str:
     return " (nor is their input: an earlier layer is the cause)" if inherited else ""
 
 
-def by_hand(worst: Worst) -> str:
-    """Return the arithmetic of an element with its numbers in it, in as many digits as tell float32 numbers apart."""
-    numbers = (worst.gamma, worst.x, worst.moving_mean, worst.moving_variance, worst.beta)
-    gamma, x, mean, variance, beta = map(number, numbers)
-    root = f"sqrt({variance} + {number(worst.epsilon, 6)})"
-    return f"{gamma} * ({x} - {mean}) / {root} + {beta} = {number(worst.expected)}"
+def by_hand(worst: Worst, digits: int = 9) -> str:
+    """Return the arithmetic of an element with its numbers in it; 9 digits tell all float32 numbers apart."""
+    numbers = (worst.gamma, worst.x, worst.moving_mean, worst.moving_variance, worst.beta, worst.expected)
+    gamma, x, mean, variance, beta, expected = (number(value, digits) for value in numbers)
+    return f"{gamma} * ({x} - {mean}) / sqrt({variance} + {number(worst.epsilon, 6)}) + {beta} = {expected}"
 
 
 def causes(explanation: Explanation) -> list[str]:

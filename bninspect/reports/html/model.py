@@ -124,12 +124,7 @@ def coverage(layers: list[LayerReport]) -> Markup | None:
 def _furthest(model: ModelReport) -> list[int]:
     """Return the place of the layer that is the nearest to its limit, as an example of what there is to see."""
     places = range(len(model.layers))
-    return [max(places, key=lambda place: _distance(model.layers[place]))] if model.layers else []
-
-
-def _distance(one: LayerReport) -> float:
-    worst = counting.worst_comparison(one)
-    return counting.distance(worst) if worst else -1.0
+    return [max(places, key=lambda place: counting.distance_of(model.layers[place]))] if model.layers else []
 
 
 def _facts(model: ModelReport) -> Iterator[tuple[str, Child]]:
@@ -195,7 +190,7 @@ def _layers(model: ModelReport, anchor: str, failing: set[int], detailed: set[in
         first = element("a", name, href=f"#{anchor}-{place}") if place in detailed else name
         status = [layer.badge(one), *([_in_export(model.layers[place])] if exported else [])]
         measures = _measured(model.layers[place], drawn=drawn) if was_run else ()
-        rows.append([first, *status, *_settings(one), *measures, _rules(model.layers[place])])
+        rows.append([first, *status, *_settings(one), *measures, wording.rules(model.layers[place]) or "-"])
     caption = f"The batch-norm layers of {printable(model.path, 500)}{', failures first' if failing else ''}"
     more = len(ordered) - _MOST_ROWS
     return joined(
@@ -221,11 +216,6 @@ def _measured(one: LayerReport, *, drawn: bool) -> list[Child]:
     values = sum(each.elements for each in one.comparisons)
     spark = None if worst.agrees else charts.spark(worst.channel_ratios, one.channels)
     return [f"{values:,}", wording.ratio(worst), *([spark] if drawn else [])]
-
-
-def _rules(one: LayerReport) -> str:
-    rules = dict.fromkeys(finding.rule for finding in one.findings if finding.ignored is None)
-    return printable(" ".join(rules)) or "-"
 
 
 def _left_out(number: int) -> Markup | None:

@@ -43,20 +43,13 @@ def _model(model: ModelReport, threshold: str) -> Markup:
         "div",
         element("p", word, " ", code(model.path, 500), f": {first}"),
         [element("p", line) for line in others],
-        _items(_problem(model)),
+        _items(words.reasons_of(model.error) if model.error else ()),
         _items(_said(finding) for finding in model.findings if counts.finding_counts(finding, model, threshold)),
         _items(words.unverified(model)),
         [_failing(layer, model, threshold) for layer in failing[:_MOST_FAILING]],
         _items([*words.qualifications(model), *map(words.message, model.notes)]),
         _layers(model, failing),
     )
-
-
-def _problem(model: ModelReport) -> list[str]:
-    if model.error is None:
-        return []
-    parts = (("why", model.error.why), ("hint", model.error.hint))
-    return [f"{word}: {words.message(text)}" for word, text in parts if text]
 
 
 def _failing(layer: LayerReport, model: ModelReport, threshold: str) -> Markup | None:
@@ -98,14 +91,13 @@ def _layers(model: ModelReport, failing: list[LayerReport]) -> Markup | None:
 
 def _row(layer: LayerReport) -> Iterable[Child]:
     worst = counts.furthest(layer)
-    rules = dict.fromkeys(finding.rule for finding in layer.findings if finding.ignored is None)
     return (
         code(layer.name),
         layer.status.value if layer.status else "read",
         f"{layer.channels:,}",
         "unknown" if layer.epsilon is None else f"{layer.epsilon:g}",
         words.ratio(worst) if worst else "-",
-        printable(" ".join(rules)) or "-",
+        words.rules(layer) or "-",
     )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from bninspect.records import Comparison, Explanation, LayerReport, Worst
+from bninspect.records import Comparison, Explanation, LayerReport
 from bninspect.records.limits import of_limit
-from bninspect.reports import Looks
+from bninspect.reports import Looks, words
 from bninspect.reports.counts import OUTPUTS
 from bninspect.reports.text.lines import Line, line
-from bninspect.reports.words import plural, seen, some
+from bninspect.reports.words import plural, some
 from bninspect.safe_text import printable
 
 INDENT = " " * 6
@@ -40,13 +40,14 @@ def mismatch(layer: LayerReport, looks: Looks, alike: Sequence[LayerReport] = ()
     worst = max(wrong, key=lambda one: one.ratio if one.ratio is not None else float("inf"), default=None)
     headline = "the runtime holds something else than the file"
     if worst:
-        headline = _beyond(worst)
+        headline = words.measured(worst)
     elif stored:
         headline = f"a training step stores another {' and another '.join(stored)}"
     word = ("known ", "yellow") if layer.known else ("FAIL  ", "bold red")
     yield line(word, (printable(layer.name), "bold"), f"   {headline}")
     if worst and worst.worst:
-        yield from _by_hand(worst.worst)
+        yield line((f"{INDENT}by hand    ", "dim"), words.by_hand(worst.worst, 6))
+        yield line((f"{INDENT}runtime    ", "dim"), words.number(worst.worst.actual, 6))
         yield from _worst_channels(worst)
         if looks.verbosity >= 1:
             yield from _bar(worst)
@@ -55,27 +56,6 @@ def mismatch(layer: LayerReport, looks: Looks, alike: Sequence[LayerReport] = ()
         yield from _hint(layer)
     if alike:
         yield line((f"{INDENT}also       ", "dim"), f"the same cause in {some(alike)} (-v shows each)")
-
-
-def _beyond(comparison: Comparison) -> str:
-    counted = f"{comparison.violations:,} of {comparison.elements:,} values {seen(comparison)}"
-    channel = f", channel {comparison.worst.channel}" if comparison.worst else ""
-    if comparison.ratio is None:
-        origin = " (nor is their input: an earlier layer is the cause)" if _input_is_not_finite(comparison) else ""
-        return f"{counted} are not finite{channel}{origin}"
-    return f"{counted} are wrong, the worst by {of_limit(comparison.ratio)}{channel}"
-
-
-def _input_is_not_finite(comparison: Comparison) -> bool:
-    return comparison.worst is not None and comparison.worst.x is None
-
-
-def _by_hand(worst: Worst) -> Iterator[Line]:
-    numbers = (worst.gamma, worst.x, worst.moving_mean, worst.moving_variance, worst.epsilon, worst.beta)
-    gamma, x, mean, variance, epsilon, beta = (_number(number) for number in numbers)
-    arithmetic = f"{gamma} * ({x} - {mean}) / sqrt({variance} + {epsilon}) + {beta} = {_number(worst.expected)}"
-    yield line((f"{INDENT}by hand    ", "dim"), arithmetic)
-    yield line((f"{INDENT}runtime    ", "dim"), _number(worst.actual))
 
 
 def _worst_channels(comparison: Comparison) -> Iterator[Line]:
@@ -133,7 +113,3 @@ def _hint(layer: LayerReport) -> Iterator[Line]:
 
 def _share(explains: float) -> str:
     return "every value" if explains == 1.0 else f"{explains:.1%} of the values"
-
-
-def _number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.6g}"
