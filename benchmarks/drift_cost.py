@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ported_nets import SIDE, original, program
 from resnets import cached
 from trained_nets import Array, TrainedNet, build_torch
 
@@ -26,16 +27,21 @@ _ROUNDS = 5
 
 
 def cost(nets: Iterator[TrainedNet]) -> None:
-    """Time moments, exposed and bare passes; ResNet50 comes last."""
+    """Time moments, exposed and bare passes; nets of a usual size come last."""
     for net in nets:
         x = net.given(net.seen)
         _compare(net.recipe.name, net.paths["settled"], x, 32)
         if net.recipe.name in {"digits, Keras 3", "digits, torch, weight decay", "tiles, torch"}:
             for name, path in _exports(net, x):
                 _compare(f"{net.recipe.name.split(',')[0]}, {name}", path, x, 32)
-    resnet = cached(Path(tempfile.gettempdir()) / "bninspect-nets", "ResNet50", ".keras")
+    folder = Path(tempfile.gettempdir()) / "bninspect-nets"
     images = np.random.default_rng(0).uniform(0, 255, (32, 224, 224, 3)).astype(np.float32)
-    _compare("ResNet50, Keras 3", resnet, images, 8)
+    _compare("ResNet50, Keras 3", cached(folder, "ResNet50", ".keras"), images, 8)
+    planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2)[..., :SIDE, :SIDE]) / np.float32(255)
+    path = program(resnet18 := original("ResNet18", 0, width=64), folder / "ResNet18.pt2")
+    _compare("ResNet18, torch", path, planes, 8)
+    for name, export in _exports_of_torch(resnet18, planes[:2], path):
+        _compare(f"ResNet18, {name}", export, planes, 8)
     print(f"peak memory of it all {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
 
 
@@ -53,7 +59,14 @@ def _exports(net: TrainedNet, x: Array) -> Iterator[tuple[str, Path]]:
 
     model = build_torch(net.recipe, x)
     model.load_state_dict(torch.export.load(path).state_dict, strict=False)
-    example = torch.from_numpy(x[:4])
+    yield from _exports_of_torch(model, x[:4], path)
+
+
+def _exports_of_torch(model: Any, x: Array, path: Path) -> Iterator[tuple[str, Path]]:
+    """Write a net of torch for TorchScript and ONNX, with its batch norms as they are, beside `path`."""
+    import torch
+
+    example = torch.from_numpy(x)
     torch.jit.trace(model.eval(), example).save(str(path.with_suffix(".pt")))
     yield "TorchScript", path.with_suffix(".pt")
     given: dict[str, Any] = {"dynamo": False, "input_names": ["x"], "dynamic_axes": {"x": {0: "n"}}}
@@ -78,9 +91,9 @@ def _bare(path: Path) -> Bare:
     if path.suffix in {".pt", ".pt2"}:
         import torch
 
-        torch.set_grad_enabled(mode=False)
         program = torch.jit.load(str(path)) if path.suffix == ".pt" else torch.export.load(path).module()
-        return lambda x: program(torch.from_numpy(x)).numpy()
+        run: Bare = torch.no_grad()(lambda x: program(torch.from_numpy(x)).numpy())
+        return run
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
