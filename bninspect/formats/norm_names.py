@@ -1,4 +1,4 @@
-"""Names: which operators are called batch norms, so that they must be read or counted, and layers of one name apart."""
+"""Names of operators that must be read or counted as batch norms, or hide some; and layers of one name apart."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 _CALLED = re.compile(r"(?i:batch_?(?:re)?norm|spatial_?bn)|(?<![A-Z])A?BN(?![a-z])|(?<![A-Za-z])bn(?![A-Za-z])")
+_COMPILED = re.compile(
+    r"(com\.microsoft::)?(EPContext|Snpe)|TRTEngineOp|XlaCallModule|XlaLaunch|NeuronOp|edgetpu-custom-op|ethos-u"
+)
+"""Operators of ONNX Runtime, TensorFlow and TFLite that hold a part of the model as a program for some device."""
+COMPILED = "it holds a compiled part of the model, in which no batch norm can be seen"
+
+
+def holds_compiled(name: str) -> bool:
+    """Return whether an operator of this name holds a part of a model in a form that nobody reads here."""
+    return _COMPILED.fullmatch(name) is not None
 
 
 def is_called_norm(name: str) -> bool:

@@ -52,7 +52,7 @@ def _changed(model: ModelReport, before: ModelReport) -> ModelReport:
     hows = []
     if baseline.outputs_are_worse(model, before):
         hows.append("an output of the export is further off")
-    if sum(calls.count for calls in model.unread) > sum(calls.count for calls in before.unread):
+    if sum(calls.count or 1 for calls in model.unread) > sum(calls.count or 1 for calls in before.unread):
         hows.append("more calls of batch norm are not read")
     return _of(replace(model, layers=tuple(layers)), _said(hows, [], model.findings, before.findings))
 

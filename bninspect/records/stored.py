@@ -71,7 +71,7 @@ class Unread:
     where: str
     """The function, graph or module that makes the calls; `--layer` and `--exclude-layer` are matched against it."""
     count: int
-    """Calls that are written there, each once however often it runs."""
+    """Calls that are written there, each once however often it runs; 0 if nobody can see how many there are."""
     reason: str
     """Why they are not read."""
     known: str = ""

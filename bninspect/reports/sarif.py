@@ -87,13 +87,7 @@ def _results(model: ModelReport, place: int) -> Iterator[dict[str, Any]]:
     for finding in model.findings:
         yield _found(finding, model, place)
     for calls in model.unread:
-        yield _result(
-            UNREAD,
-            "error",
-            words.message(f"{calls.count} calls of batch norm in {calls.where} are not read: {calls.reason}"),
-            model,
-            place,
-        )
+        yield _result(UNREAD, "error", words.unread(calls), model, place)
     for layer in model.layers:
         if layer.status is LayerStatus.UNVERIFIED:
             level = "note" if layer.known else "error"

@@ -139,7 +139,8 @@ def reasons_of(problem: Problem) -> list[str]:
 def unread(calls: Unread) -> str:
     """Return that calls of batch norm were not read, and why."""
     why = f": {message(calls.reason)}" if calls.reason else ""
-    return f"{plural(calls.count, 'more call')} of batch norm in {printable(calls.where)}, not read{why}"
+    calling = f"{plural(calls.count, 'more call')} of batch norm in " if calls.count else ""
+    return f"{calling}{printable(calls.where)}, not read{why}"
 
 
 def some(layers: Sequence[LayerReport]) -> str:
@@ -219,6 +220,7 @@ def qualification(model: ModelReport) -> str:
     parts += [f"{known} no worse than in the baseline"] * bool(known)
     unread = sum(calls.count for calls in model.unread)
     parts += [f"{unread} more not read"] * bool(unread)
+    parts += ["a compiled part not read"] * any(not calls.count for calls in model.unread)
     parts += [scope(model)] * bool(model.left_out)
     return f", {', '.join(parts)}" if parts else ""
 

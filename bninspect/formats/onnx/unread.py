@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from bninspect.formats.encodings.protobuf import Message
-from bninspect.formats.norm_names import is_called_norm
+from bninspect.formats.norm_names import COMPILED, holds_compiled, is_called_norm
 from bninspect.formats.onnx.inlining import DEPTH, Key, ModelFunction, key_of
 from bninspect.formats.onnx.model import ModelProto, NodeProto
 from bninspect.formats.onnx.norms import FoundNorms
@@ -25,6 +25,8 @@ def unread(model: ModelProto, norms: FoundNorms) -> Iterator[Unread]:
     operators = Counter(name for node in nodes if node.key not in kept and (name := _foreign(node)))
     for name, count in operators.items():
         yield Unread(f"operator {name}", count, "what this operator computes is not known")
+    for name in dict.fromkeys(node.op for node in nodes if holds_compiled(node.op)):
+        yield Unread(f"operator {name}", 0, COMPILED)
     for key, calls in kept.items():
         count = calls * _count(model.functions[key].nodes, model.functions, 0)
         if count:

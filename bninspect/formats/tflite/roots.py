@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from bninspect.formats import batch_moments
 from bninspect.formats.batch_moments import BatchRoot
 from bninspect.formats.moment_graph import MomentGraph, MomentStep
-from bninspect.formats.norm_names import is_called_norm
+from bninspect.formats.norm_names import COMPILED, holds_compiled, is_called_norm
 from bninspect.formats.tflite.model import Operator, Subgraph, TfliteTensor
 from bninspect.records import BatchNorm, Unread
 
@@ -104,6 +104,8 @@ def unread(graph: Subgraph) -> Iterator[Unread]:
     for name in dict.fromkeys(every):
         if is_called_norm(name):
             yield Unread(name, every.count(name), "what this operator computes is not known")
+        elif holds_compiled(name.removeprefix("custom operator ")):
+            yield Unread(name, 0, COMPILED)
 
 
 def _variance(root: Operator, makers: Mapping[int, Operator]) -> TfliteTensor | None:

@@ -67,4 +67,8 @@ def _reserves(models: list[ModelReport]) -> list[str]:
         "by tolerance, not by proof": sum(layer.tolerance is not None for layer in layers),
         "no worse than in the baseline": sum(bool(layer.known) for layer in layers),
     }
-    return [f"{count:,} {said}" for said, count in counts.items() if count]
+    compiled = sum(not calls.count for model in models for calls in model.unread)
+    return [
+        *(f"{count:,} {said}" for said, count in counts.items() if count),
+        *[f"{words.plural(compiled, 'compiled part')} not read"] * bool(compiled),
+    ]

@@ -215,6 +215,23 @@ def test_a_composite_that_is_called_so_is_counted(tmp_path: Path, name: str, cou
     assert (found.layers, sum(calls.count for calls in found.unread)) == ((), count)
 
 
+def test_what_an_accelerator_compiled_is_not_passed_over(tmp_path: Path) -> None:
+    import flatbuffers
+    import tensorflow as tf
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    _written_by_converter(tmp_path, tf.nn.relu, (1, 4, 4, 2))
+    model_of = schema.ModelT.InitFromPackedBuf((tmp_path / "m.tflite").read_bytes())
+    code = model_of.operatorCodes[0]
+    code.deprecatedBuiltinCode, code.builtinCode = schema.BuiltinOperator.CUSTOM, schema.BuiltinOperator.CUSTOM
+    code.customCode = "edgetpu-custom-op"
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model_of.Pack(builder), IDENTIFIER)
+    (tmp_path / "m.tflite").write_bytes(bytes(builder.Output()))
+    (hidden,) = formats.read(tmp_path / "m.tflite").unread
+    assert (hidden.where, hidden.count) == ("custom operator edgetpu-custom-op", 0)
+
+
 def test_roots_in_the_graphs_of_a_condition_are_counted(tmp_path: Path) -> None:
     import tensorflow as tf
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from bninspect.formats.norm_names import COMPILED, holds_compiled
 from bninspect.formats.tensorflow import scopes
 from bninspect.formats.tensorflow.graph.expressions import Expressions
 from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode
@@ -39,6 +40,8 @@ def unread(graph: FlatGraph, expressions: Expressions, sites: Sequence[NormSite]
             continue
         if _CALL.search(node.op) and (why := _why(node)):
             yield Unread(node.node.name, 1, why)
+        elif holds_compiled(node.op):
+            yield Unread(f"operation {node.op} {node.node.name}", 0, COMPILED)
         elif node.op in _ADDING and node.name in divided and (found := _outside(node, graph, expressions)):
             epsilon, variance = found
             if variance in read:

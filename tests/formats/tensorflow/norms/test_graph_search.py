@@ -461,6 +461,13 @@ def test_operations_that_are_called_so_and_not_known_are_counted(op: str) -> Non
     assert [calls.count for calls in found.unread] == [1]
 
 
+@pytest.mark.parametrize("op", ["TRTEngineOp", "XlaCallModule"])
+def test_what_was_compiled_is_not_passed_over(op: str) -> None:
+    w = Writer()
+    w.nodes.append(node("y", op, w.data(), T=FLOAT))
+    assert [(calls.where, calls.count) for calls in w.found("y").unread] == [(f"operation {op} y", 0)]
+
+
 @pytest.mark.parametrize("scope", ["Conv/BatchNorm", "resnet_v1_50/block1/unit_1/BatchNorm", "bn_1"])
 def test_the_names_of_contrib_and_slim_lead_to_one_layer(scope: str) -> None:
     """tf.contrib.layers.batch_norm: gamma may be missing, and its constant of ones stands in its place."""
