@@ -158,6 +158,12 @@ def _binary(operation: Callable[[Array, Array], Array]) -> _Operator:
     return computed
 
 
+def _where(_node: NodeProto, inputs: Sequence[Array], _opset: int) -> Array:
+    _limited(np.broadcast_shapes(*(source.shape for source in inputs)))
+    chosen, left, right = inputs
+    return np.where(chosen, left, right)
+
+
 def _unary(operation: Callable[[Array], Array]) -> _Operator:
     return lambda _node, inputs, _opset: np.asarray(operation(inputs[0]))
 
@@ -185,6 +191,8 @@ MOVING: Mapping[str, _Operator] = {
     "Neg": _unary(np.negative),
     "Abs": _unary(np.abs),
     "Cast": _cast,
+    "Equal": _binary(np.equal),
+    "Where": _where,
 }
 """What returns numbers that it was given, or rounds them in the one way that there is."""
 ROUNDING: Mapping[str, _Operator] = {

@@ -9,8 +9,8 @@ from bninspect.formats.moment_graph import POWERS, MomentGraph, MomentStep
 from bninspect.formats.torch.exported_graph import ExportedCall
 from bninspect.formats.torch.exported_program import ExportedProgram
 
-_RESHAPED = "_unsafe_view flatten reshape slice squeeze unflatten unsqueeze view view_as"
-_VIEWED = "_to_copy alias clone contiguous detach expand expand_as lift_fresh_copy to type_as"
+_RESHAPED = "_unsafe_view broadcast_in_dim flatten reshape slice squeeze unflatten unsqueeze view view_as"
+_VIEWED = "_to_copy alias clone contiguous convert_element_type detach expand expand_as lift_fresh_copy to type_as"
 _KINDS: Mapping[str, str] = {
     **dict.fromkeys(_RESHAPED.split(), "reshape"),
     **dict.fromkeys(_VIEWED.split(), "view"),

@@ -16,15 +16,18 @@ from bninspect.formats import algebra, batch_moments
 from bninspect.formats.algebra import AffineStep, Leaf, Polynomial, Root
 from bninspect.formats.batch_moments import BatchRoot
 from bninspect.formats.torch import exported_moments
-from bninspect.formats.torch.exported_graph import ExportedCall
+from bninspect.formats.torch.exported_graph import DEPTH, ExportedCall
 from bninspect.formats.torch.exported_program import ExportedProgram
 from bninspect.records import Form
 
 _VIEWED = """
-_to_copy _unsafe_view alias clone contiguous detach detach_ expand expand_copy lift_fresh_copy reshape slice squeeze to
-type_as unsqueeze view
+_to_copy _unsafe_view alias broadcast_in_dim clone contiguous convert_element_type detach detach_ expand expand_copy
+lift_fresh_copy reshape slice squeeze to type_as unsqueeze view
 """
 _VIEWS = frozenset(_VIEWED.split())
+_ORDERED = "as_strided cat flatten flip permute repeat roll select t tile transpose unflatten"
+_MOVED = frozenset(_ORDERED.split())
+"""What returns numbers of a parameter in another order."""
 _KINDS = {"add": "add", "sub": "sub", "subtract": "sub", "rsub": "rsub", "mul": "mul", "multiply": "mul"}
 _KINDS |= {"div": "div", "divide": "div", "true_divide": "div", "neg": "neg", "negative": "neg"}
 _ROOTS = {"sqrt": 1, "rsqrt": -1}
@@ -89,8 +92,8 @@ def search(program: ExportedProgram) -> Pieces:
 
 
 def _kind(call: ExportedCall) -> str:
-    """Return the name of an operator without the mark of one that works in place."""
-    name = call.operation
+    """Return the name of an operator, whoever's, without the mark of one that works in place."""
+    name = call.operation.removeprefix("prims::")
     return name if name.startswith("__") else name.removesuffix("_")
 
 
@@ -133,8 +136,9 @@ class _PieceExpressions:
     def _found(self, steps: list[_PieceStep], found: algebra.Normalisation) -> PiecedNorm | None:
         first = steps[0]
         rank = len(self._program.shape(first.x))
-        shapes = [self._program.shape(step.operand) for step in steps if step.operand]
-        long = {place - len(shape) for shape in shapes for place, length in enumerate(shape) if length != 1}
+        if any(leaf.tensor[0] not in self._program.stored for leaf in found.parameters.values()):
+            return None
+        long = {axis for step in steps if step.operand for axis in self._long(step.operand)}
         if len(long) > 1 or not rank:
             return None
         return PiecedNorm(
@@ -147,6 +151,18 @@ class _PieceExpressions:
             found,
         )
 
+    def _long(self, name: str) -> set[int]:
+        """Return the axes, counted from the end, along which a parameter has several numbers, not one repeated."""
+        spread: list[tuple[list[int], int]] = []
+        while len(spread) < DEPTH and (call := self._program.producers.get(name)) and _kind(call) == "broadcast_in_dim":
+            spread.append((call.arguments["broadcast_dimensions"], len(self._program.shape(name))))
+            name = call.arguments["a"]
+        shape = self._program.shape(name)
+        long = {place - len(shape) for place, length in enumerate(shape) if length != 1}
+        for axes, rank in reversed(spread):
+            long = {axes[axis] - rank for axis in long}
+        return long
+
     def _enter(self, call: ExportedCall) -> None:
         kind = _kind(call)
         given = list(call.arguments.values())
@@ -156,6 +172,8 @@ class _PieceExpressions:
         found: Polynomial | None = None
         if kind in _VIEWS:
             found = first
+        elif kind in _MOVED and (given := list(_texts(given))) and all(name in self._known for name in given):
+            found = algebra.parameter(Leaf(tuple(given), (call.outputs[0], 0)))
         elif kind in _ROOTS and first is not None:
             found = algebra.root(first, _ROOTS[kind])
         elif kind == "reciprocal" and first is not None:

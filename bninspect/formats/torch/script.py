@@ -57,8 +57,9 @@ def read(archive: Archive, folder: str) -> Checkpoint:
         follower.follow(content)
     layers: list[BatchNorm] = []
     unread: dict[tuple[str, str], int] = {}
+    paths = {id(module): path for path, module in modules.items()}
     for call in follower.calls:
-        found = _norm(call, places, constants)
+        found = _norm(call, places, constants, paths)
         if isinstance(found, BatchNorm):
             layers.append(distinct(found, layers))
         elif found:
@@ -133,7 +134,10 @@ def _constants(archive: Archive, folder: str) -> Mapping[str, _ScriptPlace]:
 
 
 def _norm(
-    call: ScriptCall, places: Mapping[int, _ScriptPlace], constants: Mapping[str, _ScriptPlace]
+    call: ScriptCall,
+    places: Mapping[int, _ScriptPlace],
+    constants: Mapping[str, _ScriptPlace],
+    paths: Mapping[int, str],
 ) -> BatchNorm | str:
     """Return the layer that a call is, why it is not read, or "" if it is none."""
     operator = OPERATORS[call.operator]
@@ -152,7 +156,7 @@ def _norm(
     path = "" if first is None else first.name if first.name.startswith("CONSTANTS.") else first.name.rpartition(".")[0]
     statistics = operator.moments if moments or given["moving_mean"] is None else operator.statistics
     return BatchNorm(
-        name=path or "batch_norm",
+        name=path or paths.get(id(call.module)) or "batch_norm",
         **arrays,
         epsilon=epsilon,
         epsilon_source=None if epsilon is None else "file",
@@ -162,7 +166,8 @@ def _norm(
         scale=given["gamma"] is not None,
         center=given["beta"] is not None,
         dtype="+".join(dict.fromkeys(place.tensor.storage.dtype for place in stored.values())) or "float32",
-        location=path or call.where,
+        # Of one without parameters nothing else tells which call it is.
+        location=path or f"{paths.get(id(call.module), '')}:{call.line}",
         class_name=call.operator,
         statistics=Statistics.COMPUTED if computed and statistics is Statistics.MOVING else statistics,
         notes=running_statistics.computed_note(computed),

@@ -51,6 +51,10 @@ class ScriptCall:
     """By the names of `NormOperator.arguments`: tensors of the pickle, constants, numbers, None or UNKNOWN."""
     where: str
     """The method or function that makes it."""
+    module: Instance | None
+    """Whose method makes it, or calls the function that does."""
+    line: int
+    """Of the source of that method."""
 
 
 @dataclass(eq=False)
@@ -72,6 +76,10 @@ class ScriptFollower:
     _entered: set[int] = field(default_factory=set)
     _count: int = 0
     _depth: int = 0
+    _module: Instance | None = None
+    _line: int = 0
+    _functions: int = 0
+    """Functions that were entered since the method of the module."""
 
     def follow(self, root: Instance) -> None:
         """Follow all methods of a module, `forward` first. Raises UnsafeFile for a source without end."""
@@ -79,6 +87,7 @@ class ScriptFollower:
         methods = known.methods if known is not None else {}
         for name in sorted(methods, key=lambda name: name != "forward"):
             if id(methods[name]) not in self._entered:
+                self._module = root
                 try:
                     self._run(methods[name], [root], {}, name)
                 except RecursionError as error:
@@ -190,6 +199,8 @@ class ScriptFollower:
         return _Bound(base, name)
 
     def _call(self, node: ast.Call, values: Mapping[str, Any], where: str) -> Any:
+        if not self._functions:
+            self._line = node.lineno
         called = self._value(node.func, values, where)
         given = [self._value(part, values, where) for part in node.args]
         named = {part.arg: self._value(part.value, values, where) for part in node.keywords if part.arg}
@@ -197,11 +208,18 @@ class ScriptFollower:
             if not isinstance(called.of, Instance):
                 return self._operator(called.name, [called.of, *given], named, where)
             method = self.sources.classes[called.of.class_name].methods[called.name]
-            return self._run(method, [called.of, *given], named, f"{called.of.class_name}.{called.name}")
+            before = self._module, self._line, self._functions
+            self._module, self._functions = called.of, 0
+            found = self._run(method, [called.of, *given], named, f"{called.of.class_name}.{called.name}")
+            self._module, self._line, self._functions = before
+            return found
         if not isinstance(called, _Dotted):
             return UNKNOWN
         if called.name in self.sources.functions:
-            return self._run(self.sources.functions[called.name], given, named, called.name)
+            self._functions += 1
+            found = self._run(self.sources.functions[called.name], given, named, called.name)
+            self._functions -= 1
+            return found
         namespace, _, name = called.name.partition(".")
         if namespace == "torch":
             return self._operator(name, given, named, where)
@@ -219,7 +237,7 @@ class ScriptFollower:
             if len(given) > 3 and isinstance(given[3], bool):
                 names = names[:3] + names[5:]  # the overload without running statistics
             arguments = {**dict(zip(names, given, strict=False)), **named}
-            self.calls.append(ScriptCall(name, arguments, where))
+            self.calls.append(ScriptCall(name, arguments, where, self._module, self._line))
             return UNKNOWN
         if name in {"__is__", "__isnot__"} and len(given) == 2 and given[1] is None:
             known = given[0] is None or not isinstance(given[0], _Unknown)

@@ -282,10 +282,12 @@ def test_a_norm_that_is_given_the_moments_of_its_input_uses_those_of_the_batch(t
 
 
 def test_parameters_behind_operators_that_only_move_them_are_read(tmp_path: Path) -> None:
-    """As PyTorch exports an InstanceNorm with stored statistics: one channel for each of a batch of one."""
+    """As PyTorch exports an InstanceNorm with stored statistics, and what is expanded to a shape with -1 in it."""
     arrays = {**{f"{name}0": array for name, array in BN.items()}, "two": np.array([2]), "one": np.array([1])}
     nodes = [
-        build.node("ConstantOfShape", ["one"], ["shape"], value=np.array([1])),
+        build.node("ConstantOfShape", ["one"], ["ones"], value=np.array([1])),
+        build.node("Equal", ["one", "two"], ["told"]),
+        build.node("Where", ["told", "two", "ones"], ["shape"]),
         *(build.node("Expand", [f"{name}0", "shape"], [f"{name}1"]) for name in NAMES),
         *(build.node("Tile", [f"{name}1", "two"], [name]) for name in NAMES),
         NORM,

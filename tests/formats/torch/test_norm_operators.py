@@ -228,6 +228,28 @@ def test_branches_loops_and_functions_of_torchscript(tmp_path: Path, frozen: boo
         assert [layer.name for layer in checkpoint.layers] == ["first", "second", "third", "batch"]
 
 
+class Bare(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy
+    """Batch norms without a single number of their own: of two modules, of which one runs twice, and of a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (torch.nn.BatchNorm2d(3, affine=False, track_running_stats=False) for _ in "ab")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return something."""
+        x = torch.nn.functional.batch_norm(self.second(self.first(self.first(x))), None, None, training=True)
+        return torch.nn.functional.batch_norm(x, None, None, training=True)
+
+
+def test_without_parameters_each_is_a_layer_of_its_own(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(Bare().eval()).save(tmp_path / "m.pt")
+    layers = formats.read(tmp_path / "m.pt").layers
+    assert sorted(layer.name for layer in layers) == ["batch_norm", "batch_norm#2", "first", "second"]
+    assert {layer.statistics for layer in layers} == {Statistics.BATCH}
+
+
 class Conditional(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy
     """Batch norms in the branches of torch.cond, under no_grad, and of what the graph computes."""
 

@@ -90,8 +90,9 @@ def test_epsilon_outside_of_the_root_is_said(tmp_path: Path) -> None:
     assert any("outside" in note for note in layer.notes)
 
 
+@pytest.mark.parametrize("primitive", [False, True])
 @pytest.mark.parametrize("training", [False, True])
-def test_a_table_of_decompositions_takes_it_apart(tmp_path: Path, training: bool) -> None:
+def test_a_table_of_decompositions_takes_it_apart(tmp_path: Path, training: bool, primitive: bool) -> None:
     aten = torch.ops.aten
     norm = torch.nn.BatchNorm2d(3, eps=EPSILON).train(training)
     with torch.no_grad():
@@ -103,6 +104,7 @@ def test_a_table_of_decompositions_takes_it_apart(tmp_path: Path, training: bool
         table.update(
             torch._decomp.get_decompositions([*names, aten.batch_norm, aten._native_batch_norm_legit_functional])
         )
+        table = torch._decomp.decomposition_table if primitive else table
         program = torch.export.export(norm, (torch.rand(X),)).run_decompositions(table)
         assert "batch_norm" not in str(program.graph)
         torch.export.save(program, tmp_path / "m.pt2")
@@ -110,6 +112,7 @@ def test_a_table_of_decompositions_takes_it_apart(tmp_path: Path, training: bool
     assert layer.epsilon == EPSILON
     assert layer.statistics is (Statistics.BATCH if training else Statistics.MOVING)
     if not training:
+        assert layer.axis == (1,)
         np.testing.assert_array_equal(layer.arrays["moving_mean"], norm.running_mean.numpy())
 
 
@@ -165,6 +168,12 @@ def test_in_torchscript_they_are_counted(tmp_path: Path, name: str) -> None:
     checkpoint = saved(tmp_path, ByHand(code), "traced")
     assert checkpoint.layers == ()
     assert sum(one.count for one in checkpoint.unread) == (2 if name == "scale and shift" else 1)
+
+
+def test_a_variance_that_is_moved_about_is_counted(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path, ByHand("(x - m) * torch.rsqrt(v.flip(0) + e)"))
+    assert checkpoint.layers == ()
+    assert [(calls.where, calls.count) for calls in checkpoint.unread] == [("the graph", 1)]
 
 
 def test_what_is_begun_and_not_finished_is_counted(tmp_path: Path) -> None:
