@@ -47,9 +47,9 @@ def read(arguments: Mapping[str, Any], _arrays: list[Any], _progress: Callable[[
 
 
 def read_parts(arguments: Mapping[str, Any], _arrays: list[Any], _progress: Callable[[str], None]) -> Checkpoint:
-    """Read the file elsewhere that `arguments["path"]` names and that has `arguments["size"]` bytes.
+    """Read the model elsewhere whose file `arguments["path"]` names, which has `arguments["size"]` bytes.
 
-    What is read of it comes from the supervisor. There is no digest of a file that is not read whole.
+    What is read of it, and of files beside it, comes from the supervisor. There is no digest of what is not read whole.
     """
     from bninspect.formats.containers import parts
 

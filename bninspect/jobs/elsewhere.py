@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from bninspect import errors
 from bninspect.records import Checkpoint, codec
 from bninspect.settings import READ_SECONDS, RUN_SECONDS, Settings
 from bninspect.stores import cache, names
-from bninspect.stores.found import Found, RemoteStore
+from bninspect.stores.model_files import ModelFiles
 from bninspect.stores.names import Remote
 from bninspect.stores.store import open_store
 from bninspect.workers import tasks
@@ -21,10 +23,15 @@ from bninspect.workers.supervisor import Worker
 T = TypeVar("T", bound=errors.BninspectError)
 R = TypeVar("R")
 
-_SHARED = frozenset({".pb", ".npz", ".msgpack", ".index"})
+_SHARED = frozenset({".pb", ".npz", ".msgpack", ".index", ".json", ".xml", ".param", ".weights"})
 """Endings that other files have too: in a folder elsewhere they are passed over, as nobody looks into the files."""
-_PART = re.compile(r"(^|/)(saved_model\.pb|[^/]+\.index|[^/]+\.index\.json)$", re.IGNORECASE)
-"""Files that are nothing without others: the graph of a SavedModel, the index of a checkpoint or of shards."""
+_BESIDE = {".index": ".data-00000-of-", ".xml": ".bin", ".param": ".bin", ".weights": ".cfg"}
+"""What stands beside a file with such an ending, under the same name, where it is a model."""
+_WHOLE = ("saved_model.pb", "model.json")
+"""Names under which only models are written."""
+_PART = re.compile(r"(^|/)(saved_model\.pb|checkpoint|[^/]*\.(index|meta|data-\d{5}-of-\d{5}))$")
+"""Files that may be read without others, as another model."""
+_KERAS_SHARD = re.compile(r"_\d{5}\.weights\.h5$")
 _SIGNS = "*?["
 
 
@@ -62,16 +69,34 @@ def find(url: str, settings: Settings, *, listed: bool) -> Listing:
     store = open_store(target, settings.timeout or READ_SECONDS)
     assert isinstance(store, Objects)  # noqa: S101 - every store but the web
     found = [names.remote(each, listed=listed, allowed=settings.allow_host) for each in store.search()]
-    models = {each.name: each for each in found if pattern or _is_model(each.name)}
+    every = sorted(each.name for each in found)
+    models = {each.name: each for each in found if pattern or _is_model(each.name, every)}
     return Listing(models, () if models else (target.name,), (target.name,))
 
 
-def _is_model(name: str) -> bool:
+def _is_model(name: str, every: Sequence[str]) -> bool:
+    """Return whether a file is a model, or the one by which a model of several files goes.
+
+    `every`: the names of all files of the folder, in order.
+    """
     from bninspect.formats import FORMATS
 
+    folder, _, last = name.rpartition("/")
+    if folder.endswith("/variables") and _has(every, f"{folder.removesuffix('variables')}saved_model.pb"):
+        return False
+    stem, dot, ending = name.rpartition(".")
+    if last in _WHOLE or ((other := _BESIDE.get(dot + ending)) and _has(every, stem + other)):
+        return True
+    if _KERAS_SHARD.search(name) and _has(every, f"{_KERAS_SHARD.sub('', name)}.weights.json"):
+        return False
     endings = {ending for known in FORMATS for ending in known.suffixes} - _SHARED
-    # What belongs to several files is an error that is seen: passed over, it would look as if it had been checked.
-    return name.lower().endswith(tuple(endings)) or _PART.search(name) is not None
+    return name.lower().endswith(tuple(endings))
+
+
+def _has(every: Sequence[str], beginning: str) -> bool:
+    """Return whether one of the names, which are in order, begins so."""
+    place = bisect_left(every, beginning)
+    return place < len(every) and every[place].startswith(beginning)
 
 
 def list_of_models(url: str, settings_hosts: tuple[str, ...] = ()) -> bytes:
@@ -103,32 +128,49 @@ class RemoteReading:
             Unreachable, LimitExceeded, UnsafeFile, MissingPackage: it cannot be fetched.
             UnreadableFile, WorkerDied: it cannot be read.
         """
-        with _in_one_file(target):
-            store = open_store(target, self._settings.timeout or READ_SECONDS)
-            found = store.find()
-            if found.ranges and not whole:
-                return self._in_parts(reader, target, store, found)
-            return self._as_a_copy(reader, target, found)
+        files = ModelFiles(target, self._settings.timeout or READ_SECONDS)
+        if files.first.ranges and not whole:
+            return self._in_parts(reader, target, files)
+        return self._as_a_copy(reader, target, files)
 
-    def _as_a_copy(self, reader: Worker, target: Remote, found: Found) -> Checkpoint:
-        settings = self._settings
-        store = open_store(target, settings.timeout or RUN_SECONDS)
-        copy = str(self._copies.enter_context(cache.held(target, store, found, settings.cache, settings.cache_size)))
-        self._names[copy] = target.name
-        checkpoint = reader.call(tasks.read_file, Checkpoint, {"path": copy, "digest": True})
-        return replace(checkpoint, version=found.version, bytes_read=found.size)
+    def _as_a_copy(self, reader: Worker, target: Remote, files: ModelFiles) -> Checkpoint:
+        settings, seconds = self._settings, self._settings.timeout or RUN_SECONDS
+        held = cache.held(target, open_store(target, seconds), files.first, settings.cache, settings.cache_size)
+        copy = self._copies.enter_context(held)
+        self._name(copy, target)
+        arguments = {"path": str(copy), "digest": True}
+        try:
+            # What was kept beside the copy may be of an earlier version.
+            if _PART.search(target.name) or len(list(copy.parent.iterdir())) > 1:
+                raise errors.MissingSibling(f"{target.name} is one of several files")
+            checkpoint = reader.call(tasks.read_file, Checkpoint, arguments)
+        except errors.MissingSibling:
+            # Which files it needs is known once it has been read.
+            if not files.first.ranges:
+                raise errors.UnreadableFile(
+                    f"{target.name} is a model in several files",
+                    why="which files it needs, parts of it tell, and its server sends whole files only",
+                    hint="download its folder, and name the model there",
+                ) from None
+            self._in_parts(reader, target, files)
+            files.complete(copy, seconds, settings.cache, settings.cache_size)
+            checkpoint = reader.call(tasks.read_file, Checkpoint, arguments)
+            files.require_same()
+        return replace(checkpoint, version=files.version, bytes_read=files.size)
 
-    def _in_parts(self, reader: Worker, target: Remote, store: RemoteStore, found: Found) -> Checkpoint:
-        received = 0
+    def _in_parts(self, reader: Worker, target: Remote, files: ModelFiles) -> Checkpoint:
+        path = Path(target.name).parent / files.name
+        self._name(path, target)
+        checkpoint = reader.call(
+            tasks.read_parts, Checkpoint, {"path": str(path), "size": files.first.size}, supply=files
+        )
+        files.require_same()
+        return replace(checkpoint, path=target.name, version=files.version, bytes=files.size, bytes_read=files.received)
 
-        def supply(spans: list[tuple[int, int]]) -> list[bytes]:
-            nonlocal received
-            received += sum(length for _, length in spans)
-            return store.parts(found, spans)
-
-        self._names[target.name.replace("//", "/")] = target.name  # as a path has it
-        checkpoint = reader.call(tasks.read_parts, Checkpoint, {"path": target.name, "size": found.size}, supply=supply)
-        return replace(checkpoint, path=target.name, version=found.version, bytes_read=received)
+    def _name(self, path: Path, target: Remote) -> None:
+        """Take note of how a path, and those beside it, are called."""
+        self._names[str(path)] = target.name
+        self._names[f"{path.parent}/"] = f"{target.name.rpartition('/')[0]}/"
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -148,26 +190,8 @@ class RemoteReading:
 
     def _replace(self, text: str) -> str:
         for place, name in self._names.items():
-            if name not in text:
-                text = text.replace(place, name)
+            text = text.replace(place, name)
         return text
-
-
-@contextmanager
-def _in_one_file(target: Remote) -> Iterator[None]:
-    """Refuse a model of several files: of a URL one is fetched, and the others must be of the same version."""
-    try:
-        if not _PART.search(target.name):
-            yield
-            return
-        why = "this file is nothing without those that belong to it"
-    except errors.MissingSibling as error:
-        why = error.why
-    raise errors.UnreadableFile(
-        f"{target.name} is part of a model in several files, and a URL is one file",
-        why=why,
-        hint="download all of its files into one folder, and name the model there",
-    )
 
 
 def _replaced(value: Any, replace_in: Callable[[str], str]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import IO, Protocol
 
 from bninspect.errors import DamagedFile
 from bninspect.stores.names import Remote
@@ -31,11 +31,15 @@ class RemoteStore(Protocol):
         """Return what the server says of it."""
         ...
 
+    def look(self) -> Found | None:
+        """Return the same; None if there is no such file, or if nobody may know."""
+        ...
+
     def parts(self, found: Found, spans: Sequence[Span]) -> list[bytes]:
         """Return parts of the file that was found, each of exactly that length."""
         ...
 
-    def download(self, found: Found, target: BinaryIO) -> None:
+    def download(self, found: Found, target: IO[bytes]) -> None:
         """Write the whole file that was found."""
         ...
 

@@ -6,8 +6,8 @@ import contextlib
 import ipaddress
 import re
 import socket
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit, urlunsplit
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from bninspect.errors import UnsafeFile, UsageError
 from bninspect.safe_text import printable
@@ -25,6 +25,10 @@ _HOSTS = frozenset({"ftp", "sftp", "ssh", "smb", "hdfs", "arrow_hdfs", "webhdfs"
 """Protocols whose URLs name a host, as the web's do; others name buckets, which their store's own client finds."""
 _METADATA = frozenset({"metadata", "metadata.google.internal", "instance-data", "100.100.100.200", "fd00:ec2::254"})
 """Where clouds hand credentials to whoever runs on their machines, besides the link-local 169.254.169.254."""
+_INNER = ("variables", "assets")
+"""Folders of a SavedModel."""
+_LONGEST = 255
+"""Bytes of a file's name."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -40,6 +44,48 @@ class Remote:
     """Whether a list names it and nobody at the command line."""
     allowed: tuple[str, ...] = ()
     """Hosts that were allowed by name."""
+
+
+def file_name(target: Remote) -> str:
+    """Return the name of a model's file as a path has it: runtimes go by its ending, files beside it by the rest."""
+    last = target.name.rpartition("/")[2]
+    last = unquote(last) if scheme(target.url) in WEB else last
+    return last if _is_plain(last) else re.sub(r"[^A-Za-z0-9_.-]", "_", last).lstrip(".")[-100:] or "model"
+
+
+def beside(target: Remote, name: str) -> Remote:
+    """Return the file `name` in the folder of a model; a SavedModel has its variables in a folder there.
+
+    Raises:
+        UnsafeFile: that would be elsewhere, or in another version of the store.
+    """
+    folder, _, last = name.rpartition("/")
+    if folder not in {"", *_INNER} or not _is_plain(last):
+        raise UnsafeFile(
+            f"{target.name} names a file elsewhere", why=f"{printable(name, 200)!r} is not the name of a file beside it"
+        )
+    if scheme(target.url) in WEB:
+        parts = urlsplit(target.url)
+        url = urlunsplit(parts._replace(path=f"{parts.path.rpartition('/')[0]}/{quote(name)}", fragment=""))
+    else:
+        place, _, version = target.url.partition("?versionId=")
+        if version:
+            raise UnsafeFile(
+                f"{target.name} is a model in several files",
+                why="its URL names a version, which is one of one file",
+                hint="name it without a version",
+            )
+        url = f"{place.rpartition('/')[0]}/{name}"
+    return replace(target, url=url, name=public(url))
+
+
+def _is_plain(name: str) -> bool:
+    return (
+        0 < len(name.encode("utf-8", "replace")) <= _LONGEST
+        and name not in {".", ".."}
+        and not set(name) & set("/\\:\0")
+        and name.isprintable()
+    )
 
 
 def is_url(text: str) -> bool:

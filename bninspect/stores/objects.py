@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
-from typing import Any, BinaryIO, TypeVar
+from typing import IO, Any, TypeVar
 
 import fsspec
 
@@ -60,6 +60,17 @@ class Objects:
 
         return self._in_time(ask)
 
+    def look(self) -> Found | None:
+        """Return what the store says of the file; None if there is none."""
+        try:
+            return self.find()
+        except UsageError:
+            return None  # a folder
+        except Unreachable as error:
+            if isinstance(error.__cause__, (FileNotFoundError, PermissionError)):
+                return None
+            raise
+
     def parts(self, found: Found, spans: Sequence[Span]) -> list[bytes]:
         """Return parts of the file, as many at a time as the store's client likes."""
 
@@ -79,7 +90,7 @@ class Objects:
         self._require_same(found)
         return parts
 
-    def download(self, found: Found, target: BinaryIO) -> None:
+    def download(self, found: Found, target: IO[bytes]) -> None:
         """Write the whole file."""
 
         def fetch() -> int:

@@ -12,7 +12,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
@@ -29,6 +29,8 @@ from bninspect.stores.names import Remote
 AT_ONCE = 8
 REDIRECTS = 5
 CHUNK = 1 << 20
+_ABSENT = frozenset({403, 404, 410})
+"""What is answered where there is no such file: buckets say 403 to whom they do not list their files."""
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 T = TypeVar("T")
 
@@ -49,6 +51,10 @@ class Web:
         """Return what the server says of the file, by asking for its first byte."""
         return self._in_time(self._find)
 
+    def look(self) -> Found | None:
+        """Return what the server says of the file; None if there is none."""
+        return self._in_time(self._look)
+
     def parts(self, found: Found, spans: Sequence[Span]) -> list[bytes]:
         """Return parts of the file, several of them at a time."""
 
@@ -58,7 +64,7 @@ class Web:
 
         return self._in_time(fetch)
 
-    def download(self, found: Found, target: BinaryIO) -> None:
+    def download(self, found: Found, target: IO[bytes]) -> None:
         """Write the whole file."""
 
         async def fetch() -> None:
@@ -78,9 +84,16 @@ class Web:
 
     async def _find(self) -> Found:
         async with self._response({"Range": "bytes=0-0"}) as response:
-            if response.status not in {200, 206}:
-                self._require(response, 206)
-            return _described(response) or self._unsized()
+            return self._described(response)
+
+    async def _look(self) -> Found | None:
+        async with self._response({"Range": "bytes=0-0"}) as response:
+            return None if response.status in _ABSENT else self._described(response)
+
+    def _described(self, response: aiohttp.ClientResponse) -> Found:
+        if response.status not in {200, 206}:
+            self._require(response, 206)
+        return _described(response) or self._unsized()
 
     def _unsized(self) -> Found:
         raise UnreadableFile(

@@ -14,11 +14,14 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from bninspect import errors
 from bninspect.workers import tasks
 from bninspect.workers.frames import read_frame, write_frame
+
+if TYPE_CHECKING:
+    from bninspect.formats.containers.parts import Supply
 
 
 def _limit_memory(memory: int) -> None:
@@ -42,7 +45,7 @@ def _limit_processor(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(until) + 1, resource.RLIM_INFINITY))
 
 
-def _call(message: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None], supply: tasks.Supply) -> Any:
+def _call(message: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None], supply: Supply) -> Any:
     steps = tasks.find(str(message["task"]))
     steps.supply(supply)
     _limit_processor(float(message["seconds"]))
@@ -50,7 +53,7 @@ def _call(message: Mapping[str, Any], arrays: list[Any], progress: Callable[[str
 
 
 def _answer(
-    message: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None], supply: tasks.Supply
+    message: Mapping[str, Any], arrays: list[Any], progress: Callable[[str], None], supply: Supply
 ) -> Mapping[str, Any]:
     try:
         return {"result": _call(message, arrays, progress, supply)}
@@ -94,6 +97,26 @@ def _private_output() -> BinaryIO:
     return output
 
 
+class _Supervisor:
+    """Asks the supervisor, who may fetch what this process may not."""
+
+    def __init__(self, output: BinaryIO) -> None:
+        self._output = output
+
+    def find(self, name: str) -> int | None:
+        size: int | None = self._asked(name, None)[0]["size"]
+        return size
+
+    def parts(self, name: str, spans: Sequence[tuple[int, int]]) -> list[Any]:
+        return self._asked(name, [list(span) for span in spans])[1]
+
+    def _asked(self, name: str, wanted: list[list[int]] | None) -> tuple[dict[str, Any], list[Any]]:
+        write_frame(self._output, {"of": name, "wanted": wanted})
+        if (frame := read_frame(sys.stdin.buffer)) is None:
+            raise errors.WorkerDied("the supervisor has gone")
+        return frame
+
+
 def main() -> int:
     """Answer calls until standard input ends."""
     _limit_memory(int(sys.argv[1]))
@@ -102,15 +125,8 @@ def main() -> int:
         tasks.find(task).prepare()
     write_frame(output, {"result": True})
 
-    def supply(spans: Sequence[tuple[int, int]]) -> list[Any]:
-        """Ask the supervisor, who may fetch what this process may not."""
-        write_frame(output, {"wanted": [list(span) for span in spans]})
-        if (frame := read_frame(sys.stdin.buffer)) is None:
-            raise errors.WorkerDied("the supervisor has gone")
-        return frame[1]
-
     while (frame := read_frame(sys.stdin.buffer)) is not None:
         message, arrays = frame
-        answer = _answer(message, arrays, lambda text: write_frame(output, {"progress": text}), supply)
+        answer = _answer(message, arrays, lambda text: write_frame(output, {"progress": text}), _Supervisor(output))
         write_frame(output, answer)
     return 0

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from bninspect import errors
 from bninspect.settings import START_SECONDS
@@ -23,10 +23,11 @@ from bninspect.workers.start import Request
 from bninspect.workers.stderr import Stderr
 from bninspect.workers.tasks import Task
 
+if TYPE_CHECKING:
+    from bninspect.formats.containers.parts import Supply
+
 T = TypeVar("T")
 Progress = Callable[[str], None]
-Supply = Callable[[list[tuple[int, int]]], list[bytes]]
-"""From the first byte and the length of parts of a file to these."""
 
 
 def silent(_: str) -> None:
@@ -96,7 +97,7 @@ class Worker:
     ) -> T:
         """Run `task` in the child and return its answer as a record of type `kind`.
 
-        `supply` gets the parts of a file elsewhere that the child asks for; what it raises ends the child. The time
+        `supply` gets the parts of files elsewhere that the child asks for; what it raises ends the child. The time
         that the child takes to start is not the task's.
 
         Raises:
@@ -158,8 +159,8 @@ class Worker:
                 message, arrays = frame
                 if "progress" in message:
                     progress(str(message["progress"]))
-                elif "wanted" in message and supply is not None:
-                    self._send({"parts": self._supplied(supply, message["wanted"])})
+                elif "of" in message and supply is not None:
+                    self._send(self._supplied(supply, str(message["of"]), message["wanted"]))
                 elif "error" in message:
                     raise _error(message["error"])
                 else:
@@ -169,12 +170,15 @@ class Worker:
                     raise self._post_mortem() from None
                 raise errors.WorkerDied("the worker process gave no usable answer", why=str(error)) from error
 
-    def _supplied(self, supply: Supply, wanted: Any) -> Any:
+    def _supplied(self, supply: Supply, name: str, wanted: Any) -> Mapping[str, Any]:
+        """Return what the child wants of a file: parts, or, if it names none, how long it is."""
         import numpy as np
 
         try:
+            if wanted is None:
+                return {"size": supply.find(name)}
             spans = [(int(start), int(length)) for start, length in wanted]
-            return [np.frombuffer(part, np.uint8) for part in supply(spans)]
+            return {"parts": [np.frombuffer(part, np.uint8) for part in supply.parts(name, spans)]}
         except BaseException:
             self._kill()  # it waits for what does not come
             raise

@@ -6,11 +6,12 @@ needs, and the parent starts before any of it is imported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
+    from bninspect.formats.containers.parts import Supply
     from bninspect.formats.folder_models import FolderModels
     from bninspect.records import Checkpoint, Verified
     from bninspect.records.recalibrated import Recalibrated
@@ -21,10 +22,6 @@ T = TypeVar("T")
 
 def _import_nothing() -> None:
     """Leave every import to the call, which tells what is needed."""
-
-
-Supply: TypeAlias = Callable[[Sequence[tuple[int, int]]], list[Any]]
-"""From the first byte and the length of parts to these, as arrays of bytes."""
 
 
 def _need_nothing(_: Supply) -> None:

@@ -14,7 +14,7 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 DRIP_SECONDS = 0.2
 
@@ -63,14 +63,15 @@ class _Handler(BaseHTTPRequestHandler):
                 server.at_once -= 1
 
     def _answer(self) -> None:
-        manner, path = self.server.manner, urlsplit(self.path).path
+        manner, path = self.server.manner, unquote(urlsplit(self.path).path)
         if manner.startswith("redirect:"):
             return self._say(302, {"Location": manner.removeprefix("redirect:"), "Content-Length": "0"})
         file = self.server.folder / path.lstrip("/")
         if not file.is_file():
             return self._say(404, {"Content-Length": "0"})
         size = file.stat().st_size
-        version = self.server.version or f'"{hashlib.sha256(path.encode()).hexdigest()[:16]}"'
+        changed = file.stat().st_mtime_ns
+        version = self.server.version or f'"{hashlib.sha256(f"{path} {changed}".encode()).hexdigest()[:16]}"'
         if manner == "changes" and len(self.server.requests) > 1:
             version = f'"{len(self.server.requests)}"'
         again = len(self.server.requests) > 1

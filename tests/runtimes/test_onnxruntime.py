@@ -172,6 +172,10 @@ def test_external_data(tmp_path: Path) -> None:
     outside = build.tensor("v", BN["v"], {"location": "m.data", "offset": "8", "length": "12"})
     path = _written(tmp_path, build.model(build.graph([_norm("x", "y")], arrays, tensors=[outside])))
     assert verified(path).status is Status.PASS
+    checkpoint = formats.read(path)
+    (tmp_path / "m.data").write_bytes(b"87654321" + BN["v"].tobytes())
+    with pytest.raises(UnreadableFile, match="changed while it was being checked"):
+        onnxruntime.observe(checkpoint, RunSettings(), lambda: lambda _: None)
 
 
 def _cases(kind: str, part: str) -> list[Any]:

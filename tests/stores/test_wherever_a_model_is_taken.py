@@ -1,4 +1,4 @@
-"""URLs in every place that takes a model, and models of several files, which a URL cannot be."""
+"""URLs in every place that takes a model."""
 
 from __future__ import annotations
 
@@ -66,37 +66,6 @@ def test_drift_and_recalibrate_take_a_url(sample_models: Path, tmp_path: Path) -
     assert "SECRET" not in drift.stdout + drift.stderr + new.stdout + new.stderr
     assert bninspect("drift", "new.h5", "--data", "data.npy", cwd=tmp_path).returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.npy", "new.h5"]
-
-
-@pytest.mark.parametrize(
-    "name", ["saved_model.pb", "model.ckpt.index", "model.safetensors.index.json", "net.param", "shards.onnx"]
-)
-def test_a_model_of_several_files_is_refused_with_what_to_do(name: str, sample_models: Path, tmp_path: Path) -> None:
-    if name == "shards.onnx":
-        _with_external_data(tmp_path / name)
-    elif name == "net.param":
-        (tmp_path / name).write_text(
-            "7767517\n2 2\nInput data 0 1 data 0=8 1=8 2=2\nBatchNorm bn 1 1 data out 0=2 1=0.001\n"
-        )
-    else:
-        (tmp_path / name).write_bytes(b"\x08\x01" * 40)
-    with serve(tmp_path) as server:
-        done = bninspect("inspect", f"{server.url}/{name}")
-    assert done.returncode == 3
-    assert "is part of a model in several files, and a URL is one file" in done.stdout + done.stderr
-    assert "download all of its files into one folder" in done.stdout + done.stderr
-
-
-def _with_external_data(path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    from onnx import helper, numpy_helper
-
-    arrays = {name: np.ones(400, np.float32) for name in ("scale", "b", "mean", "var")}
-    ends = [helper.make_tensor_value_info(name, 1, [1, 400, 2, 2]) for name in ("x", "y")]
-    node = helper.make_node("BatchNormalization", ["x", *arrays], ["y"], name="bn")
-    constants = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
-    model = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:], constants))
-    onnx.save_model(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
 
 
 def test_screens_say_how_much_was_fetched(sample_models: Path) -> None:

@@ -1,7 +1,7 @@
-"""A file elsewhere as a path whose parts come when they are read, and are kept, as far as there is room.
+"""Files elsewhere as paths whose parts come when they are read, and are kept, as far as there is room.
 
 The supervisor fetches them: this process has no business with any network. Everything that opens a path by its methods
-reads such a file as any other.
+reads such a file as any other, and so those beside it: which there are is asked when one is looked for by its name.
 """
 
 from __future__ import annotations
@@ -10,30 +10,41 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bninspect.formats.containers.sized_file import SizedFile
 
 if TYPE_CHECKING:
-    Supply = Callable[[Sequence[tuple[int, int]]], list[Any]]
+    Parts = Callable[[Sequence[tuple[int, int]]], list[Any]]
 
 ROOM = 256 << 20
 """Bytes of parts that are kept."""
 REQUEST_SHARE = 3e-4
 """Of a file's bytes, how many a request is worth: a hundredth of three percent, so that neither grows alone."""
 _LEAST, _MOST = 4 << 10, 1 << 20
+_VECTOR = 1 << 20
+"""Bytes of a vector that is fetched before anybody asks for it."""
 
 
-def _nobody(_: Sequence[tuple[int, int]]) -> list[Any]:
-    raise OSError("nobody supplies parts of this file")
+class Supply(Protocol):
+    """Who gets, for a process that may not, parts of the files of a model elsewhere."""
+
+    def find(self, name: str, /) -> int | None:
+        """Return the bytes of a file in the folder of the model, by its path in there; None if there is none."""
+        ...
+
+    def parts(self, name: str, spans: Sequence[tuple[int, int]], /) -> list[Any]:
+        """Return parts of a file, (first byte, length), as bytes or arrays of bytes."""
+        ...
 
 
 class FetchedParts:
     """The parts of one file of `size` bytes that have come so far."""
 
-    def __init__(self, size: int, supply: Supply) -> None:
+    def __init__(self, size: int, supply: Parts) -> None:
         self.size = size
         self.worth = max(_LEAST, min(int(REQUEST_SHARE * size), _MOST))
         """Bytes between two parts that are wanted, up to which one request for all of it is better than two."""
@@ -137,14 +148,35 @@ class PartFile(SizedFile):
         return data
 
 
+class FetchedFolder:
+    """The files in the folder of a model elsewhere, as far as somebody has looked for them."""
+
+    def __init__(self, path: Path, size: int, supply: Supply) -> None:
+        self._supply = supply
+        self._folder = path.parent
+        self._files = {path.name: self._file(path.name, size)}
+
+    def at(self, path: Path) -> FetchedParts | None:
+        """Return the file at a path; None if there is none, or if it would be outside of the folder."""
+        if self._folder not in path.parents:
+            return None
+        name = path.relative_to(self._folder).as_posix()
+        if name not in self._files:
+            self._files[name] = self._file(name, self._supply.find(name))
+        return self._files[name]
+
+    def _file(self, name: str, size: int | None) -> FetchedParts | None:
+        return None if size is None else FetchedParts(size, partial(self._supply.parts, name))
+
+
 class PartPath(type(Path())):  # type: ignore[misc]
-    """The path of a file elsewhere. What stands beside it does not exist."""
+    """The path of a file elsewhere. Folders cannot be listed there, so there are none."""
 
     def open(self, mode: str = "r", *_: Any, **__: Any) -> Any:
         """Open the file. Raises OSError for any other way than reading bytes."""
-        if mode != "rb" or str(self) not in _open:
-            raise FileNotFoundError(2, "there is no such file", str(self))
-        return PartFile(_open[str(self)])
+        if mode != "rb":
+            raise PermissionError(13, "only the bytes of a file elsewhere can be read", str(self))
+        return PartFile(self._found())
 
     def read_bytes(self) -> bytes:
         """Return the whole file."""
@@ -152,26 +184,38 @@ class PartPath(type(Path())):  # type: ignore[misc]
         return data
 
     def is_file(self, **_: Any) -> bool:
-        """Return whether it is the file."""
-        return str(self) in _open
+        """Return whether there is such a file."""
+        return _folder is not None and _folder.at(self) is not None
 
     def exists(self, **_: Any) -> bool:
-        """Return whether it is the file."""
+        """Return whether there is such a file."""
         return self.is_file()
 
     def is_dir(self, **_: Any) -> bool:
         """Return False: what is here is a file."""
         return False
 
+    def iterdir(self) -> Iterator[Path]:
+        """Yield nothing."""
+        yield from ()
+
+    def resolve(self, **_: Any) -> Path:
+        """Return the path: nothing elsewhere is a link."""
+        return self
+
     def stat(self, **_: Any) -> Any:
         """Return its size as `st_size`. Raises FileNotFoundError."""
-        if not self.is_file():
+        return SimpleNamespace(st_size=self._found().size, st_nlink=1)
+
+    def _found(self) -> FetchedParts:
+        found = _folder.at(self) if _folder is not None else None
+        if found is None:
             raise FileNotFoundError(2, "there is no such file", str(self))
-        return SimpleNamespace(st_size=_open[str(self)].size)
+        return found
 
 
-_open: dict[str, FetchedParts] = {}
-_supply: Supply = _nobody
+_folder: FetchedFolder | None = None
+_supply: Supply | None = None
 
 
 def supply_by(supply: Supply) -> None:
@@ -182,19 +226,22 @@ def supply_by(supply: Supply) -> None:
 
 @contextmanager
 def path(name: str, size: int) -> Iterator[Path]:
-    """Yield the path of a file elsewhere."""
+    """Yield the path of a file elsewhere. Raises OSError if nobody supplies its parts."""
+    global _folder  # noqa: PLW0603 - one model at a time
+    if _supply is None:
+        raise OSError("nobody supplies parts of this file")
     found = PartPath(name)
-    _open[str(found)] = FetchedParts(size, _supply)
+    _folder = FetchedFolder(found, size, _supply)
     try:
         yield found
     finally:
-        _open.clear()
+        _folder = None
 
 
 def is_elsewhere(file: Any) -> bool:
-    """Return whether an open file is elsewhere, or a stream or a window of a zip that is."""
+    """Return whether a path or an open file is elsewhere, or a stream or a window of a zip that is."""
     below = getattr(file, "raw", None) or getattr(file, "below", None)
-    return isinstance(file, PartFile) or (below is not None and is_elsewhere(below))
+    return isinstance(file, PartFile | PartPath) or (below is not None and is_elsewhere(below))
 
 
 def prepare(file: Any, spans: Sequence[tuple[int, int]], *, wide: bool = False) -> None:
@@ -208,3 +255,10 @@ def prepare(file: Any, spans: Sequence[tuple[int, int]], *, wide: bool = False) 
         prepare(raw, spans, wide=wide)
     elif (below := getattr(file, "below", None)) is not None:
         prepare(below, [(file.start + start, length) for start, length in spans], wide=wide)
+
+
+def prepare_vectors(place: Any, spans: Sequence[tuple[int, int]]) -> None:
+    """Have the vectors of a file or path elsewhere ready: batch norms consist of vectors, and nothing large does."""
+    if is_elsewhere(place):
+        file = place.open("rb") if isinstance(place, PartPath) else place
+        prepare(file, [(start, length) for start, length in spans if length <= _VECTOR])

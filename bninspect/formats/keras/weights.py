@@ -127,7 +127,7 @@ def _index(index: Path) -> tuple[dict[str, set[str]], object]:
     if index.stat().st_size > INDEX_BYTES:
         why = f"{index.stat().st_size:,} bytes, at most {INDEX_BYTES:,} are read"
         raise UnsafeFile(f"{label} is too large", why=why)
-    content = load(index.read_text("utf-8", "replace"), label)
+    content = load(index.read_bytes().decode("utf-8", "replace"), label)
     content = content if isinstance(content, dict) else {}
     listed, metadata = content.get("weight_map"), content.get("metadata")
     if not isinstance(listed, dict) or not listed:

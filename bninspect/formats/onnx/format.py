@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats import whole_file
+from bninspect.formats.containers import parts
 from bninspect.formats.format import Format
 from bninspect.formats.onnx import model, operations, scales, tensor, unread
 from bninspect.formats.onnx import norms as finding
+from bninspect.formats.tensorflow import files
 from bninspect.formats.unknown_files import CORE_ML
 from bninspect.records import Checkpoint
 from bninspect.records.graph import Network
@@ -30,11 +35,38 @@ def _matches(_path: Path, head: bytes) -> bool:
 
 def _read(path: Path) -> Checkpoint:
     stored = parsed(path)
+    beside = _outside(stored, path)
+    if not beside:
+        return _checkpoint(stored, path)
+    with files.counted([path, *beside]) as counted:
+        for place, spans in beside.items():
+            parts.prepare_vectors(place, spans)
+        checkpoint = _checkpoint(stored, path)
+        size, digest = counted()
+    return replace(checkpoint, sha256=digest, bytes=size)
+
+
+def digest(path: Path, data: bytes) -> str:
+    """Return the SHA-256 that reading a file of these bytes gives, its external data included. Raises as `parsed`."""
+    beside = _outside(model.parse(data), path)
+    return files.digest([path, *beside]) if beside else hashlib.sha256(data).hexdigest()
+
+
+def _outside(stored: model.ModelProto, path: Path) -> Mapping[Path, list[tuple[int, int]]]:
+    """Return the files of external data, in order, and where in them vectors are. Raises as `tensor.reference`."""
+    found: dict[Path, list[tuple[int, int]]] = {}
     for graph in stored.graphs:
         for initializer in graph.initializers.values():
             # The runtime will read all of them, so all of them must be where they may be.
             if initializer.integer(14) == 1:
-                tensor.reference(initializer, path)
+                place, start, length = tensor.reference(initializer, path)
+                vectors = found.setdefault(place, [])
+                if len(initializer.integers(1)) == 1:
+                    vectors.append((start, length or 0))
+    return dict(sorted(found.items()))
+
+
+def _checkpoint(stored: model.ModelProto, path: Path) -> Checkpoint:
     norms = finding.find(stored, path)
     scaled = sum(scales.count(graph, stored, path) for graph in stored.graphs)
     notes = [f"{scaled} scale and shift per channel, {_NONE_ALONE}"] if scaled else []

@@ -116,7 +116,7 @@ def _external(tensor: Message, model: Path, size: int) -> bytes:
             f"{model} is damaged", why=f"{printable(tensor.text(8))} has {length} bytes instead of {size}"
         )
     with path.open("rb") as file:
-        if offset + size > os.fstat(file.fileno()).st_size:
+        if offset + size > file.seek(0, os.SEEK_END):
             raise DamagedFile(f"{model} is incomplete", why=f"{path.name} is shorter than {offset + size} bytes")
         file.seek(offset)
         return file.read(size)

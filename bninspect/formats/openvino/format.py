@@ -9,6 +9,7 @@ import numpy as np
 
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats import whole_file
+from bninspect.formats.containers import parts
 from bninspect.formats.containers.siblings import sibling
 from bninspect.formats.encodings import xml_text
 from bninspect.formats.format import Format
@@ -87,6 +88,8 @@ def _mapped(path: Path) -> Array:
     """Return the bytes of a file, read when they are looked at; a net without constants has an empty one."""
     if not path.stat().st_size:
         return np.zeros(0, np.uint8)
+    if parts.is_elsewhere(path):
+        return np.frombuffer(whole_file.read(path), np.uint8)
     try:
         return np.memmap(path, np.uint8, "r")
     except (OSError, ValueError) as error:

@@ -50,6 +50,11 @@ class CheckpointPlace:
         return os.path.join(self.folder, self.name)  # noqa: PTH118 - keeps the / at the end
 
     @property
+    def bundle(self) -> Path | str:
+        """The same as a path in the folder, where that is one."""
+        return self.folder / self.name if self.name else self.prefix
+
+    @property
     def graph(self) -> Path:
         """The graph that the Saver writes beside it."""
         return self.folder / f"{self.name}.meta"
@@ -88,7 +93,7 @@ def open_checkpoint(path: Path) -> Iterator[Opened]:
         UnreadableFile: it cannot be read.
     """
     place = place_of(path)
-    with SliceFile(Path(place.prefix)) if place.is_table else Bundle(place.prefix) as store:
+    with SliceFile(place.folder / place.name) if place.is_table else Bundle(place.bundle) as store:
         if not place.graph.is_file():
             yield Opened(store, None, None)
             return
@@ -100,7 +105,7 @@ def parts(path: Path) -> tuple[Path, ...]:
     """Return the files that reading a checkpoint reads."""
     place = place_of(path)
     if place.is_table:
-        found = [Path(place.prefix)]
+        found = [place.folder / place.name]
     else:
         name = place.name
         found = sorted(
@@ -174,7 +179,7 @@ def _matches(path: Path, head: bytes) -> bool:
             return True
         # A prefix is not a file; a shard or a .meta file has no sign of its own and is known by the index beside it.
         name = _PART.sub("", path.name)
-        return (path.parent / f"{name}.index").is_file() and (name != path.name or not path.exists())
+        return (name != path.name or not path.exists()) and (path.parent / f"{name}.index").is_file()
     except OSError:
         return False
 

@@ -18,6 +18,7 @@ from typing import BinaryIO
 import numpy as np
 
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
+from bninspect.formats.containers import parts as elsewhere
 from bninspect.formats.encodings import crc32c
 from bninspect.formats.encodings.leveldb_table import SortedTable
 from bninspect.formats.encodings.protobuf import Message, decoded, varint
@@ -61,8 +62,8 @@ class Bundle(ExitStack[None]):
 
     def __init__(self, prefix: Path | str) -> None:
         super().__init__()
-        self._prefix = str(prefix)
-        self._label = printable(f"{os.path.basename(self._prefix)}.index")  # noqa: PTH119 - may be empty
+        self._prefix = prefix
+        self._label = printable(f"{os.path.basename(prefix)}.index")  # noqa: PTH119 - may be empty
         self._shards: dict[int, tuple[BinaryIO, int]] = {}
         self._parts: dict[bytes, BundleEntry] = {}
         self.entries: dict[str, BundleEntry] = {}
@@ -115,8 +116,7 @@ class Bundle(ExitStack[None]):
         return [texts[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
     def _read_index(self) -> None:
-        path = Path(f"{self._prefix}.index")
-        table = SortedTable(self._open(path), self._label)
+        table = SortedTable(self._open(self._path(".index")), self._label)
         shards = None
         for key, value in table.items():
             if not key:
@@ -127,6 +127,20 @@ class Bundle(ExitStack[None]):
                 self.entries[decoded(key)] = self._checked(Message(value), decoded(key), shards)
             else:
                 self._parts[key] = self._checked(Message(value), "a slice", shards)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        vectors: dict[int, list[tuple[int, int]]] = {}
+        for entry in (*self.entries.values(), *self._parts.values()):
+            if len(entry.shape) == 1:
+                vectors.setdefault(entry.shard, []).append((entry.offset, entry.size))
+        for number, spans in vectors.items():
+            elsewhere.prepare_vectors(self._shards[number][0], spans)
+
+    def _path(self, ending: str) -> Path:
+        if isinstance(self._prefix, str):
+            return Path(f"{self._prefix}{ending}")
+        return self._prefix.with_name(f"{self._prefix.name}{ending}")
 
     def _header(self, header: Message) -> int:
         shards = header.integer(1)
@@ -135,7 +149,7 @@ class Bundle(ExitStack[None]):
         if header.integer(2):
             raise UnreadableFile(f"{self._label} is of a big-endian machine", why="such files are not read")
         for number in range(shards):
-            file = self._open(Path(f"{self._prefix}.data-{number:05d}-of-{shards:05d}"))
+            file = self._open(self._path(f".data-{number:05d}-of-{shards:05d}"))
             self._shards[number] = (file, file.seek(0, 2))
         return shards
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bninspect.formats import whole_file
+from bninspect.formats.containers import parts
 
 MOST_BYTES = 1 << 30
 """Of a graph; protocol buffers end at 2 GB."""
@@ -20,11 +21,15 @@ def whole(path: Path) -> bytes:
 
 
 @contextmanager
-def counted(paths: Sequence[Path]) -> Iterator[Callable[[], tuple[int, str]]]:
+def counted(paths: Sequence[Path]) -> Iterator[Callable[[], tuple[int, str | None]]]:
     """Start to compute the digest of files that are being read; yield what returns their bytes and their digest.
 
-    Beside the reading, because hashing a large file takes longer than reading its batch norms.
+    Beside the reading, because hashing a large file takes longer than reading its batch norms. Files elsewhere, which
+    are read in part, have no digest.
     """
+    if any(map(parts.is_elsewhere, paths)):
+        yield lambda: (sum(path.stat().st_size for path in paths), None)
+        return
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(digest, paths)
         yield lambda: (sum(path.stat().st_size for path in paths), future.result())

@@ -43,7 +43,7 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
     """Load a file. Raises as `observe`."""
     ort = _runtime()
     path = Path(checkpoint.path)
-    content = loading.content(checkpoint)
+    content = loading.content(checkpoint, container.digest)
     stored = bytes(inlining.inline(content).data)
     plain = session_of(stored, path, optimise=False)
     outputs = tuple(output.name for output in plain.get_outputs())

@@ -13,6 +13,7 @@ import numpy as np
 
 from bninspect.errors import RuntimeFailure
 from bninspect.exporters.copies import onnx_places
+from bninspect.formats.onnx import format as container
 from bninspect.formats.onnx import inlining
 from bninspect.records import Array, Checkpoint
 from bninspect.runtimes import fetched_stream, loading
@@ -41,7 +42,7 @@ class _Changing:
 
     def __init__(self, checkpoint: Checkpoint, session: Session, sites: Sequence[CallSite]) -> None:
         self._path = Path(checkpoint.path)
-        self._content = bytearray(loading.content(checkpoint))
+        self._content = bytearray(loading.content(checkpoint, container.digest))
         self._outputs, self._inputs = session.outputs, session.inputs
         self._calls = sites
         self._sites = {site.layer.name: site for site in sites}

@@ -32,6 +32,12 @@ class Supplied:
         assert all(start >= 0 and 0 < length <= len(self.data) - start for start, length in spans)
         return [self.data[start : start + length] for start, length in spans]
 
+    def parts(self, _: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        return self(spans)
+
+    def find(self, _: str) -> None:
+        """There is nothing beside it."""
+
     @property
     def requests(self) -> int:
         return sum(map(len, self.calls))
