@@ -49,6 +49,8 @@ class GraphAgain:
                 source.load(self._session)
                 every = [(name, 0) for name in self._flat.nodes]
                 self._copy = Copy(self._flat, [*every, *self._flat.outputs])
+            # Of a graph without signatures nobody looked at what else its nodes do.
+            self._barred = frozenset[str]() if settings.trust else self._flat.impure()
             signature = source.model.signatures.get(searched.signature)
             self.taken: tuple[Feed, ...]
             self.taken, self._off = graph_inputs.feeds(
@@ -77,6 +79,8 @@ class GraphAgain:
         found = {}
         for name in names:
             node, place = _parts(name)
+            if node in self._barred:
+                continue
             try:
                 tensor = (
                     self._graph.get_tensor_by_name(f"{scope}/{node}:{place}")

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 from bninspect.errors import RuntimeFailure
 from bninspect.formats.tensorflow import tensor
-from bninspect.formats.tensorflow.graph.flatten import FlatGraph, FlatNode, reached
+from bninspect.formats.tensorflow.graph.flatten import PLACEHOLDERS, FlatGraph, FlatNode, reached
 from bninspect.formats.tensorflow.graph.graph_def import Signature, TensorInfo
 from bninspect.runtimes.runtime import Input, RunSettings
 from bninspect.runtimes.tensorflow import encoded
 from bninspect.safe_text import printable
 
-_PLACEHOLDERS = frozenset(("Placeholder", "PlaceholderV2"))
 _LOOKUPS = frozenset(("ResourceGather", "GatherV2", "Gather"))
 _PASSING = frozenset(("Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "StopGradient", "ReadVariableOp"))
 
@@ -41,7 +40,7 @@ def feeds(
         RuntimeFailure: the graph needs an input that the signature does not state, or that nobody describes.
     """
     nodes = reached(flat, wanted) if signature is None else flat.nodes.values()
-    needed = {node.node.name: _info(node) for node in nodes if node.op in _PLACEHOLDERS}
+    needed = {node.node.name: _info(node) for node in nodes if node.op in PLACEHOLDERS}
     stated = needed if signature is None else {name: one for name, one in signature.inputs.items() if one.tensor}
     switches = {_node(one) for one in (*needed.values(), *stated.values()) if _is_switch(one)} | set(flat.assumed)
     missing = needed.keys() - {_node(one) for one in stated.values()} - switches
@@ -94,7 +93,7 @@ def _tables(flat: FlatGraph) -> Iterator[tuple[str, int]]:
             source = _behind(flat, node.inputs[1][0])
             table = _behind(flat, node.inputs[0][0])
             shape = tensor.shape_of(table.node.attribute("shape").message(7))
-            if source.op in _PLACEHOLDERS and shape and shape[0]:
+            if source.op in PLACEHOLDERS and shape and shape[0]:
                 yield source.node.name, shape[0]
 
 

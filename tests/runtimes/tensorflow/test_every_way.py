@@ -12,6 +12,8 @@ import pytest
 
 from bninspect import formats
 from bninspect.records import Checkpoint, LayerStatus, Statistics
+from bninspect.runtimes.runtime import RunSettings
+from bninspect.runtimes.tensorflow import session as graphs
 from bninspect.settings import Settings
 from bninspect.verdicts import verify_task
 
@@ -164,6 +166,23 @@ def frozen(folder: Path, build: Any, batch: int | None = 1) -> Path:
     path = folder / "frozen.pb"
     path.write_bytes(constants.SerializeToString())
     return path
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_of_a_graph_without_signatures_nothing_runs_that_does_more_than_compute(tmp_path: Path, trust: bool) -> None:
+    import tensorflow as tf
+
+    (tmp_path / "numbers").write_bytes(np.ones(3, np.float32).tobytes())
+
+    def build(x: Any) -> Any:
+        kept = tf.io.decode_raw(tf.io.read_file(str(tmp_path / "numbers")), tf.float32)
+        return x * kept
+
+    session = graphs.opened(formats.read(frozen(tmp_path, build)), RunSettings(trust=trust))
+    assert session.outputs == ("out:0",)
+    (x,) = session.inputs
+    found = session.compute({x.name: np.ones((1, 4, 4, 3), np.float32)}, session.outputs)
+    assert set(found) == ({"out:0"} if trust else set())
 
 
 def variables() -> dict[str, Any]:

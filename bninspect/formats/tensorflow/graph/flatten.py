@@ -7,8 +7,8 @@ Their bodies are expanded beside the graph, `hidden`, since they may hold layers
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from bninspect.errors import DamagedFile, UnsafeFile
@@ -23,6 +23,7 @@ MOST_STEPS = 100_000
 Tensor: TypeAlias = tuple[str, int]
 """A flat node's name and the position of its output."""
 
+PLACEHOLDERS = frozenset(("Placeholder", "PlaceholderV2"))
 _IF = frozenset(("If", "StatelessIf"))
 HIDING: Mapping[str, str] = {
     "While": "inside a while loop",
@@ -80,6 +81,25 @@ class FlatGraph:
             waiting.extend(fresh)
         return frozenset(found)
 
+    def impure(self) -> frozenset[str]:
+        """Return the nodes that do more than compute, such as to read a file, and those that take from one."""
+        return self._behind(lambda node: node.op not in op_lists.PURE)
+
+    def ends(self) -> tuple[Tensor, ...]:
+        """Return what is computed from what the graph is fed, and read by nothing."""
+        read = {source for node in self.nodes.values() for source, _ in node.inputs}
+        fed = self._behind(lambda node: node.op in PLACEHOLDERS) - read
+        ends = (node for node in self.nodes.values() if node.name in fed and not node.hidden)
+        return tuple((node.name, 0) for node in ends if node.op in op_lists.PURE - PLACEHOLDERS)
+
+    def _behind(self, begins: Callable[[FlatNode], bool]) -> frozenset[str]:
+        """Return the nodes that begin something, and all that take from them."""
+        found: set[str] = set()
+        for node in self.nodes.values():
+            if begins(node) or any(source in found for source, _ in node.inputs):
+                found.add(node.name)
+        return frozenset(found)
+
 
 def flatten(graph: GraphDef, outputs: Iterable[str], *, control: bool = False) -> FlatGraph:
     """Return what the outputs need.
@@ -105,11 +125,14 @@ def flatten(graph: GraphDef, outputs: Iterable[str], *, control: bool = False) -
 def flatten_all(graph: GraphDef) -> FlatGraph:
     """Return all of a graph that may run at inference: for graphs of which nobody says what their outputs are.
 
+    They are then the ends of what is computed from what the graph is fed.
+
     Raises: as `flatten`.
     """
     flattener = _Flattener(graph, control=False)
     alive = [name for name in graph.nodes if flattener.conditionals.is_dead(flattener.top, name) is not True]
-    return flattener.flat([flattener.place(flattener.top, name) for name in alive])
+    flat = flattener.flat([flattener.place(flattener.top, name) for name in alive])
+    return replace(flat, outputs=flat.ends())
 
 
 class _Flattener:

@@ -192,6 +192,19 @@ def test_all_of_a_graph_is_all_but_what_is_dead() -> None:
     assert {"Relu", "Assign"}.isdisjoint(one.op for one in flat.nodes.values())
 
 
+def test_a_graph_without_signatures_returns_what_it_computes_of_its_input() -> None:
+    nodes = (
+        X,
+        const("w", np.ones(3)),
+        node("h", "Mul", "x", "w"),
+        node("y", "Relu", "h"),
+        node("file", "ReadFile", "w"),
+    )
+    flat = flatten_all(read(*nodes, node("mixed", "Mul", "h", "file"), node("unread", "Identity", "w")))
+    assert set(flat.outputs) == {("y", 0), ("mixed", 0)}
+    assert flat.impure() == {"file", "mixed"}
+
+
 def test_control_inputs_are_followed_only_on_request() -> None:
     body = function("f", ["a"], {"r": "i:output:0"}, [node("i", "Identity", "a", "^save"), node("save", "SaveV2")])
     nodes = (X, call("c", "f", "x"), node("done", "NoOp", "^c"))
