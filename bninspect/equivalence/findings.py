@@ -128,6 +128,21 @@ _MISREAD = 1e-6
 """By how much two momenta that were taken for each other may miss a sum of 1."""
 
 
+def less_precise(message: str, wanted: str) -> Finding:
+    """BN407: the export is computed with less precision than `--precision` asks for.
+
+    Its runtime chooses a coarser type where the processor has one, or the file itself holds numbers of half precision
+    or whole numbers. That is right within the bound of the coarser type, which hides what is smaller. An export that
+    was not run may be computed in any type, so it does not pass either.
+
+    What to do: set what the message names, in the program that deploys the export and for this gate alike; or export
+    the model in the type that was asked for.
+
+    Severity: error.
+    """
+    return _error("BN407", message, {"wanted": wanted}, "export in the type that was asked for, or ask for less")
+
+
 def other_model(export: str, layers: int) -> Finding:
     """BN410: the export is not of this model.
 
@@ -167,6 +182,7 @@ FINDINGS: Mapping[str, Callable[..., Finding]] = MappingProxyType(
         "BN404": wrong_place,
         "BN405": other_kernel,
         "BN406": other_momentum,
+        "BN407": less_precise,
         "BN410": other_model,
         "BN411": other_output,
     }

@@ -10,6 +10,7 @@ from bninspect import runtimes
 from bninspect.equivalence import by_numbers, findings, running, source
 from bninspect.equivalence.by_numbers import Held
 from bninspect.equivalence.by_running import judge_run
+from bninspect.equivalence.evidence.rounds import Round
 from bninspect.equivalence.judgement.case import Sentence
 from bninspect.equivalence.judgement.judge import by_layer
 from bninspect.equivalence.pairing.source_norms import known_layers
@@ -21,6 +22,7 @@ from bninspect.records import (
     BatchNorm,
     Checkpoint,
     Counterpart,
+    DeclaredPrecision,
     Evidence,
     Export,
     Finding,
@@ -151,7 +153,7 @@ def _compared(
     )
     # The outputs have no status but this finding: to choose some rules, --select, is not to do without them.
     counted = replace(settings, select=())
-    said = (*_findings(sentence, export.path, layers), *_less_precise(ran, settings))
+    said = (*_findings(sentence, export.path, layers), *_less_precise(ran, seen, settings))
     every = (*verified.model.findings, *rules.judged(said, "", counted))
     status = outcome.model_status(layers, every, settings.fail_on, checkpoint.unread, one.open)
     model = replace(verified.model, layers=layers, findings=every, against=one, status=status)
@@ -180,13 +182,16 @@ def _of_epsilon(layers: Sequence[BatchNorm], own: Sequence[BatchNorm], settings:
     return tuple(one if one.epsilon is not None or whole is None else replace(one, epsilon=whole) for one in given)
 
 
-def _less_precise(ran: Ran, settings: Settings) -> Iterator[Finding]:
-    """Yield BN306 if the export is computed with less precision than was asked for."""
+def _less_precise(ran: Ran, seen: Round | None, settings: Settings) -> Iterator[Finding]:
+    """Yield BN407 if the export is computed with less precision than was asked for."""
+    wanted = settings.precision
+    if wanted is None:
+        return
     declared = ran.session.deployed if ran.session is not None else None
-    if settings.precision is not None and declared is not None:
-        less = of_runtimes.less_precise(declared, settings.precision)
-        if less is not None:
-            yield less
+    stored = DeclaredPrecision(seen.arithmetic) if seen is not None else declared
+    message = of_runtimes.short_of(declared or stored, wanted) or of_runtimes.short_of(stored, wanted)
+    if message:
+        yield findings.less_precise(message, wanted)
 
 
 def _findings(sentence: Sentence, path: str, layers: Sequence[LayerReport]) -> Iterator[Finding]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from bninspect.records import Counterpart, Evidence, Finding, LayerReport, LayerStatus, ModelReport, Status
+from bninspect.records import Counterpart, Evidence, Finding, LayerReport, LayerStatus, ModelReport, Severity, Status
 from bninspect.records import outcome as summary
 from bninspect.records.limits import of_limit, of_limits
 from bninspect.safe_text import printable
 
-RULES = ("BN401", "BN402", "BN403", "BN404", "BN405", "BN406", "BN410", "BN411")
+RULES = ("BN401", "BN402", "BN403", "BN404", "BN405", "BN406", "BN407", "BN410", "BN411")
 _MOST_TIES = 4
 
 
@@ -46,7 +46,7 @@ def shippable(model: ModelReport, fail_on: str) -> str:
         case Status.PASS:
             return "can this ship?  yes: every kernel and batch norm is proved, and what lies between them"
         case Status.FAIL:
-            return "can this ship?  no: the export does not compute what the model does"
+            return f"can this ship?  no: {_wrong(model)}"
     unknown = [
         f"{printable(layer.name)}: {printable(layer.counterpart.sentence, 200)}"
         for layer in model.layers
@@ -54,6 +54,15 @@ def shippable(model: ModelReport, fail_on: str) -> str:
     ]
     reasons = [*(printable(reason, 500) for reason in model.unproved), *unknown]
     return f"can this ship?  cannot say, because {reasons[0] if reasons else 'nothing was compared'}"
+
+
+def _wrong(model: ModelReport) -> str:
+    """Return what is wrong with an export that fails."""
+    right = all(layer.counterpart and layer.counterpart.status is LayerStatus.VERIFIED for layer in model.layers)
+    said = [one for one in model.findings if about_export(one) and one.severity is Severity.ERROR and not one.ignored]
+    if right and said and all(one.rule == "BN407" for one in said):
+        return printable(said[0].message, 500)
+    return "the export does not compute what the model does"
 
 
 def layer_alone(layer: LayerReport) -> LayerReport:

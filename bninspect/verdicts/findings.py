@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bninspect.arithmetic.bounds import precision
+from bninspect.arithmetic.bounds import PRECISIONS, precision
 from bninspect.records import (
     PARAMETERS,
     Array,
@@ -212,13 +212,23 @@ def less_precise(found: DeclaredPrecision | None, wanted: str) -> Finding | None
 
     Severity: error.
     """
-    if found is None:
-        return _error("BN306", f"whether it is computed in {wanted} was not seen", {"wanted": wanted})
-    if precision(found.dtype).unit <= precision(wanted).unit:
+    message = short_of(found, wanted)
+    if not message:
         return None
+    return _error("BN306", message, {"wanted": wanted, **({"found": found.dtype} if found is not None else {})})
+
+
+def short_of(found: DeclaredPrecision | None, wanted: str) -> str:
+    """Return in what words the type in which something is computed is less precise than `wanted`; empty if it is not.
+
+    A type that is not a float, such as int8, is less than every float; None is one that nobody saw.
+    """
+    if found is None:
+        return f"whether it is computed in {wanted} was not seen"
+    if found.dtype in PRECISIONS and precision(found.dtype).unit <= precision(wanted).unit:
+        return ""
     why = f": {found.why}" if found.why else ", as the file says"
-    evidence = {"wanted": wanted, "found": found.dtype}
-    return _error("BN306", f"it is computed in {found.dtype}, --precision asks for {wanted}{why}", evidence)
+    return f"it is computed in {found.dtype}, --precision asks for {wanted}{why}"
 
 
 FINDINGS: Mapping[str, Callable[..., Finding | None]] = MappingProxyType(

@@ -12,6 +12,7 @@ import pytest
 from helpers.exports import FORMATS, ONNX, convert, converted, counterparts, held, randomise, save, statuses
 
 from bninspect.records import LayerStatus, Status
+from bninspect.reports import equivalence_words
 from bninspect.settings import IgnoreRule
 
 pytestmark = pytest.mark.tensorflow
@@ -247,6 +248,18 @@ def test_quantised_weights_within_half_a_step(tmp_path: Path) -> None:
         assert max(each.ratio or 0 for each in one.comparisons if each.observed == "weights") > 0.5
     other = save(randomise(keras.models.clone_model(built), seed=5), tmp_path / "other.keras")
     assert held(other, export).status is Status.FAIL
+    gated = held(source, export, precision="float32")
+    assert [one.message for one in gated.findings] == [
+        "it is computed in int8, --precision asks for float32, as the file says"
+    ]
+    assert equivalence_words.shippable(gated, "error") == f"can this ship?  no: {gated.findings[0].message}"
+
+
+@pytest.mark.parametrize(("wanted", "found"), [("float32", []), ("float64", ["BN407"])])
+def test_gate_on_the_precision_of_an_export(sample_models: Path, wanted: str, found: list[str]) -> None:
+    model = held(sample_models / "keras2_digits.h5", sample_models / "keras2_digits.tflite", precision=wanted)
+    assert [one.rule for one in model.findings if one.rule == "BN407"] == found
+    assert set(statuses(model).values()) == ALL
 
 
 def test_quantised_scale_and_shift(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bninspect.arithmetic.bounds import precision
+from bninspect.arithmetic.bounds import PRECISIONS, precision
 from bninspect.equivalence import measuring, tensors
 from bninspect.equivalence.evidence.nudges import nudge
 from bninspect.equivalence.evidence.replay import FLOOR, MARGIN, RUNS
@@ -73,3 +73,15 @@ def _held(
             measuring.measured(array, wide, bound, observed="optimised output", reference="plain", axis=wide.ndim - 1)
         )
     return tuple(compared)
+
+
+def coarsest(export: Network, stored: Mapping[str, Array]) -> str:
+    """Return the coarsest type in which operations of the export compute: of what they take and give, as they store it.
+
+    Whole numbers are coarser than floats. What an operation rounds on its way to 8 bits counts as int8.
+    """
+    whole = sorted({one.dtype for name, one in export.quantised.items() if name in stored})
+    if whole or any(node.quantises_input for node in export.nodes):
+        return whole[0] if whole else "int8"
+    floats = [array.dtype.name for array in stored.values() if array.dtype.name in PRECISIONS]
+    return max(floats, key=lambda one: precision(one).unit, default="float32")

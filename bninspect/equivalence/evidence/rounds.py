@@ -39,7 +39,8 @@ class Round:
     """Places of the export's outputs, in the order of the model's."""
     deployed: tuple[Comparison, ...] = ()
     """Of the outputs with the runtime's own optimisation with those without."""
-
+    arithmetic: str = "float32"
+    """The coarsest type of what the export's operations take and give."""
     cut: Mapping[str, float] = field(default_factory=dict)
     """Values that were rounded to steps, and how much of each lies beyond the last of them and is cut off."""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from bninspect.equivalence import tensors
 from bninspect.equivalence.evidence import local, wires
-from bninspect.equivalence.evidence.deployed import deployed
+from bninspect.equivalence.evidence.deployed import coarsest, deployed
 from bninspect.equivalence.evidence.outputs import (
     agreement,
     belonging,
@@ -46,7 +46,8 @@ def see(subject: Subject, given: Mapping[str, Array], data: Sequence[Array]) -> 
     values = {name: tensors.real(one, export.quantised.get(name)) for name, one in stored.items()}
     if subject.replay is None:
         proofs = {id(one.node): local.prove(one, export, stored, U) for one in subject.places}
-        return Round(subject.places, proofs, deployed=deployed(subject, given, values, {}))
+        fast = deployed(subject, given, values, {})
+        return Round(subject.places, proofs, deployed=fast, arithmetic=coarsest(export, stored))
     outputs = [one.name for one in subject.source.outputs]
     free = _looked_at(subject, data, outputs)
     places = wires.told_apart(subject.places, subject.source, free, values)
@@ -73,6 +74,7 @@ def see(subject: Subject, given: Mapping[str, Array], data: Sequence[Array]) -> 
         tuple(str(place) for place, one in enumerate(outputs) if one not in free),
         tuple(ends.index(wire.value) for wire in belong.values()),
         fast,
+        coarsest(export, stored),
         dict(_cut(export, values)),
     )
 
