@@ -7,13 +7,13 @@ light, and no spike is lost.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from bninspect.arithmetic import channel_strips
 from bninspect.records import Distribution, Strip
 from bninspect.reports.html import svg
 from bninspect.reports.html.element import Markup
-from bninspect.reports.html.scale import linear, logarithmic
+from bninspect.reports.html.scale import Scale, linear, logarithmic
 from bninspect.reports.html.svg import PlotFrame
 
 _CHART = PlotFrame(420, 150, left=58, right=8, top=10, bottom=24)
@@ -98,17 +98,19 @@ def ratios(steps: Steps, observed: str, channels: int) -> Markup | None:
         return None
     top = max((ratio for ratio in steps if ratio is not None), default=1.0)
     scale = logarithmic([_LOWEST_RATIO, 1.0, top]) if top > _FAR else linear([0.0, 1.0, top * 1.02])
-    width = 1 / len(steps)
-    bars = [(index * width, width, 0.0, scale.place(ratio or 0.0)) for index, ratio in enumerate(steps)]
+    text = _ratio_text(steps, observed, channels) + "; the dashed line is the bound"
+    return along_channels(text, steps, 1.0, scale, channels, _CHART)
+
+
+def along_channels(text: str, steps: Steps, limit: float, scale: Scale, channels: int, frame: PlotFrame) -> Markup:
+    """Return a bar for each step of the channels, red beyond the limit, where a dashed line is."""
     return svg.picture(
-        _ratio_text(steps, observed, channels) + "; the dashed line is the bound",
-        _CHART,
-        svg.missing([index for index, ratio in enumerate(steps) if ratio is None], len(steps), _CHART),
-        svg.blocks(_those(bars, steps, agreeing=True), _CHART),
-        svg.blocks(_those(bars, steps, agreeing=False), _CHART, bad=True),
-        svg.channel_axis(channels, channel_strips.width(channels) * len(steps), _CHART),
-        svg.left_axis(scale.labels(), _CHART),
-        [svg.level(scale.place(1.0), _CHART)],
+        text,
+        frame,
+        *_bars(steps, limit, scale.place, frame),
+        svg.channel_axis(channels, channel_strips.width(channels) * len(steps), frame),
+        svg.left_axis(scale.labels(), frame),
+        [svg.level(scale.place(limit), frame)],
     )
 
 
@@ -116,15 +118,8 @@ def spark(steps: Steps, channels: int) -> Markup | None:
     """Return the same as small as a word, up to the bound: what is beyond it is as high, and red."""
     if not steps:
         return None
-    width = 1 / len(steps)
-    bars = [(index * width, width, 0.0, min(1.0, ratio or 0.0)) for index, ratio in enumerate(steps)]
-    return svg.picture(
-        _ratio_text(steps, "at its worst", channels),
-        _SPARK,
-        svg.missing([index for index, ratio in enumerate(steps) if ratio is None], len(steps), _SPARK),
-        svg.blocks(_those(bars, steps, agreeing=True), _SPARK),
-        svg.blocks(_those(bars, steps, agreeing=False), _SPARK, bad=True),
-    )
+    bars = _bars(steps, 1.0, lambda ratio: min(1.0, ratio), _SPARK)
+    return svg.picture(_ratio_text(steps, "at its worst", channels), _SPARK, *bars)
 
 
 def shares(parts: Sequence[tuple[str, int, str]]) -> Markup:
@@ -134,9 +129,15 @@ def shares(parts: Sequence[tuple[str, int, str]]) -> Markup:
     return svg.picture(text, _BAR, svg.shares(there, _BAR), stretched=True)
 
 
-def _those(bars: list[svg.Block], steps: Steps, *, agreeing: bool) -> list[svg.Block]:
-    pairs = zip(bars, steps, strict=True)
-    return [bar for bar, ratio in pairs if ratio is not None and (ratio <= 1.0) is agreeing]
+def _bars(steps: Steps, limit: float, place: Callable[[float], float], frame: PlotFrame) -> Iterator[Markup | None]:
+    """Yield marks of the steps without a number, the bars up to the limit, and those beyond it."""
+    yield svg.missing([index for index, value in enumerate(steps) if value is None], len(steps), frame)
+    width = 1 / len(steps)
+    for bad in (False, True):
+        known = [
+            (index, value) for index, value in enumerate(steps) if value is not None and (value <= limit) is not bad
+        ]
+        yield svg.blocks([(index * width, width, 0.0, place(value)) for index, value in known], frame, bad=bad)
 
 
 def _strip_text(strip: Strip, name: str, channels: int, sunk: list[int]) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from bninspect.arithmetic import channel_strips
 from bninspect.records import DataFit, Departure, LayerReport, ModelReport
 from bninspect.reports import drift_words
-from bninspect.reports.html import svg
+from bninspect.reports.html import charts, svg
 from bninspect.reports.html.element import Child, Markup, code, element, joined, table
 from bninspect.reports.html.scale import Scale
 from bninspect.reports.html.svg import PlotFrame
@@ -131,17 +130,5 @@ def _strip(name: str, part: Departure, tolerance: float, channels: int) -> Marku
     if not known:
         return None
     scale = _signed([0.0, tolerance, *known], tolerance or 0.1)
-    width = 1 / len(part.effects)
-    bars = [(index * width, width, 0.0, scale.place(value or 0.0)) for index, value in enumerate(part.effects)]
-    small = [bar for bar, value in zip(bars, part.effects, strict=True) if value is not None and value <= tolerance]
-    large = [bar for bar, value in zip(bars, part.effects, strict=True) if value is not None and value > tolerance]
-    return svg.picture(
-        f"{name}: off along {channels:,} channels, {max(known):.3g} at most; the dashed line is the tolerance",
-        _CHANNELS,
-        svg.missing([i for i, value in enumerate(part.effects) if value is None], len(part.effects), _CHANNELS),
-        svg.blocks(small, _CHANNELS),
-        svg.blocks(large, _CHANNELS, bad=True),
-        svg.channel_axis(channels, channel_strips.width(channels) * len(part.effects), _CHANNELS),
-        svg.left_axis(scale.labels(), _CHANNELS),
-        [svg.level(scale.place(tolerance), _CHANNELS)],
-    )
+    text = f"{name}: off along {channels:,} channels, {max(known):.3g} at most; the dashed line is the tolerance"
+    return charts.along_channels(text, part.effects, tolerance, scale, channels, _CHANNELS)

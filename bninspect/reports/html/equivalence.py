@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from bninspect.records import Comparison, Counterpart, Export, LayerStatus, ModelReport
 from bninspect.records.limits import of_limit
@@ -11,6 +11,16 @@ from bninspect.reports.html.element import Child, Markup, code, element, facts, 
 from bninspect.safe_text import printable
 
 _MEASURED = ("weights", "bias", "output")
+_ULP = "in ulp"
+_COLUMNS: Mapping[str, Callable[[Comparison], str]] = {
+    "values": lambda found: f"{found.elements:,}",
+    "over the limit": lambda found: f"{found.violations:,}",
+    "worst": words.ratio,
+    "largest difference": lambda found: "-" if found.max_abs is None else f"{found.max_abs:.3g}",
+    _ULP: lambda found: "-" if found.max_ulp is None else f"{found.max_ulp:.3g}",
+    "not finite": lambda found: f"{found.nonfinite:,}",
+}
+"""What a table says of a comparison."""
 
 
 def section(model: ModelReport) -> Markup | None:
@@ -75,17 +85,13 @@ def _outputs(outputs: tuple[Comparison, ...]) -> Markup:
     return joined(element("h4", "Outputs of both models"), _compared(outputs))
 
 
+def compared(named: Iterable[tuple[str, Comparison]], caption: str, *, ulp: bool = False) -> Markup:
+    """Return a table of comparisons by name, with the difference in steps of the type if `ulp`."""
+    columns = {title: cell for title, cell in _COLUMNS.items() if ulp or title != _ULP}
+    rows = [(printable(name), *(cell(found) for cell in columns.values())) for name, found in named]
+    return table(("", *columns), rows, caption=caption)
+
+
 def _compared(comparisons: tuple[Comparison, ...]) -> Markup:
-    rows = [
-        (
-            printable(comparison.observed),
-            f"{comparison.elements:,}",
-            f"{comparison.violations:,}",
-            words.ratio(comparison),
-            "-" if comparison.max_abs is None else f"{comparison.max_abs:.3g}",
-            f"{comparison.nonfinite:,}",
-        )
-        for comparison in comparisons
-    ]
-    head = ("", "values", "over the limit", "worst", "largest difference", "not finite")
-    return table(head, rows, caption="The export, against what the model makes of the same numbers")
+    named = [(comparison.observed, comparison) for comparison in comparisons]
+    return compared(named, "The export, against what the model makes of the same numbers")

@@ -113,19 +113,7 @@ def _facts(layer: LayerReport) -> Iterator[tuple[str, Child]]:
 
 
 def _comparisons(layer: LayerReport) -> Markup:
-    rows = [
-        (
-            printable(comparison.title),
-            f"{comparison.elements:,}",
-            f"{comparison.violations:,}",
-            words.ratio(comparison),
-            "-" if comparison.max_abs is None else f"{comparison.max_abs:.3g}",
-            "-" if comparison.max_ulp is None else f"{comparison.max_ulp:.3g}",
-            f"{comparison.nonfinite:,}",
-        )
-        for comparison in layer.comparisons
-    ]
-    head = ("", "values", "over the limit", "worst", "largest difference", "in ulp", "not finite")
+    named = [(comparison.title, comparison) for comparison in layer.comparisons]
     worst = counts.worst_output(layer)
     wrong = [
         comparison for comparison in layer.comparisons if not comparison.agrees
@@ -134,7 +122,7 @@ def _comparisons(layer: LayerReport) -> Markup:
         "section",
         _cause(layer.explanation) if layer.explanation else None,
         element("h4", "Against the formula"),
-        table(head, rows, caption="What the runtime computed, against the formula"),
+        equivalence.compared(named, "What the runtime computed, against the formula", ulp=True),
         element("div", [_drawn(one, layer.channels) for one in wrong], class_="charts") if wrong else None,
         _arithmetic(worst, worst.worst) if worst and worst.worst else None,
         _worst_channels(worst) if wrong and worst and worst.worst_channels else None,
