@@ -15,7 +15,7 @@ class Encode(Protocol):
     """Turns a checkpoint into the content of a file."""
 
     def __call__(self, checkpoint: Checkpoint, *, folded: bool) -> bytes:
-        """Return the parameters or, `folded`, a scale and a shift per channel. Raises as `folding.fold`."""
+        """Return the parameters or, `folded`, a scale and a shift per channel. Raises as `entries.fold`."""
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
 
     Raises:
         UsageError: epsilon is unknown, or a layer does not use its moving statistics.
-        DamagedFile, BninspectError: see `folding.fold`.
+        DamagedFile, BninspectError: as `entries.fold`.
     """
     listed = entries(checkpoint, folded=folded)
     real = "double" if any(entry.dtype == "float64" for entry in listed) else "float"

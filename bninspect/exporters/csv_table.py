@@ -29,9 +29,7 @@ def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
     A layer without arrays has one row without a channel, so none is lost. Numbers are as in JSON, what is unknown
     is empty, and the channels of a layer over several axes are counted in C order. Texts are shown with escapes for
     what is not printable, and with a `'` before them where a spreadsheet would take them for a formula.
-
-    Raises:
-        UsageError, BninspectError: see `folding.fold`.
+    Raises as `entries.fold`.
     """
     arrays = ("scale", "shift") if folded else ARRAYS
     # `scale` and `center` say whether there are a gamma and a beta: of no use, and ambiguous, beside a folded scale.

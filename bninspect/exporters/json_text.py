@@ -16,10 +16,7 @@ def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
     """Return the checkpoint as strict JSON in ASCII, one line per setting and per array.
 
     Numbers are the stored ones, exactly, in the shortest form that a double needs: float32's 0.1 is
-    0.10000000149011612. What JSON lacks is the text "NaN", "Infinity" or "-Infinity".
-
-    Raises:
-        UsageError, BninspectError: see `folding.fold`.
+    0.10000000149011612. What JSON lacks is the text "NaN", "Infinity" or "-Infinity". Raises as `entries.fold`.
     """
     layers = [
         {**describe_layer(entry), "parameters": {name: numbers(array) for name, array in entry.arrays.items()}}

@@ -21,9 +21,7 @@ def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
     where they are known, for those who do not want to parse JSON; beside scale and shift there is the axis alone.
     bfloat16, which NumPy lacks, becomes float32 without loss. `__bninspect__` is a text array without dimensions: JSON
     with everything else that is known of the layers. The same checkpoint gives the same bytes.
-
-    Raises:
-        UsageError, BninspectError: see `folding.fold`.
+    Raises as `entries.fold`.
     """
     layers = [_with_settings(entry, folded=folded) for entry in entries(checkpoint, folded=folded)]
     buffer = io.BytesIO()

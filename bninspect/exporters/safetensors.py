@@ -19,10 +19,7 @@ def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
     """Return a safetensors file with a tensor `<layer>/gamma` and so on for each parameter, in the stored type.
 
     Its metadata hold, as `bninspect`, JSON with everything else that is known of the layers, and a SHA-256 of all of
-    it. The same checkpoint gives the same bytes.
-
-    Raises:
-        UsageError, BninspectError: see `folding.fold`.
+    it. The same checkpoint gives the same bytes. Raises as `entries.fold`.
     """
     layers = entries(checkpoint, folded=folded)
     tensors = {name: _tensor(array, entry.dtype) for entry in layers for name, array in entry.named().items()}

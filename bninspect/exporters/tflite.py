@@ -52,10 +52,7 @@ _Field: TypeAlias = "_Scalar | _Vector | _Tables | _Table"
 def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:  # noqa: ARG001 - TFLite holds scale and shift only
     """Return a TFLite model with `<layer>/x` -> MUL scale -> ADD shift -> `<layer>/y` for each layer.
 
-    Channels are last. Scale and shift are those of `--folded`, rounded once to float32.
-
-    Raises:
-        UsageError, BninspectError: see `folding.fold`.
+    Channels are last. Scale and shift are those of `--folded`, rounded once to float32. Raises as `entries.fold`.
     """
     listed = entries(checkpoint, folded=True)
     buffers = [_Table({})]  # the first one is empty by convention

@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from bninspect.records import Array, Arrival, Checkpoint
-from bninspect.runtimes.runtime import Input, Receive, Stream
+from bninspect.runtimes.runtime import Input, Receive, Session, Stream
 from bninspect.runtimes.session import CallSite, as_taken
 
 Fetch = Callable[[Mapping[str, Array], Sequence[str]], Mapping[str, Array]]
 """Runs the model on input by name, and returns the named values."""
 
 
-def of_sites(
-    title: str,
-    taken: tuple[Input, ...],
-    sites: Sequence[CallSite],
-    unobserved: Mapping[str, str],
-    fetch: Fetch,
-    environment: Mapping[str, Any],
-) -> Stream:
+def of_sites(session: Session, sites: Sequence[CallSite], unobserved: Mapping[str, str], fetch: Fetch) -> Stream:
     """Return the stream of a model that has been loaded.
 
     Args:
-        title: of the runtime.
-        taken: the inputs of the model; none if it does not say what it takes.
+        session: the model.
         sites: where its batch norms are called.
         unobserved: layers that cannot be seen, and why.
         fetch: runs it. Raises RuntimeFailure.
-        environment: of the runtime.
     """
+    taken = session.inputs
 
     def forward(data: Mapping[str, Array], receive: Receive, until: frozenset[str] | None = None) -> None:
         asked = [site for site in sites if until is None or site.layer.name in until]
@@ -43,7 +34,9 @@ def of_sites(
         values = fetch(fed(taken, data), list(dict.fromkeys(site.x for site in sites)))
         return sum(values[site.x].nbytes for site in sites)
 
-    return Stream(title, taken, forward, dict(unobserved), (), environment, held=held if sites else None)
+    return Stream(
+        session.title, taken, forward, dict(unobserved), (), session.environment, held=held if sites else None
+    )
 
 
 def fed(taken: tuple[Input, ...], data: Mapping[str, Array]) -> Mapping[str, Array]:

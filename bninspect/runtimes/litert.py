@@ -26,12 +26,9 @@ def _litert() -> tuple[str, Any]:
 
 
 def observe_in(load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
-    """Have the runtime load the file itself and run it; observe every scale and shift that a converter left.
+    """Have the runtime load and run the file; observe every scale and shift that a converter left.
 
-    Raises:
-        UnreadableFile: the file is no longer what was read.
-        UsageError: the settings do not fit the model's inputs.
-        RuntimeFailure: the runtime cannot load or run the model.
+    Raises as `Runtime.observe`.
     """
     session = open_in(load, checkpoint, settings)
     graph = container.parsed(Path(checkpoint.path))

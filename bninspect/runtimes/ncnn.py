@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bninspect.arithmetic.formula import Parameters
 from bninspect.environment import installed
 from bninspect.errors import RuntimeFailure, UsageError
 from bninspect.formats.ncnn import format as container
@@ -41,13 +42,7 @@ _PLAIN = (
 
 
 def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
-    """Have ncnn load the file itself and run it; observe every batch norm in the model and alone.
-
-    Raises:
-        UnreadableFile: the file is no longer what was read.
-        UsageError: the settings do not fit the model's inputs.
-        RuntimeFailure: ncnn cannot load or run the model.
-    """
+    """Have ncnn load the file itself and run it; observe every batch norm. Raises as `Runtime.observe`."""
     session = opened(checkpoint, settings)
     found = [entry for entry in container.parsed(Path(checkpoint.path)) if entry.layer.kind == "BatchNorm"]
     calls = [
@@ -189,11 +184,8 @@ def _mat(values: Array) -> Any:
 
 def _alone(layer: BatchNorm, x: Array) -> Array:
     """Run one BatchNorm on x, whose channels are along axis 1: its samples as one more axis of one sample."""
-    missing = {"gamma": 1.0, "moving_mean": 0.0, "moving_variance": 1.0, "beta": 0.0}
-    arrays = (
-        np.full(layer.channels, missing[name]) if array is None else array
-        for name, array in ((name, getattr(layer, name)) for name in missing)
-    )
+    of = Parameters.of(layer)
+    arrays = (of.gamma, of.mean, of.variance, of.beta)
     text = f"{MAGIC}\n2 2\nInput x 0 1 x\nBatchNorm norm 1 1 x y 0={layer.channels} 1={layer.epsilon or 0.0:.9e}\n"
     own = np.moveaxis(x, 1, 0)
     with tempfile.TemporaryDirectory(prefix="bninspect-") as folder:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from bninspect.arithmetic.formula import Parameters
 from bninspect.errors import RuntimeFailure
 from bninspect.formats.openvino import format as container
 from bninspect.formats.openvino import graph as operations
@@ -36,13 +37,7 @@ _EXACT = {_HINT: "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
 
 
 def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
-    """Have OpenVINO load the file itself and run it; observe every batch norm in the model and alone.
-
-    Raises:
-        UnreadableFile: the file is no longer what was read.
-        UsageError: the settings do not fit the model's inputs.
-        RuntimeFailure: OpenVINO cannot load or run the model.
-    """
+    """Have OpenVINO load the file itself and run it; observe every batch norm. Raises as `Runtime.observe`."""
     session = opened(checkpoint, settings)
     graph = container.parsed(Path(checkpoint.path))[1]
     calls = [CallSite(norm.layer, norm.x, norm.y, norm.constants) for norm in norms.find(graph) if norm.y]
@@ -192,11 +187,8 @@ def _alone(layer: BatchNorm, x: Array) -> Array:
     from openvino import opset15
 
     dtype = x.dtype.name
-    missing = {"gamma": 1.0, "beta": 0.0, "moving_mean": 0.0, "moving_variance": 1.0}
-    arrays = [
-        np.full(layer.channels, missing[name], dtype) if array is None else array.astype(dtype)
-        for name, array in ((name, getattr(layer, name)) for name in missing)
-    ]
+    of = Parameters.of(layer)
+    arrays = [array.astype(dtype) for array in (of.gamma, of.beta, of.mean, of.variance)]
     with loading.failing_as(f"{_title()} cannot run a batch norm"):
         inner = opset15.parameter(x.shape, ov.Type(np.dtype(dtype)), "x")
         norm = opset15.batch_norm_inference(inner, *map(opset15.constant, arrays), layer.epsilon)

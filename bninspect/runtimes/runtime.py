@@ -153,7 +153,10 @@ class Runtime:
     formats: tuple[str, ...]
     """Formats of which it may load whole models."""
     observe: Callable[[Checkpoint, RunSettings, Begin], Run]
-    """Load the file, run the model, then every layer alone. Raises RuntimeFailure if it cannot."""
+    """Load the file itself, run the model, then every layer alone.
+
+    Raises UnreadableFile if the file is no longer what was read, UsageError if the settings do not fit the model's
+    inputs, RuntimeFailure if the framework cannot load or run the model."""
     observe_layers: Callable[[Checkpoint, RunSettings, Begin], Run]
     """Run the framework's own layer, alone, on the parameters that we read."""
     open: Callable[[Checkpoint, RunSettings], Session] | None = None

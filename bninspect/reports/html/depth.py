@@ -29,8 +29,6 @@ _LEAST_RATIO = 1e-3
 _NOTHING = 1e-4
 """Share of epsilon below which a variance is drawn at the foot of its panel: it is nothing beside epsilon."""
 
-Place = Callable[[float], float]
-
 
 @dataclass(frozen=True)
 class _Panel:

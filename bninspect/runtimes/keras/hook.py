@@ -123,7 +123,7 @@ class Recorder:
             return None
         statistics = {one: getattr(layer, one) for one in ("moving_mean", "moving_variance")}
         return Replay(
-            after={one: _widened(variable.numpy()) for one, variable in statistics.items()},
+            after={one: widened(variable.numpy()) for one, variable in statistics.items()},
             momentum=float(layer.momentum),
             estimator=how.estimator,
             kept=_type(statistics["moving_mean"]),
@@ -193,12 +193,12 @@ def axes(layer: Any, rank: int) -> tuple[int, ...]:
 def parameters(layer: Any) -> Mapping[str, Array]:
     """Return the parameters that a built layer holds, by standard name."""
     variables = {name: getattr(layer, name, None) for name in PARAMETERS}
-    return {name: _widened(variable.numpy()) for name, variable in variables.items() if variable is not None}
+    return {name: widened(variable.numpy()) for name, variable in variables.items() if variable is not None}
 
 
 def array(tensor: Any) -> Array:
     """Return an eager tensor as a read-only array, without copying where NumPy has its type."""
-    values = _widened(np.asarray(tensor))
+    values = widened(tensor)
     values.flags.writeable = False
     return values
 
@@ -215,5 +215,7 @@ def _type(variable: Any) -> str:
     return str(getattr(dtype, "name", dtype))
 
 
-def _widened(values: Any) -> Array:
-    return np.asarray(values, np.float32) if values.dtype.name == "bfloat16" else np.asarray(values)
+def widened(values: Any) -> Array:
+    """Return values as an array; those of bfloat16, which NumPy does not know, in float32."""
+    array: Array = np.asarray(values)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array

@@ -12,6 +12,7 @@ from bninspect.formats.channel_chains import RELUS
 from bninspect.records import Array
 from bninspect.records import graph as network
 from bninspect.records.graph import ActivationLimits, Geometry, Kernel, Node
+from bninspect.runtimes.keras import hook
 
 _SAME = {
     **dict.fromkeys(("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "Identity"), "identity"),
@@ -154,9 +155,8 @@ def _computed_in(layer: Any, kernel: Kernel) -> Kernel:
 def _kernel(layer: Any, kind: str) -> tuple[Kernel | None, str]:
     """Return the constants of a linear layer in our order, and what kind it is; (None, "") for every other layer."""
     # tf-keras has a name of its own for the weights of a depthwise convolution.
-    stored = _numpy(
-        _maybe(layer, "depthwise_kernel") if hasattr(layer, "depthwise_kernel") else _maybe(layer, "kernel")
-    )
+    name = "depthwise_kernel" if hasattr(layer, "depthwise_kernel") else "kernel"
+    stored = _numpy(getattr(layer, name, None))
     if stored is None:
         return None, ""
     if kind == "Dense" and stored.ndim == 2:
@@ -177,22 +177,12 @@ def _depthwise(stored: Array) -> Array:
     return stored.reshape(-1, 1, stored.shape[-2] * stored.shape[-1])
 
 
-def as_array(tensor: Any) -> Array:
-    """Return the values of an eager tensor; those of bfloat16, which NumPy does not know, in float32."""
-    values = np.asarray(tensor)
-    return values.astype(np.float32) if values.dtype.name == "bfloat16" else values
-
-
 def _bias(layer: Any) -> Any:
-    return _numpy(_maybe(layer, "bias"))
-
-
-def _maybe(layer: Any, name: str) -> Any:
-    return getattr(layer, name, None)
+    return _numpy(getattr(layer, "bias", None))
 
 
 def _numpy(variable: Any) -> Any:
-    return None if variable is None else as_array(variable.numpy())
+    return None if variable is None else hook.widened(variable.numpy())
 
 
 def activation(layer: Any) -> str:

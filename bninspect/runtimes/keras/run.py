@@ -21,13 +21,7 @@ from bninspect.runtimes.runtime import Begin, Input, RunSettings
 
 
 def observe_model(start: Callable[[], Framework], checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
-    """Have a framework load the file itself and run it; observe every batch norm in the model and alone.
-
-    Raises:
-        UnreadableFile: the file is no longer what was read.
-        UsageError: the settings do not fit the model's inputs.
-        RuntimeFailure: the framework cannot load or run the model.
-    """
+    """Have a framework load the file itself and run it; observe every batch norm. Raises as `Runtime.observe`."""
     framework = start()
     loading.same_bytes(checkpoint)
     with session(framework):
@@ -160,7 +154,7 @@ def _run(
     for attempt in range(inputs.ATTEMPTS if ours else 1):
         data, notes = inputs.prepared(taken, settings, attempt)
         recorder = Recorder(framework, names, begin())
-        failure = recorder.watch("in-model", partial(_forward, model, taken, data))
+        failure = recorder.watch("in-model", partial(forward, model, taken, data))
         if failure is None:
             return _Ran(recorder, taken, attempt, notes)
         failures.append(failure)
@@ -168,7 +162,8 @@ def _run(
     raise RuntimeFailure(f"{framework.title} cannot run the model", why=why) from failures[0]
 
 
-def _forward(model: Any, taken: Sequence[Input], data: Mapping[str, Array]) -> None:
+def forward(model: Any, taken: Sequence[Input], data: Mapping[str, Array]) -> None:
+    """Run a model once, in inference mode."""
     model(symbolic_input.fed(model, taken, data), training=False)
 
 

@@ -9,7 +9,7 @@ from bninspect.arithmetic.norm_kernel import with_norms
 from bninspect.errors import RuntimeFailure
 from bninspect.records import Array, Checkpoint, Form
 from bninspect.runtimes import loading
-from bninspect.runtimes.keras import operations, run, symbolic_input, tracing
+from bninspect.runtimes.keras import hook, run, symbolic_input, tracing
 from bninspect.runtimes.keras.framework import Framework
 from bninspect.runtimes.keras.tracing import Trace
 from bninspect.runtimes.runtime import RunSettings, Session, Sink
@@ -66,4 +66,4 @@ def _ordered(model: Any, taken: Sequence[Any], data: Mapping[str, Array]) -> lis
     """Return the input as the model's own call has it, one array after the other."""
     import tensorflow as tf
 
-    return [operations.as_array(tensor) for tensor in tf.nest.flatten(symbolic_input.fed(model, taken, data))]
+    return [hook.widened(tensor) for tensor in tf.nest.flatten(symbolic_input.fed(model, taken, data))]

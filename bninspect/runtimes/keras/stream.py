@@ -14,8 +14,9 @@ from bninspect.records import Array, Arrival, Checkpoint
 from bninspect.runtimes import loading
 from bninspect.runtimes.keras import dissection, hook, matching, noises, symbolic_input
 from bninspect.runtimes.keras.framework import Framework
+from bninspect.runtimes.keras.run import forward as forward_of
 from bninspect.runtimes.keras.run import loaded, session, surroundings
-from bninspect.runtimes.runtime import Input, Receive, RunSettings, Stream
+from bninspect.runtimes.runtime import Receive, RunSettings, Stream
 
 _IN_TRAINING = "the model calls it with training=True: it normalises by batch statistics"
 _IN_A_GRAPH = "it runs inside a graph, where its input and output cannot be seen"
@@ -51,7 +52,7 @@ def of_model(framework: Framework, model: Any, checkpoint: Checkpoint, notes: tu
 
     def forward(data: Mapping[str, Array], receive: Receive, until: frozenset[str] | None = None) -> None:
         listener = _Listener(framework, names, receive, unobserved, until)
-        listener.listen(lambda: _forward(model, taken, data))
+        listener.listen(lambda: forward_of(model, taken, data))
 
     noise = noises.layers(framework, model)
     if noise:
@@ -79,10 +80,6 @@ def of_model(framework: Framework, model: Any, checkpoint: Checkpoint, notes: tu
         noise=tuple(str(layer.name) for layer in noise),
         dissect=partial(dissection.dissect, framework, model, by_name, taken),
     )
-
-
-def _forward(model: Any, taken: tuple[Input, ...], data: Mapping[str, Array]) -> None:
-    model(symbolic_input.fed(model, taken, data), training=False)
 
 
 class _Listener:

@@ -15,7 +15,7 @@ import numpy as np
 from bninspect.records import Array, Observation
 from bninspect.records.graph import Kernel, Network, Node, Value
 from bninspect.runtimes.keras import operations
-from bninspect.runtimes.keras.operations import as_array
+from bninspect.runtimes.keras.hook import widened
 
 
 class Trace:
@@ -85,7 +85,7 @@ class Trace:
         self._forced, self._wanted, self._depth = forced, frozenset(wanted), 1
         outputs = _tensors(self._again(data))
         found = self._computed
-        found |= {f"output {place}": as_array(one) for place, one in enumerate(outputs)}
+        found |= {f"output {place}": widened(one) for place, one in enumerate(outputs)}
         self._start()
         return {name: values for name, values in found.items() if name in wanted}
 
@@ -111,8 +111,8 @@ class Trace:
         if len(self._nodes) == before and taken and _tensors(returned):
             returned = self._add(layer, taken, returned)
         if first and not self.outputs and len(self._nodes) > before:
-            self.inputs = tuple(as_array(one) for one in taken)
-            self.outputs = tuple(as_array(tensor) for tensor in _tensors(returned))
+            self.inputs = tuple(widened(one) for one in taken)
+            self.outputs = tuple(widened(tensor) for tensor in _tensors(returned))
             self._returned = tuple(self._labels.get(id(tensor), "") for tensor in _tensors(returned))
             self.outlines = self._shapes
             self._again = lambda data: compute(self._fed(arguments, data))
@@ -191,7 +191,7 @@ class Trace:
         label = self._next()
         self._outline(tensor, label)
         if label in self._wanted:
-            self._computed[label] = as_array(tensor)
+            self._computed[label] = widened(tensor)
         if label in self._forced:
             import tensorflow as tf
 

@@ -21,13 +21,7 @@ _TYPES = {"float": "float32", "double": "float64"}
 
 
 def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
-    """Have ONNX Runtime load the file itself and run it; observe every batch norm in the model and alone.
-
-    Raises:
-        UnreadableFile: the file is no longer what was read.
-        UsageError: the settings do not fit the model's inputs.
-        RuntimeFailure: ONNX Runtime cannot load or run the model.
-    """
+    """Have ONNX Runtime load the file itself and run it; observe every batch norm. Raises as `Runtime.observe`."""
     session = opened(checkpoint, settings)
     calls, unobserved = calls_of(Path(checkpoint.path))
     return graph_run.observe(session, calls, unobserved, checkpoint, settings, begin)

@@ -31,9 +31,7 @@ def stream(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[Stream]:
     calls, unobserved = calls_of(Path(checkpoint.path))
     sites = fetched_stream.wanted(calls, checkpoint)
     changing = _Changing(checkpoint, session, sites)
-    found = fetched_stream.of_sites(
-        session.title, session.inputs, sites, unobserved, changing.fetch, session.environment
-    )
+    found = fetched_stream.of_sites(session, sites, unobserved, changing.fetch)
     yield replace(found, assign=changing.assign, dissect=changing.dissect)
 
 

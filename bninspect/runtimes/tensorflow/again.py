@@ -31,9 +31,6 @@ class GraphAgain:
     def __init__(self, checkpoint: Checkpoint, settings: RunSettings) -> None:
         tf = loading.framework("tensorflow")
         v1 = tf.compat.v1
-        options = v1.ConfigProto()
-        options.graph_options.rewrite_options.disable_meta_optimizer = True
-        options.graph_options.optimizer_options.opt_level = v1.OptimizerOptions.L0
         self._graph = tf.Graph()
         self._scopes: dict[tuple[str, ...], tuple[str, frozenset[str], dict[str, Any]]] = {}
         with (
@@ -44,7 +41,7 @@ class GraphAgain:
         ):
             searched = models.chosen(source.model, settings.signature)
             self._flat = searched.graph
-            self._session = v1.Session(graph=self._graph, config=options)
+            self._session = v1.Session(graph=self._graph, config=graph_source.unoptimised())
             with loading.failing_as("TensorFlow cannot load the file"), self._session.as_default():
                 source.load(self._session)
                 every = [(name, 0) for name in self._flat.nodes]

@@ -99,11 +99,13 @@ def opened_session() -> Iterator[Any]:
     """Open a session in a graph of its own, without optimisation."""
     import tensorflow as tf
 
-    v1 = tf.compat.v1
-    options = v1.ConfigProto()
-    options.graph_options.rewrite_options.disable_meta_optimizer = True
-    options.graph_options.optimizer_options.opt_level = v1.OptimizerOptions.L0
-    with graph_source.silent(), loading.quiet(), tf.Graph().as_default(), v1.Session(config=options) as session:
+    options = graph_source.unoptimised()
+    with (
+        graph_source.silent(),
+        loading.quiet(),
+        tf.Graph().as_default(),
+        tf.compat.v1.Session(config=options) as session,
+    ):
         yield session
 
 
@@ -144,8 +146,7 @@ class Running:
     def feeds(self, settings: RunSettings) -> tuple[tuple[Feed, ...], tuple[str, ...]]:
         """Return the inputs to feed, and the placeholders that are to be false. Raises RuntimeFailure."""
         wanted = [tensor for call in self._calls for tensor, _ in (call.site.x, call.site.y, *call.parameters.values())]
-        taken, off = graph_inputs.feeds(self._flat, self._signature, wanted, settings)
-        return tuple(taken), tuple(off)
+        return graph_inputs.feeds(self._flat, self._signature, wanted, settings)
 
     def fed(self, taken: Sequence[Feed], data: Mapping[str, Array]) -> dict[str, Array]:
         """Return data by the names of the tensors that it is fed to."""

@@ -18,8 +18,6 @@ from bninspect.runtimes import loading
 from bninspect.runtimes.runtime import RunSettings
 from bninspect.safe_text import printable
 
-FORMATS = (saved_model.NAME, frozen.NAME, checkpoints.NAME)
-
 
 @dataclass(frozen=True, eq=False)
 class GraphFile:
@@ -42,6 +40,16 @@ def silent() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(level)
+
+
+def unoptimised() -> Any:
+    """Return the configuration of a session that computes the graph as it is."""
+    import tensorflow as tf
+
+    options = tf.compat.v1.ConfigProto()
+    options.graph_options.rewrite_options.disable_meta_optimizer = True
+    options.graph_options.optimizer_options.opt_level = tf.compat.v1.OptimizerOptions.L0
+    return options
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def of_graph(graph: Any, names: dict[str, BatchNorm]) -> Network:
 
 def _node(node: Any, names: dict[str, BatchNorm]) -> Node:
     inputs, outputs = list(node.inputs()), [output.debugName() for output in node.outputs()]
-    moving = tuple(source.debugName() for source in inputs if source.node().kind() not in _NO_VALUES)
+    moving = tuple(source.debugName() for source in inputs if source.node().kind() != "prim::Constant")
     kind, name = node.kind(), outputs[0] if outputs else node.kind()
     if name in names:
         layer = names[name]
@@ -46,9 +46,6 @@ def _node(node: Any, names: dict[str, BatchNorm]) -> Node:
         return Node(name, kind, moving, tuple(outputs))
     arguments, dtypes = _arguments(node, inputs)
     return operators.node(OperatorCall(name, kind.removeprefix("aten::"), arguments, moving, tuple(outputs), dtypes))
-
-
-_NO_VALUES = ("prim::Constant",)
 
 
 def _arguments(node: Any, inputs: list[Any]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -26,13 +26,7 @@ _torch = partial(loading.start, "torch", "torch")
 
 
 def observe(checkpoint: Checkpoint, settings: RunSettings, begin: Begin) -> Run:
-    """Have torch load the file itself and run it; observe every batch norm in the model and alone.
-
-    Raises:
-        UnreadableFile: the file is no longer what was read.
-        UsageError: the settings do not fit the model's inputs.
-        RuntimeFailure: torch cannot load or run the model.
-    """
+    """Have torch load the file itself and run it; observe every batch norm. Raises as `Runtime.observe`."""
     loading.same_bytes(checkpoint)
     if checkpoint.format == script.NAME:
         return torch_script.observe(title(), alone, checkpoint, settings, begin)
@@ -68,11 +62,6 @@ def session_of(program: Any, checkpoint: Checkpoint) -> Session:
     network = container.read_network(Path(checkpoint.path))
     outputs = tuple(output.name for output in network.outputs)
 
-    def compute(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
-        kept: dict[str, Array] = {}
-        interpret(program, data, names, lambda name, value: kept.update({name: value}))
-        return kept
-
     def replay(data: Mapping[str, Array], given: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
         kept: dict[str, Array] = {}
         interpret(program, data, names, lambda name, value: kept.update({name: value}), given)
@@ -82,8 +71,8 @@ def session_of(program: Any, checkpoint: Checkpoint) -> Session:
         title=title(),
         inputs=tuple(graph_run.described(source.name, source.shape, source.dtype) for source in network.inputs),
         outputs=outputs,
-        compute=compute,
-        optimised=lambda data: compute(data, outputs),
+        compute=lambda data, names: replay(data, {}, names),
+        optimised=lambda data: replay(data, {}, outputs),
         form=Form.UNKNOWN,  # contiguous input is computed as x * scale + shift, other input centred
         alone=alone,
         environment={"torch": str(torch.__version__), "device": "CPU"},

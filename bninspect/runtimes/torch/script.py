@@ -62,10 +62,6 @@ def load(
     calls, unobserved = _calls(matched, checkpoint.layers)
     outputs = tuple(output.debugName() for output in graph.outputs() if output.type().kind() == "TensorType")
 
-    def compute(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
-        with loading.failing_as(f"{title} cannot run the model"), torch.no_grad(), loading.quiet():
-            return _run(torch, frozen, graph, script_inputs.values(arguments, data), {}, names)
-
     def replay(data: Mapping[str, Array], given: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
         with loading.failing_as(f"{title} cannot run the model"), torch.no_grad(), loading.quiet():
             return _run(torch, frozen, graph, script_inputs.values(arguments, data), given, names)
@@ -74,8 +70,8 @@ def load(
         title=title,
         inputs=script_inputs.inputs(arguments, settings),
         outputs=outputs,
-        compute=compute,
-        optimised=lambda data: compute(data, outputs),
+        compute=lambda data, names: replay(data, {}, names),
+        optimised=lambda data: replay(data, {}, outputs),
         form=Form.UNKNOWN,
         alone=alone,
         environment={"torch": str(torch.__version__), "device": "CPU"},

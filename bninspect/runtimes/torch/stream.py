@@ -62,11 +62,8 @@ def _assign(program: Any, calls: Sequence[CallSite]) -> Callable[[str, Mapping[s
 
 def _of_script(checkpoint: Checkpoint, settings: RunSettings) -> Stream:
     loaded = torch_script.load(run.title(), run.alone, checkpoint, settings)
-    session = loaded.session
     sites = fetched_stream.wanted(loaded.calls, checkpoint)
-    return fetched_stream.of_sites(
-        session.title, session.inputs, sites, loaded.unobserved, session.compute, session.environment
-    )
+    return fetched_stream.of_sites(loaded.session, sites, loaded.unobserved, loaded.session.compute)
 
 
 class _AllReached(Exception):
@@ -85,7 +82,7 @@ def _forward(program: Any, calls: Sequence[CallSite]) -> Any:
 
         def see(name: str, x: Array) -> None:
             for call in sites[name]:
-                receive(Arrival(call.layer.name, x, tuple(number % x.ndim for number in call.layer.axis or (1,))))
+                receive(Arrival(call.layer.name, x, fetched_stream.axes(call, x.ndim)))
             missing.discard(name)
             if until is not None and not missing:
                 raise _AllReached
