@@ -14,7 +14,7 @@ from bninspect.cli import config_file, help_groups
 from bninspect.cli.config_file import ConfigTable, Configuration, inner, unknown, wrong
 from bninspect.cli.given_once import Once
 from bninspect.cli.messages import say
-from bninspect.cli.param_types import Epsilon, Size
+from bninspect.cli.param_types import epsilon, size
 from bninspect.errors import UsageError
 from bninspect.safe_text import printable
 
@@ -198,9 +198,9 @@ def _wanted(option: click.Option) -> tuple[tuple[type, ...], str]:
         return (int,), "a whole number"
     if isinstance(option.type, click.types.FloatParamType):
         return (int, float), "a number"
-    if isinstance(option.type, Epsilon):
+    if getattr(option.type, "func", None) is epsilon:
         return (str, int, float), "a number, or a text '[LAYER_GLOB=]VALUE'"
-    if isinstance(option.type, Size):
+    if getattr(option.type, "func", None) is size:
         return (str, int), "a text such as '2GB', or a number of bytes"
     return (str,), "a text"
 

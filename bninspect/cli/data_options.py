@@ -9,23 +9,18 @@ import click
 from bninspect.cli.options import group
 
 
-class ImageSize(click.ParamType):  # type: ignore[type-arg]  # older click has none
-    """`224` or `224,320`: height, then width."""
-
-    name = "height,width"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """Return height and width."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            height, *rest = (int(part) for part in str(value).replace("x", ",").split(","))
-            (width,) = rest or (height,)
-        except ValueError:
-            height = width = 0
-        if min(height, width) < 1:
-            self.fail(f"{value!r} is not a size: write 224 or 224,320, the height first", param, ctx)
-        return height, width
+def _image_size(value: Any) -> tuple[int, int]:
+    """Return height and width of `224` or `224,320`."""
+    if isinstance(value, tuple):
+        return value
+    try:
+        height, *rest = (int(part) for part in str(value).replace("x", ",").split(","))
+        (width,) = rest or (height,)
+    except ValueError:
+        height = width = 0
+    if min(height, width) < 1:
+        raise click.BadParameter(f"{value!r} is not a size: write 224 or 224,320, the height first")
+    return height, width
 
 
 data = group(
@@ -42,7 +37,7 @@ data = group(
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of --shuffle."),
     click.option(
         "--image-size",
-        type=ImageSize(),
+        type=_image_size,
         metavar="H,W",
         help="Size to which images are brought; that of the model's input without it.",
     ),

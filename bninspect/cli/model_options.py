@@ -39,20 +39,15 @@ class ModelList(click.Path):
 _READABLE = ModelList(exists=True, dir_okay=False, allow_dash=True)
 
 
-class ShardType(click.ParamType):  # type: ignore[type-arg]  # older click has none
-    """`2/5`: the second of five parts."""
-
-    name = "i/n"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Part:
-        """Return which part of how many."""
-        if isinstance(value, Part):
-            return value
-        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", str(value))
-        part = Part(int(found[1]), int(found[2])) if found else None
-        if part is None or not 1 <= part.index <= part.count:
-            self.fail(f"{value!r} is not part of the models: write 2/5 for the second of five", param, ctx)
-        return part
+def _part(value: Any) -> Part:
+    """Return which part of how many `2/5` is: the second of five."""
+    if isinstance(value, Part):
+        return value
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", str(value))
+    part = Part(int(found[1]), int(found[2])) if found else None
+    if part is None or not 1 <= part.index <= part.count:
+        raise click.BadParameter(f"{value!r} is not part of the models: write 2/5 for the second of five")
+    return part
 
 
 models = group(
@@ -81,7 +76,7 @@ models = group(
     fetching,
     click.option(
         "--shard",
-        type=ShardType(),
+        type=_part,
         metavar="I/N",
         help="Work on part I of N only; `merge` joins the reports.",
     ),

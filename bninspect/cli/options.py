@@ -12,7 +12,7 @@ import click
 
 from bninspect.cli import complete_values
 from bninspect.cli.config_defaults import where
-from bninspect.cli.param_types import Epsilon, Finite, Size, Target
+from bninspect.cli.param_types import Finite, Target, epsilon, size
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
 from bninspect.stores.names import is_url, public
@@ -73,7 +73,7 @@ selecting = group(
     ),
     click.option(
         "--epsilon",
-        type=Epsilon(),
+        type=epsilon,
         multiple=True,
         metavar="[GLOB=]VALUE",
         help="Epsilon of layers whose file does not state one; repeatable, the first that fits counts.",
@@ -94,7 +94,7 @@ fetching = group(
         metavar="FOLDER",
         help="Keep models here that had to be downloaded; they are deleted otherwise.",
     ),
-    click.option("--cache-size", type=Size(), metavar="SIZE", help="Limit for downloaded models (20GB)."),
+    click.option("--cache-size", type=size, metavar="SIZE", help="Limit for downloaded models (20GB)."),
 )
 """Options of models that URLs name."""
 
@@ -107,7 +107,7 @@ limiting = group(
     ),
     click.option(
         "--max-memory",
-        type=Size(),
+        type=size,
         metavar="SIZE",
         help="Limit for reading (1.5GB) and for running (80 % of this machine) one model.",
     ),

@@ -16,17 +16,12 @@ from bninspect.stores.names import is_url
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
-class Size(click.ParamType):  # type: ignore[type-arg]  # older click has none
-    """Bytes: `1500MB`, `2GB`, `1.5GiB`."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number of bytes."""
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?I?B)?", str(value).strip().upper())
-        if not found:
-            self.fail(f"{value!r} is not a size: write 1500MB, 2GB or 1.5GiB", param, ctx)
-        return int(float(found[1]) * _UNITS[found[2] or ""])
+def size(value: Any) -> int:
+    """Return the number of bytes of `1500MB`, `2GB` or `1.5GiB`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?I?B)?", str(value).strip().upper())
+    if not found:
+        raise click.BadParameter(f"{value!r} is not a size: write 1500MB, 2GB or 1.5GiB")
+    return int(float(found[1]) * _UNITS[found[2] or ""])
 
 
 class Finite(click.FloatRange):
@@ -53,44 +48,32 @@ class ModelPath(click.Path):
         return super().convert(value, param, ctx)
 
 
-class Epsilon(click.ParamType):  # type: ignore[type-arg]  # older click has none
-    """`VALUE` for every layer, or `LAYER_GLOB=VALUE`."""
-
-    name = "[layer_glob=]value"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> EpsilonRule:
-        """Return the rule."""
-        if isinstance(value, EpsilonRule):
-            return value
-        layers, _, number = str(value).rpartition("=")
-        try:
-            epsilon = float(number)
-        except ValueError:
-            self.fail(f"{number!r} is not a number: write 0.001, or 'block*/bn=0.001'", param, ctx)
-        if not (math.isfinite(epsilon) and epsilon >= 0):
-            self.fail(f"{number} is not an epsilon: an epsilon is finite and not negative", param, ctx)
-        return EpsilonRule(layers or "*", epsilon)
+def epsilon(value: Any) -> EpsilonRule:
+    """Return the rule of `VALUE`, which is for every layer, or of `LAYER_GLOB=VALUE`."""
+    if isinstance(value, EpsilonRule):
+        return value
+    layers, _, number = str(value).rpartition("=")
+    try:
+        stated = float(number)
+    except ValueError:
+        raise click.BadParameter(f"{number!r} is not a number: write 0.001, or 'block*/bn=0.001'") from None
+    if not (math.isfinite(stated) and stated >= 0):
+        raise click.BadParameter(f"{number} is not an epsilon: an epsilon is finite and not negative")
+    return EpsilonRule(layers or "*", stated)
 
 
-class Shape(click.ParamType):  # type: ignore[type-arg]  # older click has none
-    """`1,224,224,3` for the only input, or `NAME=1,224,224,3`."""
-
-    name = "[name=]dims"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, tuple[int, ...]]:
-        """Return the input's name and shape."""
-        if isinstance(value, tuple):
-            return value
-        name, _, text = str(value).rpartition("=")
-        try:
-            dims = tuple(int(part) for part in re.split(r"[,x]", text.strip("()[] ")) if part.strip())
-        except ValueError:
-            dims = ()
-        if not dims or min(dims) < 1:
-            self.fail(f"{text!r} is not a shape: write 1,224,224,3, the batch first", param, ctx)
-        return name, dims
+def shape(value: Any) -> tuple[str, tuple[int, ...]]:
+    """Return name and shape of the input in `NAME=1,224,224,3`; `1,224,224,3` is the only input."""
+    if isinstance(value, tuple):
+        return value
+    name, _, text = str(value).rpartition("=")
+    try:
+        dims = tuple(int(part) for part in re.split(r"[,x]", text.strip("()[] ")) if part.strip())
+    except ValueError:
+        dims = ()
+    if not dims or min(dims) < 1:
+        raise click.BadParameter(f"{text!r} is not a shape: write 1,224,224,3, the batch first")
+    return name, dims
 
 
 class Target(click.ParamType):  # type: ignore[type-arg]  # older click has none

@@ -8,7 +8,7 @@ import click
 
 from bninspect.cli import complete_values
 from bninspect.cli.options import group
-from bninspect.cli.param_types import Finite, Shape
+from bninspect.cli.param_types import Finite, shape
 from bninspect.safe_text import printable
 
 _TOLERANCE = Finite(min=0)
@@ -64,7 +64,7 @@ running = group(
     ),
     click.option(
         "--input-shape",
-        type=Shape(),
+        type=shape,
         multiple=True,
         callback=_once_each,
         metavar="[NAME=]DIMS",
