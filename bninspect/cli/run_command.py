@@ -109,29 +109,26 @@ def _outputs(options: dict[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def _digests(options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the digests of the files that models are held against; `against_sha256` is that of an only one."""
+    """Yield the digests of files that options name; `against_sha256` is that of an only export."""
     from bninspect.records import Option
 
-    files = [path for path in options.get("against") or () if Path(path).is_file()]
-    for place, path in enumerate(files):
-        with suppress(PermissionError), Path(path).open("rb") as file:  # whoever reads it says so
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            yield f"against{f'_{place}' if place else ''}_sha256", Option(digest, "--against")
+    exports = [path for path in options.get("against") or () if Path(path).is_file()]
+    files = [("against", f"_{place}" if place else "", path) for place, path in enumerate(exports)]
+    files += [(name, "", options[name]) for name in ("input", "baseline") if options.get(name)]
+    for name, number, path in files:
+        if Path(path).is_file():
+            with suppress(PermissionError), Path(path).open("rb") as file:  # whoever reads it says so
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                yield f"{name}{number}_sha256", Option(digest, f"--{name}")
 
 
 def _surroundings(context: click.Context, options: dict[str, Any], progress: Progress) -> tuple[Surroundings, Heading]:
     """Return what is around the run, and what is known of it before any model."""
-    from bninspect.records import Option, outcome
+    from bninspect.records import outcome
 
     around = shared.surroundings(context, progress, options["verbose"])
     command = str(context.info_name)
-    sources = dict(around.options)
-    sources |= dict(_digests(options))
-    for name in ("input", "baseline"):
-        if options.get(name) and Path(options[name]).is_file():
-            with Path(options[name]).open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            sources[f"{name}_sha256"] = Option(digest, f"--{name}")
+    sources = {**around.options, **dict(_digests(options))}
     baseline = _baseline(options, command)
     around = replace(around, began=progress.began, baseline=baseline, options=sources)
     return around, outcome.heading(command, sources, running={})
