@@ -90,15 +90,8 @@ def _counts(finding: Finding) -> bool:
 def _new(model: ModelReport) -> ModelReport:
     if model.error:
         return model
-    right = model.status is Status.PASS
-    return _of(
-        model,
-        [
-            change_findings.new(
-                f"the earlier report does not have this model; its verdict is {model.status}", right=right
-            )
-        ],
-    )
+    said = f"the earlier report does not have this model; its verdict is {model.status}"
+    return _of(model, [change_findings.new(said, right=model.status is Status.PASS)])
 
 
 def _new_layer(layer: LayerReport) -> Finding:

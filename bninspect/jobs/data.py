@@ -12,18 +12,13 @@ from typing import Any
 from bninspect import atomic_files
 from bninspect.errors import BninspectError, UsageError
 from bninspect.jobs import elsewhere, live_model, pipeline, processes
-from bninspect.jobs.context import Surroundings
+from bninspect.jobs.context import DEFAULTS, SILENT, Surroundings
 from bninspect.jobs.spool import spool
-from bninspect.records import Checkpoint, Report
+from bninspect.records import Report
 from bninspect.records.recalibrated import Recalibrated
 from bninspect.settings import Settings
-from bninspect.stores import names
 from bninspect.verdicts import selection
 from bninspect.workers import tasks
-from bninspect.workers.supervisor import Worker
-
-DEFAULTS = Settings()
-SILENT = Surroundings()
 
 
 def drift(model: Any, data: Any, settings: Settings = DEFAULTS, around: Surroundings = SILENT) -> Report:
@@ -50,11 +45,9 @@ def drift(model: Any, data: Any, settings: Settings = DEFAULTS, around: Surround
         chosen = replace(settings, data=str(path))
         if isinstance(model, (str, os.PathLike)):
             return pipeline.drift(Path(model), chosen, around)
-        return (
-            pipeline.drift(model, chosen, around)
-            if isinstance(model, (list, tuple))
-            else live_model.drift(model, chosen)
-        )
+        if isinstance(model, (list, tuple)):
+            return pipeline.drift(model, chosen, around)
+        return live_model.drift(model, chosen)
 
 
 def recalibrate(
@@ -105,7 +98,7 @@ def recalibrate(
         ):
             reader.start(tasks.read_file)
             runner.start(tasks.recalibrate_model)
-            checkpoint, other = (_read(reader, reading, str(place)) for place in (model, into or model))
+            checkpoint, other = (reading.of_place(reader, str(place), whole=True) for place in (model, into or model))
             arguments = {
                 "checkpoint": selection.complete(checkpoint, chosen),
                 "into": other,
@@ -120,12 +113,3 @@ def recalibrate(
                 raise reading.named_error(error) from None
             found = reading.named(found)
     return replace(found, output=str(output))
-
-
-def _read(reader: Worker, reading: elsewhere.RemoteReading, place: str) -> Checkpoint:
-    if not names.is_url(place):
-        return reader.call(tasks.read_file, Checkpoint, {"path": place, "digest": True})
-    try:
-        return reading.read(reader, names.remote(place, allowed=reading.hosts), whole=True)
-    except BninspectError as error:
-        raise reading.named_error(error) from None

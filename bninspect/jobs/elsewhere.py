@@ -133,6 +133,15 @@ class RemoteReading:
             return self._in_parts(reader, target, files)
         return self._as_a_copy(reader, target, files)
 
+    def of_place(self, reader: Worker, place: str, *, whole: bool) -> Checkpoint:
+        """Read a model here, or one elsewhere as `read` does; errors call it by its name."""
+        if not names.is_url(place):
+            return reader.call(tasks.read_file, Checkpoint, {"path": place, "digest": True})
+        try:
+            return self.read(reader, names.remote(place, allowed=self._settings.allow_host), whole=whole)
+        except errors.BninspectError as error:
+            raise self.named_error(error) from None
+
     def _as_a_copy(self, reader: Worker, target: Remote, files: ModelFiles) -> Checkpoint:
         settings, seconds = self._settings, self._settings.timeout or RUN_SECONDS
         held = cache.held(target, open_store(target, seconds), files.first, settings.cache, settings.cache_size)
@@ -171,11 +180,6 @@ class RemoteReading:
         """Take note of how a path, and those beside it, are called."""
         self._names[str(path)] = target.name
         self._names[f"{path.parent}/"] = f"{target.name.rpartition('/')[0]}/"
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """The hosts that were allowed by name."""
-        return self._settings.allow_host
 
     def named(self, result: R) -> R:
         """Return a result that calls its model by its name, not by the copy's."""

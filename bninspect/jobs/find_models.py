@@ -8,14 +8,10 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bninspect.errors import NothingToCheck
 from bninspect.safe_text import matches
 from bninspect.stores.names import is_url
-
-if TYPE_CHECKING:
-    pass
 
 Search = Callable[[str], tuple[str, ...]]
 

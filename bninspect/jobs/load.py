@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
-from bninspect import errors, safe_text
+from bninspect import safe_text
 from bninspect.jobs import elsewhere, processes, results
 from bninspect.jobs.context import DEFAULTS, SILENT, PathLike, Surroundings
 from bninspect.records import BatchNorm, Checkpoint
 from bninspect.settings import Settings
-from bninspect.stores import names
 from bninspect.verdicts import selection
 from bninspect.workers import tasks
 from bninspect.workers.supervisor import Worker
@@ -60,15 +60,8 @@ def load_both(
 
 
 def _read(reader: Worker, path: PathLike, settings: Settings) -> Checkpoint:
-    if names.is_url(str(path)):
-        reading = elsewhere.RemoteReading(settings)
-        try:
-            return reading.read(reader, names.remote(str(path), allowed=settings.allow_host), whole=False)
-        except errors.BninspectError as error:
-            raise reading.named_error(error) from None
-        finally:
-            reading.close()
-    return reader.call(tasks.read_file, Checkpoint, {"path": str(path), "digest": True})
+    with closing(elsewhere.RemoteReading(settings)) as reading:
+        return reading.of_place(reader, str(path), whole=False)
 
 
 def explain(given: GivenFiles, settings: Settings = DEFAULTS, around: Surroundings = SILENT) -> Answer:

@@ -22,7 +22,7 @@ from bninspect.workers import tasks
 from bninspect.workers.supervisor import Worker
 
 
-class ProcessPair:
+class ProcessPair(ExitStack[None]):
     """A process that reads files and one that runs frameworks; together they serve one model at a time.
 
     Args:
@@ -42,10 +42,11 @@ class ProcessPair:
         *,
         folder: str | None = None,
     ) -> None:
+        super().__init__()
         self.settings = settings
         self.around = around
-        self.reader: Worker = processes.reader(settings, around, folder)
-        self.runner: Worker = processes.runner(settings, around, folder)
+        self.reader: Worker = self.enter_context(processes.reader(settings, around, folder))
+        self.runner: Worker = self.enter_context(processes.runner(settings, around, folder))
         self.environment: dict[str, Any] = {}
         """What the framework's process said of what it runs on."""
         self._elsewhere = RemoteReading(settings)
@@ -57,10 +58,6 @@ class ProcessPair:
         if self._ahead is not None:
             self.runner.start(self._ahead)
         return self
-
-    def __exit__(self, *details: object) -> None:
-        self.runner.__exit__(*details)
-        self.reader.__exit__(*details)
 
     def read(self, path: str, *, digest: bool = True, whole: bool = True) -> Checkpoint:
         """Read a model file; of one elsewhere all of it, if it is to be `whole`. Raises as `jobs.load.load`."""

@@ -87,7 +87,7 @@ class PairsOfRun:
             self._closed = True
             pairs, self._all = self._all, []
         for pair in pairs:
-            pair.__exit__(None, None, None)
+            pair.close()
 
     def _take(self) -> _TakenPair:
         with self._lock:
@@ -133,7 +133,7 @@ class PairsOfRun:
                 return
             resting, self._idle = self._idle, []
         for taken in resting:
-            taken.pair.__exit__(None, None, None)
+            taken.pair.close()
 
 
 _runs: dict[str, PairsOfRun] = {}
