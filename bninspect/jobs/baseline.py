@@ -122,17 +122,13 @@ def is_worse(layer: LayerReport, before: LayerReport) -> bool:
     statuses = zip(_statuses(layer), _statuses(before), strict=True)
     if any(now is not LayerStatus.VERIFIED and now is not then for now, then in statuses):
         return True
-    return _any_worse(layer.comparisons, before.comparisons) or _any_worse(_in_export(layer), _in_export(before))
+    return _any_worse(layer.comparisons, before.comparisons) or _any_worse(layer.exported, before.exported)
 
 
 def _statuses(layer: LayerReport) -> tuple[LayerStatus | None, LayerStatus | None]:
     """Return the status of a layer in its own runtime, and in the export; without one it is verified there."""
     found = layer.counterpart
     return (layer.status, LayerStatus.VERIFIED) if found is None else (found.own, found.status)
-
-
-def _in_export(layer: LayerReport) -> tuple[Comparison, ...]:
-    return layer.counterpart.comparisons if layer.counterpart else ()
 
 
 def _outputs(model: ModelReport) -> tuple[Comparison, ...]:

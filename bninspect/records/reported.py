@@ -96,6 +96,11 @@ class LayerReport:
     fit: DataFit | None = None
     """Whether its statistics are those of the data that the model was run on."""
 
+    @property
+    def exported(self) -> tuple[Comparison, ...]:
+        """The comparisons of its numbers and outputs in the export that its model is held against."""
+        return self.counterpart.comparisons if self.counterpart else ()
+
 
 @dataclass(frozen=True)
 class Problem:

@@ -45,16 +45,12 @@ def worst_comparison(layer: LayerReport) -> Comparison | None:
 
 def furthest(layer: LayerReport) -> Comparison | None:
     """Return the comparison of a layer that is the furthest off, in its own runtime or in the export."""
-    inside = layer.counterpart.comparisons if layer.counterpart else ()
-    return max((*layer.comparisons, *inside), key=distance, default=None)
+    return max((*layer.comparisons, *layer.exported), key=distance, default=None)
 
 
 def worst_of(model: ModelReport) -> Comparison | None:
     """Return the comparison of a model that is the furthest off, in its own runtime or in its export."""
-    compared = [comparison for layer in model.layers for comparison in layer.comparisons]
-    compared += [
-        comparison for layer in model.layers if layer.counterpart for comparison in layer.counterpart.comparisons
-    ]
+    compared = [comparison for layer in model.layers for comparison in (*layer.comparisons, *layer.exported)]
     compared += model.against.outputs if model.against else ()
     return max(compared, key=distance, default=None)
 

@@ -107,10 +107,7 @@ def _slopes(steps: Sequence[_AxisStep]) -> _Panel | None:
 
 def _errors(steps: Sequence[_AxisStep]) -> _Panel | None:
     own = [[comparison.ratio for layer in step.layers for comparison in layer.comparisons] for step in steps]
-    exported = [
-        [comparison.ratio for layer in step.layers if layer.counterpart for comparison in layer.counterpart.comparisons]
-        for step in steps
-    ]
+    exported = [[comparison.ratio for layer in step.layers for comparison in layer.exported] for step in steps]
     if not any(own) and not any(exported):
         return None
     numbers = [ratio for ratios in (*own, *exported) for ratio in ratios if ratio is not None]

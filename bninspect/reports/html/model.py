@@ -64,7 +64,8 @@ def section(shown: Shown, details: Mapping[int, Markup]) -> Markup:
         equivalence.section(model),
         [details[place] for place in sorted(details, key=lambda place: (place not in failing, place))],
         _left_out(len(model.layers) - len(details)),
-        _rerun(shown.rerun),
+        element("p", "This part of the report, again:", class_="note"),
+        element("pre", shown.rerun),
         id=shown.anchor,
     )
     opened = shown.alone or model.status is not Status.PASS
@@ -100,10 +101,6 @@ def _overview(shown: Shown) -> Markup:
     title = "Over the depth of the network. A bar reaches from the smallest to the largest channel; dark: the median."
     figure = element("figure", element("figcaption", title), drawn) if drawn else None
     return element("div", figure, facts(_facts(shown.model)), class_="overview")
-
-
-def _rerun(command: str) -> Markup:
-    return joined(element("p", "This part of the report, again:", class_="note"), element("pre", command))
 
 
 def badge(status: Status) -> Markup:
@@ -188,7 +185,8 @@ def _layers(model: ModelReport, anchor: str, failing: set[int], detailed: set[in
     for place in ordered[:_MOST_ROWS]:
         one, name = equivalence_words.layer_alone(model.layers[place]), code(model.layers[place].name)
         first = element("a", name, href=f"#{anchor}-{place}") if place in detailed else name
-        status = [layer.badge(one), *([_in_export(model.layers[place])] if exported else [])]
+        found = model.layers[place].counterpart
+        status = [layer.badge(one), *([equivalence.badge(found) if found else "-"] if exported else [])]
         measures = _measured(model.layers[place], drawn=drawn) if was_run else ()
         rows.append([first, *status, *_settings(one), *measures, wording.rules(model.layers[place]) or "-"])
     caption = f"The batch-norm layers of {printable(model.path, 500)}{', failures first' if failing else ''}"
@@ -202,10 +200,6 @@ def _layers(model: ModelReport, anchor: str, failing: set[int], detailed: set[in
 
 def _settings(one: LayerReport) -> list[Child]:
     return [f"{one.channels:,}", "unknown" if one.epsilon is None else f"{one.epsilon:g}"]
-
-
-def _in_export(one: LayerReport) -> Child:
-    return equivalence.badge(one.counterpart) if one.counterpart else "-"
 
 
 def _measured(one: LayerReport, *, drawn: bool) -> list[Child]:
