@@ -112,14 +112,6 @@ def _erf(z: Float64) -> Float64:
     return np.asarray(np.fromiter(map(math.erf, z.ravel().tolist()), np.float64, z.size)).reshape(z.shape)
 
 
-def _gelu(z: Float64) -> Float64:
-    return np.asarray(0.5 * z * (1.0 + _erf(z / math.sqrt(2.0))))
-
-
-def _gelu_tanh(z: Float64) -> Float64:
-    return np.asarray(0.5 * z * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z**3))))
-
-
 def _clip(z: Float64, of: Activation) -> Float64:
     low, high = of.limits
     return np.minimum(np.maximum(z, low), high)
@@ -138,8 +130,8 @@ KINDS: Mapping[str, Function] = {
     "hard_sigmoid": lambda z, of: np.clip(of.alpha * z + of.beta, 0.0, 1.0),
     "hard_swish": lambda z, _: z * np.clip(z + 3.0, 0.0, 6.0) / 6.0,
     "swish": lambda z, _: z * _sigmoid(z),
-    "gelu": lambda z, _: _gelu(z),
-    "gelu_tanh": lambda z, _: _gelu_tanh(z),
+    "gelu": lambda z, _: 0.5 * z * (1.0 + _erf(z / math.sqrt(2.0))),
+    "gelu_tanh": lambda z, _: 0.5 * z * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z**3))),
     "elu": lambda z, of: np.where(z >= 0, z, of.alpha * np.expm1(np.minimum(z, 0.0))),
     "softplus": lambda z, _: _softplus(z),
     "softsign": lambda z, _: z / (1.0 + np.abs(z)),

@@ -76,18 +76,6 @@ def _reshape(node: NodeProto, inputs: Sequence[Array], _opset: int) -> Array:
     )
 
 
-def _squeeze(node: NodeProto, inputs: Sequence[Array], _opset: int) -> Array:
-    return np.squeeze(inputs[0], _axes(node, inputs) or None)
-
-
-def _unsqueeze(node: NodeProto, inputs: Sequence[Array], _opset: int) -> Array:
-    return np.expand_dims(inputs[0], _axes(node, inputs))
-
-
-def _transpose(node: NodeProto, inputs: Sequence[Array], _opset: int) -> Array:
-    return np.transpose(inputs[0], node.integers("perm") or None)
-
-
 def _flatten(node: NodeProto, inputs: Sequence[Array], _opset: int) -> Array:
     axis = node.integer("axis", 1) % (inputs[0].ndim + 1)
     return inputs[0].reshape(math.prod(inputs[0].shape[:axis]), -1)
@@ -110,14 +98,6 @@ def _fill(node: NodeProto, inputs: Sequence[Array], _opset: int) -> Array:
     value = node.tensor("value")
     filled = np.zeros(1, np.float32) if value is None else tensor.inside(value)
     return np.full(_limited(inputs[0].ravel().tolist()), filled.reshape(-1)[0])
-
-
-def _concat(node: NodeProto, inputs: Sequence[Array], _opset: int) -> Array:
-    return np.concatenate(inputs, node.integer("axis", 1))
-
-
-def _gather(node: NodeProto, inputs: Sequence[Array], _opset: int) -> Array:
-    return np.take(inputs[0], inputs[1], node.integer("axis", 0))
 
 
 def _slice(node: NodeProto, inputs: Sequence[Array], opset: int) -> Array:
@@ -177,15 +157,15 @@ def _divide(left: Array, right: Array) -> Array:
 MOVING: Mapping[str, _Operator] = {
     "Identity": _unary(lambda values: values),
     "Reshape": _reshape,
-    "Squeeze": _squeeze,
-    "Unsqueeze": _unsqueeze,
-    "Transpose": _transpose,
+    "Squeeze": lambda node, inputs, _: np.squeeze(inputs[0], _axes(node, inputs) or None),
+    "Unsqueeze": lambda node, inputs, _: np.expand_dims(inputs[0], _axes(node, inputs)),
+    "Transpose": lambda node, inputs, _: np.transpose(inputs[0], node.integers("perm") or None),
     "Flatten": _flatten,
     "Expand": _expand,
     "Tile": _tile,
     "ConstantOfShape": _fill,
-    "Concat": _concat,
-    "Gather": _gather,
+    "Concat": lambda node, inputs, _: np.concatenate(inputs, node.integer("axis", 1)),
+    "Gather": lambda node, inputs, _: np.take(inputs[0], inputs[1], node.integer("axis", 0)),
     "Slice": _slice,
     "Shape": _shape,
     "Neg": _unary(np.negative),

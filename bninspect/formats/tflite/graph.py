@@ -11,13 +11,6 @@ from bninspect.formats.norm_names import distinct
 from bninspect.formats.tflite.model import Operator, Subgraph, TfliteTensor
 from bninspect.records import Array, BatchNorm, Statistics
 
-_PASSING = {
-    **dict.fromkeys(("reshape", "squeeze", "expand dims"), "reshape"),
-    **dict.fromkeys(("quantize", "dequantize"), "identity"),
-    "transpose": "transpose",
-    "cast": "cast",
-}
-
 
 @dataclass(frozen=True, eq=False)
 class TfliteAffine:

@@ -145,13 +145,9 @@ def _mapping(items: Any = ()) -> dict[Any, Any]:
     return {plain_key(key): value for key, value in pairs}
 
 
-def _defaulting(_make: Any = None, items: Any = ()) -> dict[Any, Any]:
-    return _mapping(items)
-
-
 _CALLED: Mapping[str, Callable[..., Any]] = {
     "collections.OrderedDict": _mapping,
-    "collections.defaultdict": _defaulting,
+    "collections.defaultdict": lambda _make=None, items=(): _mapping(items),
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor_v3": _typed,

@@ -150,7 +150,8 @@ def _titles(groups: Sequence[_Group], described: Mapping[_Identity, KerasNorm], 
         names.common_scope(group.graph.nodes[leaf.sources[0]].node.name for leaf in _named_leaves(group))
         for group in groups
     ]
-    of_keys = [unused_variables.scope(_stored_keys(group, variables)) for group in groups]
+    stored = [[key for leaf in _named_leaves(group) for key in variables.keys(group.graph, leaf)] for group in groups]
+    of_keys = list(map(unused_variables.scope, stored))
     titles = []
     for number, group in enumerate(groups):
         norm = described.get(group.identity)
@@ -158,10 +159,6 @@ def _titles(groups: Sequence[_Group], described: Mapping[_Identity, KerasNorm], 
         known = [norm.layer.name if norm is not None else "", *own, names.scope_of(group.first.name), names.NAMELESS]
         titles.append(next(title for title in known if title))
     return list(distinct(titles, "#"))
-
-
-def _stored_keys(group: _Group, variables: Variables) -> list[str]:
-    return [key for leaf in _named_leaves(group) for key in variables.keys(group.graph, leaf)]
 
 
 def _named_leaves(group: _Group) -> list[Leaf]:
