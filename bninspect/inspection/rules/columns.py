@@ -52,9 +52,9 @@ def numbers(layer: BatchNorm, epsilon: float | None = None) -> Numbers | None:
         return Numbers(g, b, m, v, root, scale, b - m * scale)
 
 
-def values(array: Array | None) -> Float64 | None:
-    """Return an array flattened and in float64; None if there is none."""
-    return None if array is None else widened(array).ravel()
+def values(array: Array | None) -> Float64:
+    """Return an array flattened and in float64; no numbers if there is none."""
+    return np.empty(0) if array is None else widened(array).ravel()
 
 
 def where(found: Array) -> Array:

@@ -77,7 +77,7 @@ def clamped_epsilon(layer: BatchNorm) -> Finding | None:
     """
     epsilon, variance = layer.epsilon, values(layer.moving_variance)
     # 1e-5, the default of half the frameworks, differs by a thousandth of itself: that is nobody's problem.
-    if epsilon is None or not 0 <= epsilon < 1e-5 or variance is None:
+    if epsilon is None or not 0 <= epsilon < 1e-5:
         return None
     with np.errstate(all="ignore"):
         change = 1 - np.sqrt((variance + epsilon) / (variance + conventions.CLAMP))

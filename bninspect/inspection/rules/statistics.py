@@ -40,8 +40,6 @@ def zero_variance(layer: BatchNorm) -> Finding | None:
     Severity: note.
     """
     variance = values(layer.moving_variance)
-    if variance is None:
-        return None
     epsilon = _LEAST_EPSILON if layer.epsilon is None else layer.epsilon
     channels = where((variance >= 0) & (variance < max(_SMALLEST, epsilon * _UNIT / 2)))
     if not channels.size:
@@ -102,14 +100,11 @@ def untrained(layer: BatchNorm) -> Finding | None:
 
 def _initial_statistics(layer: BatchNorm) -> bool:
     mean, variance = values(layer.moving_mean), values(layer.moving_variance)
-    return (
-        mean is not None and variance is not None and mean.size > 0 and not mean.any() and bool((variance == 1).all())
-    )
+    return mean.size > 0 < variance.size and not mean.any() and bool((variance == 1).all())
 
 
 def _initial_affine(layer: BatchNorm) -> bool:
-    gamma, beta = values(layer.gamma), values(layer.beta)
-    return (gamma is None or bool((gamma == 1).all())) and (beta is None or not beta.any())
+    return bool((values(layer.gamma) == 1).all()) and not values(layer.beta).any()
 
 
 def variance_below_epsilon(layer: BatchNorm) -> Finding | None:
@@ -123,7 +118,7 @@ def variance_below_epsilon(layer: BatchNorm) -> Finding | None:
     Severity: note.
     """
     variance = values(layer.moving_variance)
-    if variance is None or layer.epsilon is None:
+    if layer.epsilon is None:
         return None
     channels = where((variance >= 0) & (variance < layer.epsilon))
     if not channels.size:
@@ -151,7 +146,7 @@ def few_updates(layer: BatchNorm) -> Finding | None:
     Severity: warning.
     """
     mean, variance, momentum = values(layer.moving_mean), values(layer.moving_variance), layer.momentum
-    if mean is None or variance is None or momentum is None or mean.shape != variance.shape or not 0 < momentum < 1:
+    if momentum is None or mean.shape != variance.shape or not 0 < momentum < 1:
         return None
     channels = where((mean == 0) & (variance > _SMALLEST) & (variance < 1))
     if not channels.size:
@@ -216,8 +211,6 @@ def dead_channels(layer: BatchNorm) -> Finding | None:
     Severity: note.
     """
     gamma = values(layer.gamma)
-    if gamma is None:
-        return None
     channels = where(np.abs(gamma) < DEAD)
     if not channels.size:
         return None

@@ -45,8 +45,6 @@ def negative_variance(layer: BatchNorm) -> Finding | None:
     Severity: error.
     """
     variance = values(layer.moving_variance)
-    if variance is None:
-        return None
     channels = where(variance < 0)
     if not channels.size:
         return None
@@ -154,7 +152,7 @@ def no_denominator(layer: BatchNorm) -> Finding | None:
     Severity: error.
     """
     variance = values(layer.moving_variance)
-    if variance is None or layer.epsilon is None:
+    if layer.moving_variance is None or layer.epsilon is None:
         return None
     smallest = float(np.finfo(np.float32).smallest_normal)
     channels = where((variance >= 0) & (np.maximum(variance, 0) + layer.epsilon < smallest))
