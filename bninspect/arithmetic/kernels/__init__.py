@@ -40,97 +40,56 @@ Results are rows of places, (places, channels): `places.pick` takes the same row
 
 from __future__ import annotations
 
-from bninspect.arithmetic.kernels.activation import NONE, RELU, RELU6, Activation, activate, activated_bound
-from bninspect.arithmetic.kernels.affine import Step, Traced, compose, follow
-from bninspect.arithmetic.kernels.convolution import Convolution, convolve
-from bninspect.arithmetic.kernels.dense import Dense, multiply, multiply_batches
-from bninspect.arithmetic.kernels.dynamic_range import own_step, with_own_range
-from bninspect.arithmetic.kernels.expectation import Expected, expect_chain, expect_norm, expect_sum
-from bninspect.arithmetic.kernels.grid import Grid, steps_off
-from bninspect.arithmetic.kernels.places import Budget, Places
-from bninspect.arithmetic.kernels.pooling import Pooling, mean, pool
-from bninspect.arithmetic.kernels.products import Exact, Weights
-from bninspect.arithmetic.kernels.quantised import (
-    activation_steps,
-    add_steps,
-    mean_steps,
-    multiply_steps,
-    rescale_steps,
-)
-from bninspect.arithmetic.kernels.requantisation import (
-    Requantisation,
-    Steps,
-    expect_steps,
-    on_grid,
-    quantise,
-    quantised_bound,
-)
-from bninspect.arithmetic.kernels.rounding import (
-    BFLOAT16,
-    BFLOAT16_OPERANDS,
-    FLOAT16,
-    FLOAT16_OPERANDS,
-    FLOAT16_SUMS,
-    FLOAT32,
-    FLOAT64,
-    Arithmetic,
-    sum_bound,
-    typical,
-)
-from bninspect.arithmetic.kernels.window import Window, same
-
-__all__ = [
-    "BFLOAT16",
-    "BFLOAT16_OPERANDS",
-    "FLOAT16",
-    "FLOAT16_OPERANDS",
-    "FLOAT16_SUMS",
-    "FLOAT32",
-    "FLOAT64",
-    "NONE",
-    "RELU",
-    "RELU6",
-    "Activation",
-    "Arithmetic",
-    "Budget",
-    "Convolution",
-    "Dense",
-    "Exact",
-    "Expected",
-    "Grid",
-    "Places",
-    "Pooling",
-    "Requantisation",
-    "Step",
-    "Steps",
-    "Traced",
-    "Weights",
-    "Window",
-    "activate",
-    "activated_bound",
-    "activation_steps",
-    "add_steps",
-    "compose",
-    "convolve",
-    "expect_chain",
-    "expect_norm",
-    "expect_steps",
-    "expect_sum",
-    "follow",
-    "mean",
-    "mean_steps",
-    "multiply",
-    "multiply_batches",
-    "multiply_steps",
-    "on_grid",
-    "own_step",
-    "pool",
-    "quantise",
-    "quantised_bound",
-    "rescale_steps",
-    "same",
-    "steps_off",
-    "sum_bound",
-    "typical",
-    "with_own_range",
-]
+from bninspect.arithmetic.kernels.activation import NONE as NONE
+from bninspect.arithmetic.kernels.activation import RELU as RELU
+from bninspect.arithmetic.kernels.activation import RELU6 as RELU6
+from bninspect.arithmetic.kernels.activation import Activation as Activation
+from bninspect.arithmetic.kernels.activation import activate as activate
+from bninspect.arithmetic.kernels.activation import activated_bound as activated_bound
+from bninspect.arithmetic.kernels.affine import Step as Step
+from bninspect.arithmetic.kernels.affine import Traced as Traced
+from bninspect.arithmetic.kernels.affine import compose as compose
+from bninspect.arithmetic.kernels.affine import follow as follow
+from bninspect.arithmetic.kernels.convolution import Convolution as Convolution
+from bninspect.arithmetic.kernels.convolution import convolve as convolve
+from bninspect.arithmetic.kernels.dense import Dense as Dense
+from bninspect.arithmetic.kernels.dense import multiply as multiply
+from bninspect.arithmetic.kernels.dense import multiply_batches as multiply_batches
+from bninspect.arithmetic.kernels.dynamic_range import own_step as own_step
+from bninspect.arithmetic.kernels.dynamic_range import with_own_range as with_own_range
+from bninspect.arithmetic.kernels.expectation import Expected as Expected
+from bninspect.arithmetic.kernels.expectation import expect_chain as expect_chain
+from bninspect.arithmetic.kernels.expectation import expect_norm as expect_norm
+from bninspect.arithmetic.kernels.expectation import expect_sum as expect_sum
+from bninspect.arithmetic.kernels.grid import Grid as Grid
+from bninspect.arithmetic.kernels.grid import steps_off as steps_off
+from bninspect.arithmetic.kernels.places import Budget as Budget
+from bninspect.arithmetic.kernels.places import Places as Places
+from bninspect.arithmetic.kernels.pooling import Pooling as Pooling
+from bninspect.arithmetic.kernels.pooling import mean as mean
+from bninspect.arithmetic.kernels.pooling import pool as pool
+from bninspect.arithmetic.kernels.products import Exact as Exact
+from bninspect.arithmetic.kernels.products import Weights as Weights
+from bninspect.arithmetic.kernels.quantised import activation_steps as activation_steps
+from bninspect.arithmetic.kernels.quantised import add_steps as add_steps
+from bninspect.arithmetic.kernels.quantised import mean_steps as mean_steps
+from bninspect.arithmetic.kernels.quantised import multiply_steps as multiply_steps
+from bninspect.arithmetic.kernels.quantised import rescale_steps as rescale_steps
+from bninspect.arithmetic.kernels.requantisation import Requantisation as Requantisation
+from bninspect.arithmetic.kernels.requantisation import Steps as Steps
+from bninspect.arithmetic.kernels.requantisation import expect_steps as expect_steps
+from bninspect.arithmetic.kernels.requantisation import on_grid as on_grid
+from bninspect.arithmetic.kernels.requantisation import quantise as quantise
+from bninspect.arithmetic.kernels.requantisation import quantised_bound as quantised_bound
+from bninspect.arithmetic.kernels.rounding import BFLOAT16 as BFLOAT16
+from bninspect.arithmetic.kernels.rounding import BFLOAT16_OPERANDS as BFLOAT16_OPERANDS
+from bninspect.arithmetic.kernels.rounding import FLOAT16 as FLOAT16
+from bninspect.arithmetic.kernels.rounding import FLOAT16_OPERANDS as FLOAT16_OPERANDS
+from bninspect.arithmetic.kernels.rounding import FLOAT16_SUMS as FLOAT16_SUMS
+from bninspect.arithmetic.kernels.rounding import FLOAT32 as FLOAT32
+from bninspect.arithmetic.kernels.rounding import FLOAT64 as FLOAT64
+from bninspect.arithmetic.kernels.rounding import Arithmetic as Arithmetic
+from bninspect.arithmetic.kernels.rounding import sum_bound as sum_bound
+from bninspect.arithmetic.kernels.rounding import typical as typical
+from bninspect.arithmetic.kernels.window import Window as Window
+from bninspect.arithmetic.kernels.window import same as same
