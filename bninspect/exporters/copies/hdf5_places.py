@@ -15,20 +15,25 @@ Stored = tuple[int | None, Any, int]
 """The offset in the file, the dtype as stored, and how many numbers."""
 
 
-def places(stream: BinaryIO, layers: tuple[BatchNorm, ...], start: int = 0) -> dict[str, dict[str, ArrayPlace]]:
+def places(
+    stream: BinaryIO, layers: tuple[BatchNorm, ...], start: int = 0, member: str = ""
+) -> dict[str, dict[str, ArrayPlace]]:
     """Return the place of each statistic, by layer and parameter.
 
     Args:
         stream: the HDF5 file, which our reader has accepted.
         layers: what it found there.
         start: where the HDF5 file begins in the whole file.
+        member: of a zip that the HDF5 file is.
 
     Raises:
         RuntimeFailure: an array is compressed, in pieces, or not where its name says.
     """
     with hdf5.open_file(stream, "the file to copy") as root:
         return {
-            layer.name: {name: _place(layer, name, found, start) for name, found in _stored(root, layer).items()}
+            layer.name: {
+                name: _place(layer, name, found, start, member) for name, found in _stored(root, layer).items()
+            }
             for layer in layers
         }
 
@@ -67,8 +72,8 @@ def _names(name: str) -> tuple[str, ...]:
     return (name, {"moving_mean": "running_mean", "moving_variance": "running_std"}[name])
 
 
-def _place(layer: BatchNorm, name: str, stored: Stored, start: int) -> ArrayPlace:
+def _place(layer: BatchNorm, name: str, stored: Stored, start: int, member: str) -> ArrayPlace:
     offset, dtype, size = stored
     if offset is None or dtype.kind != "f" or size != layer.channels:
         raise refusal(layer.name, f"{name} is compressed or in pieces" if offset is None else f"{name} is {dtype}")
-    return ArrayPlace(start + int(offset), dtype, size)
+    return ArrayPlace(start + int(offset), dtype, size, member)

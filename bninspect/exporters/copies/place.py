@@ -26,6 +26,8 @@ class ArrayPlace:
     dtype: np.dtype[Any]
     """With its byte order."""
     count: int
+    member: str = ""
+    """The member of the zip that holds them; empty for no zip."""
 
     @property
     def end(self) -> int:

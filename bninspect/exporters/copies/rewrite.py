@@ -27,8 +27,6 @@ class OpenedFile:
     content: bytes
     places: Mapping[str, Mapping[str, ArrayPlace]]
     """By layer and parameter."""
-    members: Mapping[str, str]
-    """By layer and parameter joined by a slash, the member of the zip that holds it; empty for no zip."""
     path: Path
 
     def dtype(self, layer: str, parameter: str) -> np.dtype[Any]:
@@ -45,8 +43,9 @@ class OpenedFile:
         changed: dict[str, None] = {}
         for layer, parameters in new.items():
             for parameter, values in parameters.items():
-                self.places[layer][parameter].write(content, values)
-                changed[self.members.get(f"{layer}/{parameter}", "")] = None
+                place = self.places[layer][parameter]
+                place.write(content, values)
+                changed[place.member] = None
         if any(changed):
             zip_patch.correct_checksums(content, self.path, list(changed))
         return bytes(content)
@@ -77,7 +76,7 @@ def opened(checkpoint: Checkpoint, layers: tuple[BatchNorm, ...]) -> OpenedFile 
 
 def _hdf5(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
     content = path.read_bytes()
-    return OpenedFile(content, hdf5_places.places(io.BytesIO(content), layers), {}, path)
+    return OpenedFile(content, hdf5_places.places(io.BytesIO(content), layers), path)
 
 
 def _keras_zip(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
@@ -86,9 +85,8 @@ def _keras_zip(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
     if member not in found:
         raise RuntimeFailure("its weights are compressed or in several files", why=f"no member {member} as it is")
     start, size = found[member]
-    places = hdf5_places.places(io.BytesIO(content[start : start + size]), layers, start)
-    names = {f"{layer.name}/{name}": member for layer in layers for name in hdf5_places.WANTED}
-    return OpenedFile(content, places, names, path)
+    places = hdf5_places.places(io.BytesIO(content[start : start + size]), layers, start, member)
+    return OpenedFile(content, places, path)
 
 
 def _onnx(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
@@ -103,7 +101,7 @@ def _onnx(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
             raise refusal(layer.name, "its mean and variance are not constants of the graph")
         names[layer.name] = {name: constants[name] for name in hdf5_places.WANTED}
     content = path.read_bytes()
-    return OpenedFile(content, onnx_places.places(content, names), {}, path)
+    return OpenedFile(content, onnx_places.places(content, names), path)
 
 
 def _exported_program(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
@@ -114,7 +112,6 @@ def _exported_program(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
     start, size = found[listed]
     configuration = json.loads(content[start : start + size])["config"]
     places: dict[str, dict[str, ArrayPlace]] = {}
-    members = {}
     for layer in layers:
         places[layer.name] = {}
         for name in hdf5_places.WANTED:
@@ -124,18 +121,8 @@ def _exported_program(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
             if entry is None or member not in found or entry["tensor_meta"]["storage_offset"]["as_int"]:
                 raise refusal(layer.name, f"{printable(theirs)} is not a member of its own")
             dtype = np.dtype({6: "<f2", 7: "<f4", 8: "<f8"}.get(entry["tensor_meta"]["dtype"], "<f4"))
-            places[layer.name][name] = ArrayPlace(found[member][0], dtype, layer.channels)
-            members[f"{layer.name}/{name}"] = member
-    return OpenedFile(content, places, members, path)
-
-
-def _state_dict(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
-    places, members = torch_names.in_state_dict(path, layers)
-    return OpenedFile(path.read_bytes(), places, members, path)
-
-
-def _safetensors(path: Path, layers: tuple[BatchNorm, ...]) -> OpenedFile:
-    return OpenedFile(path.read_bytes(), torch_names.in_safetensors(path, layers), {}, path)
+            places[layer.name][name] = ArrayPlace(found[member][0], dtype, layer.channels, member)
+    return OpenedFile(content, places, path)
 
 
 _FINDERS: Mapping[str, Callable[[Path, tuple[BatchNorm, ...]], OpenedFile | OpenedFolder]] = {
@@ -144,7 +131,9 @@ _FINDERS: Mapping[str, Callable[[Path, tuple[BatchNorm, ...]], OpenedFile | Open
     "keras-weights": _hdf5,
     "onnx": _onnx,
     "torch-export": _exported_program,
-    "torch-state-dict": _state_dict,
-    "safetensors": _safetensors,
+    "torch-state-dict": lambda path, layers: OpenedFile(
+        path.read_bytes(), torch_names.in_state_dict(path, layers), path
+    ),
+    "safetensors": lambda path, layers: OpenedFile(path.read_bytes(), torch_names.in_safetensors(path, layers), path),
     "saved-model": saved_model_folder.opened,
 }

@@ -19,8 +19,8 @@ _PICKLED: Mapping[str, str] = MappingProxyType({"float16": "<f2", "float32": "<f
 _LITTLE = b"little"
 
 
-def in_state_dict(path: Path, layers: tuple[BatchNorm, ...]) -> tuple[dict[str, dict[str, ArrayPlace]], dict[str, str]]:
-    """Return the places of the statistics of layers in a zip of torch.save, and the member of the zip of each.
+def in_state_dict(path: Path, layers: tuple[BatchNorm, ...]) -> dict[str, dict[str, ArrayPlace]]:
+    """Return the places of the statistics of layers in a zip of torch.save.
 
     Raises:
         RuntimeFailure: the file is no zip, as before torch 1.6, or a tensor is not stored as it is.
@@ -38,7 +38,6 @@ def in_state_dict(path: Path, layers: tuple[BatchNorm, ...]) -> tuple[dict[str, 
     found = zip_patch.members(path)
     _require_little(path, found.get(f"{folder}byteorder"))
     places: dict[str, dict[str, ArrayPlace]] = {}
-    members: dict[str, str] = {}
     for layer in layers:
         places[layer.name] = {}
         for name in WANTED:
@@ -51,9 +50,8 @@ def in_state_dict(path: Path, layers: tuple[BatchNorm, ...]) -> tuple[dict[str, 
                 raise refusal(layer.name, f"its {theirs} is not stored as plain float16, float32 or float64")
             dtype = np.dtype(_PICKLED[tensor.storage.dtype])
             start = found[member][0] + (tensor.storage.start + tensor.offset) * dtype.itemsize
-            places[layer.name][name] = ArrayPlace(start, dtype, layer.channels)
-            members[f"{layer.name}/{name}"] = member
-    return places, members
+            places[layer.name][name] = ArrayPlace(start, dtype, layer.channels, member)
+    return places
 
 
 def _require_little(path: Path, place: tuple[int, int] | None) -> None:
