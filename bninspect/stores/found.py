@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Protocol
 
-from bninspect.errors import DamagedFile
+from bninspect.errors import BninspectError, DamagedFile, LimitExceeded, Unreachable
+from bninspect.stores import names
 from bninspect.stores.names import Remote
 
 Span = tuple[int, int]
@@ -51,3 +53,21 @@ def changed(target: Remote, before: Found, after: Found) -> DamagedFile:
         why=f"it was {before.size} bytes of version {before.version}, and is {after.size} of {after.version}",
         hint="run the command again once it has been written",
     )
+
+
+@contextmanager
+def fetching(target: Remote, seconds: float, *failures: type[Exception]) -> Iterator[None]:
+    """Raise LimitExceeded for what takes longer than it may, Unreachable for other failures; our own errors stay."""
+    try:
+        yield
+    except BninspectError:
+        raise
+    except TimeoutError as error:
+        raise LimitExceeded(
+            f"{target.name} was not fetched within {seconds:g} s",
+            why="the time limit ends what stalls, whatever the cause",
+            hint=f"give it more time: --timeout {max(60, round(5 * seconds))}",
+        ) from error
+    except failures as error:
+        why = names.without_secrets(f"{type(error).__name__}: {error}", target.url)
+        raise Unreachable(f"{target.name} cannot be fetched", why=why) from error

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TooLate
 from typing import IO, Any, TypeVar
 
 import fsspec
 
-from bninspect.errors import BninspectError, DamagedFile, LimitExceeded, Unreachable, UsageError
+from bninspect.errors import DamagedFile, Unreachable, UsageError
 from bninspect.stores import names
-from bninspect.stores.found import Found, Span, changed
+from bninspect.stores.found import Found, Span, changed, fetching
 from bninspect.stores.names import Remote
 
 CHUNK = 4 << 20
@@ -123,17 +122,7 @@ class Objects:
     def _in_time(self, call: Callable[[], T]) -> T:
         pool = ThreadPoolExecutor(1)
         try:
-            return pool.submit(call).result(self._seconds)
-        except BninspectError:
-            raise
-        except (TooLate, TimeoutError) as error:
-            raise LimitExceeded(
-                f"{self._target.name} was not fetched within {self._seconds:g} s",
-                why="the time limit ends what stalls, whatever the cause",
-                hint=f"give it more time: --timeout {max(60, round(5 * self._seconds))}",
-            ) from error
-        except Exception as error:
-            why = names.without_secrets(f"{type(error).__name__}: {error}", self._target.url)
-            raise Unreachable(f"{self._target.name} cannot be fetched", why=why) from error
+            with fetching(self._target, self._seconds, Exception):
+                return pool.submit(call).result(self._seconds)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

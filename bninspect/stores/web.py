@@ -20,10 +20,10 @@ import fsspec
 from aiohttp.abc import AbstractResolver
 from fsspec.asyn import sync
 
-from bninspect.errors import BninspectError, DamagedFile, LimitExceeded, Unreachable, UnreadableFile, UnsafeFile
+from bninspect.errors import DamagedFile, Unreachable, UnreadableFile, UnsafeFile
 from bninspect.safe_text import printable
 from bninspect.stores import names
-from bninspect.stores.found import Found, Span, changed
+from bninspect.stores.found import Found, Span, changed, fetching
 from bninspect.stores.names import Remote
 
 AT_ONCE = 8
@@ -206,19 +206,8 @@ class Web:
                 await (await self._files.set_session()).close()
                 self._files._session = None  # noqa: SLF001 - the next call has connections of its own
 
-        try:
+        with fetching(self._target, self._seconds, aiohttp.ClientError, OSError, ValueError):
             return cast(T, sync(self._files.loop, limited))
-        except BninspectError:
-            raise
-        except TimeoutError as error:
-            raise LimitExceeded(
-                f"{self._target.name} was not fetched within {self._seconds:g} s",
-                why="the time limit ends what stalls, whatever the cause",
-                hint=f"give it more time: --timeout {max(60, round(5 * self._seconds))}",
-            ) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            text = names.without_secrets(f"{type(error).__name__}: {error}", self._target.url)
-            raise Unreachable(f"{self._target.name} cannot be fetched", why=text) from error
 
 
 class _Guarded(AbstractResolver):
