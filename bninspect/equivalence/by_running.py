@@ -20,7 +20,7 @@ from bninspect.equivalence.running import Ran
 from bninspect.equivalence.source import SourceRun
 from bninspect.errors import RuntimeFailure
 from bninspect.records import Array, Checkpoint
-from bninspect.records.graph import Network
+from bninspect.records.graph import Network, leading_to
 from bninspect.settings import Settings
 
 
@@ -68,14 +68,7 @@ def _returned(network: Network, outputs: Sequence[Array]) -> dict[str, Array]:
 
 def _live(network: Network) -> Network:
     """Return a graph without the operations whose results nobody reads."""
-    producers = network.producers()
-    needed: set[int] = set()
-    waiting = [one.name for one in network.outputs]
-    while waiting:
-        node = producers.get(waiting.pop())
-        if node is not None and id(node) not in needed:
-            needed.add(id(node))
-            waiting += node.inputs
+    needed = set(map(id, leading_to((output.name for output in network.outputs), network)))
     return replace(network, nodes=tuple(node for node in network.nodes if id(node) in needed))
 
 

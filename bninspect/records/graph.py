@@ -232,6 +232,19 @@ def origin(value: str, producers: Mapping[str, Node]) -> Node | None:
     return None
 
 
+def leading_to(values: Iterable[str], network: Network, ends: Container[str] = ()) -> tuple[Node, ...]:
+    """Return the operations that lead to some values, the last first; what makes one of `ends` is not followed."""
+    producers = network.producers()
+    found: dict[int, Node] = {}
+    waiting = list(values)
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is not None and id(node) not in found:
+            found[id(node)] = node
+            waiting += [name for name in node.inputs if name not in ends]
+    return tuple(found.values())
+
+
 def readers(value: str, consumers: Mapping[str, Iterable[Node]]) -> tuple[Node, ...]:
     """Return the nodes that compute with the numbers of `value`, whatever reshapes or passes them on between."""
     found: list[Node] = []

@@ -22,7 +22,7 @@ from bninspect.formats.ncnn import format as container
 from bninspect.formats.ncnn.param import MAGIC
 from bninspect.formats.tensorflow import files
 from bninspect.records import Array, BatchNorm, Checkpoint, DeclaredPrecision, Form, Run, graph
-from bninspect.records.graph import Network, Node
+from bninspect.records.graph import Network
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
 from bninspect.runtimes.runtime import Begin, RunSettings, Session
@@ -158,22 +158,11 @@ def _replayed(net: Any, network: Network, given: Mapping[str, Array], names: Seq
     producers, found = network.producers(), dict[str, Array]()
     for name in names:
         maker = producers.get(name)
-        near = _nearest(maker.inputs if maker is not None else (), producers, given)
+        starts = maker.inputs if maker is not None else ()
+        between = graph.leading_to((value for value in starts if value not in given), network, given)
+        near = {value for value in (*starts, *(value for node in between for value in node.inputs)) if value in given}
         found |= _values(net, {value: given[value] for value in near}, [name])
     return found
-
-
-def _nearest(starts: Sequence[str], producers: Mapping[str, Node], given: Mapping[str, Array]) -> set[str]:
-    """Return the given values that are met first on all ways back from some."""
-    waiting, known, met = list(starts), set[str](), set[str]()
-    while waiting:
-        name = waiting.pop()
-        if name in given:
-            met.add(name)
-        elif name not in known and name in producers:
-            waiting += producers[name].inputs
-        known.add(name)
-    return met
 
 
 def _mat(values: Array) -> Any:

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 
 from bninspect.equivalence import tensors
 from bninspect.equivalence.evidence.replay import Comparing, Given
-from bninspect.equivalence.evidence.slack import Slack, between
+from bninspect.equivalence.evidence.slack import Slack
 from bninspect.equivalence.folding import U
 from bninspect.records import Array
+from bninspect.records.graph import leading_to
 
 
 def own_rounding(labels: Iterable[str], given: Given, how: Comparing) -> Mapping[str, float]:
@@ -25,8 +26,8 @@ def own_rounding(labels: Iterable[str], given: Given, how: Comparing) -> Mapping
     network, labels = how.source, list(labels)
     if network is None or not any(node.kernel is not None and node.kernel.narrow for node in network.nodes):
         return {}
-    nodes = {id(node): node for label in labels for node in between(network, given.arrays, label)}
-    names = {name for node in nodes.values() for name in (*node.inputs, *node.outputs[:1])}
+    nodes = leading_to(labels, network, given.arrays)
+    names = {name for node in nodes for name in (*node.inputs, *node.outputs[:1])}
     values: dict[str, Array] = {**how.replay(how.data, given.arrays, names), **given.arrays}
     if all(tensors.unit(one) <= U for one in values.values()):
         return {}

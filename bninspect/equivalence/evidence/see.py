@@ -19,12 +19,11 @@ from bninspect.equivalence.evidence.outputs import (
 )
 from bninspect.equivalence.evidence.replay import Comparing
 from bninspect.equivalence.evidence.rounds import Round, Subject
-from bninspect.equivalence.evidence.slack import between
 from bninspect.equivalence.evidence.stretches import compare
 from bninspect.equivalence.folding import U
 from bninspect.equivalence.pairing.places import Place
 from bninspect.records import Array
-from bninspect.records.graph import ActivationLimits, Network, Node
+from bninspect.records.graph import ActivationLimits, Network, Node, leading_to
 
 
 def see(subject: Subject, given: Mapping[str, Array], data: Sequence[Array]) -> Round:
@@ -127,7 +126,7 @@ def _quantised_between(subject: Subject, ends: Iterable[str]) -> list[str]:
         return []
     known = {name for place in subject.places for name in (*place.node.inputs, *place.node.outputs)}
     starts = [*(place.node.inputs[0] for place in subject.places if place.node.inputs), *ends]
-    nodes = {id(node): node for start in starts for node in between(export, known - {start}, start)}
+    nodes = {id(node): node for start in starts for node in leading_to([start], export, known - {start})}
     return [name for node in nodes.values() for name in (*node.inputs, *node.outputs)]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from bninspect.arithmetic.bounds import precision
 from bninspect.equivalence import tensors
 from bninspect.records import Array
-from bninspect.records.graph import ActivationLimits, Network, Node
+from bninspect.records.graph import ActivationLimits, Network, Node, leading_to
 
 _PASSED = """
 identity reshape transpose cast relu relu6 clip pool max minimum maximum min concatenation concat pad padv2 slice split
@@ -93,7 +93,7 @@ class Slack:
 
     def is_cut(self, name: str) -> bool:
         """Return whether a value on the way from what is given stands at the end of its type, and may be beyond it."""
-        nodes = between(self._network, self._given, name)
+        nodes = leading_to([name], self._network, self._given)
         return any(self._ends_at(node, value) for node in nodes for value in node.outputs)
 
     def _ends_at(self, node: Node, value: str) -> bool:
@@ -206,17 +206,3 @@ _PASSED_WORDS = frozenset(_PASSED.split())
 def _plain(node: Node) -> str:
     """Return what an operation on quantised values is called without them."""
     return node.operation.removeprefix(_MICROSOFT).removeprefix("qlinear")
-
-
-def between(network: Network, ends: Container[str], start: str) -> list[Node]:
-    """Return the operations that lead from given values to one, the last first."""
-    producers = network.producers()
-    found: dict[int, Node] = {}
-    waiting = [start]
-    while waiting:
-        node = producers.get(waiting.pop())
-        if node is None or id(node) in found:
-            continue
-        found[id(node)] = node
-        waiting += [one for one in node.inputs if one not in ends]
-    return list(found.values())
