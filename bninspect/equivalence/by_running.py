@@ -8,8 +8,8 @@ from dataclasses import replace
 from bninspect.equivalence.diagnosis.diagnose import diagnose
 from bninspect.equivalence.diagnosis.kernels import of_kernels
 from bninspect.equivalence.evidence import rounds, samples
+from bninspect.equivalence.evidence.one_round import see
 from bninspect.equivalence.evidence.rounds import Round, Subject
-from bninspect.equivalence.evidence.see import see
 from bninspect.equivalence.judgement.case import Case, Sentence
 from bninspect.equivalence.judgement.judge import judge
 from bninspect.equivalence.notes import of_export, of_precision

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bninspect import runtimes
-from bninspect.equivalence import by_numbers, findings, running, source
+from bninspect.equivalence import by_numbers, export_findings, running, source
 from bninspect.equivalence.by_numbers import Held
 from bninspect.equivalence.by_running import judge_run
 from bninspect.equivalence.evidence.rounds import Round
@@ -35,7 +35,7 @@ from bninspect.records import (
     outcome,
 )
 from bninspect.settings import Settings
-from bninspect.verdicts import findings as of_runtimes
+from bninspect.verdicts import runtime_findings as of_runtimes
 from bninspect.verdicts import selection, verify_task
 
 
@@ -191,17 +191,17 @@ def _less_precise(ran: Ran, seen: Round | None, settings: Settings) -> Iterator[
     stored = DeclaredPrecision(seen.arithmetic) if seen is not None else declared
     message = of_runtimes.short_of(declared or stored, wanted) or of_runtimes.short_of(stored, wanted)
     if message:
-        yield findings.less_precise(message, wanted)
+        yield export_findings.less_precise(message, wanted)
 
 
 def _findings(sentence: Sentence, path: str, layers: Sequence[LayerReport]) -> Iterator[Finding]:
     """Yield what is to be said of the export as a whole."""
     if not sentence.same:
-        yield findings.other_model(path, len(layers))
+        yield export_findings.other_model(path, len(layers))
         return
-    yield from map(findings.other_kernel, sentence.kernels)
+    yield from map(export_findings.other_kernel, sentence.kernels)
     right = all(one.counterpart is not None and one.counterpart.status is LayerStatus.VERIFIED for one in layers)
-    yield from (findings.other_output(message, layers_right=right) for message in sentence.outputs)
+    yield from (export_findings.other_output(message, layers_right=right) for message in sentence.outputs)
 
 
 _TRAINED = (*runtimes.KERAS_FORMATS, *runtimes.TORCH.formats)
@@ -214,9 +214,9 @@ def _joined(
     """Return a layer's own report with what became of it in the export; `trained` if both may be trained on."""
     if counterpart is None:
         counterpart = _unknown(layer, found)
-    said = findings.of_layer(counterpart, layer.epsilon)
+    said = export_findings.of_layer(counterpart, layer.epsilon)
     if counterpart.momentum is not None and trained:
-        said += (findings.other_momentum(layer.name, layer.momentum, counterpart),)
+        said += (export_findings.other_momentum(layer.name, layer.momentum, counterpart),)
     every = (*layer.findings, *rules.judged(said, layer.name, settings))
     return outcome.joined(replace(layer, findings=every), counterpart)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, fields, replace
 from typing import Any
 
-from bninspect.jobs import find_models
+from bninspect.jobs import named_models
 from bninspect.records import (
     Comparison,
     Finding,
@@ -68,7 +68,7 @@ def gone(earlier: Report, paths: Iterable[str], searched: Sequence[str]) -> list
     """
     here = {os.path.abspath(path) for path in paths}  # noqa: PTH100 - as _place
     missing = [model.path for model in earlier.models if _place(model) not in here]
-    return [_missing(path) for path in missing if any(find_models.covers(place, path) for place in searched)]
+    return [_missing(path) for path in missing if any(named_models.covers(place, path) for place in searched)]
 
 
 def _missing(path: str) -> ModelReport:

@@ -13,7 +13,7 @@ from typing import Any
 import bninspect.reports  # noqa: F401 - tells how notebooks show what comes out of here
 from bninspect import errors
 from bninspect.inspection import description, rules
-from bninspect.jobs import baseline, elsewhere, find_models, processes, results, several_exports, shards
+from bninspect.jobs import baseline, elsewhere, named_models, processes, results, several_exports, shards
 from bninspect.jobs.context import DEFAULTS, SILENT, PathLike, Surroundings
 from bninspect.jobs.process_pairs import ProcessPair, Work, attend
 from bninspect.records import Checkpoint, ModelReport, Report, Status, Verified, outcome
@@ -186,7 +186,7 @@ def _report(
     if shard is None:
         found.require_layers()
     if shard is None or shard.index == 1:
-        absent = [outcome.broken(path, find_models.nothing(path)) for path in gathered.vain]
+        absent = [outcome.broken(path, named_models.nothing(path)) for path in gathered.vain]
         if around.baseline and shard is None:
             absent += baseline.gone(around.baseline, found.paths or (), gathered.searched)
         for number, model in enumerate(absent, len(chosen)):
@@ -205,11 +205,11 @@ def _report(
 
 def _gathered(
     arguments: list[str], settings: Settings, around: Surroundings
-) -> tuple[find_models.Gathered, Mapping[str, Remote]]:
+) -> tuple[named_models.Gathered, Mapping[str, Remote]]:
     """Return what the arguments stand for, and where those of them are that are elsewhere."""
     found = {url: elsewhere.find(url, settings, listed=url in around.listed) for url in filter(names.is_url, arguments)}
     every = elsewhere.together(found.values())
-    here = find_models.gather(
+    here = named_models.gather(
         (name for argument in arguments for name in (found[argument].models if argument in found else (argument,))),
         partial(processes.search, settings=settings, around=around),
     )

@@ -8,7 +8,7 @@ from functools import partial
 
 from bninspect import errors
 from bninspect.inspection import description
-from bninspect.jobs import find_models, processes
+from bninspect.jobs import named_models, processes
 from bninspect.jobs.process_pairs import ProcessPair
 from bninspect.records import Checkpoint, Export, ModelReport, Status, outcome
 
@@ -48,7 +48,7 @@ def read(pair: ProcessPair) -> Exports:
     from bninspect.equivalence import running
 
     asked = pair.settings.against
-    found = find_models.gather(asked, partial(processes.search, settings=pair.settings, around=pair.around))
+    found = named_models.gather(asked, partial(processes.search, settings=pair.settings, around=pair.around))
     every: list[tuple[str, Checkpoint | errors.BninspectError]] = []
     for path in found.models:
         try:
@@ -60,9 +60,9 @@ def read(pair: ProcessPair) -> Exports:
             every.append((path, error))
         else:
             every.append((path, export))
-    every += [(path, find_models.nothing(path)) for path in found.vain]
+    every += [(path, named_models.nothing(path)) for path in found.vain]
     if not every:
-        raise find_models.nothing(asked[0])
+        raise named_models.nothing(asked[0])
     return Exports(tuple(every))
 
 

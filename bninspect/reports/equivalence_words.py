@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bninspect.records import Counterpart, Evidence, Finding, LayerReport, LayerStatus, ModelReport, Severity, Status
 from bninspect.records import outcome as summary
-from bninspect.records.limits import of_limit, of_limits
+from bninspect.records.limit_words import of_limit, of_limits
 from bninspect.safe_text import printable
 
 RULES = ("BN401", "BN402", "BN403", "BN404", "BN405", "BN406", "BN407", "BN410", "BN411")

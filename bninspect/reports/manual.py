@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 
-from bninspect.equivalence import findings as of_exports
+from bninspect.equivalence import export_findings as of_exports
 from bninspect.errors import UsageError
 from bninspect.inspection.rules import RULES
 from bninspect.safe_text import nearest, printable
-from bninspect.statistics import findings as of_data
+from bninspect.statistics import data_findings as of_data
 from bninspect.verdicts import change_findings as of_changes
-from bninspect.verdicts import findings as of_runtimes
+from bninspect.verdicts import runtime_findings as of_runtimes
 
 _WIDTH = 100
 _READ_AS = str.maketrans("OIL", "011")

@@ -21,7 +21,7 @@ from bninspect.records import (
     Worst,
     in_words,
 )
-from bninspect.records.limits import of_limit
+from bninspect.records.limit_words import of_limit
 from bninspect.reports import drift_words, equivalence_words
 from bninspect.reports.counts import OUTPUTS
 from bninspect.safe_text import printable

@@ -25,7 +25,7 @@ from bninspect.records import (
 )
 from bninspect.runtimes.runtime import Stream
 from bninspect.settings import MAX_EFFECT, TRAINED_BATCH, Settings
-from bninspect.statistics import causes, findings, words
+from bninspect.statistics import causes, data_findings, words
 from bninspect.statistics.data import preparations, samples
 from bninspect.statistics.data.open import opened
 from bninspect.statistics.data.samples import Samples
@@ -148,7 +148,7 @@ def _report(
         if reason is None and layer.name in measured.populations:
             reason = "what arrives at it is NaN or infinite"
         return description.describe(layer, (), LayerStatus.UNVERIFIED, reason or "the data does not reach it")
-    found = rules.judged(findings.of_layer(fit, about), layer.name, settings)
+    found = rules.judged(data_findings.of_layer(fit, about), layer.name, settings)
     reason = words.too_little(fit) if fit.verdict == "unverified" else ""
     report = description.describe(layer, found, _STATUSES[fit.verdict], reason)
     return replace(report, fit=fit)

@@ -31,7 +31,7 @@ from bninspect.statistics.depths import Depth
 from bninspect.statistics.independence import ModelCalls
 from bninspect.statistics.measure import measure
 from bninspect.statistics.population import Population
-from bninspect.statistics.ways import Passes, Walk, Way, neighbours
+from bninspect.statistics.traversals import Passes, Walk, Way, neighbours
 
 BATCH = 32
 """Samples in a forward pass, at most."""

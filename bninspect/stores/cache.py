@@ -13,8 +13,8 @@ from pathlib import Path
 
 from bninspect.errors import LimitExceeded, Unreachable
 from bninspect.stores import names
-from bninspect.stores.found import Found, RemoteStore
 from bninspect.stores.names import Remote
+from bninspect.stores.remote_file import Found, RemoteStore
 
 LIMIT = 20_000_000_000
 """Bytes that downloads may take."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from bninspect.errors import LimitExceeded
 from bninspect.stores import cache, names
-from bninspect.stores.found import Found, RemoteStore, Span, changed
 from bninspect.stores.names import Remote
+from bninspect.stores.remote_file import Found, RemoteStore, Span, changed
 from bninspect.stores.store import open_store
 
 MOST_FILES = 1000

@@ -14,8 +14,8 @@ import fsspec
 
 from bninspect.errors import DamagedFile, Unreachable, UsageError
 from bninspect.stores import names
-from bninspect.stores.found import Found, Span, changed, fetching
 from bninspect.stores.names import Remote
+from bninspect.stores.remote_file import Found, Span, changed, fetching
 
 CHUNK = 4 << 20
 _VERSIONS = (

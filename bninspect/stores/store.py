@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bninspect.errors import MissingPackage
-from bninspect.stores.found import RemoteStore
 from bninspect.stores.names import WEB, Remote, scheme
+from bninspect.stores.remote_file import RemoteStore
 
 
 def open_store(target: Remote, seconds: float) -> RemoteStore:

@@ -23,8 +23,8 @@ from fsspec.asyn import sync
 from bninspect.errors import DamagedFile, Unreachable, UnreadableFile, UnsafeFile
 from bninspect.safe_text import printable
 from bninspect.stores import names
-from bninspect.stores.found import Found, Span, changed, fetching
 from bninspect.stores.names import Remote
+from bninspect.stores.remote_file import Found, Span, changed, fetching
 
 AT_ONCE = 8
 REDIRECTS = 5

@@ -26,7 +26,7 @@ from bninspect.records import (
     in_words,
 )
 from bninspect.settings import Settings
-from bninspect.verdicts import findings
+from bninspect.verdicts import runtime_findings
 from bninspect.verdicts.replay import Replayed
 from bninspect.verdicts.selection import tolerance, wanted
 
@@ -71,9 +71,9 @@ class Judge:
         chosen = self._tolerances[layer.name]
         allowed = (chosen.rtol, chosen.atol) if chosen else None
         for judge in (
-            findings.loaded_differently,
-            findings.configured_differently,
-            findings.shaped_differently,
+            runtime_findings.loaded_differently,
+            runtime_findings.configured_differently,
+            runtime_findings.shaped_differently,
         ):
             if (finding := judge(layer, observation)) is not None:
                 seen.findings.setdefault(finding.rule, finding)
@@ -121,7 +121,7 @@ class Judge:
         replayed = seen.replayed
         hint = remedies.remedy(seen.explanation, layer.epsilon, remedies.RUNTIME) or None
         wrong = (
-            findings.off(comparison, in_words(comparison.observed), hint=hint)
+            runtime_findings.off(comparison, in_words(comparison.observed), hint=hint)
             for comparison in seen.comparisons.values()
             if not comparison.agrees
         )

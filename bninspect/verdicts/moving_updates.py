@@ -12,7 +12,7 @@ from bninspect.arithmetic.formula import Float64, Parameters
 from bninspect.arithmetic.moments import Moments, updated
 from bninspect.arithmetic.rounding import widened
 from bninspect.records import Array, BatchNorm, Comparison, Estimator, Finding, Observation, Replay
-from bninspect.verdicts import findings
+from bninspect.verdicts import runtime_findings
 
 STATISTICS = ("moving_mean", "moving_variance")
 
@@ -70,7 +70,7 @@ class Updates:
     def finding(self, comparison: Comparison) -> Finding:
         """Return what the step stored, what it should have stored, and every known mistake that explains it."""
         cause = " or ".join(self._causes(comparison.reference)) or "nothing that is known here explains it"
-        return findings.updated_differently(comparison, self.momentum, cause)
+        return runtime_findings.updated_differently(comparison, self.momentum, cause)
 
     def _of_batch(self, name: str, estimator: Estimator) -> tuple[Float64, Float64]:
         if name == "moving_mean":

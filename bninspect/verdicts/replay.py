@@ -15,7 +15,7 @@ from bninspect.arithmetic.bounds import Allowance
 from bninspect.arithmetic.formula import Parameters
 from bninspect.arithmetic.moments import Moments, output_allowances
 from bninspect.records import BatchNorm, Comparison, Estimator, Finding, Observation, Replay, Run
-from bninspect.verdicts import findings
+from bninspect.verdicts import runtime_findings
 from bninspect.verdicts.moving_updates import KEPT, STATISTICS, Updates, unmoved
 
 OUTPUT = "output"
@@ -137,10 +137,10 @@ class Replayed:
         self.sayings[said] = None
         for name in STATISTICS:
             comparison = unmoved(observation, replay, layer, name)
-            self._add(comparison, None if comparison.agrees else findings.moved(comparison, said))
+            self._add(comparison, None if comparison.agrees else runtime_findings.moved(comparison, said))
 
     def _add_output(self, output: Comparison, means: str) -> None:
-        self._add(output, None if output.agrees else findings.normalised_differently(output, means))
+        self._add(output, None if output.agrees else runtime_findings.normalised_differently(output, means))
 
     def _add(self, comparison: Comparison, finding: Finding | None) -> None:
         key = (comparison.observed, comparison.reference)

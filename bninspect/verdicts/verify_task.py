@@ -15,7 +15,7 @@ from bninspect.records import Checkpoint, Finding, Run, Verified, codec
 from bninspect.records import outcome as verdict
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
-from bninspect.verdicts import findings, selection
+from bninspect.verdicts import runtime_findings, selection
 from bninspect.verdicts.layers import Judge
 
 
@@ -84,7 +84,7 @@ class Trial:
         precision = run.precision or self._judge.precision
         found: tuple[Finding, ...] = ()
         if self._settings.precision is not None:
-            less = findings.less_precise(precision, self._settings.precision)
+            less = runtime_findings.less_precise(precision, self._settings.precision)
             found = rules.judged(() if less is None else (less,), "", self._settings)
         model = replace(
             description.model(self._checkpoint),

@@ -82,12 +82,12 @@ def test_gate_of_float32_fails_for_less(written: Path, narrow: None) -> None:
 
 def test_precision_that_nobody_saw_does_not_pass() -> None:
     from bninspect.records import DeclaredPrecision
-    from bninspect.verdicts import findings
+    from bninspect.verdicts import runtime_findings
 
-    assert findings.less_precise(None, "bfloat16") is not None
-    assert findings.less_precise(DeclaredPrecision("float16"), "float32") is not None
-    assert findings.less_precise(DeclaredPrecision("float16"), "bfloat16") is None
-    assert findings.less_precise(DeclaredPrecision("float64"), "float32") is None
+    assert runtime_findings.less_precise(None, "bfloat16") is not None
+    assert runtime_findings.less_precise(DeclaredPrecision("float16"), "float32") is not None
+    assert runtime_findings.less_precise(DeclaredPrecision("float16"), "bfloat16") is None
+    assert runtime_findings.less_precise(DeclaredPrecision("float64"), "float32") is None
 
 
 def test_model_whose_numbers_changed_is_not_run(written: Path, tmp_path: Path) -> None:

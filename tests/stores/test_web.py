@@ -20,7 +20,7 @@ import aiohttp
 
 from bninspect import errors
 from bninspect.stores import names
-from bninspect.stores.found import Found
+from bninspect.stores.remote_file import Found
 from bninspect.stores.web import Web
 
 MODEL = "keras3_digits.h5"

@@ -9,7 +9,7 @@ import numpy as np
 
 from bninspect.equivalence import folding, measuring
 from bninspect.equivalence.diagnosis import standing
-from bninspect.equivalence.diagnosis.detective import ask_detective, undone
+from bninspect.equivalence.diagnosis.formula_causes import ask_detective, undone
 from bninspect.equivalence.diagnosis.likeness import correlation, worst_ratio
 from bninspect.equivalence.diagnosis.wrong_folds import hypotheses, with_siblings
 from bninspect.equivalence.pairing.fits import as_map, same_shape

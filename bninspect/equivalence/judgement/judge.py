@@ -18,7 +18,7 @@ from bninspect.equivalence.pairing.places import Place
 from bninspect.equivalence.pairing.source_norms import SourceNorm
 from bninspect.records import Counterpart, LayerStatus, graph, outcome
 from bninspect.records.graph import Network, Node
-from bninspect.records.limits import of_limit
+from bninspect.records.limit_words import of_limit
 
 
 def judge(case: Case) -> Sentence:

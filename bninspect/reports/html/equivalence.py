@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from bninspect.records import Comparison, Counterpart, Export, LayerStatus, ModelReport
-from bninspect.records.limits import of_limit
+from bninspect.records.limit_words import of_limit
 from bninspect.reports import equivalence_words, words
 from bninspect.reports.html.element import Child, Markup, code, element, facts, joined, table
 from bninspect.safe_text import printable

@@ -18,7 +18,7 @@ from bninspect.records import ModelReport, Report, Status
 from bninspect.reports import counts, words
 from bninspect.reports.exports_table import ExportsTable, tables
 from bninspect.reports.html import model as model_part
-from bninspect.reports.html import rerun, room, rules, why
+from bninspect.reports.html import page_budget, rerun, rules, why
 from bninspect.reports.html.element import Child, Markup, code, element, facts, table
 from bninspect.safe_text import printable
 
@@ -31,7 +31,7 @@ def render(report: Report) -> str:
     top, header, bottom = element("head", head(report)), _header(report), element("footer", footer(report))
     listed = _models(report, models, linked=len(models)) if len(models) > 1 else None
     taken = sum(map(len, (top, bottom, listed or "")))
-    sections = room.sections(models, taken)
+    sections = page_budget.sections(models, taken)
     main = element(
         "main",
         _models(report, models, linked=len(sections)) if listed else None,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bninspect.records import ModelReport, Severity
 from bninspect.reports import Looks
-from bninspect.reports.text import findings
+from bninspect.reports.text import finding_lines
 from bninspect.reports.text.lines import Line, line
 from bninspect.reports.words import plural
 from bninspect.safe_text import printable
@@ -27,12 +27,12 @@ def compared(model: ModelReport, looks: Looks) -> Iterator[Line]:
     )
     for finding in model.findings:
         yield line(
-            (f"{finding.severity:<8}", findings.STYLES[finding.severity]),
+            (f"{finding.severity:<8}", finding_lines.STYLES[finding.severity]),
             f"{finding.rule} {printable(finding.message, 500)}",
         )
         if finding.hint:
             yield line(f"{_INDENT}hint: {printable(finding.hint, 500)}")
-    yield from findings.lines(
+    yield from finding_lines.lines(
         [pair for pair in changed if looks.verbosity >= 0 or pair[1].severity is Severity.ERROR], looks
     )
     if looks.verbosity >= 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from bninspect.records.limits import of_limit
+from bninspect.records.limit_words import of_limit
 from bninspect.reports import Looks
 from bninspect.reports.text.lines import Line, line, shown
 from bninspect.reports.words import plural

@@ -13,10 +13,10 @@ from bninspect.records import (
     ModelReport,
     Severity,
 )
-from bninspect.records.limits import of_limit
+from bninspect.records.limit_words import of_limit
 from bninspect.reports import Looks, words
 from bninspect.reports import counts as counting
-from bninspect.reports.text import findings
+from bninspect.reports.text import finding_lines
 from bninspect.reports.text.lines import Line, line
 from bninspect.reports.text.lint import unread
 from bninspect.reports.text.mismatch import INDENT, mismatch
@@ -86,7 +86,7 @@ def said(layers: Sequence[LayerReport], looks: Looks, without: tuple[str, ...] =
         for finding in layer.findings
         if finding.ignored is None and finding.rule not in without and _wanted(finding, looks)
     ]
-    return findings.lines(found, looks)
+    return finding_lines.lines(found, looks)
 
 
 def _wanted(finding: Finding, looks: Looks) -> bool:

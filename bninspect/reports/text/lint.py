@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from bninspect.records import Finding, LayerReport, ModelReport, Severity
 from bninspect.reports import Looks, words
-from bninspect.reports.text import findings
+from bninspect.reports.text import finding_lines
 from bninspect.reports.text.lines import Line, line
 from bninspect.reports.words import plural
 from bninspect.safe_text import printable
@@ -22,7 +22,7 @@ def linted(model: ModelReport, looks: Looks) -> Iterator[Line]:
     counted += f", {words.fetched(model)}" if model.bytes_read is not None else ""
     yield line((printable(model.path), "bold"), f"  {plural(len(model.layers), 'batch-norm layer')}: {counted}")
     wanted = [pair for pair in found if pair[1].severity is not Severity.NOTE or looks.verbosity >= 0]
-    yield from findings.lines(wanted, looks)
+    yield from finding_lines.lines(wanted, looks)
     yield from unread(model)
     for note in model.notes if looks.verbosity >= 0 else ():
         yield line(("note    ", "cyan"), printable(note, 500))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from bninspect.records import Comparison, Explanation, LayerReport
-from bninspect.records.limits import of_limit
+from bninspect.records.limit_words import of_limit
 from bninspect.reports import Looks, words
 from bninspect.reports.counts import OUTPUTS
 from bninspect.reports.text.lines import Line, line

@@ -34,8 +34,8 @@ from bninspect.records import (
 )
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
-from bninspect.verdicts import findings, selection
 from bninspect.verdicts import layers as judging
+from bninspect.verdicts import runtime_findings, selection
 from bninspect.verdicts.own_runtime import vectors
 from bninspect.verdicts.own_runtime.vectors import Vector
 
@@ -143,7 +143,9 @@ def _judged(
     explanation = causes.explain(layer, [causes.sample(layer, observation, forms=EVERY_FORM)], others)
     act = remedies.remedy(explanation, layer.epsilon, remedies.OWN_RUNTIME)
     hint = _OTHERS if given is None and not explanation.causes else act
-    wrong = rules.judged((findings.off(comparison, "returned", explanation.sentence, hint),), layer.name, settings)
+    wrong = rules.judged(
+        (runtime_findings.off(comparison, "returned", explanation.sentence, hint),), layer.name, settings
+    )
     described = description.describe(layer, (*found, *wrong), LayerStatus.MISMATCH, "", (comparison,))
     return replace(described, explanation=explanation)
 

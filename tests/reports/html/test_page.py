@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from bninspect.inspection.description import describe
 from bninspect.records import BatchNorm, Evidence, ModelReport, Option, Report, Run, Status, outcome
 from bninspect.reports import html
-from bninspect.reports.html import room
+from bninspect.reports.html import page_budget
 from bninspect.safe_text import printable
 from bninspect.settings import EpsilonRule, Settings
 from bninspect.verdicts.layers import Judge
@@ -199,7 +199,7 @@ def failing_model(good: int) -> Report:
 
 
 def test_a_page_without_room_shows_the_failing_layer_in_detail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MOST_FOR_PASSES", 0)
+    monkeypatch.setattr(page_budget, "MOST_FOR_PASSES", 0)
     text = html.render(failing_model(3))
     assert "3 layers without details" in text
     assert re.findall(r'<details[^>]*class="layer"><summary><h3><code>(\w+)</code>', text) == ["bad"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bninspect.records.limits import of_limit, of_limits
+from bninspect.records.limit_words import of_limit, of_limits
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bninspect.equivalence.evidence import see
+from bninspect.equivalence.evidence import one_round
 from bninspect.equivalence.evidence.rounds import Subject
 from bninspect.records import Array
 from bninspect.records.graph import ActivationLimits, Network, Node, Value
@@ -27,7 +27,7 @@ def _network(*limits: ActivationLimits) -> Network:
 def _unreached(own: Network, other: Network, numbers: float) -> list[str]:
     values = {f"a{place}": np.full((1, 2), numbers) for place in range(3)}
     subject = Subject(own, other, None, None, True, ())  # type: ignore[arg-type]  # nothing is run
-    return list(see._unreached(subject, (), values, values))
+    return list(one_round._unreached(subject, (), values, values))
 
 
 def test_limits_that_were_exchanged_have_to_be_reached() -> None:
@@ -57,7 +57,7 @@ def test_of_the_model_only_what_nobody_knows_is_computed_again() -> None:
     def looked_at(seen: Sequence[Array], outlines: Mapping[str, Value]) -> dict[str, Array]:
         returned = {"a1": np.full((1, 2), 3.0)}
         subject = Subject(network, network, None, replay, True, (), 0, outlines, returned, data)  # type: ignore[arg-type]
-        return see._looked_at(subject, seen, ["a1"])
+        return one_round._looked_at(subject, seen, ["a1"])
 
     outlines = {"x": Value("x", (1, 2), "float32")}
     first = looked_at(data, outlines)

@@ -20,7 +20,7 @@ from bninspect.records import (
     Severity,
     in_words,
 )
-from bninspect.records.limits import of_limit
+from bninspect.records.limit_words import of_limit
 
 _FINITE = "look for NaN and infinity in the parameters and in the input"
 _RELOAD = "the runtime did not load what the file holds: look for renamed layers and by-name or by-position loading"

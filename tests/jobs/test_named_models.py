@@ -11,7 +11,7 @@ from helpers.keras_files import arrays, members, model, norm, weights
 
 from bninspect.errors import NothingToCheck
 from bninspect.formats import folder_models
-from bninspect.jobs import find_models
+from bninspect.jobs import named_models
 
 
 def find(folder: str) -> tuple[str, ...]:
@@ -143,7 +143,7 @@ def test_arguments_keep_their_order_and_every_model_is_taken_once(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(models.parent)
-    gathered = find_models.gather(["models/b.h5", "./models", "models/old/../b.h5", "nowhere.h5"], find)
+    gathered = named_models.gather(["models/b.h5", "./models", "models/old/../b.h5", "nowhere.h5"], find)
     assert gathered.models == ("models/b.h5", "models/a.keras", "models/old/older/c.hdf5", "nowhere.h5")
     assert (gathered.searched, gathered.vain) == (("./models",), ())
 
@@ -151,24 +151,24 @@ def test_arguments_keep_their_order_and_every_model_is_taken_once(
 def test_patterns_are_filled_in_where_no_file_is_called_so(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(models)
     shutil.copy("b.h5", "[b].h5")
-    assert find_models.gather(["[b].h5"], find).models == ("[b].h5",)
-    gathered = find_models.gather(["**/*.h*5", "*.onnx"], find)
+    assert named_models.gather(["[b].h5"], find).models == ("[b].h5",)
+    gathered = named_models.gather(["**/*.h*5", "*.onnx"], find)
     assert gathered.models == ("[b].h5", "b.h5", "old/older/c.hdf5")
     assert (gathered.searched, gathered.vain) == (("**/*.h*5", "*.onnx"), ("*.onnx",))
 
 
 def test_a_pattern_may_fit_folders(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(models)
-    assert find_models.gather(["ol?"], find).models == ("old/older/c.hdf5",)
+    assert named_models.gather(["ol?"], find).models == ("old/older/c.hdf5",)
 
 
 def test_a_folder_without_models_is_told(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    assert find_models.gather([str(tmp_path)], find).vain == (str(tmp_path),)
-    error = find_models.nothing(str(tmp_path))
+    assert named_models.gather([str(tmp_path)], find).vain == (str(tmp_path),)
+    error = named_models.nothing(str(tmp_path))
     assert isinstance(error, NothingToCheck)
     assert "folder" in error.why
-    assert "pattern" in find_models.nothing("*.onnx").why
+    assert "pattern" in named_models.nothing("*.onnx").why
 
 
 @pytest.mark.parametrize(
@@ -183,4 +183,4 @@ def test_a_folder_without_models_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_where_a_model_would_have_been_found(searched: str, path: str, covered: bool) -> None:
-    assert find_models.covers(searched, path) is covered
+    assert named_models.covers(searched, path) is covered
