@@ -13,6 +13,9 @@ _SMALLEST = float(np.finfo(np.float32).smallest_normal)
 _LEAST_EPSILON = 1e-12
 """The smallest epsilon in use, where the file states none."""
 
+_USUAL_EPSILON = 1e-5
+"""The smallest that is a default: of PyTorch, ONNX and Flax, whose weights alone state none."""
+
 LEAST_START = 0.01
 """Share of the initial statistics from which on they have seen too few updates."""
 
@@ -173,7 +176,7 @@ def noise_variance(layer: BatchNorm) -> Finding | None:
     Many kernels compute the variance as E[x^2] - E[x]^2 in float32 (XLA, Flax, synchronised batch norm of Keras). The
     squares cancel, and what is left is uncertain by about 2^-24 * mean^2: for a true variance of 1 and a mean of
     10000, such kernels stored anything between 0 and 120. Reported where this uncertainty is more than 1 % of
-    variance + epsilon, and more than a 64th of the variance.
+    variance + epsilon, and more than a 64th of the variance. Where the file states no epsilon, 1e-5 is taken.
 
     What to do: compute the statistics again in two passes, or centre what goes into this layer.
 
@@ -181,7 +184,7 @@ def noise_variance(layer: BatchNorm) -> Finding | None:
 
     Severity: warning.
     """
-    found = numbers(layer, 0.0)
+    found = numbers(layer, _USUAL_EPSILON)
     if found is None:
         return None
     noise = _UNIT * np.square(found.mean)

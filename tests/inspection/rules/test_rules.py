@@ -173,6 +173,9 @@ def test_a_variance_that_is_noise() -> None:
     assert found("BN115", **large, epsilon=6.26) is None
     # A channel whose input is a constant of usual size.
     assert found("BN115", moving_mean=frozen([0.1, 0.7, 1]), moving_variance=variances(1, 1e-30, 1)) is None
+    assert (
+        found("BN115", moving_mean=frozen([0.1, 0.7, 1]), moving_variance=variances(1, 1e-30, 1), epsilon=None) is None
+    )
     assert found("BN115", moving_mean=frozen([0.1, 15, 1]), moving_variance=variances(1, 1, 1)) is None
 
 
