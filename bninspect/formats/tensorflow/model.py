@@ -40,6 +40,11 @@ class GraphModel:
         """Calls of batch norm that are none of the layers, those of several signatures once."""
         return tuple(dict.fromkeys(calls for one in self.searched for calls in one.found.unread))
 
+    @property
+    def fetched(self) -> tuple[str, ...]:
+        """The nodes of the flat graphs that observing the layers takes."""
+        return tuple(_fetched(self.layers))
+
 
 def of_meta_graph(
     meta: MetaGraph,

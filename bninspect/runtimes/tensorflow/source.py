@@ -12,6 +12,7 @@ from bninspect.errors import RuntimeFailure
 from bninspect.formats import whole_file
 from bninspect.formats.tensorflow import checkpoint as checkpoints
 from bninspect.formats.tensorflow import files, frozen, saved_model
+from bninspect.formats.tensorflow.graph.flatten import reached
 from bninspect.formats.tensorflow.model import GraphModel
 from bninspect.records import Checkpoint
 from bninspect.runtimes import loading
@@ -68,16 +69,18 @@ def opened(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[GraphFile]
             yield GraphFile(saved.model, lambda session: _load_saved(session, path, saved.meta.tags))
     elif checkpoint.format == frozen.NAME:
         loading.require_digest(checkpoint, whole_file.digest(path))
-        yield GraphFile(frozen.open_frozen(path), lambda _: _load_frozen(path))
+        frozen_model = frozen.open_frozen(path)
+        yield GraphFile(frozen_model, lambda _: _load_frozen(path, frozen_model))
     else:
         loading.require_digest(checkpoint, files.digest(checkpoints.parts(path)))
         with checkpoints.open_checkpoint(path) as opened:
             place = checkpoints.place_of(path)
-            if opened.model is None:
+            model = opened.model
+            if model is None:
                 raise RuntimeFailure(
                     "the file holds only variables", why=f"there is no {printable(place.graph.name)} beside it"
                 )
-            yield GraphFile(opened.model, lambda session: _load_meta(session, place))
+            yield GraphFile(model, lambda session: _load_meta(session, place, model))
 
 
 def _load_saved(session: Any, path: Path, tags: frozenset[str]) -> None:
@@ -86,19 +89,46 @@ def _load_saved(session: Any, path: Path, tags: frozenset[str]) -> None:
     tf.compat.v1.saved_model.load(session, sorted(tags), str(saved_model.folder_of(path)))
 
 
-def _load_frozen(path: Path) -> None:
+def _load_frozen(path: Path, model: GraphModel) -> None:
     import tensorflow as tf
 
-    tf.import_graph_def(tf.compat.v1.GraphDef.FromString(files.whole(path)), name="")
+    graph = tf.compat.v1.GraphDef.FromString(files.whole(path))
+    _prune(graph, model)
+    tf.import_graph_def(graph, name="")
 
 
-def _load_meta(session: Any, place: checkpoints.CheckpointPlace) -> None:
+def _load_meta(session: Any, place: checkpoints.CheckpointPlace, model: GraphModel) -> None:
     import tensorflow as tf
 
     meta = tf.compat.v1.MetaGraphDef.FromString(files.whole(place.graph))
     for node in (*meta.graph_def.node, *(node for one in meta.graph_def.library.function for node in one.node_def)):
         # Older versions inferred shapes, those of gradients above all, that newer ones call impossible.
         node.attr.pop("_output_shapes", None)
+    if _prune(meta.graph_def, model):
+        meta.collection_def.clear()  # lists of variables and the like, which may name what is no longer there
     saver = tf.compat.v1.train.import_meta_graph(meta, clear_devices=True)
     if saver is not None:
         saver.restore(session, place.prefix)
+
+
+def _prune(graph: Any, model: GraphModel) -> bool:
+    """Take operations that this TensorFlow lacks out of a graph, with all behind them, if no batch norm needs one."""
+    from tensorflow.python.framework import op_def_registry
+
+    own = {function.signature.name for function in graph.library.function}
+    gone = {node.name for node in graph.node if node.op not in own and op_def_registry.get(node.op) is None}
+    if not gone or not gone.isdisjoint(node.name for node in reached(model.searched[0].graph, model.fetched)):
+        return False
+    users: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for source in node.input:
+            users.setdefault(source.lstrip("^").partition(":")[0], []).append(node.name)
+    waiting = [*gone]
+    while waiting:
+        fresh = [user for user in users.get(waiting.pop(), ()) if user not in gone]
+        gone.update(fresh)
+        waiting.extend(fresh)
+    kept = [node for node in graph.node if node.name not in gone]
+    del graph.node[:]
+    graph.node.extend(kept)
+    return True

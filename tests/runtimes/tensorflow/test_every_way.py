@@ -168,6 +168,18 @@ def frozen(folder: Path, build: Any, batch: int | None = 1) -> Path:
     return path
 
 
+@pytest.mark.parametrize("needed", [False, True])
+def test_an_operation_that_tensorflow_lacks_hinders_only_what_needs_it(tmp_path: Path, needed: bool) -> None:
+    graph = graph_of("FusedBatchNorm", STORED, is_training=False, epsilon=1e-3)
+    odd = graph.node.add(name="odd", op="NobodysOperation", input=["x"])
+    behind = graph.node.add(name="behind", op="Relu", input=["odd"])
+    odd.attr["T"].type = behind.attr["T"].type = 1
+    if needed:
+        next(node for node in graph.node if node.name == "bn/out").input[0] = "behind"
+    (report,) = verify_task.verify_checkpoint(read(tmp_path, graph), Settings(trust=True)).model.layers
+    assert report.status is (LayerStatus.UNVERIFIED if needed else LayerStatus.VERIFIED)
+
+
 @pytest.mark.parametrize("trust", [False, True])
 def test_of_a_graph_without_signatures_nothing_runs_that_does_more_than_compute(tmp_path: Path, trust: bool) -> None:
     import tensorflow as tf
