@@ -188,24 +188,11 @@ def _read(path: Path) -> Checkpoint:
     try:
         with files.counted(parts(path)) as counts, open_checkpoint(path) as opened:
             size, digest = counts()
-            checkpoint = Checkpoint(
-                path=str(path),
-                format=NAME,
-                writer="",
-                layers=(),
-                sha256=digest,
-                bytes=size,
-            )
             if opened.model is None or opened.meta is None:
-                return replace(checkpoint, layers=tuple(_layers(opened.store)), notes=_better(path))
-            return replace(
-                checkpoint,
-                writer=f"TensorFlow {opened.meta.version}" if opened.meta.version else "",
-                layers=tuple(layer.layer for layer in opened.model.layers),
-                notes=(*_source_of_epsilon(opened.model), *opened.model.notes),
-                code=opened.model.code,
-                unread=opened.model.unread,
-            )
+                found = Checkpoint(str(path), NAME, "", tuple(_layers(opened.store)), _better(path))
+            else:
+                found = opened.model.checkpoint(path, NAME, opened.meta.version, _source_of_epsilon(opened.model))
+            return replace(found, sha256=digest, bytes=size)
     except OSError as error:
         raise UnreadableFile(f"{printable(path.name)} cannot be read", why=error.strerror or "") from error
 

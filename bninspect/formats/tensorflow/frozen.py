@@ -57,16 +57,7 @@ def _matches(path: Path, head: bytes) -> bool:
 
 
 def _read(path: Path) -> Checkpoint:
-    opened = open_frozen(path)
-    return Checkpoint(
-        path=str(path),
-        format=NAME,
-        writer="",
-        layers=tuple(layer.layer for layer in opened.layers),
-        notes=opened.notes,
-        code=opened.code,
-        unread=opened.unread,
-    )
+    return open_frozen(path).checkpoint(path, NAME, "")
 
 
 FORMAT = Format(

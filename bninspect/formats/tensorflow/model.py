@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bninspect.errors import UsageError
 from bninspect.formats.tensorflow import impure_ops as code
@@ -15,7 +16,7 @@ from bninspect.formats.tensorflow.norms import graph_search
 from bninspect.formats.tensorflow.norms.layers import Located, Searched, located
 from bninspect.formats.tensorflow.object_graph import Object, checkpoint_key, walk_together
 from bninspect.formats.tensorflow.variables import Store, Variables, restored_by
-from bninspect.records import Unread
+from bninspect.records import Checkpoint, Unread
 from bninspect.safe_text import printable
 
 DEFAULT = "serving_default"
@@ -44,6 +45,18 @@ class GraphModel:
     def fetched(self) -> tuple[str, ...]:
         """The nodes of the flat graphs that observing the layers takes."""
         return tuple(_fetched(self.layers))
+
+    def checkpoint(self, path: Path, name: str, version: str, notes: Sequence[str] = ()) -> Checkpoint:
+        """Return what a file says that holds this graph; `version` is that of TensorFlow, empty if it is not known."""
+        return Checkpoint(
+            str(path),
+            name,
+            f"TensorFlow {version}" if version else "",
+            tuple(located.layer for located in self.layers),
+            (*notes, *self.notes),
+            code=self.code,
+            unread=self.unread,
+        )
 
 
 def of_meta_graph(

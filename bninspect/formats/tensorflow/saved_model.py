@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bninspect.errors import DamagedFile, UnknownFormat, UnreadableFile, UsageError
@@ -122,17 +122,8 @@ def _read(path: Path) -> Checkpoint:
     try:
         with files.counted(parts(path)) as counts, open_saved_model(path) as opened:
             size, digest = counts()
-            return Checkpoint(
-                path=str(path),
-                format=NAME,
-                writer=f"TensorFlow {opened.meta.version}" if opened.meta.version else "",
-                layers=tuple(layer.layer for layer in opened.model.layers),
-                notes=(*opened.notes, *opened.model.notes),
-                code=opened.model.code,
-                unread=opened.model.unread,
-                sha256=digest,
-                bytes=size,
-            )
+            found = opened.model.checkpoint(path, NAME, opened.meta.version, opened.notes)
+            return replace(found, sha256=digest, bytes=size)
     except OSError as error:
         raise UnreadableFile(f"{printable(path.name)} cannot be read", why=error.strerror or "") from error
 
