@@ -28,6 +28,7 @@ _PASSING = {
     "Cast": "cast",
 }
 _PIECES = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}
+_QUANTISED_PIECES = {"com.microsoft::QLinearAdd": "add", "com.microsoft::QLinearMul": "mul"}
 
 
 def read(model: ModelProto, path: Path) -> Network:
@@ -90,8 +91,7 @@ def _nodes(node: NodeProto, reading: quantised.QuantisedReading) -> Iterator[Nod
     if kernel is not None:
         yield from _with_sum(kernel, node)
         return
-    piece = _piece(node, constants) if node.op in _PIECES else None
-    piece = _quantised_piece(node, constants) if node.op in _QUANTISED_PIECES else piece
+    piece = _piece(node, constants) if node.op in _PIECES or node.op in _QUANTISED_PIECES else None
     yield piece if piece is not None else _other(node, constants)
 
 
@@ -105,43 +105,27 @@ def _with_sum(kernel: Node, node: NodeProto) -> Iterator[Node]:
     yield replace(kernel, operation="fusedconv", kernel=None, inputs=(*kernel.inputs, added))
 
 
-_QUANTISED_PIECES = {"com.microsoft::QLinearAdd": "add", "com.microsoft::QLinearMul": "mul"}
-"""Both numbers with step and zero behind each, then those of the result (onnxruntime docs/ContribOperators.md)."""
-
-
-def _quantised_piece(node: NodeProto, constants: Constants) -> Node | None:
-    first, second = node.takes(0), node.takes(3)
-    if (first in constants) == (second in constants) or not node.outputs:
-        return None
-    place = 0 if first in constants else 3
-    stored, step, zero = (constants.get(node.takes(place + index)) for index in range(3))
-    if stored is None or step is None or stored.values.dtype.kind not in "iu":
-        return None
-    constant = dequantised(stored, replace(step, values=step.values.reshape(-1)), zero, 0)
-    return channel_chains.scale_and_shift(
-        Piece(
-            node.label,
-            _QUANTISED_PIECES[node.op],
-            second if place == 0 else first,
-            node.outputs[0],
-            constant.values,
-            step=None if constant.step is None else np.full(1, constant.step.max()),
-        )
-    )
-
-
 def _piece(node: NodeProto, constants: Constants) -> Node | None:
-    first, second = node.takes(0), node.takes(1)
+    """Return an operation that combines a value with a number per channel; None if it is another one.
+
+    Those of com.microsoft take both numbers with step and zero behind each, then those of the result (onnxruntime
+    docs/ContribOperators.md).
+    """
+    second_place = 3 if node.op in _QUANTISED_PIECES else 1
+    first, second = node.takes(0), node.takes(second_place)
     if (first in constants) == (second in constants) or not node.outputs:
         return None
-    constant = constants.get(first if first in constants else second)
+    place, x = (0, second) if first in constants else (second_place, first)
+    constant = constants.get(node.takes(place))
+    if node.op in _QUANTISED_PIECES:
+        constant = _dequantised(constant, constants.get(node.takes(place + 1)), constants.get(node.takes(place + 2)))
     if constant is None or constant.values.dtype.kind != "f":
         return None
     return channel_chains.scale_and_shift(
         Piece(
             node.label,
-            _PIECES[node.op],
-            second if first in constants else first,
+            {**_PIECES, **_QUANTISED_PIECES}[node.op],
+            x,
             node.outputs[0],
             constant.values,
             first in constants,
@@ -149,6 +133,12 @@ def _piece(node: NodeProto, constants: Constants) -> Node | None:
             None if constant.step is None else np.full(1, constant.step.max()),
         )
     )
+
+
+def _dequantised(stored: Constant | None, step: Constant | None, zero: Constant | None) -> Constant | None:
+    if stored is None or step is None or stored.values.dtype.kind not in "iu":
+        return None
+    return dequantised(stored, replace(step, values=step.values.reshape(-1)), zero, 0)
 
 
 def _other(node: NodeProto, constants: Constants) -> Node:
