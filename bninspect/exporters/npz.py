@@ -26,10 +26,10 @@ def encode(checkpoint: Checkpoint, *, folded: bool) -> bytes:
     layers = [_with_settings(entry, folded=folded) for entry in entries(checkpoint, folded=folded)]
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        _add(archive, DESCRIPTION, np.array(to_text(checkpoint, layers, folded=folded)))
+        add(archive, DESCRIPTION, np.array(to_text(checkpoint, layers, folded=folded)))
         for entry in layers:
             for name, array in entry.named().items():
-                _add(archive, name, array)
+                add(archive, name, array)
     return buffer.getvalue()
 
 
@@ -40,9 +40,10 @@ def _with_settings(entry: ExportEntry, *, folded: bool) -> ExportEntry:
     return replace(entry, arrays={**entry.arrays, **known})
 
 
-def _add(archive: zipfile.ZipFile, name: str, array: Array) -> None:
+def add(archive: zipfile.ZipFile, name: str, array: Array) -> None:
+    """Add an array to a .npz file, compressed as the file is."""
     data = io.BytesIO()
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
     np.lib.format.write_array(data, np.asarray(little, order="C"), allow_pickle=False)
     # ZipInfo stamps everything with 1980, the beginning of time in a zip, so that the bytes do not depend on it.
-    archive.writestr(zipfile.ZipInfo(f"{name}.npy"), data.getvalue())
+    archive.writestr(zipfile.ZipInfo(f"{name}.npy"), data.getvalue(), archive.compression)

@@ -114,22 +114,20 @@ def _result(
     location: dict[str, Any] = {"physicalLocation": {"artifactLocation": {"uri": _uri(model.path), "index": place}}}
     if layer:
         location["logicalLocations"] = [{"fullyQualifiedName": printable(layer.name, 1000), "kind": "member"}]
+    # Of several exports of one model each has results of its own.
+    export = [model.against.path] if model.against is not None else []
+    parts = [model.path, *export, layer.name if layer else "", rule]
     found = {
         "ruleId": printable(rule),
         "level": level,
-        "message": {"text": said},
+        "message": {"text": f"against {printable(export[0])}: {said}" if export else said},
         "locations": [location],
-        "partialFingerprints": {"modelLayerRule/v1": _fingerprint([model.path, layer.name if layer else "", rule])},
+        "partialFingerprints": {"modelLayerRule/v1": _fingerprint(parts)},
     }
-    if model.against is not None:
-        # Of several exports of one model each has results of its own.
-        export = model.against.path
-        found["message"] = {"text": f"against {printable(export)}: {said}"}
+    if export:
         found["relatedLocations"] = [
-            {"physicalLocation": {"artifactLocation": {"uri": _uri(export)}}, "message": {"text": "the export"}}
+            {"physicalLocation": {"artifactLocation": {"uri": _uri(export[0])}}, "message": {"text": "the export"}}
         ]
-        parts = [model.path, export, layer.name if layer else "", rule]
-        found["partialFingerprints"] = {"modelLayerRule/v1": _fingerprint(parts)}
     return found
 
 

@@ -66,8 +66,3 @@ class Frontier:
     def close(self) -> None:
         """Give memory and disk back."""
         self._file.close()
-
-
-def held_by(values: Mapping[str, Array]) -> int:
-    """Return the bytes of values."""
-    return sum(array.nbytes for array in values.values())

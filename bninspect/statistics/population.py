@@ -61,17 +61,18 @@ class Census:
 
     def __init__(self, channels: int) -> None:
         self.samples = 0
-        self._count = 0
+        self.values = 0
+        """Of each channel."""
         self._channels = channels
         self._sums: dict[float, _Sums] = {}
         """By the number of values that each sample has, or 1 where a sample has been multiplied by its own."""
         self._kept = _Waiting(channels)
-        self._scatter = _Scatter(channels)
+        self.scatter = _Scatter(channels)
 
     def add(self, moments: MomentsOfSamples) -> None:
         """Take in the samples of one batch."""
         self.samples += len(moments.counts)
-        self._count += int(moments.counts.sum())
+        self.values += int(moments.counts.sum())
         start = 0
         while start < len(moments.counts):
             start += self._kept.add(moments, start)
@@ -82,29 +83,16 @@ class Census:
         counts, means, spreads = self._kept.taken()
         if not len(counts):
             return
-        self._scatter.add(means, spreads)
+        self.scatter.add(means, spreads)
         equal = bool((counts == counts[0]).all()) and counts[0] < _WEIGHT
         equal = equal and (counts[0] in self._sums or len(self._sums) < _WEIGHTS)
         sums = self._sums.setdefault(float(counts[0]) if equal else 1.0, _Sums(self._channels))
         sums.add(means, spreads, None if equal else counts[:, np.newaxis])
 
-    def result(self) -> Population:
-        """Return the moments of all samples so far; there must be one at least."""
-        return pooled([self])
-
     def weighted(self) -> Sequence[tuple[int, _Sums]]:
         """Return the exact sums, and by what each counts."""
         self._flush()
         return [(int(weight), sums) for weight, sums in self._sums.items()]
-
-    @property
-    def values(self) -> int:
-        """Values of each channel."""
-        return self._count
-
-    def deviations(self, mean: Float64) -> tuple[Float64, Float64]:
-        """Return how samples scatter. As `_Scatter.deviations`."""
-        return self._scatter.deviations(mean)
 
 
 def pooled(calls: Sequence[Census]) -> Population:
@@ -112,11 +100,11 @@ def pooled(calls: Sequence[Census]) -> Population:
     count = sum(census.values for census in calls)
     mean, variance, finite = _of([part for census in calls for part in census.weighted()], count)
     if len(calls) == 1:
-        scatter = calls[0].deviations(mean)
+        scatter = calls[0].scatter.deviations(mean)
         of_calls = None
     else:
         means = [_of(census.weighted(), census.values)[0] for census in calls]
-        scatters = [census.deviations(of_call) for census, of_call in zip(calls, means, strict=True)]
+        scatters = [census.scatter.deviations(of_call) for census, of_call in zip(calls, means, strict=True)]
         of_means, of_variances = zip(*scatters, strict=True)
         scatter = _root_mean_square(of_means), _root_mean_square(of_variances)
         of_calls = np.stack(means)

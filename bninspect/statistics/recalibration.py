@@ -178,7 +178,7 @@ def _costs(apart: _Apart, batch: Batch) -> tuple[list[float], list[int]]:
         start = time.monotonic()
         given = deep.advanced(apart.dissection, given, depth, lambda _: None, depth.kept)
         seconds.append(time.monotonic() - start)
-        sizes.append(frontier.held_by(given))
+        sizes.append(sum(array.nbytes for array in given.values()))
     return seconds, sizes
 
 

@@ -8,7 +8,7 @@ import pytest
 from bninspect.records import Array, BatchNorm, DataFit
 from bninspect.statistics import sample_moments
 from bninspect.statistics.fit import Trained, critical, judge
-from bninspect.statistics.population import Census, Population
+from bninspect.statistics.population import Census, Population, pooled
 
 CHANNELS, BATCH, SHARE = 16, 32, 0.1
 
@@ -26,7 +26,7 @@ def trained(generator: np.random.Generator, places: int = 1) -> BatchNorm:
 def population(x: Array) -> Population:
     census = Census(CHANNELS)
     census.add(sample_moments.of_batch(x, (x.ndim - 1,), len(x)))
-    return census.result()
+    return pooled([census])
 
 
 def judged(layer: BatchNorm, x: Array, tolerance: float = 0.25, batch: int = BATCH) -> DataFit:

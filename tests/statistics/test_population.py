@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bninspect.records import Array
 from bninspect.statistics import sample_moments
-from bninspect.statistics.population import Census, Population
+from bninspect.statistics.population import Census, Population, pooled
 
 
 def census(x: Array, axis: tuple[int, ...], size: int, order: Array | None = None) -> Population:
@@ -19,7 +19,7 @@ def census(x: Array, axis: tuple[int, ...], size: int, order: Array | None = Non
     for start in range(0, len(x), size):
         batch = x[order[start : start + size]]
         found.add(sample_moments.of_batch(batch, axis, len(batch)))
-    return found.result()
+    return pooled([found])
 
 
 @settings(max_examples=40, deadline=None)
@@ -80,7 +80,7 @@ def test_a_mask_counts_only_what_it_lets_through() -> None:
     for start in (0, 4):
         part = slice(start, start + (4 if start == 0 else 5))
         found.add(sample_moments.of_batch(x[part], (2,), len(x[part]), mask[part]))
-    result = found.result()
+    result = pooled([found])
     kept = x[mask[:, :, 0]]
     assert result.count == len(kept)
     assert result.samples == int(mask.any(axis=(1, 2)).sum())

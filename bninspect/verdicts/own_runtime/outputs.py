@@ -78,7 +78,10 @@ def report(checkpoint: Checkpoint, path: Path, settings: Settings) -> ModelRepor
             hint="write what your runtime returned as <layer>/y with numpy.savez: bninspect vectors says for what",
         )
     returned = f"{vectors.PROBE}/y" in arrays
-    judged = iter([_layer(vector, every, arrays, path, settings) for vector in every[: len(every) - (not returned)]])
+    tried = every[: len(every) - (not returned)]
+    reports = [_judged(vector, every, arrays, path, settings) for vector in tried]
+    insisted = [selection.tolerance(vector.layer.name, settings) for vector in tried]
+    judged = (replace(one, tolerance=by) for one, by in zip(reports, insisted, strict=True))
     layers = tuple(
         _untested(layer, reasons[layer.name], settings, checkpoint.writer) if layer.name in reasons else next(judged)
         for layer in chosen
@@ -97,13 +100,6 @@ def report(checkpoint: Checkpoint, path: Path, settings: Settings) -> ModelRepor
 def _untested(layer: BatchNorm, reason: str, settings: Settings, writer: str) -> LayerReport:
     found = rules.judged(rules.check(layer, writer), layer.name, settings)
     return description.describe(layer, found, LayerStatus.UNVERIFIED, reason)
-
-
-def _layer(
-    vector: Vector, every: tuple[Vector, ...], arrays: Mapping[str, Array], path: Path, settings: Settings
-) -> LayerReport:
-    report = _judged(vector, every, arrays, path, settings)
-    return replace(report, tolerance=selection.tolerance(vector.layer.name, settings))
 
 
 def _judged(

@@ -23,6 +23,7 @@ import numpy as np
 from bninspect.arithmetic import bounds
 from bninspect.arithmetic.formula import Parameters, normalise
 from bninspect.errors import UsageError
+from bninspect.exporters import npz
 from bninspect.exporters.keys import keys
 from bninspect.records import Array, BatchNorm, Checkpoint
 from bninspect.safe_text import printable
@@ -172,10 +173,7 @@ def encode(checkpoint: Checkpoint, seed: int) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in _arrays(checkpoint, found, seed):
-            data = io.BytesIO()
-            np.lib.format.write_array(data, np.asarray(array, order="C"), allow_pickle=False)
-            # ZipInfo stamps everything with 1980, so that the bytes do not depend on the day.
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), data.getvalue(), zipfile.ZIP_DEFLATED)
+            npz.add(archive, name, array)
     return buffer.getvalue()
 
 
