@@ -25,9 +25,6 @@ from bninspect.formats.named_kernels import NamedKernel
 from bninspect.records import BatchNorm, Checkpoint, Counterpart, Evidence, LayerStatus
 from bninspect.records.graph import Network, Node
 
-FORMATS = ("torch-state-dict", "safetensors", "keras-weights", "bninspect-npz")
-"""Formats of files that hold weights alone."""
-
 
 @dataclass(frozen=True, eq=False)
 class Held:

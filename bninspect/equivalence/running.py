@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bninspect import formats, runtimes
-from bninspect.equivalence import by_numbers, tensors
+from bninspect.equivalence import tensors
 from bninspect.equivalence.source import SourceRun, layouts
 from bninspect.errors import BninspectError, MissingPackage, RuntimeFailure, UnreadableFile, UsageError
 from bninspect.records import Array, Checkpoint
@@ -44,7 +44,7 @@ class Ran:
 def require_graph(export: Checkpoint) -> None:
     """Raise UsageError if a file holds no operations that a runtime could show the results of, or we know none."""
     known = any(runtime.open and export.format in runtime.formats for runtime in runtimes.fitting(export))
-    if not known and export.format not in by_numbers.FORMATS:
+    if not known and export.format not in formats.WEIGHTS_ALONE:
         raise UsageError(
             f"{printable(export.path)} cannot be held against a model",
             why=f"a file of the format {export.format} holds parameters, and no operations that could be run",
@@ -69,7 +69,7 @@ def unrun(export: Checkpoint, settings: Settings) -> Ran:
     Raises:
         UsageError, MissingPackage, RuntimeFailure, UnreadableFile: as `exported`.
     """
-    if export.format in by_numbers.FORMATS:
+    if export.format in formats.WEIGHTS_ALONE:
         return Ran(None, Network((), (), ()), {}, reason="it holds weights alone")
     with contextlib.suppress(UnreadableFile):
         return Ran(None, formats.read_network(Path(export.path)), {}, reason="only numbers were compared")

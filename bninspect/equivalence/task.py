@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bninspect import runtimes
+from bninspect import formats, runtimes
 from bninspect.equivalence import by_numbers, export_findings, running, source
 from bninspect.equivalence.by_numbers import Held
 from bninspect.equivalence.by_running import judge_run
@@ -123,7 +123,7 @@ def _compared(
     known: ModelRun | None,
 ) -> tuple[Verified, ModelRun]:
     """Return the verdict on one export, and the run of the model that it rests on."""
-    alone = bool({checkpoint.format, export.format} & {*by_numbers.FORMATS})
+    alone = bool({checkpoint.format, export.format} & {*formats.WEIGHTS_ALONE})
     ran = running.unrun(export, settings) if alone else running.exported(export, settings)
     progress(f"{checkpoint.path}: running the model")
     ran, run = _ran(checkpoint, ran, settings, known, alone=alone)
@@ -165,7 +165,7 @@ def _by_numbers(found: SourceRun, ran: Ran, checkpoint: Checkpoint, export: Chec
     export = replace(export, layers=_of_epsilon(export.layers, checkpoint.layers, settings))
     sides = []
     for one, network in ((checkpoint, found.network), (export, ran.network)):
-        if one.format in by_numbers.FORMATS:
+        if one.format in formats.WEIGHTS_ALONE:
             sides.append(by_numbers.of_weights(one))
         elif network is None:
             return Sentence((), same=True)
