@@ -23,7 +23,7 @@ from bninspect.equivalence.pairing.places import Pairing
 from bninspect.equivalence.pairing.source_norms import SourceNorm
 from bninspect.formats.named_kernels import NamedKernel
 from bninspect.records import BatchNorm, Checkpoint, Counterpart, Evidence, LayerStatus
-from bninspect.records.graph import Network, Node
+from bninspect.records.graph import BATCH_NORM, Network, Node
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ def judge(source: Held, export: Held, known: Mapping[str, BatchNorm], accept: Se
     same = bool(paired.places) or not every or any(one.recognised for one in every if one.node)
     taken = {id(one.node) for one in diagnoses.values() if one.node is not None}
     lost = of_kernels(paired, taken)
-    inside = {norm.kernel for norm in diagnoses}
+    inside = {norm.kernel for norm in diagnoses} | _beside_unknown(source.network, known)
     wrong = [one for operation, found in lost.items() if operation not in inside for one in _wrong(operation, found)]
     told = {one.name for one in wrong}
     nowhere = [one.name for one in lost if one.name not in told and one not in inside]
@@ -79,6 +79,13 @@ def judge(source: Held, export: Held, known: Mapping[str, BatchNorm], accept: Se
         open=tuple(f"{name}: its weights are nowhere in the export" for name in nowhere) if same and not wrong else (),
         notes=("only numbers were compared: nothing was run, and what feeds what is not known",),
     )
+
+
+def _beside_unknown(network: Network, known: Collection[str]) -> set[Node | None]:
+    """Return the kernels in front of batch norms whose scale is not known: they may be folded, with any numbers."""
+    producers = network.producers()
+    norms = (node for node in network.nodes if node.operation == BATCH_NORM and node.layer not in known)
+    return {producers.get(node.inputs[0]) for node in norms}
 
 
 def _paired(

@@ -222,8 +222,10 @@ def _joined(
 
 
 def _unknown(layer: LayerReport, found: SourceRun) -> Counterpart:
-    if found.network is None:
+    if layer.epsilon is None:
+        reason = "the file of the model does not state epsilon: supply it with --epsilon [GLOB=]VALUE"
+    elif found.network is None:
         reason = found.reason or "its source shows only layers that run alone, and not what feeds them"
-        return Counterpart(LayerStatus.UNVERIFIED, None, "", sentence=reason)
-    reason = f"it was not seen in its source: {layer.reason or found.reason or 'it never ran'}"
+    else:
+        reason = f"it was not seen in its source: {layer.reason or found.reason or 'it never ran'}"
     return Counterpart(LayerStatus.UNVERIFIED, None, "", sentence=reason)

@@ -95,6 +95,14 @@ def test_without_a_word_they_leave_the_gate_closed(net: Any, tmp_path: Path) -> 
     assert "--accept numbers" in counterparts(model)["bn1"].sentence
 
 
+def test_what_is_folded_with_an_unknown_epsilon_accuses_nobody(net: Any, tmp_path: Path) -> None:
+    weights, export = parameters(net, tmp_path / "m.pth"), program(folded(net), tmp_path / "m.pt2")
+    model = held(weights, export, accept=("layer", "numbers"))
+    assert (model.status, model.against and model.against.open) == (Status.ERROR, ())
+    assert [one.rule for one in model.findings if one.rule.startswith("BN4")] == []
+    assert "--epsilon" in counterparts(model)["bn1"].sentence
+
+
 @pytest.mark.parametrize("kind", ["pth", "safetensors", "legacy"])
 def test_weights_as_the_other_file(net: Any, kind: str, tmp_path: Path) -> None:
     weights = tmp_path / f"m.{kind}"
