@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from bninspect.formats.containers import parts
@@ -48,19 +49,28 @@ def prepare(groups: Iterable[Group], names: Iterable[str] | None = None, length:
         return
     _prepare_tables(file, _addresses(groups))
     wanted = ((group, group.names() if names is None else names) for group in groups)
-    parts.prepare(file, [span for group, inside in wanted for span in group.headers(inside, length)], wide=True)
+    headers = [span for group, inside in wanted for span in group.headers(inside, length)]
+    parts.prepare(file, headers, wide=True)
+    # An attribute that came later, such as the names of weights, is elsewhere.
+    further = [pair for start, _ in headers for kind, pair in _messages(file, start, 1) if kind == _CONTINUATION]
+    parts.prepare(file, further, wide=True)
 
 
 def prepare_arrays(wanted: Iterable[tuple[Group, str]]) -> None:
     """Have arrays ready: of a file elsewhere what leads to them comes level by level, and then they come at a time.
 
     Args:
-        wanted: groups of one file, and the names of arrays in them, of several components perhaps.
+        wanted: groups, and the names of arrays in them, of several components perhaps.
     """
-    paths = [(group, [part for part in name.split("/") if part not in {"", "."}]) for group, name in wanted]
-    if not paths or not parts.is_elsewhere(file := paths[0][0].file):
-        return
-    level = [(group, names) for group, names in paths if names]
+    files: dict[int, list[tuple[Group, list[str]]]] = {}
+    for group, name in wanted:
+        if parts.is_elsewhere(group.file) and (names := [part for part in name.split("/") if part not in {"", "."}]):
+            files.setdefault(id(group.file), []).append((group, names))
+    for level in files.values():
+        _prepare_arrays(level[0][0].file, level)
+
+
+def _prepare_arrays(file: Any, level: list[tuple[Group, list[str]]]) -> None:
     arrays: list[tuple[Group, str]] = []
     while level:
         _prepare_tables(file, _addresses(group for group, _ in level))
@@ -101,6 +111,11 @@ def _at(file: Any, start: int, length: int) -> bytes:
 
 def _tables(file: Any, address: int) -> Iterator[tuple[int, int]]:
     """Yield where the B-tree and the names of a group are, by the messages of its object header."""
+    yield from islice((pair for kind, pair in _messages(file, address, DEPTH) if kind == _SYMBOL_TABLE), 1)
+
+
+def _messages(file: Any, address: int, depth: int) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Yield the kind and the first two numbers of each message in the first `depth` blocks of an object header."""
     header = _at(file, address, _PREFIX.size)
     if len(header) < _PREFIX.size or header[0] != 1:
         return
@@ -114,10 +129,8 @@ def _tables(file: Any, address: int) -> Iterator[tuple[int, int]]:
                 break
             kind, size, _ = _MESSAGE.unpack_from(message)
             pair = _PAIR.unpack_from(message, _MESSAGE.size)
-            if kind == _SYMBOL_TABLE:
-                yield pair
-                return
-            if kind == _CONTINUATION and len(blocks) < DEPTH:
+            yield kind, pair
+            if kind == _CONTINUATION and len(blocks) < depth:
                 blocks.append(pair)
             place, count = place + _MESSAGE.size + size, count - 1
 

@@ -48,8 +48,8 @@ class FetchedParts:
         self.size = size
         self.worth = max(_LEAST, min(int(REQUEST_SHARE * size), _MOST))
         """Bytes between two parts that are wanted, up to which one request for all of it is better than two."""
-        self._block = self.worth // _LEAST * _LEAST
-        """What is around a part comes by whole blocks of so many bytes, so that neighbours share them."""
+        self._before, self._after = max(_LEAST // 2, self.worth // 4), max(_LEAST, self.worth // 2)
+        """Bytes of what is around a part: more behind it, as files are written forwards."""
         self._supply = supply
         self._kept: OrderedDict[int, bytes] = OrderedDict()
         """By their first byte; no two share a byte."""
@@ -62,7 +62,7 @@ class FetchedParts:
         `wide`: with what is around each of them, of which some will be needed next.
         """
         if wide:
-            spans = [(start - start % self._block, self._whole(start, length)) for start, length in spans]
+            spans = [self._around(*span) for span in spans if any(self._missing(*span))]
         runs: list[list[int]] = []
         for start, end in sorted(missing for span in spans for missing in self._missing(*span)):
             if runs and start - runs[-1][1] <= self.worth:
@@ -93,9 +93,10 @@ class FetchedParts:
             start, length = start + len(piece), length - len(piece)
         return b"".join(pieces)
 
-    def _whole(self, start: int, length: int) -> int:
-        """Return the bytes of the blocks in which a part lies."""
-        return -(-(start + length) // self._block) * self._block - start + start % self._block
+    def _around(self, start: int, length: int) -> tuple[int, int]:
+        """Return a part with what is around it."""
+        before = min(start, self._before)
+        return start - before, before + length + self._after
 
     def _at(self, place: int) -> int | None:
         """Return the first byte of the part that holds a byte; None if it has not come."""

@@ -64,7 +64,9 @@ class Archive:
             # Of a file elsewhere only parts are read: its CRC would need all of it.
             for _ in () if isinstance(self._file, PartFile) else self._chunks(name, info.file_size):
                 pass
-            return cast(BinaryIO, io.BufferedReader(_Window(self._file, self._starts[name], info.file_size)))
+            window = _Window(self._file, self._starts[name], info.file_size)
+            # A buffer would fetch what is behind each part that is read.
+            return cast(BinaryIO, window if isinstance(self._file, PartFile) else io.BufferedReader(window))
         spool = SpooledTemporaryFile(SPOOL)  # noqa: SIM115 - closed with the archive
         self._streams.callback(spool.close)
         for chunk in self._chunks(name, INFLATED_BYTES):

@@ -22,6 +22,7 @@ import re
 from collections.abc import Iterable
 
 from bninspect.errors import DamagedFile, UnreadableFile
+from bninspect.formats.containers.hdf5_ahead import prepare_arrays
 from bninspect.formats.keras.saved_objects import FLOATS, Saved
 from bninspect.records import PARAMETERS, BatchNorm
 
@@ -46,6 +47,8 @@ def discover(objects: Iterable[Saved]) -> tuple[dict[str, BatchNorm], tuple[str,
     """
     layers: dict[str, BatchNorm] = {}
     notes: list[str] = []
+    objects = list(objects)
+    prepare_arrays((group, name) for saved in objects if _named(saved) for name, group in saved.homes.items())
     for saved in objects:
         named = _named(saved)
         if named is False or not saved.homes:

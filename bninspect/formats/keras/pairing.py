@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bninspect.errors import DamagedFile
+from bninspect.formats.containers.hdf5_ahead import prepare_arrays
 from bninspect.formats.keras.discovery import RENORM, discover
 from bninspect.formats.keras.layout import WeightPlace, places
 from bninspect.formats.keras.saved_objects import VARS, Saved, distinct, named_path
@@ -52,6 +53,7 @@ def pair(
     unassigned = {path: layer for path, layer in hidden.items() if path not in assigned.values()}
     _check_numbers(unassigned, everything, label)
     owned = _owned(unassigned, everything, objects)
+    prepare_arrays((group, name) for path in homes.values() for name, group in objects[path].homes.items())
     layers: list[BatchNorm] = []
     for place in everything:
         norm = norms.get(place)

@@ -98,6 +98,7 @@ def collect(root: Group) -> dict[str, Saved]:
     level = [(root, "")]
     while level:  # one after the other, so that of a file elsewhere all groups of a level come at a time
         prepare(group for group, _ in level)
+        prepare((arrays for group, _ in level if (arrays := group.group(VARS)) is not None), names=())
         level = [inner for group, path in level for inner in _inside(group, path, found)]
     return dict(sorted(found.items(), key=lambda item: _natural(item[0])))
 

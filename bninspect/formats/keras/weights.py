@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bninspect.errors import BninspectError, DamagedFile, UnreadableFile, UnsafeFile
 from bninspect.formats.containers.hdf5 import Group, open_file
+from bninspect.formats.containers.hdf5_ahead import prepare
 from bninspect.formats.containers.siblings import sibling
 from bninspect.formats.format import Format
 from bninspect.formats.keras.config import load
@@ -142,6 +143,7 @@ def _index(index: Path) -> tuple[dict[str, set[str]], object]:
 
 
 def _holds_objects(group: Group) -> bool:
+    prepare([group], names=())
     children = (group.group(name) for name in group.names())
     return group.group(VARS) is not None or any(child and _holds_objects(child) for child in children)
 
