@@ -8,6 +8,7 @@ Answers go to the original standard output; whatever else writes there (a librar
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import sys
@@ -117,10 +118,20 @@ class _Supervisor:
         return frame
 
 
+def _do_without_triton() -> None:
+    """Have PyTorch believe that Triton, which it brings along to compile for GPUs, is not installed.
+
+    Imported after TensorFlow it crashes the process: each has an LLVM of its own. Nothing is compiled here.
+    """
+    sys.modules["triton"] = None  # type: ignore[assignment]
+    logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)  # which warns that it is not installed
+
+
 def main() -> int:
     """Answer calls until standard input ends."""
     _limit_memory(int(sys.argv[1]))
     output = _private_output()
+    _do_without_triton()
     if task := sys.argv[2]:
         tasks.find(task).prepare()
     write_frame(output, {"result": True})

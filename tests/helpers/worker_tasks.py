@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import pathlib
 import subprocess
@@ -19,6 +20,15 @@ from bninspect.workers.tasks import LoadedTask
 def _echo(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> Option:
     progress("half-way")
     return Option(arguments["value"], "echo")
+
+
+def _import(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> Option:
+    sys.path.insert(0, arguments["folder"])
+    try:
+        importlib.import_module(arguments["name"])
+    except ImportError:
+        return Option(False, "import")
+    return Option(True, "import")
 
 
 def _array_sum(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> Option:
@@ -82,6 +92,10 @@ def _babble(arguments: Mapping[str, Any], arrays: list[Any], progress: Any) -> O
 
 def echo() -> LoadedTask[Option]:
     return LoadedTask(_echo)
+
+
+def imports() -> LoadedTask[Option]:
+    return LoadedTask(_import)
 
 
 def array_sum() -> LoadedTask[Option]:

@@ -35,6 +35,12 @@ def test_it_answers_and_tells_of_progress(worker: Worker) -> None:
     assert seen == ["half-way"]
 
 
+@pytest.mark.parametrize(("name", "there"), [("triton", False), ("quadriton", True)])
+def test_triton_is_not_imported_beside_tensorflow(worker: Worker, tmp_path: Path, name: str, there: bool) -> None:
+    (tmp_path / f"{name}.py").touch()
+    assert worker.call(worker_tasks.imports, Option, {"name": name, "folder": str(tmp_path)}).value is there
+
+
 def test_arrays_reach_the_child(worker: Worker) -> None:
     total = worker.call(worker_tasks.array_sum, Option, {"array": np.arange(10, dtype=np.float32)})
     assert total.value == 45.0

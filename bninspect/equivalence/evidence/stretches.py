@@ -172,7 +172,7 @@ def _judged(
     )
     exact, forced = spare == 0.0 or wire.end == "y", wire.label in given.arrays
     if not compared.agrees and _is_cut(wire, given, slack, whole=mine is None):
-        why = "on this input values on the way to it are cut off at the ends of their type"
+        why = "values on the way to it are cut off at the ends of their type: give it data of its kind with --input"
         return Stretch(wire, why=why, moves=False, given=forced)
     return Stretch(wire, compared, wrong=not compared.agrees, exact=exact, given=forced)
 

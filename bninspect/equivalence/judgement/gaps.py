@@ -100,8 +100,8 @@ def _maker(label: str, network: Network) -> Node | None:
 
 
 def _called(stretch: Stretch) -> str:
-    # TFLite's names have the number of the tensor in front.
-    return re.sub(r"^\d+:(?=.)", "", stretch.wire.value)
+    # TFLite's names have the number of the tensor in front, and are those of all that became one operation.
+    return re.sub(r"^\d+:([^;]+).*", r"\1", stretch.wire.value)
 
 
 def covered(operation: Node, case: Case) -> bool:
