@@ -50,6 +50,7 @@ def judge_run(found: SourceRun, ran: Ran, checkpoint: Checkpoint, settings: Sett
             found.outlines,
             _returned(found.network, found.outputs),
             found.data,
+            (*paired.lost, *(norm.call for norm in paired.missing)),
         )
         try:
             seen = _seen(subject, ran, found)
@@ -78,7 +79,8 @@ def _seen(subject: Subject, ran: Ran, found: SourceRun) -> Round:
     if seen.wrong or ran.given or not seen.is_open or found.replay is None:
         return seen
     for given, data in samples.further(ran.data, found.data, subject):
-        seen = rounds.join(seen, see(subject, given, data))
+        asked = [one for one in subject.lost if one not in seen.hidden or seen.hidden[one].sentence]
+        seen = rounds.join(seen, see(subject, given, data, asked))
         if seen.wrong or not seen.is_open:
             break
     return seen

@@ -113,6 +113,43 @@ def test_script_as_the_export(net: Any, tmp_path: Path) -> None:
     assert set(statuses(model).values()) == ALL
 
 
+class Halves(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy
+    """A dense layer, whole or as two of half the width, each in front of the same relu."""
+
+    def __init__(self, net: Any, *, halved: bool) -> None:
+        super().__init__()
+        self.conv, self.bn, self.head, self.halved = net.conv, net.bn1, torch.nn.Linear(8, 4), halved
+        with torch.no_grad():
+            self.head.weight.copy_(0.1 * torch.sin(torch.arange(32.0)).reshape(4, 8))
+            self.head.bias.copy_(torch.full((4,), 9.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.bn(self.conv(x))).mean((2, 3))
+        if not self.halved:
+            return torch.relu(self.head(x))
+        parts = zip(self.head.weight.chunk(2), self.head.bias.chunk(2), strict=True)
+        return torch.relu(torch.cat([torch.nn.functional.linear(x, *one) for one in parts], 1))
+
+
+@pytest.mark.parametrize(
+    ("bias", "factor", "status"), [(9.0, 1.0, Status.PASS), (-1e4, 1.0, Status.ERROR), (-1e4, 9.0, Status.ERROR)]
+)
+def test_in_another_form_is_right_only_if_every_channel_shows(
+    net: Any, tmp_path: Path, bias: float, factor: float, status: Status
+) -> None:
+    """Nobody can tell what the channel multiplies whose relu never fires, right or wrong."""
+    models = [Halves(net, halved=halved).eval() for halved in (False, True)]
+    with torch.no_grad():
+        for one in models:
+            one.head.bias[1] = bias
+        models[1].head.weight[1] *= factor
+    model = held(_program(models[0], tmp_path / "whole.pt2"), _onnx(models[1], tmp_path / "halves.onnx"))
+    assert model.status is status, model.against
+    said = "linear: its weights are nowhere in the export, and channel 1 of what it returns shows nowhere"
+    assert model.against is not None
+    assert [one[: len(said)] for one in model.against.open] == ([said] if status is Status.ERROR else [])
+
+
 def test_fused_by_torch_itself(net: Any, tmp_path: Path) -> None:
     """torch.nn.utils.fusion folds into plain convolutions, and into grouped transposed ones."""
     fused = Net()

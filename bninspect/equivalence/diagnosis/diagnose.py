@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,11 +12,12 @@ from bninspect.equivalence.diagnosis import standing
 from bninspect.equivalence.diagnosis.formula_causes import ask_detective, undone
 from bninspect.equivalence.diagnosis.likeness import correlation, worst_ratio
 from bninspect.equivalence.diagnosis.wrong_folds import hypotheses, with_siblings
+from bninspect.equivalence.folding import FoldedKernel
 from bninspect.equivalence.pairing.fits import as_map, same_shape
 from bninspect.equivalence.pairing.places import Pairing
 from bninspect.equivalence.pairing.source_norms import SourceNorm, fed
 from bninspect.records import BatchNorm, Cause, Comparison
-from bninspect.records.graph import Network, Node
+from bninspect.records.graph import Kernel, Network, Node
 
 LEFT_OUT = "left-out"
 
@@ -114,7 +115,23 @@ def diagnose_fold(norm: SourceNorm, node: Node, others: Sequence[SourceNorm]) ->
     if not found:
         found, more = ask_detective(norm, undone(kernel, stored), [one.layer for one in others])
         tried += more
+    found = found or list(scaled(right, stored))
     return Diagnosis(node, comparisons, tuple(found), correlation(right.weights, stored.weights), tried)
+
+
+def scaled(right: FoldedKernel, stored: Kernel) -> Iterator[Cause]:
+    """Yield the number that every weight was multiplied by, with the bias or without, if there is one."""
+    should = folding.as_stored(right, stored)
+    weights = worst_ratio(stored.weights, should.weights, should.weight_bound)
+    bias = worst_ratio(folding.zero_bias(stored), should.bias, should.bias_bound)
+    with np.errstate(all="ignore"):
+        factor = float((right.weights * stored.weights).sum() / np.square(right.weights).sum())
+    room = max(abs(factor), 1.0) * 4
+    ratio = worst_ratio(stored.weights, right.weights * factor, should.weight_bound * room)
+    if np.isfinite(factor) and ratio <= 1 and weights > 1:
+        whole = worst_ratio(folding.zero_bias(stored), right.bias * factor, should.bias_bound * room)
+        what = "its weights and bias were" if whole <= 1 < bias else "its weights were"
+        yield Cause("scaled", f"{what} multiplied by {factor:.6g}", ratio, details={"factor": factor})
 
 
 def _standing(norm: SourceNorm, node: Node, others: Sequence[BatchNorm]) -> Diagnosis:

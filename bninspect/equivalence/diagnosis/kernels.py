@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-import numpy as np
-
 from bninspect.equivalence import folding, measuring
-from bninspect.equivalence.diagnosis.diagnose import ALIKE, Diagnosis, diagnose_fold
+from bninspect.equivalence.diagnosis.diagnose import ALIKE, Diagnosis, diagnose_fold, scaled
 from bninspect.equivalence.diagnosis.likeness import correlation, worst_ratio
 from bninspect.equivalence.pairing.fits import same_shape
 from bninspect.equivalence.pairing.places import Pairing, Place
@@ -70,16 +68,7 @@ def _of_plain(kernel: Kernel, right: folding.FoldedKernel, stored: Kernel) -> It
     """Yield what would explain the numbers of a kernel that no batch norm is in."""
     should = folding.as_stored(right, stored)
     weights = worst_ratio(stored.weights, should.weights, should.weight_bound)
-    bias = worst_ratio(folding.zero_bias(stored), should.bias, should.bias_bound)
     if weights <= 1 and not folding.zero_bias(stored).any() and folding.zero_bias(kernel).any():
         yield Cause("bias-dropped", "its bias was dropped", weights)
         return
-    with np.errstate(all="ignore"):
-        factor = float((right.weights * stored.weights).sum() / np.square(right.weights).sum())
-    scaled = worst_ratio(stored.weights, right.weights * factor, should.weight_bound * max(abs(factor), 1.0) * 4)
-    if np.isfinite(factor) and scaled <= 1 and weights > 1:
-        whole = worst_ratio(
-            folding.zero_bias(stored), right.bias * factor, should.bias_bound * max(abs(factor), 1.0) * 4
-        )
-        what = "its weights and bias were" if whole <= 1 < bias else "its weights were"
-        yield Cause("scaled", f"{what} multiplied by {factor:.6g}", scaled, details={"factor": factor})
+    yield from scaled(right, stored)

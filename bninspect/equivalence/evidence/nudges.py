@@ -82,20 +82,14 @@ def _swings(stretch: Stretch, how: Comparing) -> bool:
     """Return whether what comes out of a kernel is not what it makes of zeros, as its recomputation shows."""
     place = stretch.wire.place
     proof = how.proofs.get(id(place.node)) if place is not None and stretch.wire.end == "y" else None
-    return proof is not None and proof.swing > 2 * _allowed(stretch)
-
-
-def _allowed(stretch: Stretch) -> float:
-    """Return by how much the end of a stretch may be off."""
-    worst = stretch.compared.worst if stretch.compared is not None else None
-    return worst.bound or 0.0 if worst is not None else 0.0
+    return proof is not None and proof.swing > 2 * stretch.allowed
 
 
 def _moves(stretch: Stretch, before: Array, now: Array) -> bool:
     """Return whether the end of a stretch changed by more than it may be off."""
     with np.errstate(all="ignore"):
         changes = np.abs(now.astype(np.float64) - before.astype(np.float64))
-        return len(stretch.kinds) > 1 or bool((changes > 2 * _allowed(stretch)).any())
+        return len(stretch.kinds) > 1 or bool((changes > 2 * stretch.allowed).any())
 
 
 def _shaken(values: Array, part: float, generator: np.random.Generator) -> Array:

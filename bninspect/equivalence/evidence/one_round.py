@@ -26,14 +26,18 @@ from bninspect.records import Array
 from bninspect.records.graph import ActivationLimits, Network, Node, leading_to
 
 
-def see(subject: Subject, given: Mapping[str, Array], data: Sequence[Array]) -> Round:
+def see(
+    subject: Subject, given: Mapping[str, Array], data: Sequence[Array], asked: Iterable[Node] | None = None
+) -> Round:
     """Run both on the same input and return what is seen.
 
     Args:
         subject: the two.
         given: input of the export, by name.
         data: the same input in the order and the layout of the source.
+        asked: the lost operations of which other input has not shown everything already; all of them if None.
     """
+    asked = subject.lost if asked is None else asked
     export = subject.export
     named = [
         name for place in subject.places for name in (*place.node.inputs, *place.node.outputs[:1], *place.node.rounds)
@@ -58,7 +62,7 @@ def see(subject: Subject, given: Mapping[str, Array], data: Sequence[Array]) -> 
     fast = deployed(subject, given, values, {key: one for key, one in rough.items() if np.isfinite(one)})
     found = [*wires.wires(places, subject.source), *(wire for wire in belong.values())]
     how = Comparing(export, stored, values, proofs, subject.replay, data, subject.forces, subject.seed, subject.source)
-    stretches = compare(found, free, how)
+    stretches, hidden = compare(found, free, how, asked)
     seen = [one for one in outputs if one in free]
     lost = tuple(f"{outputs.index(one)} of shape {free[one].shape}" for one in seen if one not in belong)
     return Round(
@@ -74,6 +78,7 @@ def see(subject: Subject, given: Mapping[str, Array], data: Sequence[Array]) -> 
         tuple(ends.index(wire.value) for wire in belong.values()),
         fast,
         coarsest(export, stored),
+        hidden,
         dict(_cut(export, values)),
     )
 

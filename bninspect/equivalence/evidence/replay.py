@@ -38,7 +38,7 @@ class Stretch:
     """Why it was not compared, or what is wrong with it."""
     wrong: bool = False
     exact: bool = False
-    """Whether rounding to integers or float16 on the way allowed for nothing."""
+    """Whether nothing was allowed for rounding to integers or float16 on the way, and it is not counted itself."""
     moves: bool = True
     """Whether it depends visibly on what went in: else that it agrees says nothing."""
     kinds: frozenset[float] = frozenset()
@@ -48,8 +48,14 @@ class Stretch:
 
     @property
     def proves(self) -> bool:
-        """Whether it agrees with no room for rounding, and what it depends on shows: what came before it is right."""
+        """Whether it agrees with no room for rounding, and what it depends on shows."""
         return self.compared is not None and self.compared.agrees and self.exact and self.moves
+
+    @property
+    def allowed(self) -> float:
+        """By how much it may be off."""
+        worst = self.compared.worst if self.compared is not None else None
+        return worst.bound or 0.0 if worst is not None else 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bninspect.arithmetic.compare import merge
+from bninspect.equivalence.evidence.hidden import Hidden
 from bninspect.equivalence.evidence.local import Proof
 from bninspect.equivalence.evidence.replay import Replay, Stretch
 from bninspect.equivalence.evidence.wires import Wire
 from bninspect.equivalence.pairing.places import Place
 from bninspect.records import Array, Comparison
-from bninspect.records.graph import Network, Value
+from bninspect.records.graph import Network, Node, Value
 from bninspect.runtimes.runtime import Session
 
 
@@ -41,6 +42,8 @@ class Round:
     """Of the outputs with the runtime's own optimisation with those without."""
     arithmetic: str = "float32"
     """The coarsest type of what the export's operations take and give."""
+    hidden: Mapping[Node, Hidden] = field(default_factory=dict)
+    """Of operations whose numbers the export does not hold, which channels show in nothing that was compared."""
     cut: Mapping[str, float] = field(default_factory=dict)
     """Values that were rounded to steps, and how much of each lies beyond the last of them and is cut off."""
 
@@ -56,8 +59,8 @@ class Round:
 
     @property
     def is_open(self) -> bool:
-        """Whether other input might show more."""
-        return bool(self.unreached) or any(not one.moves for one in self.stretches)
+        """Whether other input might show more: of what is in another form every scale has to agree."""
+        return bool(self.unreached or self.hidden) or any(not one.moves for one in self.stretches)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +79,8 @@ class Subject:
     returned: Mapping[str, Array] = field(default_factory=dict)
     """What the source returned for `data` by itself, by label."""
     data: Sequence[Array] = ()
+    lost: tuple[Node, ...] = ()
+    """Operations of the source whose numbers the export does not hold as they are."""
 
 
 def join(one: Round, other: Round) -> Round:
@@ -93,6 +98,7 @@ def join(one: Round, other: Round) -> Round:
         outputs=outputs,
         unreached=unreached,
         deployed=deployed,
+        hidden={**one.hidden, **{key: each & one.hidden.get(key, each) for key, each in other.hidden.items()}},
         cut={name: max(share, other.cut.get(name, 0.0)) for name, share in one.cut.items()},
         agreement=one.agreement,
         lost=one.lost,

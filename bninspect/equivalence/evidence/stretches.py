@@ -10,12 +10,13 @@ does there (stochastic arithmetic, as Vignes' CADNA has it).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 
 from bninspect.equivalence import measuring, tensors
+from bninspect.equivalence.evidence.hidden import Hidden, hidden
 from bninspect.equivalence.evidence.local import Proof
 from bninspect.equivalence.evidence.nudges import largest_changes, with_moves
 from bninspect.equivalence.evidence.own_rounding import own_rounding
@@ -25,19 +26,22 @@ from bninspect.equivalence.evidence.wires import Wire, arrange
 from bninspect.equivalence.folding import U
 from bninspect.equivalence.pairing.places import Place
 from bninspect.records import Array, graph
-from bninspect.records.graph import Network
+from bninspect.records.graph import Network, Node
 
 _KINDS = 4
 """Different whole numbers that are kept of what was seen."""
 
 
-def compare(found: Sequence[Wire], free: Mapping[str, Array], how: Comparing) -> tuple[Stretch, ...]:
-    """Return how the end of each stretch compares.
+def compare(
+    found: Sequence[Wire], free: Mapping[str, Array], how: Comparing, lost: Iterable[Node] = ()
+) -> tuple[tuple[Stretch, ...], Mapping[Node, Hidden]]:
+    """Return how the end of each stretch compares, and what of some operations shows in none.
 
     Args:
         found: the values that both have, and the outputs.
         free: what the source computed of them on its own; of each it says the shape.
         how: everything else.
+        lost: operations of the source whose numbers the export does not hold as they are.
     """
     arranged: dict[int, Array] = {}
     failed: list[Stretch] = []
@@ -64,7 +68,8 @@ def compare(found: Sequence[Wire], free: Mapping[str, Array], how: Comparing) ->
     own = own_rounding(off, given, how) if off else {}
     if own:
         judged = [_judged(wire, arranged[id(wire)], given, computed, slack, how, moved_by, own) for wire in kept]
-    return (*failed, *with_moves(judged, given, computed, how))
+    stretches = (*failed, *with_moves(judged, given, computed, how))
+    return stretches, hidden(lost, stretches, given, how)
 
 
 def _of_another_shape(wire: Wire, how: Comparing, own: Array) -> Stretch:
@@ -141,7 +146,7 @@ def _judged(
             reference=measuring.SOURCE,
         )
         kinds = frozenset(np.unique(own)[:_KINDS].astype(np.float64).tolist())
-        return Stretch(wire, compared, wrong=not same, exact=True, kinds=kinds)
+        return Stretch(wire, compared, wrong=not same, kinds=kinds)
     quantised = tensors.grid(wire.value, how.network)
     wide = own.astype(np.float64)
     if quantised is not None and spare and mine is None:

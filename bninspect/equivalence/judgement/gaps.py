@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from bninspect.equivalence.evidence.replay import Stretch
 from bninspect.equivalence.evidence.rounds import Round
 from bninspect.equivalence.judgement.case import Case
+from bninspect.equivalence.judgement.layers import behind_of, unshown
 from bninspect.equivalence.judgement.views import LayerView
 from bninspect.equivalence.pairing.places import Place
 from bninspect.records import LayerStatus, graph
@@ -29,13 +30,11 @@ def gaps(case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) ->
         if not place.norms and view.status is LayerStatus.UNVERIFIED and place.operation is not None:
             yield f"{place.operation.name}: {view.sentence}"
     yield from _uncompared(case.seen, case, views, places)
-    for operation, found in case.kernels.items():
-        if (
-            found.node is None
-            and operation not in {norm.kernel for norm in case.norms}
-            and not covered(operation, case)
-        ):
-            yield f"{operation.name}: its weights are nowhere in the export"
+    inside = {norm.kernel for norm in case.diagnoses}
+    for operation in case.kernels:
+        said = unshown(operation, case) if covered(operation, case) else ""
+        if operation not in inside and (said or not covered(operation, case)):
+            yield f"{operation.name}: its weights are nowhere in the export{said and f', and {said}'}"
 
 
 def _uncompared(seen: Round, case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) -> Iterator[str]:
@@ -106,9 +105,5 @@ def _called(stretch: Stretch) -> str:
 
 def covered(operation: Node, case: Case) -> bool:
     """Return whether all that a kernel reaches first was compared without rounding to spare, and agrees."""
-    if case.seen is None:
-        return False
-    ends = {one.wire.label: one for one in case.seen.stretches if one.compared is not None}
-    met = [ends[value] for value in graph.first_after(operation.outputs, case.source, ends)]
-    met = met or [one for one in case.seen.stretches if one.wire.end == "output"]
+    met = behind_of(operation, case)
     return bool(met) and all(one.proves for one in met)

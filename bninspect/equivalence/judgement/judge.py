@@ -11,7 +11,14 @@ from dataclasses import replace
 from bninspect.equivalence import measuring
 from bninspect.equivalence.judgement.case import Case, Judged, Sentence, WrongKernel
 from bninspect.equivalence.judgement.gaps import covered, gaps
-from bninspect.equivalence.judgement.layers import explain, is_scaled, judge_found, judge_missing, off
+from bninspect.equivalence.judgement.layers import (
+    explain,
+    is_scaled,
+    judge_found,
+    judge_missing,
+    may_be_taken_in,
+    off,
+)
 from bninspect.equivalence.judgement.views import LayerView, view_of
 from bninspect.equivalence.pairing.fits import is_shifted
 from bninspect.equivalence.pairing.places import Place
@@ -78,6 +85,8 @@ def _kernels(
             continue
         other_form = not found.recognised or is_scaled(found) or is_shifted(found.node, operation)
         if other_form and covered(operation, case):
+            continue
+        if is_scaled(found) and may_be_taken_in(operation, case):
             continue
         place_name = found.node.place
         explanation = explain(found.found, found.tried, found.comparisons)

@@ -10,13 +10,15 @@ import numpy as np
 from bninspect.equivalence import measuring
 from bninspect.equivalence.diagnosis import misplaced
 from bninspect.equivalence.diagnosis.diagnose import LEFT_OUT, Diagnosis
+from bninspect.equivalence.evidence.hidden import nearest
 from bninspect.equivalence.evidence.replay import Stretch
 from bninspect.equivalence.judgement.case import FOLDED, FORWARD, NODE, PAIR, Case, Judged
 from bninspect.equivalence.judgement.views import LayerView
+from bninspect.equivalence.pairing.fits import is_multiplied, is_shifted
 from bninspect.equivalence.pairing.places import Match, Place
 from bninspect.equivalence.pairing.source_norms import SourceNorm
 from bninspect.records import Cause, Comparison, Counterpart, Explanation, LayerStatus, graph
-from bninspect.records.graph import Node
+from bninspect.records.graph import Node, kernel_of
 
 
 def judge_found(norm: SourceNorm, place: Place, view: LayerView, case: Case) -> Judged:
@@ -96,11 +98,15 @@ _PLAIN = 1e-3
 
 def _doubt(norm: SourceNorm, found: Diagnosis, case: Case) -> Counterpart | None:
     """Return what is said of a batch norm that is nowhere, where what comes behind it does not show that it is gone."""
-    behind = _behind(norm, case)
+    behind = behind_of(norm.call, case)
     compared = [one for one in behind if one.compared is not None]
     if any(one.wrong for one in behind):
         return None
-    if compared and all(one.exact and one.moves for one in compared):
+    if behind and all(one.proves for one in behind):
+        sentence = unshown(norm.call, case) or _unshown_kernel(norm, case)
+        if sentence:
+            sentence = f"its numbers are nowhere in the export, and {sentence}"
+            return Counterpart(LayerStatus.UNVERIFIED, None, "", sentence=sentence)
         sentence = (
             "its numbers are nowhere in the export, and what comes after it is right, with no room left for rounding"
         )
@@ -108,6 +114,8 @@ def _doubt(norm: SourceNorm, found: Diagnosis, case: Case) -> Counterpart | None
         return Counterpart(LayerStatus.VERIFIED, None, how, "", sentence, comparisons=_joined(compared))
     if compared:
         sentence = "its numbers are nowhere in the export, though everything after it is right"
+    elif is_scaled(found) and norm.kernel is not None and may_be_taken_in(norm.kernel, case):
+        sentence = f"{explain(found.found, found.tried, found.comparisons).sentence}, as the model does next to it"
     elif found.node is None and found.found:
         sentence = found.found[0].sentence
     else:
@@ -121,17 +129,41 @@ def _joined(stretches: Iterable[Stretch]) -> tuple[Comparison, ...]:
     )
 
 
-def _behind(norm: SourceNorm, case: Case) -> list[Stretch]:
-    """Return the nearest values behind a batch norm that were compared, of those that it reaches without another."""
-    if case.seen is None:
-        return []
-    ends: dict[str, list[Stretch]] = {}
-    for one in case.seen.stretches:
-        ends.setdefault(one.wire.label, []).append(one)
-    met = graph.first_after(norm.call.outputs, case.source, ends)
-    return [stretch for value in met for stretch in ends[value]] or [
-        stretch for stretch in case.seen.stretches if stretch.wire.end == "output"
-    ]
+def behind_of(operation: Node, case: Case) -> list[Stretch]:
+    """Return how the nearest values behind an operation of the model compare."""
+    return nearest(operation, case.source, case.seen.stretches) if case.seen is not None else []
+
+
+def unshown(operation: Node, case: Case) -> str:
+    """Return in words what of an operation shows in nothing that was compared; empty if everything does."""
+    found = case.seen.hidden.get(operation) if case.seen is not None else None
+    if found is None:
+        return "it is not known what of it shows behind it"
+    node = case.kernels[operation].node if operation in case.kernels else None
+    one_number = node is not None and (is_shifted(node, operation) or is_multiplied(node, operation))
+    # What all channels have in common one of them shows.
+    return "" if one_number and len(found.outputs) < kernel_of(operation).outputs else found.sentence
+
+
+_MULTIPLYING = ("multiply", "mul", "divide", "div", "true divide", "truediv")
+
+
+def may_be_taken_in(operation: Node, case: Case) -> bool:
+    """Return whether the model multiplies by a number next to a kernel, which may be in it: nothing behind is wrong."""
+    before = graph.origin(operation.inputs[0], case.source.producers()) if operation.inputs else None
+    after = [one for value in operation.outputs for one in graph.readers(value, case.source.consumers())]
+    beside = [one for one in (before, *after) if one is not None and len(one.inputs) == 1]
+    scales = any(one.operation.replace("_", " ") in _MULTIPLYING for one in beside)
+    return scales and not any(one.wrong for one in behind_of(operation, case))
+
+
+def _unshown_kernel(norm: SourceNorm, case: Case) -> str:
+    """Return what of the kernel of a batch norm shows nowhere: what it returns shows as what the batch norm does."""
+    if norm.kernel is None or norm.kernel not in case.pairing.lost:
+        return ""
+    known = case.seen.hidden.get(norm.kernel) if case.seen is not None else None
+    alone = graph.readers(norm.kernel.outputs[0], case.source.consumers()) == (norm.call,)
+    return replace(known, outputs=frozenset()).sentence if alone and known is not None else unshown(norm.kernel, case)
 
 
 def explain(found: Sequence[Cause], tried: int, comparisons: Sequence[Comparison]) -> Explanation:

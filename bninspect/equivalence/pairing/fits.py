@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from bninspect.equivalence import folding
@@ -38,6 +40,20 @@ def is_shifted(node: Node, operation: Node) -> bool:
     off = np.median(folding.zero_bias(kernel) - should.bias)
     bound = np.asarray(should.bias_bound) + 2 * folding.U * (abs(off) + np.abs(should.bias))
     return folding.fits(folding.zero_bias(kernel), should.bias + off, bound)
+
+
+def is_multiplied(node: Node, operation: Node) -> bool:
+    """Return whether a kernel of the export is one of the source with every number of it multiplied by the same one."""
+    own, stored = kernel_of(operation), kernel_of(node)
+    if own.weights.shape != stored.weights.shape:
+        return False
+    wide = own.weights.astype(np.float64)
+    with np.errstate(all="ignore"):
+        factor = float((wide * stored.weights).sum() / np.square(wide).sum())
+    if not np.isfinite(factor) or not factor:
+        return False
+    bias = None if own.bias is None else own.bias * factor
+    return holds(node, folding.plain(replace(own, weights=wide * factor, bias=bias)))
 
 
 def same_shape(operation: Node, node: Node) -> bool:

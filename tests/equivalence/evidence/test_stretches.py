@@ -44,7 +44,7 @@ def _compared(
     how = Comparing(network, values, values, {id(DOUBLING): proof}, Doubling(), [X])
     found = [*wires.wires(places, network), wires.Wire("z", "z", "output")]
     free = Doubling()(None, {}, ("x", "y", "z"))
-    return {one.wire.end: one for one in compare(found, free, how)}
+    return {one.wire.end: one for one in compare(found, free, how)[0]}
 
 
 def test_right_values_agree_and_depend_on_what_goes_in() -> None:
@@ -91,7 +91,7 @@ def test_a_dead_value_says_nothing() -> None:
     values = {"x": X, "y": Y, "z": np.zeros_like(Y)}
     how = Comparing(network, values, values, {id(DOUBLING): Proof(None, value=Y.astype(np.float64))}, Dead(), [X])
     found = [*wires.wires((PLACE,), network), wires.Wire("z", "z", "output")]
-    ends = {one.wire.end: one for one in compare(found, {"x": X, "y": Y, "z": Y}, how)}
+    ends = {one.wire.end: one for one in compare(found, {"x": X, "y": Y, "z": Y}, how)[0]}
     assert ends["output"].compared is not None
     assert ends["output"].compared.agrees
     assert not ends["output"].moves
