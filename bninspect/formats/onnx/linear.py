@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _FLOAT = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _FUSED = ("FusedConv", "FusedGemm", "FusedMatMul")
 """Of com.microsoft: with an activation behind."""
+_QUANTISED = ("QLinearConv", "QLinearMatMul", "QGemm")
 _DOMAIN = "com.microsoft::"
 _FUSED_LIMITS = {"Relu": ActivationLimits(0.0, float("inf")), "": None}
 
@@ -27,7 +28,7 @@ _FUSED_LIMITS = {"Relu": ActivationLimits(0.0, float("inf")), "": None}
 def kernel_node(node: NodeProto, constants: Constants) -> Node | None:
     """Return a linear operation with constant weights; None for every other node, and for what nobody knows."""
     op = node.op.removeprefix(_DOMAIN)
-    found = _quantised(node, op, constants) if op.startswith("QLinear") else _of_floats(node, op, constants)
+    found = _quantised(node, op, constants) if op in _QUANTISED else _of_floats(node, op, constants)
     if found is None:
         return None
     kernel, kind, size = found
@@ -125,27 +126,30 @@ def _per_output(numbers: Array, outputs: int, name: str) -> Array:
 
 
 def _quantised(node: NodeProto, op: str, constants: Constants) -> tuple[Kernel, str, tuple[int, ...]] | None:
-    """Return a QLinearConv or QLinearMatMul: x, its step and zero, w, its step and zero, those of y, and the bias."""
-    if op not in {"QLinearConv", "QLinearMatMul"}:
-        return None
+    """Return a QLinearConv, QLinearMatMul or QGemm: x, its step and zero, w, its step and zero, and the others."""
     stored, step, zero = (constants.get(node.takes(place)) for place in (3, 4, 5))
     scale = constants.get(node.takes(1))
-    bias = constants.get(node.takes(8)) if op == "QLinearConv" else None
+    place = {"QLinearConv": 8, "QGemm": 6}.get(op)
+    bias = constants.get(node.takes(place)) if place is not None and node.takes(place) in constants else None
     if stored is None or step is None or scale is None or stored.values.dtype.kind not in "iu":
         return None
-    if op == "QLinearMatMul":
-        if stored.values.ndim != 2:
-            return None
-        weights = dequantised(stored, step, zero, 1)
-        return assembled(network.dense(weights.values), None, 1, weights, 1), network.DENSE, ()
-    weights = dequantised(stored, step, zero, 0)
-    groups = node.integer("group", 1)
+    if place is not None and node.takes(place) and bias is None:
+        return None
     if bias is not None:
         if scale.values.size != 1:
             raise DamagedFile("this model is damaged", why=f"{printable(scale.name)} is not a single step")
         # The bias is in units of the product of both steps (onnx/defs/quantization).
         unit = Constant(scale.values.reshape(-1) * step.values.reshape(-1), "float32", step.name)
-        bias = dequantised(bias, unit, None, 0)
+        bias = dequantised(bias, unit, None, max(0, bias.values.ndim - 1))
+    if op != "QLinearConv":
+        if stored.values.ndim != 2 or node.integer("transA", 0) or node.real("alpha", 1.0) != 1:
+            return None
+        turned = int(op == "QGemm" and node.integer("transB", 0) != 0)
+        weights = dequantised(stored, step, zero, 1 - turned)
+        numbers = weights.values.T if turned else weights.values
+        return assembled(network.dense(numbers), bias, 1, weights, 1 - turned), network.DENSE, ()
+    weights = dequantised(stored, step, zero, 0)
+    groups = node.integer("group", 1)
     kind = network.DEPTHWISE if groups > 1 and weights.values.shape[1] == 1 else network.CONVOLUTION
     kernel = network.convolution(weights.values, groups)
     return assembled(kernel, bias, groups, weights, 0), kind, weights.values.shape[2:]

@@ -30,6 +30,7 @@ _MICROSOFT = {
     "QGemm": (7, 8),
 }
 """Places of the step and the zero of what a node returns, among its inputs (onnxruntime docs/ContribOperators.md)."""
+_MOVING = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "MaxPool", "Identity", "Slice", "Expand", "Tile"}
 
 
 def values(graph: GraphProto, constants: Constants) -> dict[str, Quantisation]:
@@ -41,8 +42,13 @@ def values(graph: GraphProto, constants: Constants) -> dict[str, Quantisation]:
         if places is not None and node.outputs:
             _note(found, node.outputs[0], node, places, constants)
         # What comes in as integers says its step where it is read.
-        if op in {"DequantizeLinear", "QLinearConv", "QLinearMatMul"} and node.takes(0) not in constants:
+        if op in {"DequantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm"} and node.takes(0) not in constants:
             _note(found, node.takes(0), node, (1, 2), constants)
+    for node in graph.nodes:
+        # What only moves integers, or chooses among them, leaves what they stand for.
+        moved = found.get(node.takes(0)) if node.op in _MOVING else None
+        if moved is not None and moved.scale.size == 1:
+            found.update((name, moved) for name in node.outputs[:1] if name not in found)
     return found
 
 

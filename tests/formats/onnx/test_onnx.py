@@ -292,6 +292,38 @@ def test_quantised_weights_are_multiples_of_their_step(tmp_path: Path) -> None:
     np.testing.assert_array_equal(node.kernel.weights[0], expected)
 
 
+@pytest.mark.parametrize("turned", [0, 1])
+def test_a_quantised_gemm_and_the_integers_that_are_moved_before_it(tmp_path: Path, turned: int) -> None:
+    """Of ONNX Runtime's own operators: rows of weights with a step each, a bias in products of steps."""
+    weights = GENERATOR.integers(-127, 128, (6, 4)).astype(np.int8)
+    arrays: dict[str, Array] = {
+        "xs": np.array(0.5, np.float32),
+        "xz": np.array(3, np.int8),
+        "q": weights.T.copy() if turned else weights,
+        "ws": np.array([0.5, 0.25, 0.125, 1], np.float32),
+        "z": np.zeros(4, np.int8),
+        "b": np.array([8, -16, 4, 2], np.int32),
+        "shape": np.array([-1, 6], np.int64),
+    }
+    given = ["moved", "xs", "xz", "q", "ws", "z", "b", "xs", "xz"]
+    nodes = [
+        build.node("QuantizeLinear", ["x", "xs", "xz"], ["whole"], "quantise"),
+        build.node("Reshape", ["whole", "shape"], ["moved"], "reshape"),
+        build.of_domain(build.node("QGemm", given, ["y"], "gemm", transB=turned), "com.microsoft"),
+    ]
+    _read(tmp_path, build.model(build.graph(nodes, arrays)))
+    found = container.read_network(tmp_path / "m.onnx")
+    (node,) = [one for one in found.nodes if one.kernel]
+    assert (node.operation, node.inputs) == (graph.DENSE, ("moved",))
+    assert node.kernel is not None
+    assert node.kernel.bias is not None
+    np.testing.assert_array_equal(node.kernel.weights[0], weights * arrays["ws"].astype(np.float64))
+    np.testing.assert_array_equal(node.kernel.bias, [2.0, -2.0, 0.25, 1.0])
+    assert {name: (one.scale.item(), one.zero.item()) for name, one in found.quantised.items()} == dict.fromkeys(
+        ("whole", "moved", "y"), (0.5, 3)
+    )
+
+
 @pytest.mark.parametrize("moved", [False, True])
 def test_weights_that_are_cast_from_halves_are_of_halves_and_computed_in_floats(tmp_path: Path, *, moved: bool) -> None:
     weights = GENERATOR.normal(size=(4, 3, 1, 1)).astype(np.float16)
