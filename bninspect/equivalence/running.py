@@ -94,9 +94,15 @@ def _exported(export: Checkpoint, settings: Settings) -> Ran:
             )
         session = _opened(export, mine)
         network = session.network or formats.read_network(Path(export.path))
-        if not session.inputs and mine.input is None and not mine.input_shapes:
+        ours = mine.input is None and not mine.input_shapes
+        if not session.inputs and ours:
             return Ran(session, network, {})
-        data, notes = _fed(session, network, mine)
+        try:
+            data, notes = _fed(session, network, mine)
+        except RuntimeFailure:
+            if not (ours and _takes_any_size(session)):
+                raise
+            return Ran(session, network, {})
     except (MissingPackage, RuntimeFailure) as error:
         # Its numbers can be held against the model all the same, if they can be read without it.
         with contextlib.suppress(UnreadableFile):
@@ -122,10 +128,13 @@ def _opened(export: Checkpoint, settings: runtimes.RunSettings) -> Session:
 
 
 def together(ran: Ran, observe: Callable[[Mapping[str, Array] | None], SourceRun]) -> tuple[Ran, SourceRun]:
-    """Run the source on the input of the export, on one sample of it if it takes no more; return both.
+    """Run the source on the input of the export, and return both.
+
+    On one sample of it if the source takes no more; on what the source takes if the export leaves that open.
 
     Raises:
         UsageError: the source takes no such input.
+        RuntimeFailure: the export takes nothing that the source takes.
     """
     if ran.session is not None and not ran.data:
         found = observe(None)
@@ -133,11 +142,19 @@ def together(ran: Ran, observe: Callable[[Mapping[str, Array] | None], SourceRun
     try:
         return ran, observe(stood_for(ran))
     except UsageError as error:
+        if ran.session is not None and not ran.given and _takes_any_size(ran.session):
+            found = observe(None)
+            return _taking(ran, found), found
         single = {name: values[:1] for name, values in ran.data.items()}
         if ran.given or all(values.shape[:1] in {(), (1,)} for values in ran.data.values()):
             raise UsageError(error.what, why=error.why or _ONE_INPUT, hint=error.hint) from error
         ran = replace(ran, data=single)
         return ran, observe(stood_for(ran))
+
+
+def _takes_any_size(session: Session) -> bool:
+    """Return whether an export has one input, of which it does not say how long all axes are."""
+    return [one.is_open for one in session.inputs] == [True]
 
 
 _ONE_INPUT = "model and export get the same input, in the layout that the export takes"
@@ -164,7 +181,7 @@ def again(ran: Ran, found: SourceRun) -> tuple[Ran, SourceRun] | None:
 
 
 def _taking(ran: Ran, found: SourceRun) -> Ran:
-    """Return an export that does not say what it takes with what the model took, in the layout that it accepts.
+    """Return an export that takes input of any size with what the model took, in the layout that it accepts.
 
     Of several that it accepts, as convolutions of any size do, the one whose outputs are the nearest to the model's.
 
@@ -174,8 +191,8 @@ def _taking(ran: Ran, found: SourceRun) -> Ran:
     assert ran.session is not None  # noqa: S101 - one that was not loaded says what it takes
     failed: list[RuntimeFailure] = []
     accepted: list[tuple[float, Mapping[str, Array]]] = []
-    for arrays in layouts(found.data):
-        data = {"": arrays[0]}
+    for first, *_ in layouts(found.data):
+        data = {one.name: graph_run.as_taken(first, one) for one in ran.session.inputs} or {"": first}
         try:
             returned = ran.session.compute(data, ran.session.outputs)
         except RuntimeFailure as failure:

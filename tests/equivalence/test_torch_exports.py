@@ -99,6 +99,18 @@ def test_folded_and_kept(net: Any, tmp_path: Path, source: Any) -> None:
     assert {one.how for one in counterparts(kept).values()} == {"batch norm"}
 
 
+@pytest.mark.parametrize("pooled", [True, False])
+def test_an_export_of_any_size_gets_what_the_model_takes(tmp_path: Path, pooled: bool) -> None:
+    """Where the size does not matter to the export, and where all but one make it fail, as it is flattened."""
+    last = torch.nn.AdaptiveAvgPool2d(1) if pooled else torch.nn.Identity()
+    head = torch.nn.Linear(4 if pooled else 4 * 6 * 6, 3)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), last, torch.nn.Flatten(), head)
+    source = _program(net.eval(), tmp_path / "m.pt2")
+    any_size = {"input_names": ["x"], "dynamic_axes": {"x": dict(enumerate("nchw"))}}
+    model = held(source, _onnx(net, tmp_path / "m.onnx", **any_size))
+    assert model.status is Status.PASS, (model.against, counterparts(model))
+
+
 def test_onnx_as_the_source(net: Any, tmp_path: Path) -> None:
     keep = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
     kept = _onnx(net, tmp_path / "kept.onnx", **keep)
