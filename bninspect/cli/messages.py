@@ -26,6 +26,13 @@ def show_error(what: str, why: str = "", hint: str = "") -> None:
         say(f"  hint: {printable(hint, LONGEST)}")
 
 
+def width() -> int | None:
+    """Return the width of the terminal; None for a pipe, where rows are never shortened."""
+    import shutil
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 @contextmanager
 def to_whoever_reads() -> Iterator[None]:
     """Write to standard output; if its reader has gone, as `| head` does, let it go nowhere from now on.

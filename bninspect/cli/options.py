@@ -12,6 +12,7 @@ import click
 
 from bninspect.cli import complete_values
 from bninspect.cli.config_defaults import where
+from bninspect.cli.messages import width
 from bninspect.cli.param_types import Finite, Target, epsilon, size
 from bninspect.safe_text import printable
 from bninspect.settings import Settings
@@ -283,7 +284,7 @@ def show(answer: Any, form: Any, options: dict[str, Any]) -> int:
         click.echo(json_document.answer(answer), nl=False)
     else:
         colour = coloured(options["color"])
-        looks = Looks(colour=colour, verbosity=-1 if options["quiet"] else options["verbose"])
+        looks = Looks(colour=colour, width=width(), verbosity=-1 if options["quiet"] else options["verbose"])
         click.echo(form.render(answer, looks), nl=False, color=colour or None)
     return int(answer.exit_code)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bninspect.cli.messages import show_error, to_whoever_reads
+from bninspect.cli.messages import show_error, to_whoever_reads, width
 from bninspect.cli.options import coloured
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def emit(report: Report, options: dict[str, Any], *, streamed: bool = False, wri
     written = written and not failures
     looks = reports.Looks(
         colour=coloured(options["color"]),
-        width=_width(),
+        width=width(),
         verbosity=-1 if options["quiet"] else options["verbose"],
         wide=options.get("wide", False),
         detailed=bool(options.get("layer")),
@@ -103,11 +103,3 @@ def _attempt(report: Report, kind: str, path: Path, models: list[Path]) -> Bnins
     except errors.BninspectError as error:
         return error
     return None
-
-
-def _width() -> int | None:
-    """Return the width of the terminal; None for a pipe, where rows are never shortened."""
-    import shutil
-    import sys
-
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

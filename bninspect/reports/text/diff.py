@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 _INDENT = " " * 10
 _WORDS = {
-    0: ("SAME    ", "bold green"),
-    1: ("CHANGED ", "bold red"),
-    3: ("OPEN    ", "bold yellow"),
+    0: ("SAME    ", "bold green", "the parameters are the same"),
+    1: ("CHANGED ", "bold red", "the parameters are not the same"),
+    3: ("OPEN    ", "bold yellow", "something could not be compared"),
 }
 _STYLES = {
     Verdict.EQUAL: "green",
@@ -36,11 +36,6 @@ def render(difference: Difference, looks: Looks) -> str:
 
 
 def _lines(difference: Difference, looks: Looks) -> Iterator[Line]:
-    counts = difference.counts
-    said = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
-    word, style = _WORDS[difference.exit_code]
-    paths = f"{printable(difference.before)} -> {printable(difference.after)}"
-    yield line((word, style), f"{paths}: {plural(len(difference.layers), 'layer')}, {said}")
     for layer in difference.layers:
         if layer.verdict is Verdict.EQUAL and looks.verbosity < 1 and not layer.settings:
             continue
@@ -54,6 +49,17 @@ def _lines(difference: Difference, looks: Looks) -> Iterator[Line]:
     for calls in difference.unread:
         yield line(("unread    ", "bold yellow"), unread(calls))
     yield from _noted(difference)
+    yield _closing(difference)
+
+
+def _closing(difference: Difference) -> Line:
+    counts = difference.counts
+    said = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
+    code = difference.exit_code
+    word, style, meaning = _WORDS[code]
+    paths = f"{printable(difference.before)} -> {printable(difference.after)}"
+    layers = plural(len(difference.layers), "layer")
+    return line((word, style), f"{paths}: {layers}, {said}; exit {code}: {meaning}")
 
 
 def _if_the_same(difference: Difference) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from io import StringIO
 from typing import TypeAlias
 
@@ -13,6 +14,9 @@ from bninspect.reports import Looks
 from bninspect.safe_text import printable
 
 Line: TypeAlias = Text
+_LABEL = re.compile(r" *(?:[A-Z]+ +|\S{1,16}(?: {2,}|: ))?")
+"""What stands before the words of a line: spaces, a verdict, a short word with two spaces or a colon behind it."""
+_UNLABELLED = 6
 _LONGEST_ESCAPE = len("\\U0010ffff")
 
 
@@ -43,5 +47,20 @@ def shown(lines: Iterable[Line], looks: Looks) -> str:
         emoji=False,
     )
     for one in lines:
-        console.print(one, soft_wrap=whole)
+        for row in [one] if whole else _rows(one, console):
+            console.print(row, soft_wrap=True)
     return sink.getvalue()
+
+
+def _rows(whole: Line, console: Console) -> Iterator[Line]:
+    """Yield the rows that a line takes at a terminal's width, those after the first below what follows its label."""
+    if whole.cell_len <= console.width:
+        yield whole
+        return
+    label = _LABEL.match(whole.plain)
+    hanging = label.end() if label else 0
+    below = hanging or _UNLABELLED
+    head, rest = whole[:hanging], whole[hanging:]
+    for place, row in enumerate(rest.wrap(console, max(console.width - below, 1))):
+        row.rstrip()
+        yield Text.assemble(" " * below if place else head, row)

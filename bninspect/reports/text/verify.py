@@ -34,7 +34,7 @@ def render(report: Report, looks: Looks) -> str:
         rows.extend(_model(model, report, looks))
     if not report.models:
         rows.append(_nothing(report))
-    elif report.command != "inspect" or report.summary.exit_code or (len(report.models) > 1 and looks.verbosity >= 0):
+    elif report.command != "inspect" or report.summary.exit_code or len(report.models) > 1 or looks.verbosity < 0:
         rows += exports.lines(report)
         rows.append(closing(report, looks))
     return shown(rows, looks)
@@ -51,11 +51,11 @@ def _model(model: ModelReport, report: Report, looks: Looks) -> Iterator[Line]:
     threshold = counting.fail_on(report)
     if model.error:
         yield from _broken(model)
-    elif looks.verbosity < 0 and model.status is Status.PASS and report.command != "inspect":
+    elif looks.verbosity < 0 and model.status is Status.PASS:
         return  # the last line counts it, and says what was not compared
     elif report.command == "compare":
         yield from compared(model, looks)
-    elif report.command == "lint":
+    elif report.command == "lint" or (report.command == "inspect" and looks.verbosity < 0):
         yield from linted(model, looks)
     elif report.command not in {"verify", "drift"}:
         yield from _inspected(model, looks)
