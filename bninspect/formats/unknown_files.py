@@ -66,6 +66,12 @@ _PATTERNS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     ),
     (re.compile(rb"\x08[\x03-\x20](\x12.[ -~]{2}|\x3a)", re.DOTALL), "an ONNX model"),
     (re.compile(rb"\x0a[\x02-\xff]\x01?\x0a.[ -~]+\x12", re.DOTALL), "a TensorFlow graph (GraphDef)"),
+    # The first block is number 0 and has the parent -1 (framework.proto of Paddle); from 3.0 on it is JSON.
+    (re.compile(rb"\x0a[\x80-\xff]{0,4}[\x00-\x7f]\x08\x00\x10\xff{9}\x01", re.DOTALL), "a program of Paddle"),
+    (re.compile(rb"\s*\{\s*\"base_code\"\s*:\s*\{[^}]*\"magic\"\s*:\s*\"pir\""), "a program of Paddle"),
+    (re.compile(rb"\x00{16}.\x00{3}\x08[\x00-\x20]\x10", re.DOTALL), "parameters of Paddle (.pdiparams)"),
+    # A name, then a layer, of the old kind or the new, or an input (caffe.proto: NetParameter).
+    (re.compile(rb"\x0a[\x01-\x7f][ -~]+(\x12|\xa2\x06|\x1a)", re.DOTALL), "weights of Caffe (.caffemodel)"),
     (re.compile(rb"\s*\{\s*\"nodes\"\s*:\s*\[\s*\{\s*\"op\"\s*:"), "a network of MXNet (-symbol.json)"),
     (re.compile(rb"\s*[\[{]\s*[\"\]}{\[0-9]"), "JSON text"),
     (
@@ -123,7 +129,7 @@ def hint(head: bytes) -> str:
     kind = describe(head)
     if kind == OLD_TORCH:
         return "torch.load still reads it: save its state_dict again, with torch.save"
-    if kind in {"an OpenVINO model", "a Core ML model"}:
+    if kind == "a Core ML model":
         return "check the model that it was made from: this format is not read"
     if not head.strip(b"\0") or kind.startswith(("a web page", "XML text,")):
         return "download the file again"
