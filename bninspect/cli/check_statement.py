@@ -11,19 +11,18 @@ from bninspect.cli.param_types import ModelPath
 
 @click.command("check-statement", short_help="Is an in-toto statement about these very files?")
 @click.argument("statement", metavar="FILE", type=click.Path(exists=True, dir_okay=False))
-@click.argument("model", metavar="MODEL", type=ModelPath())
-@click.argument("report", metavar="[REPORT]", required=False, type=click.Path(exists=True, dir_okay=False))
-def command(statement: str, model: str, report: str | None) -> int:
-    """Hold a model, or its export, and the JSON report against a statement that `-o intoto=FILE` wrote.
+@click.argument("files", metavar="SUBJECT...", nargs=-1, required=True, type=ModelPath())
+def command(statement: str, files: tuple[str, ...]) -> int:
+    """Hold models, their exports and the JSON report against a statement that `-o intoto=FILE` wrote.
 
-    FILE is the statement, bare or in the envelope of whoever signed it. Ends with 1 if a bit of MODEL or of REPORT
-    differs from what was stated, or if the run had not passed. Signatures are not verified here: `cosign
-    verify-blob-attestation` and `gh attestation verify` do that. What is not signed, anybody may have changed.
+    FILE is the statement, bare or in the envelope of whoever signed it. Ends with 1 if a bit of a SUBJECT differs from
+    what was stated, or if the run had not passed. Signatures are not verified here: `cosign verify-blob-attestation`
+    and `gh attestation verify` do that. What is not signed, anybody may have changed.
     """
     from bninspect.reports import statement_check
+    from bninspect.reports.words import plural
 
-    given = None if report is None else Path(report)
-    found = statement_check.check(Path(statement), Path(model), given, _digest_of_parts)
+    found = statement_check.check(Path(statement), [Path(file) for file in files], _digest_of_parts)
     for line in found.differences:
         click.echo(f"FAIL  {line}")
     if found.exit_code and not found.differences:
@@ -31,10 +30,14 @@ def command(statement: str, model: str, report: str | None) -> int:
             f"FAIL  the files are those of the statement, and it says {found.result} of `bninspect {found.command}`"
         )
     if not found.exit_code:
-        checked = "the model and the report are" if report else "the model is"
+        models = "the model" if found.models == 1 else f"{found.models} models and exports"
+        verb = "is" if found.models == 1 and not found.report else "are"
+        checked = f"{models}{' and the report' * found.report} {verb}"
         click.echo(f"PASS  {checked} as stated, and `bninspect {found.command}` had passed")
-    if report is None:
+    if not found.report and not found.differences:
         click.echo("note: the report was not given, and not compared")
+    if found.others and not found.differences:
+        click.echo(f"note: {plural(found.others, 'other subject')} not given, and not compared")
     if found.signed:
         click.echo("note: the signatures of the envelope were not verified")
     else:

@@ -96,7 +96,26 @@ def test_a_subject_that_was_added_is_none_of_the_report(stated: Stated, sample_m
     stated.edit(lambda document: document["subject"].append(subject))
     code, said = stated.check(model=stranger)
     assert code == 1
-    assert "is not about this model" in said
+    assert f"is not about {stranger}" in said
+
+
+def test_a_model_and_its_export_are_held_against_it_together(sample_models: Path, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("m.h5", "e.h5", "r.json")]
+    for file in files[:2]:
+        shutil.copy(sample_models / ("keras3_digits.h5" if file.name == "e.h5" else MODEL), file)
+    statement = tmp_path / "s.json"
+    assert bninspect("lint", *files[:2], "-o", f"intoto={statement}", "-o", f"json={files[2]}").returncode == 0
+    done = bninspect("check-statement", statement, *files[::-1])
+    assert (done.returncode, done.stdout.splitlines()[0][:52]) == (
+        0,
+        "PASS  2 models and exports and the report are as sta",
+    )
+    done = bninspect("check-statement", statement, files[0])
+    assert "note: 1 other subject not given, and not compared" in done.stdout
+    assert bninspect("check-statement", statement, files[2]).returncode == 2
+    flip(files[1], 5000)
+    done = bninspect("check-statement", statement, *files)
+    assert (done.returncode, done.stdout.splitlines()[0][:12]) == (1, "FAIL  " + str(files[1])[:6])
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
