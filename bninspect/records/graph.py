@@ -128,6 +128,8 @@ class Node:
     """Of branches that data chooses, or a loop with such, how many kernels and batch norms their graphs hold."""
     magnitude: Array | None = None
     """Sum of the sizes of all that the pieces add to each channel, where that is more than the size of the bias."""
+    constants: str = ""
+    """Type to which the numbers were rounded that it takes beside those of its kernel; empty where nobody says."""
     tensor: str = ""
     """Name of its result, where the file gives the operation itself none."""
 

@@ -33,16 +33,22 @@ class Hidden:
 
     outputs: frozenset[int] = frozenset()
     inputs: frozenset[int] = frozenset()
+    unseen: bool = False
+    """Whether nobody can say, because what it takes or returns cannot be seen, or not be given."""
 
     @property
     def sentence(self) -> str:
         """What does not show, in words; empty if everything does."""
+        if self.unseen:
+            return "it is not known what of it shows behind it"
         if self.outputs:
             return f"{_listed('channel', self.outputs)} of what it returns shows nowhere behind it, on any input"
         return f"{_listed('channel', self.inputs)} of what goes into it is zero on every input" if self.inputs else ""
 
     def __and__(self, other: Hidden) -> Hidden:
         """Return what shows on neither of two inputs."""
+        if self.unseen or other.unseen:
+            return other if self.unseen else self
         return Hidden(self.outputs & other.outputs, self.inputs & other.inputs)
 
 
@@ -78,13 +84,14 @@ def _hidden(operation: Node, ends: Sequence[Stretch], given: Given, how: Compari
     taken = operation.inputs[:1] if operation.operation != graph.BATCH_NORM else ()
     labels = [one.wire.label for one in ends]
     plain = how.replay(how.data, given.arrays, [label, *taken, *labels])
-    y, axis = plain[label], tensors.axis_of(operation)
+    axis = tensors.axis_of(operation)
+    if not how.forces or not all(one in plain and _is_of_channels(plain[one], axis) for one in (label, *taken)):
+        return Hidden(unseen=True)
+    y = plain[label]
     silent = frozenset[int]()
-    if taken and plain[taken[0]].dtype.kind == "f":
+    if taken:
         sizes = _of_channels(plain[taken[0]], axis)
         silent = frozenset(np.flatnonzero(~(sizes > _SILENT * sizes.max(initial=0.0))).tolist())
-    if y.dtype.kind != "f" or not how.forces or not -y.ndim <= axis < y.ndim:
-        return Hidden(frozenset(range(_channels(operation, y, axis))), silent)
     shows = np.zeros(y.shape[axis], np.bool_)
     behind = [one for one in ends if one.wire.label != label]
     # A channel of zeros is moved by as much of the largest number.
@@ -108,13 +115,13 @@ def _hidden(operation: Node, ends: Sequence[Stretch], given: Given, how: Compari
     return Hidden(frozenset(np.flatnonzero(~shows).tolist()), silent)
 
 
-def _channels(operation: Node, y: Array, axis: int) -> int:
-    return operation.kernel.outputs if operation.kernel is not None else y.shape[axis] if y.ndim else 1
+def _is_of_channels(values: Array, axis: int) -> bool:
+    return values.dtype.kind == "f" and -values.ndim <= axis < values.ndim
 
 
 def _of_channels(values: Array, axis: int) -> Array:
     """Return the size of the largest number of each channel."""
-    last = np.moveaxis(values, axis, -1) if values.ndim else values.reshape(1)
+    last = np.moveaxis(values, axis, -1)
     with np.errstate(all="ignore"):
         sizes: Array = np.abs(last.reshape(-1, last.shape[-1]).astype(np.float64)).max(axis=0, initial=0.0)
     return sizes

@@ -23,7 +23,7 @@ from bninspect.equivalence.evidence.stretches import compare
 from bninspect.equivalence.folding import U
 from bninspect.equivalence.pairing.places import Place
 from bninspect.records import Array
-from bninspect.records.graph import ActivationLimits, Network, Node, leading_to
+from bninspect.records.graph import NARROW, ActivationLimits, Network, Node, leading_to
 
 
 def see(
@@ -124,7 +124,8 @@ def _quantised_between(subject: Subject, ends: Iterable[str]) -> list[str]:
     """Return the values whose size decides what rounding on the way may do: those between proved ones, if any round."""
     export = subject.export
     rough = bool(export.quantised) or any(
-        one.kernel is not None and (one.kernel.dtype != "float32" or one.kernel.weight_step is not None)
+        one.constants in NARROW
+        or (one.kernel is not None and (one.kernel.dtype != "float32" or one.kernel.weight_step is not None))
         for one in export.nodes
     )
     if not rough:

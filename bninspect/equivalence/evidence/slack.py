@@ -14,7 +14,7 @@ import numpy as np
 from bninspect.arithmetic.bounds import precision
 from bninspect.equivalence import tensors
 from bninspect.records import Array
-from bninspect.records.graph import ActivationLimits, Network, Node, leading_to
+from bninspect.records.graph import NARROW, ActivationLimits, Network, Node, leading_to
 
 _PASSED = """
 identity reshape transpose cast relu relu6 clip pool max minimum maximum min concatenation concat pad padv2 slice split
@@ -33,6 +33,8 @@ _WIDE_SOFTMAX = 2.0
 gelu 2.2), and 3,000 random ones of 5 and 32 numbers (softmax 8.0 and 55.4)."""
 _SHAPES = ("shape", "size", "rank")
 """Operations that only look at how long something is."""
+_COMBINING = ("add", "sub", "mul", "div")
+"""Operations that combine what flows with a number, which may have been rounded."""
 _BOUNDED = ("logistic", "sigmoid", "softmax", "tanh", "hardsigmoid", "l2 normalization")
 """Operations whose results end where their type ends."""
 
@@ -116,7 +118,8 @@ class Slack:
     def _made(self, node: Node, value: str) -> float:
         taken = [0.0 if one in self._given else self._found.get(one, 0.0) for one in node.inputs]
         rounded = self._rounding(value) * self._table(node, value)
-        return self._passed(node, taken) + rounded + self._cut(node, value) + self._of_weights(node)
+        numbers = self._of_weights(node) + self._of_constants(node, value)
+        return self._passed(node, taken) + rounded + self._cut(node, value) + numbers
 
     def _cut(self, node: Node, value: str) -> float:
         """Return by how much floats that are rounded to even steps were cut off, which both values show."""
@@ -153,6 +156,12 @@ class Slack:
         off: float = taps * inputs * largest * float(np.abs(kernel.weight_step).max(initial=0.0)) / 2
         return off + most / 254 if node.quantises_input else off
 
+    def _of_constants(self, node: Node, value: str) -> float:
+        """Return what rounding a number does that is multiplied with or added: a part of what comes out or goes in."""
+        if node.constants not in NARROW or node.operation not in _COMBINING:
+            return 0.0
+        return 2 * precision(node.constants).unit * max(self._largest(one) for one in (value, *node.inputs))
+
     def _rounding(self, value: str) -> float:
         half = tensors.step(value, self._network)
         array = self._values.get(value)
@@ -170,6 +179,8 @@ class Slack:
         words = operation.replace("_", " ").split()
         if operation in {"add", "sub", "sum"} and len(taken) > 1:
             return sum(taken)
+        if operation in {"add", "sub"} and node.constants:
+            return most
         if operation == "mul" and len(taken) == 2:
             sizes = [self._largest(one) for one in node.inputs]
             return taken[0] * sizes[1] + taken[1] * sizes[0]

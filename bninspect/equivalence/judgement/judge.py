@@ -56,7 +56,7 @@ def _is_same(case: Case) -> bool:
     if case.pairing.places:
         return True
     ends = [] if case.seen is None else [one for one in case.seen.stretches if one.wire.end == "output"]
-    if ends and all(one.proves for one in ends):
+    if ends and all(one.compared is not None and one.compared.agrees and one.moves for one in ends):
         return True
     every = [*case.diagnoses.values(), *case.kernels.values()]
     placed = [one for one in every if one.node is not None]

@@ -10,7 +10,7 @@ import numpy as np
 from bninspect.equivalence import measuring
 from bninspect.equivalence.diagnosis import misplaced
 from bninspect.equivalence.diagnosis.diagnose import LEFT_OUT, Diagnosis
-from bninspect.equivalence.evidence.hidden import nearest
+from bninspect.equivalence.evidence.hidden import Hidden, nearest
 from bninspect.equivalence.evidence.replay import Stretch
 from bninspect.equivalence.judgement.case import FOLDED, FORWARD, NODE, PAIR, Case, Judged
 from bninspect.equivalence.judgement.views import LayerView
@@ -137,8 +137,8 @@ def behind_of(operation: Node, case: Case) -> list[Stretch]:
 def unshown(operation: Node, case: Case) -> str:
     """Return in words what of an operation shows in nothing that was compared; empty if everything does."""
     found = case.seen.hidden.get(operation) if case.seen is not None else None
-    if found is None:
-        return "it is not known what of it shows behind it"
+    if found is None or found.unseen:
+        return Hidden(unseen=True).sentence
     node = case.kernels[operation].node if operation in case.kernels else None
     one_number = node is not None and (is_shifted(node, operation) or is_multiplied(node, operation))
     # What all channels have in common one of them shows.

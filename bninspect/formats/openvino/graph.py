@@ -167,7 +167,14 @@ def _other(operation: IrOperation, constants: IrConstants) -> Node:
         limits=_limits(operation),
         setting=_setting(operation),
         order=() if order is None else tuple(int(axis) for axis in order.values.reshape(-1)),
+        constants=_rounded(operation, constants) if operation.kind in _PIECES else "",
     )
+
+
+def _rounded(operation: IrOperation, constants: IrConstants) -> str:
+    """Return the type of the constant that an operation takes; empty for whole numbers, and if there is none."""
+    found = [one for value in operation.inputs if value in constants and (one := constants.get(value)) is not None]
+    return found[0].rounded if len(found) == 1 and found[0].step is None else ""
 
 
 def _limits(operation: IrOperation) -> ActivationLimits | None:

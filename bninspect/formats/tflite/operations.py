@@ -23,6 +23,7 @@ from bninspect.records.graph import Geometry, Kernel, Network, Node, Quantisatio
 if TYPE_CHECKING:
     from bninspect.formats.encodings.flatbuffer import FlatTable
 
+_FLOATS = ("float16", "float32")
 _PASSING = {
     **dict.fromkeys(("reshape", "squeeze", "expand dims"), "reshape"),
     **dict.fromkeys(("quantize", "dequantize"), "identity"),
@@ -124,7 +125,14 @@ def _node(operator: Operator) -> Node:
         limits=RELUS.get(operator.operation) or RELUS.get(operator.activation),
         setting=_setting(operator),
         order=tuple(int(axis) for axis in order.stored) if order is not None and order.is_constant else (),
+        constants=_rounded(operator),
     )
+
+
+def _rounded(operator: Operator) -> str:
+    """Return the coarsest type of the constants of an operator; empty if some are whole numbers, or there are none."""
+    kinds = {source.dtype for source in operator.inputs if source is not None and source.is_constant}
+    return next((kind for kind in _FLOATS if kind in kinds), "") if kinds <= {*_FLOATS} else ""
 
 
 def _setting(operator: Operator) -> str:

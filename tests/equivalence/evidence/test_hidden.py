@@ -71,10 +71,11 @@ def test_channels_that_nothing_goes_into() -> None:
     assert found == Hidden(inputs=frozenset({1}))
     assert found.sentence == "channel 1 of what goes into it is zero on every input"
     assert (found & Hidden()).sentence == ""
+    assert found & Hidden(unseen=True) == Hidden(unseen=True) & found == found
 
 
 def test_nothing_shows_in_a_model_that_cannot_be_given_values() -> None:
-    assert len(_of(lambda y: y, (0, 0, 0, 0, 0), forces=False)[KERNEL].outputs) == WEIGHTS.shape[1]
+    assert _of(lambda y: y, (0, 0, 0, 0, 0), forces=False)[KERNEL].unseen
 
 
 def test_what_disagrees_is_not_asked() -> None:

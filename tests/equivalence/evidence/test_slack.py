@@ -46,6 +46,15 @@ def test_what_is_not_known_is_no_bound_and_is_named() -> None:
     assert slack.unknown == "lgamma"
 
 
+def test_numbers_in_half_precision_move_what_they_are_multiplied_with_or_added_to() -> None:
+    nodes = Node("m", "mul", ("x",), ("a",), constants="float16"), Node("s", "add", ("a",), ("y",), constants="float32")
+    values = {name: np.array([[2.0, size]], np.float32) for name, size in (("x", 1.0), ("a", 8.0), ("y", 9.0))}
+    assert Slack(_network(*nodes), values, {"x"}).of("y") == 2 * 2.0**-11 * 8
+    # Whole numbers that are added may have been rounded to anything.
+    unsaid = nodes[0], Node("s", "add", ("a",), ("y",))
+    assert math.isinf(Slack(_network(*unsaid), values, {"x"}).of("y"))
+
+
 def test_lengths_are_not_rounded() -> None:
     network = _network(
         Node("q", "identity", ("x",), ("a",)),
