@@ -66,7 +66,7 @@ class InputChange:
     """A change of the input under which the statistics become those of the file."""
 
     name: str
-    """A stable identifier: `scale-255`, `channels-reversed + scale-255`."""
+    """A stable identifier: `scale 0..255 to 0..1`, `channels-reversed + scale 0..255 to 0..1`."""
     sentence: str
     """What the data is and what the model was trained on, in plain words."""
     effect: float

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from bninspect.records import DataFit, DataReport, Departure, LayerStatus, ModelReport
 from bninspect.safe_text import printable
+from bninspect.statistics.data.preparations import BY_CHANGE, PREPARATIONS
 
 _LONGEST = 500
 _MOST = 6
@@ -60,7 +61,7 @@ def _part(what: str, part: Departure) -> str:
 
 def number(value: float | None) -> str:
     """Return a number in as many digits as it deserves."""
-    return "not finite" if value is None else f"{value:.2g}" if abs(value) < 100 else f"{value:,.0f}"
+    return "not finite" if value is None else f"{value:.2g}" if abs(value) < 99.5 else f"{value:,.0f}"
 
 
 def cause(about: DataReport) -> Iterator[str]:
@@ -79,6 +80,8 @@ def cause(about: DataReport) -> Iterator[str]:
         yield f"{'or ' if place else ''}{printable(change.sentence, _LONGEST)} ({layers})"
     if len(about.changes) > 1:
         yield "these cannot be told apart on this data"
+    if name := BY_CHANGE.get(about.changes[0].name):
+        yield f"to try it on this data: --prepare {name} ({PREPARATIONS[name][0]})"
 
 
 def _named(names: tuple[str, ...]) -> str:

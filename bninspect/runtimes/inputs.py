@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -134,21 +135,11 @@ def given(inputs: Sequence[Input], source: Path | Mapping[str, Array]) -> dict[s
         UsageError: the file cannot be read, or the arrays do not fit the model.
     """
     arrays, label = arrays_of(source), printable(source.name) if isinstance(source, Path) else "the input"
-    # A model that does not say what it takes may take anything, but one array of it.
-    names = [described.name for described in inputs] or [""]
-    if len(arrays) != len(names):
-        raise UsageError(
-            f"{label} holds {len(arrays)} arrays, the model takes {len(names)}",
-            why=f"its inputs are {listed(names)}" if inputs else "it has no named inputs",
-            hint="write them with numpy.savez, one array for each input, under its name",
-        )
-    data = {name: pick(arrays, name, position, label) for position, name in enumerate(names)}
+    data = by_input(inputs, arrays, label)
     for name, values in data.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise UsageError(f"the array for input {_label(name)} holds NaN or infinity", why=_VOID)
-    for one in inputs:
-        _check_shape(one, data[one.name].shape, "the array")
-        _check_kind(one, data[one.name].dtype)
+    _check(inputs, data, "the array")
     return data
 
 
@@ -160,6 +151,33 @@ def arrays_of(source: Path | Mapping[str, Array]) -> Mapping[str, Array]:
     from bninspect.formats.encodings import npy
 
     return npy.read(source) if isinstance(source, Path) else source
+
+
+def by_input(inputs: Sequence[Input], arrays: Mapping[str, _Any], label: str) -> dict[str, _Any]:
+    """Return what is for each input, by its name or its position; if there is one of each, that.
+
+    What stands beside arrays with the names of all inputs, such as labels, is passed over.
+
+    Args:
+        inputs: of `taken_by`. A model that does not say what it takes may take anything, but one array of it.
+        arrays: by name.
+        label: what they are called in messages.
+
+    Raises:
+        UsageError: there is nothing for an input, or more than can be told apart.
+    """
+    names = [described.name for described in inputs] or [""]
+    if inputs and all(name in arrays for name in names):
+        return {name: arrays[name] for name in names}
+    if len(arrays) != len(names):
+        held = f"its arrays are {listed(arrays)}; " if any(arrays) else ""
+        several = "write them with numpy.savez, one array for each input, under its name"
+        raise UsageError(
+            f"{label} holds {len(arrays)} array{'' if len(arrays) == 1 else 's'}, the model takes {len(names)}",
+            why=held + (f"the model's inputs are {listed(names)}" if inputs else "the model has no named inputs"),
+            hint=several if len(names) > 1 else "write the array for the input alone: numpy.save('data.npy', x)",
+        )
+    return {name: pick(arrays, name, position, label) for position, name in enumerate(names)}
 
 
 def pick(arrays: Mapping[str, _Any], name: str, position: int, label: str) -> _Any:
@@ -180,10 +198,21 @@ def pick(arrays: Mapping[str, _Any], name: str, position: int, label: str) -> _A
     )
 
 
-def check_sample(one: Input, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Raise UsageError unless samples of this shape, however many, fit an input."""
-    _check_shape(replace(one, shape=(None, *one.shape[1:])), shape, "the data")
-    _check_kind(one, dtype)
+def check_samples(inputs: Sequence[Input], tables: Mapping[str, Any]) -> None:
+    """Raise UsageError unless samples of the shapes and types of tables, however many, fit the inputs."""
+    _check([replace(one, shape=(None, *one.shape[1:])) for one in inputs], tables, "the data")
+
+
+def _check(inputs: Sequence[Input], arrays: Mapping[str, Any], what: str) -> None:
+    for one in inputs:
+        shape = arrays[one.name].shape
+        swapped = [
+            f"swap the names of {_label(one.name)} and {_label(other.name)}"
+            for other in inputs
+            if _fits(shape, other.shape) and _fits(arrays[other.name].shape, one.shape)
+        ]
+        _check_shape(one, shape, what, *swapped[:1])
+        _check_kind(one, arrays[one.name].dtype)
 
 
 def _check_kind(one: Input, dtype: np.dtype[Any]) -> None:
@@ -193,15 +222,37 @@ def _check_kind(one: Input, dtype: np.dtype[Any]) -> None:
         raise UsageError(f"input {_label(one.name)} takes {one.dtype}, the array holds {dtype}")
 
 
-def _check_shape(one: Input, shape: tuple[int, ...], what: str) -> None:
-    fits = len(shape) == len(one.shape) and all(
-        length is None or length == given for length, given in zip(one.shape, shape, strict=True)
-    )
-    if not fits:
-        hint = "add the batch as the first dimension" if len(shape) == len(one.shape) - 1 else ""
+def _check_shape(one: Input, shape: tuple[int, ...], what: str, hint: str = "") -> None:
+    if not _fits(shape, one.shape):
         raise UsageError(
-            f"{what} has shape {_text(shape)}, input {_label(one.name)} takes {_text(one.shape)}", hint=hint
+            f"{what} has shape {_text(shape)}, input {_label(one.name)} takes {_text(one.shape)}",
+            hint=hint or _cure(shape, one.shape),
         )
+
+
+def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    return len(shape) == len(wanted) and all(
+        length is None or length == given for length, given in zip(wanted, shape, strict=True)
+    )
+
+
+def _cure(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> str:
+    """Return what makes an array fit, the likeliest first; empty where nothing simple does."""
+    inner = shape[1:]
+    if _fits((1, *shape), wanted):
+        return "add the batch as the first dimension"
+    if _fits((*shape, 1), wanted):
+        return "add the channels as the last dimension: x[..., numpy.newaxis]"
+    if _fits((*shape[:1], 1, *inner), wanted):
+        return "add the channels as the second dimension: x[:, numpy.newaxis]"
+    if len(shape) > 2 and _fits((shape[0], *shape[2:], shape[1]), wanted):
+        return "put the channels last: numpy.moveaxis(x, 1, -1)"
+    if len(shape) > 2 and _fits((shape[0], shape[-1], *shape[1:-1]), wanted):
+        return "put the channels second: numpy.moveaxis(x, -1, 1)"
+    lengths = [length for length in wanted[1:] if length is not None]
+    if len(shape) != len(wanted) == len(lengths) + 1 and math.prod(inner) == math.prod(lengths):
+        return f"x.reshape({', '.join(map(str, (-1, *lengths)))})"
+    return ""
 
 
 def _text(shape: Iterable[int | None]) -> str:

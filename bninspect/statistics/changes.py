@@ -24,6 +24,8 @@ Apply: TypeAlias = Callable[[Array], Array | None]
 _DECIBEL = 10 / math.log(10)
 _MARGIN = 0.1
 """Part of a range by which values may be beyond it, to be called by it."""
+_NEAR = 0.01
+"""Part of the end of a range from which the largest value is not told."""
 _RANGES = ((0.0, 1.0, "0..1"), (0.0, 255.0, "0..255"), (-1.0, 1.0, "-1..1"))
 
 
@@ -95,7 +97,7 @@ def _scales(values: Array) -> Iterator[Candidate]:
     yield _linear("scale int16", "the data is 16-bit integers", "the model was trained on -1..1", 1 / 32768)
     yield _linear("scale to int16", "the data is -1..1", "the model was trained on 16-bit integers", 32768.0)
     largest = float(np.abs(values).max(initial=0.0))
-    if largest not in {0.0, 1.0, 255.0}:
+    if largest and all(abs(largest - usual) > _NEAR * usual for usual in (1.0, 255.0)):
         yield _linear("scale by largest", f"the data is 0..{largest:g}", "the model was trained on 0..1", 1 / largest)
 
 

@@ -53,7 +53,7 @@ def report(*layers: LayerReport, changes: tuple[InputChange, ...] = ()) -> Repor
     return outcome.report("drift", [model], options={}, allow_empty=False, running={})
 
 
-CHANGE = InputChange("scale", "the data is 0..255; the model was trained on 0..1", 0.01, ("one", "two"))
+CHANGE = InputChange("scale 0..255 to 0..1", "the data is 0..255; the model was trained on 0..1", 0.01, ("one", "two"))
 DIFFERING = report(layer("zero", 0.1), layer("one", 300.0), layer("two", 2.0, "one"), changes=(CHANGE,))
 
 
@@ -73,6 +73,7 @@ def test_the_terminal_says_the_cause_and_what_it_explains() -> None:
     text = REPORTS["text"](DIFFERING, Looks())
     assert "FAIL  the stored statistics of 1 of 3 layers are those of the data; the first that differs is one" in text
     assert "cause  the data is 0..255; the model was trained on 0..1 (explains one to two, 2 layers)" in text
+    assert "to try it on this data: --prepare unit (divided by 255)" in text
     assert "(inherited from one)" in text
     assert "(assumed; --trained-batch says it)" in text
 

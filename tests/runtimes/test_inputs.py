@@ -115,7 +115,7 @@ def test_arrays_are_named_after_inputs_or_positions(tmp_path: Path, arrays: dict
 @pytest.mark.parametrize(
     ("arrays", "what"),
     [
-        ({"image": X}, "holds 1 arrays, the model takes 2"),
+        ({"image": X}, "holds 1 array, the model takes 2"),
         ({"image": X, "sentence": Y}, "holds no array for input 'words'"),
         ({"image": X[..., :2], "words": Y}, "takes \\(any, any, any, 3\\)"),
         ({"image": X, "words": Y.astype(np.float32)}, "takes int32, the array holds float32"),

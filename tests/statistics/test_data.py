@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,31 @@ def test_a_npz_file_goes_by_the_names_of_the_inputs(tmp_path: Path, write: objec
     found = everything(tmp_path / "x.npz", TWO)
     assert np.array_equal(found["left"], left)
     assert np.array_equal(found["right"], right)
+
+
+def test_labels_beside_arrays_with_the_names_of_all_inputs_are_passed_over(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", right=np.ones((7, 3), int), y=np.zeros(5), left=np.ones((7, 2)))
+    assert everything(tmp_path / "x.npz", TWO).keys() == {"left", "right"}
+
+
+def test_each_input_may_have_a_folder_or_a_file_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "left").mkdir()
+    left, right = np.random.default_rng(0).random((7, 2)), np.arange(21).reshape(7, 3)
+    np.save(tmp_path / "left" / "b.npy", left[4:])
+    np.save(tmp_path / "left" / "a.npy", left[:4])
+    np.save(tmp_path / "right.npy", right)
+    found = everything(tmp_path, TWO)
+    assert np.array_equal(found["left"], left)
+    assert np.array_equal(found["right"], right)
+    np.save(tmp_path / "right.npy", right[:6])
+    with pytest.raises(BninspectError, match="left: 7, right: 6"):
+        everything(tmp_path, TWO)
+
+
+def test_of_several_inputs_those_that_are_images_are_prepared() -> None:
+    arrays = {"image": np.full((1, 2, 2, 1), 51.0), "table": np.full((1, 3), 51.0)}
+    read = preparations.prepared(samples.Samples("x", 1, lambda _: arrays), "unit").read([0])
+    assert [float(values.max()) for values in read.values()] == [pytest.approx(0.2), 51.0]
 
 
 def test_files_of_a_folder_follow_each_other_by_name(tmp_path: Path) -> None:
@@ -98,6 +124,37 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, write: object, said: str) 
     write(tmp_path / "x.npy")  # type: ignore[operator]
     with pytest.raises(BninspectError, match=said), opened(tmp_path / "x.npy", ONE) as data:
         data.read([0])
+
+
+@pytest.mark.parametrize(
+    ("write", "taken", "hint"),
+    [
+        (lambda path: np.save(path, X[0]), ONE, "add the batch as the first dimension"),
+        (lambda path: np.save(path, np.ones((9, 6, 8))), (Input("x", (None, 6, 8, 1), "float32"),), "last dimension"),
+        (lambda path: np.save(path, np.ones((9, 6, 8))), (Input("x", (None, 1, 6, 8), "float32"),), "second dimension"),
+        (lambda path: np.save(path, np.ones((9, 3, 6, 8))), IMAGE, "numpy.moveaxis(x, 1, -1)"),
+        (lambda path: np.save(path, np.ones((9, 6, 8, 3))), (Input("x", (None, 3, 6, 8), "float32"),), "(x, -1, 1)"),
+        (lambda path: np.save(path, np.ones((9, 144))), IMAGE, "x.reshape(-1, 6, 8, 3)"),
+        (lambda path: np.save(path, np.ones((9, 8, 6, 3))), IMAGE, ""),
+        (lambda path: path.write_text("1,2\n3,4\n"), ONE, "numpy.loadtxt("),
+        (lambda path: _savez(path, left=np.ones((7, 3), int), right=np.ones((7, 2))), TWO, "swap the names"),
+        (lambda path: _savez(path, left=np.ones((7, 2))), TWO, "numpy.savez"),
+        (lambda path: _savez(path, x_train=X, y_train=np.ones(10)), ONE, "numpy.save("),
+    ],
+)
+def test_what_does_not_fit_is_mended_by_a_command(
+    tmp_path: Path, write: Callable[[Path], None], taken: tuple[Input, ...], hint: str
+) -> None:
+    path = tmp_path / "x.csv"  # NumPy adds its own ending to a path, not to an open file
+    write(path)
+    with pytest.raises(BninspectError) as caught:
+        everything(next(tmp_path.iterdir()), taken)
+    assert hint in caught.value.hint
+    assert bool(hint) == bool(caught.value.hint)
+
+
+def _savez(path: Path, **arrays: Array) -> None:
+    np.savez(path, **arrays)
 
 
 def test_a_value_that_is_not_finite_is_named_by_its_sample(tmp_path: Path) -> None:

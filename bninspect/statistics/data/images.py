@@ -46,7 +46,7 @@ def reader(paths: Sequence[Path], taken: Input, size: tuple[int, int] | None) ->
     if size is None and (height is None or width is None):
         raise UsageError("the model leaves the size of its images open", hint="pass --image-size 224,224")
     height, width = size or (height or 0, width or 0)
-    return ReadImages(paths, mode, (height, width), first=first), f"{mode} {height}x{width}, bilinear"
+    return ReadImages(paths, mode, (height, width), first=first), f"{mode} {height}x{width}, bilinear, 0 to 255"
 
 
 class ReadImages:

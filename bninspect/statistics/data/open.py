@@ -26,7 +26,8 @@ def opened(path: Path, taken: Sequence[Input], size: tuple[int, int] | None = No
 
     Args:
         path: a .npy file, a .npz file with an array for each input under its name, a TFRecord or Parquet file with a
-            field for each, a folder of such files, or a folder of images, whose sub-folders are looked into as well.
+            field for each, a folder of such files, or a folder of images, whose sub-folders are looked into as well;
+            for several inputs also a folder that holds a folder, or a .npy file, for each under its name.
         taken: the inputs of the model; none if it does not say what it takes.
         size: height and width of images.
 
@@ -43,6 +44,9 @@ def opened(path: Path, taken: Sequence[Input], size: tuple[int, int] | None = No
 
 
 def _folder(path: Path, taken: Sequence[Input], size: tuple[int, int] | None) -> Samples:
+    children = {child.name if child.is_dir() else child.stem: child for child in sorted(path.iterdir())}
+    if len(taken) > 1 and all(one.name in children for one in taken):
+        return _side_by_side(path, {one: children[one.name] for one in taken}, size)
     files = sorted(file for file in path.rglob("*") if file.is_file())
     found = [file for file in files if file.suffix.lower() in arrays.SUFFIXES]
     pictures = [file for file in files if file.suffix.lower() in images.SUFFIXES]
@@ -55,33 +59,51 @@ def _folder(path: Path, taken: Sequence[Input], size: tuple[int, int] | None) ->
             f"{printable(str(path))} holds no data", why=f"no {', '.join((*arrays.SUFFIXES, *images.SUFFIXES))} in it"
         )
     if len(taken) != 1:
-        raise UsageError("a folder of images is data for one input", why=f"the model has {len(taken)}")
+        raise UsageError(
+            "a folder of images is data for one input",
+            why=f"the model's inputs are {model_inputs.listed(one.name for one in taken)}",
+            hint="put a folder, or a .npy file, for each input under its name into one folder",
+        )
     read, said = images.reader(pictures, taken[0], size)
     return Samples(str(path), len(pictures), lambda rows: {taken[0].name: read(rows)}, (said,))
 
 
+def _side_by_side(path: Path, parts: Mapping[Input, Path], size: tuple[int, int] | None) -> Samples:
+    """Return samples of several inputs, each in a folder or a file of its own that has its name."""
+    opened_parts = [
+        _folder(part, [one], size) if part.is_dir() else _tabled(str(part), arrays.joined([part]), [one])
+        for one, part in parts.items()
+    ]
+    _require_equal({one.name: part.count for one, part in zip(parts, opened_parts, strict=True)})
+
+    def read(rows: Sequence[int]) -> Mapping[str, Array]:
+        return {name: values for part in opened_parts for name, values in part.read(rows).items()}
+
+    return Samples(str(path), opened_parts[0].count, read, tuple(note for part in opened_parts for note in part.notes))
+
+
+def _require_equal(counts: Mapping[str, int]) -> None:
+    different = len(set(counts.values())) > 1
+    if different or 0 in counts.values():
+        why = ", ".join(f"{printable(name) or 'the array'}: {count}" for name, count in counts.items())
+        if different:
+            hint = "give each input as many samples, in the same order"
+            raise UsageError("the arrays do not hold the same number of samples", why=why, hint=hint)
+        raise UsageError("no data", why=why)
+
+
 def _tabled(title: str, found: Mapping[str, Table], taken: Sequence[Input]) -> Samples:
-    names = [described.name for described in taken] or [""]
     if any(table.of_record for table in found.values()):
         found = _of_records(found, taken)
-    if len(found) != len(names):
-        raise UsageError(
-            f"{printable(title)} holds {len(found)} arrays, the model takes {len(names)}",
-            why=f"its inputs are {model_inputs.listed(names)}" if taken else "it has no named inputs",
-            hint="write them with numpy.savez, one array for each input, under its name",
-        )
-    chosen = {name: model_inputs.pick(found, name, place, title) for place, name in enumerate(names)}
-    for one in taken:
-        model_inputs.check_sample(one, chosen[one.name].shape, chosen[one.name].dtype)
-    counts = {table.shape[0] for table in chosen.values()}
-    if len(counts) > 1 or 0 in counts:
-        why = ", ".join(f"{printable(name) or 'the array'}: {table.shape[0]}" for name, table in chosen.items())
-        raise UsageError("the arrays do not hold the same number of samples" if len(counts) > 1 else "no data", why=why)
+    chosen = model_inputs.by_input(taken, found, printable(title))
+    model_inputs.check_samples(taken, chosen)
+    counts = {name: table.shape[0] for name, table in chosen.items()}
+    _require_equal(counts)
 
     def read(rows: Sequence[int]) -> Mapping[str, Array]:
         return {name: _floats(table.read(rows)) for name, table in chosen.items()}
 
-    return Samples(title, counts.pop(), read)
+    return Samples(title, next(iter(counts.values())), read)
 
 
 def _of_records(found: Mapping[str, Table], taken: Sequence[Input]) -> Mapping[str, Table]:

@@ -48,8 +48,19 @@ PREPARATIONS: Mapping[str, tuple[str, Callable[[Array], Array]]] = MappingProxyT
 """By name, what is done to values from 0 to 255 in words, and how."""
 
 
+BY_CHANGE: Mapping[str, str] = MappingProxyType(
+    {
+        "scale 0..255 to 0..1": "unit",
+        "scale 0..255 to -1..1": "tf",
+        "torch from 0..255": "torch",
+        "caffe from 0..255": "caffe",
+    }
+)
+"""The preparation that is a change of `changes`, by its name."""
+
+
 def prepared(data: Samples, name: str | None) -> Samples:
-    """Return data whose samples are prepared when they are read.
+    """Return data whose samples are prepared when they are read; of several inputs those that are images.
 
     Raises:
         UsageError: there is no such preparation.
@@ -61,7 +72,11 @@ def prepared(data: Samples, name: str | None) -> Samples:
     _, change = PREPARATIONS[name]
 
     def read(places: Sequence[int]) -> Mapping[str, Array]:
-        return {key: change(values.astype(np.float32)) for key, values in data.read(places).items()}
+        arrays = data.read(places)
+        return {
+            key: change(values.astype(np.float32)) if len(arrays) == 1 or values.ndim == 4 else values
+            for key, values in arrays.items()
+        }
 
     return Samples(data.title, data.count, read, data.notes)
 
