@@ -7,19 +7,22 @@ order is slope, mean, variance, bias. Epsilon is setting 1, **0 where that is mi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from bninspect.arithmetic.norm_kernel import norm_kernel
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
-from bninspect.formats import whole_file
+from bninspect.formats import channel_chains, whole_file
+from bninspect.formats.channel_chains import Piece
 from bninspect.formats.containers.siblings import sibling
 from bninspect.formats.format import Format
 from bninspect.formats.ncnn import param
 from bninspect.formats.ncnn.weights import KINDS, Loaded, StoredWeights, load, moved_by
 from bninspect.formats.tensorflow import files
-from bninspect.records import BatchNorm, Checkpoint
+from bninspect.records import Array, BatchNorm, Checkpoint
 from bninspect.records import graph as network
 from bninspect.records.graph import ActivationLimits, Geometry, Network, Node, Value
 
@@ -89,12 +92,41 @@ def norm(loaded: Loaded) -> BatchNorm:
 def read_network(path: Path) -> Network:
     """Return what the layers compute. Raises as `parsed`."""
     loaded = parsed(path)
-    nodes = [_node(entry) for entry in loaded if entry.layer.kind not in {"Input", "MemoryData"}]
+    constants = {
+        entry.layer.outputs[0]: _shaped(entry)
+        for entry in loaded
+        if entry.layer.kind == "MemoryData" and len(entry.layer.outputs) == 1
+    }
+    computed = [entry for entry in loaded if entry.layer.kind not in {"Input", "MemoryData"}]
+    nodes = [_piece(entry.layer, constants) or _node(entry) for entry in computed]
     given = [one.layer for one in loaded if one.layer.kind == "Input"]
     inputs = [Value(name, _shape(layer), "float32") for layer in given for name in layer.outputs]
     read = {name for one in loaded for name in one.layer.inputs}
     ends = [name for one in loaded for name in one.layer.outputs if name not in read]
-    return Network(tuple(inputs), tuple(Value(name, (), "float32") for name in ends), tuple(nodes))
+    joined = tuple(channel_chains.join(nodes, ends))
+    return Network(tuple(inputs), tuple(Value(name, (), "float32") for name in ends), joined)
+
+
+def _shaped(loaded: Loaded) -> Array:
+    """Return the numbers of a MemoryData with their channels first."""
+    lengths = [loaded.layer.number(key) for key in (2, 11, 1, 0)]
+    return loaded.tensors[0].reshape([length for length in lengths if length] or [0])
+
+
+def _piece(layer: param.NcnnLayer, constants: Mapping[str, Array]) -> Node | None:
+    """Return an operation that combines a value with a number per channel; None if it is another one.
+
+    A constant of one axis runs along the first of what it meets, the channels (src/layer/binaryop.cpp).
+    """
+    known = [name for name in layer.inputs if name in constants]
+    if layer.kind != "BinaryOp" or layer.number(0) not in _BINARY or len(layer.inputs) != 2 or len(known) != 1:
+        return None
+    first, second = layer.inputs
+    constant = constants[known[0]]
+    x = second if first in constants else first
+    piece = Piece(layer.name, _BINARY[layer.number(0)], x, layer.outputs[0], constant, first in constants)
+    node = channel_chains.scale_and_shift(piece)
+    return replace(node, geometry=Geometry(channel_axis=1)) if node is not None and constant.ndim == 1 else node
 
 
 def _shape(layer: param.NcnnLayer) -> tuple[int | None, ...]:

@@ -121,6 +121,8 @@ def load(layer: NcnnLayer, stored: StoredWeights) -> Loaded:
         return Loaded(layer, tensors=tuple(stored.plain(size, layer.name) for size in sizes))
     if layer.kind == "MemoryData":
         lengths = [layer.number(key) for key in (0, 1, 11, 2)]
+        if min(lengths) < 0:
+            raise DamagedFile("the .param contradicts itself", why=printable(f"{layer.name} has a length below zero"))
         count = int(np.prod([length for length in lengths if length], dtype=object)) if any(lengths) else 0
         if layer.number(21, 1) == 1:
             return Loaded(layer, tensors=(stored.plain(count, layer.name),))

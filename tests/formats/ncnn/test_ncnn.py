@@ -55,6 +55,32 @@ def test_network_is_that_of_the_lines(model: Path) -> None:
     np.testing.assert_array_equal(dense.kernel.weights[0], build.DENSE.astype(np.float16).T)
 
 
+@pytest.mark.parametrize(("size", "axis"), [("0=3", 1), ("0=1 1=1 2=3", -3), ("0=1 1=3", -2)])
+def test_constants_that_are_multiplied_and_added_are_a_scale_and_a_shift(tmp_path: Path, size: str, axis: int) -> None:
+    lines = (
+        f"MemoryData a 0 1 a {size}",
+        f"MemoryData b 0 1 b {size}",
+        "BinaryOp m 2 1 x a y 0=2",
+        "BinaryOp s 2 1 b y z 0=1",
+    )
+    (tmp_path / "m.param").write_text("\n".join(["7767517", "5 5", "Input x 0 1 x", *lines]))
+    scale, shift = np.array([2, 3, 4], np.float32), np.array([5, 6, 7], np.float32)
+    (tmp_path / "m.bin").write_bytes(scale.tobytes() + shift.tobytes())
+    (node,) = formats.read_network(tmp_path / "m.param").nodes
+    assert node.kernel is not None
+    assert node.geometry == Geometry(channel_axis=axis)
+    np.testing.assert_array_equal(node.kernel.weights.ravel(), -scale)
+    np.testing.assert_array_equal(node.kernel.bias, shift)
+
+
+def test_a_constant_of_negative_lengths_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "m.param").write_text("7767517\n1 1\nMemoryData a 0 1 a 0=-2 1=-3\n")
+    (tmp_path / "m.bin").write_bytes(bytes(24))
+    with pytest.raises(DamagedFile, match="is not read") as caught:
+        formats.read_network(tmp_path / "m.param")
+    assert "below zero" in caught.value.why
+
+
 def test_int8_weights_are_what_they_stand_for(tmp_path: Path) -> None:
     whole = np.array([[-127, 5, 64], [1, 2, 3]], np.int8)
     scales = np.array([50, 20], np.float32)
