@@ -69,7 +69,7 @@ def verify(
 
     One framework process serves many files, and is replaced if a file ends it. Args, Raises: as `inspect`.
     """
-    ahead = None if around.earlier or _is_of_other_runtimes(paths) else tasks.verify_model
+    ahead = None if around.earlier else tasks.verify_model
     settings, around = _with_exports(settings, around)
     return _report("verify", _verify_model, paths, settings, around, ahead)
 
@@ -143,13 +143,8 @@ def _drift_of_model(pair: ProcessPair, path: str) -> tuple[ModelReport, ...]:
     return tuple(_scoped(model, checkpoint, pair) for model in every)
 
 
-_OTHER_RUNTIMES = (".onnx", ".tflite", ".pt", ".pth", ".pt2")
-
-
-def _is_of_other_runtimes(paths: PathLike | Iterable[PathLike]) -> bool:
-    """Guess by its name that a single model needs no TensorFlow, whose import ahead of time would only take time."""
-    every = [paths] if isinstance(paths, (str, Path)) else list(paths) if isinstance(paths, (list, tuple)) else []
-    return len(every) == 1 and str(every[0]).lower().endswith(_OTHER_RUNTIMES)
+_OTHER_RUNTIMES = (".onnx", ".tflite", ".pt", ".pth", ".pt2", ".xml", ".param")
+"""Endings of models that need no TensorFlow, whose import ahead of time would only take time."""
 
 
 def _holds_arrays(path: Path) -> bool:
@@ -176,6 +171,8 @@ def _report(
     gathered, urls = _gathered(list(map(str, every)), settings, around)
     around = replace(around, urls={**around.urls, **urls})
     chosen, shard = shards.chosen(gathered.models, settings.shard)
+    if all(path.lower().endswith(_OTHER_RUNTIMES) for path in chosen):
+        ahead = None
     around.began(len(chosen))
     found = results.Results(settings, kept=around.kept, paths=around.baseline is not None, shard=shard)
     running: dict[str, Any] = dict(around.running)

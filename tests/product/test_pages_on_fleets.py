@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import yaml
+from helpers import onnx_files
 from helpers.bucket import bucket
 from helpers.marked import wait_for
 from helpers.screens import REPOSITORY, shell
@@ -22,6 +27,7 @@ from helpers.web_server import serve
 pytest.importorskip("distributed")
 pytest.importorskip("s3fs")
 pytest.importorskip("moto")
+pytest.importorskip("onnxruntime")
 
 PAGES = REPOSITORY / "docs" / "how-to"
 
@@ -34,10 +40,13 @@ def commands(page: str, word: str) -> list[str]:
 
 
 @pytest.fixture
-def models(tmp_path: Path, sample_models: Path) -> Path:
+def models(tmp_path: Path) -> Path:
+    """A folder with two models that a small runtime verifies, so that commands run as they stand there."""
     (tmp_path / "models").mkdir()
-    for name in ("keras3_digits.h5", "keras2_digits.h5"):
-        shutil.copy(sample_models / name, tmp_path / "models")
+    for number in (1, 2):
+        arrays = {name: np.full(3, number, np.float32) for name in ("scale", "shift", "mean", "variance")}
+        norm = onnx_files.node("BatchNormalization", ["x", *arrays], ["y"], "bn")
+        (tmp_path / "models" / f"{number}.onnx").write_bytes(onnx_files.model(onnx_files.graph([norm], arrays)))
     return tmp_path
 
 
@@ -63,16 +72,45 @@ def start(line: str, folder: Path, **environment: str) -> subprocess.Popen[bytes
     )
 
 
-def test_a_cluster_by_hand(models: Path, started: list[subprocess.Popen[bytes]]) -> None:
+def address_of_scheduler(folder: Path) -> str:
+    """Return where the scheduler is, once it has written the whole file that says so."""
+    wait_for(folder / "cluster.json")
+    while not (text := (folder / "cluster.json").read_text()).rstrip().endswith("}"):
+        time.sleep(0.02)
+    return str(json.loads(text)["address"])
+
+
+def manifests(page: str) -> dict[str, Any]:
+    """Return the specification of the containers' pods in a page's manifests, by the name of the container."""
+    text = (PAGES / page).read_text("utf-8")
+    every = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]
+    kinds = ("template", "worker", "scheduler")
+    pods = [one["spec"][kind]["spec"] for one in every for kind in kinds if kind in one["spec"]]
+    return {container["name"]: container for pod in pods for container in pod["containers"]}
+
+
+def test_a_cluster_by_hand_and_what_the_pods_of_kubernetes_run(
+    models: Path, started: list[subprocess.Popen[bytes]]
+) -> None:
+    """One scheduler, with the worker of a pod, whom the operator tells where it is, and then with another."""
     scheduler, worker = commands("clusters.md", "--scheduler-file")
     (check,) = commands("clusters.md", "--dask cluster.json")
+    pods = {name: shlex.join(container["args"]) for name, container in manifests("clusters.md").items()}
+    assert scheduler.startswith(pods["scheduler"])
     started.append(start(scheduler, models))
-    wait_for(models / "cluster.json")
-    started.append(start(worker.replace("--nworkers 4", "--nworkers 1"), models))
+    address = address_of_scheduler(models)
+    of_a_pod = pods["worker"].replace("'$(DASK_WORKER_NAME)'", "of-a-pod")
+    started.append(start(of_a_pod, models, DASK_SCHEDULER_ADDRESS=address))
     runner = shell(models)
-    printed = runner.run(check.replace("verify", "lint"))  # the same without a framework
+    here = pods["check"].replace("s3://models/nightly/", "models")
+    printed = runner.run(here.replace("tcp://bninspect-scheduler:8786", address))
     assert runner.code == 0, printed
-    assert "keras3_digits.h5" in printed
+    assert '"verified":2' in printed
+    started[1].terminate()
+    started.append(start(worker.replace("--nworkers 4", "--nworkers 1"), models))
+    printed = runner.run(check)
+    assert runner.code == 0, printed
+    assert "2 of 2 layers verified" in printed
     assert (models / "results.jsonl").read_text().count('{"model":') == 2
 
 
@@ -89,9 +127,9 @@ def test_a_cluster_with_certificates(models: Path, started: list[subprocess.Pope
     roles = ("SCHEDULER", "WORKER")
     others = {name.replace("CLIENT", role): value for role in roles for name, value in own.items()}
     started.append(start("dask scheduler --scheduler-file cluster.json --protocol tls", models, **variables, **others))
-    wait_for(models / "cluster.json")
+    address = address_of_scheduler(models)
     started.append(start("dask worker --scheduler-file cluster.json --nthreads 1", models, **variables, **others))
-    address = re.findall(r"tls://[\d.:]+", (models / "cluster.json").read_text())[0]
+    assert address.startswith("tls://")
     runner = shell(models)
     printed = runner.run(f"{'; '.join(exports)}; bninspect lint --quiet models --dask {address}")
     assert runner.code == 0, printed
@@ -144,21 +182,26 @@ def test_models_in_a_bucket_and_on_a_web_server(
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"):
             monkeypatch.setenv(name, found.environment[name])
         runner = shell(models)
-        runner.run("bninspect export models/keras3_digits.h5 -f safetensors -o model.safetensors")
+        runner.run(f"bninspect export {sample_models}/keras3_digits.h5 -f safetensors -o model.safetensors")
         for line in shown:
             printed = runner.run(line.replace("https://example.com", server.url))
             assert runner.code == 0, printed
 
 
-def test_a_matrix_of_jobs(models: Path) -> None:
+def test_a_matrix_of_jobs(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (PAGES / "buckets.md").read_text("utf-8")
     (check,) = re.findall(r"run: (bninspect verify .*)", text)
     (join,) = re.findall(r"run: (bninspect merge .*)", text)
-    runner = shell(models)
-    here = check.replace("verify s3://models/nightly/", "lint models")
-    for part in "1234":
-        printed = runner.run(here.replace("${{ matrix.part }}", part))
+    with bucket() as found:
+        for path in (models / "models").iterdir():
+            found.put(f"nightly/{path.name}", path)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"):
+            monkeypatch.setenv(name, found.environment[name])
+        runner = shell(models)
+        jobs = " & ".join(check.replace("${{ matrix.part }}", part) for part in "1234")
+        printed = runner.run(f"{jobs} & ended=0; for job in $(jobs -p); do wait $job || ended=$?; done; (exit $ended)")
         assert runner.code == 0, printed
     printed = runner.run(join)
     assert runner.code == 0, printed
+    assert "2 of 2 layers verified" in printed
     assert (models / "report.html").is_file()
