@@ -12,7 +12,10 @@ from bninspect.equivalence.judgement.case import WrongKernel
 from bninspect.records import Counterpart, Finding, LayerStatus, Severity
 from bninspect.safe_text import printable
 
-_CONVERT = "convert the model again, with another version of the converter or without folding, and verify the result"
+_CONVERT = (
+    "convert again, with another version of the converter or without folding; in a port by hand look at this layer's "
+    "padding and the axes of its kernel"
+)
 
 
 def of_layer(counterpart: Counterpart, epsilon: float | None) -> tuple[Finding, ...]:

@@ -39,7 +39,7 @@ class Exports:
 
 
 def read(pair: ProcessPair) -> Exports:
-    """Read the exports; a folder that is not a model stands for those in it, without what is no export.
+    """Read the exports; a folder that is not a model stands for those in it, without what is not an export.
 
     Raises:
         UsageError: a single export cannot be held against any model.

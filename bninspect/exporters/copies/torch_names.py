@@ -23,7 +23,7 @@ def in_state_dict(path: Path, layers: tuple[BatchNorm, ...]) -> dict[str, dict[s
     """Return the places of the statistics of layers in a zip of torch.save.
 
     Raises:
-        RuntimeFailure: the file is no zip, as before torch 1.6, or a tensor is not stored as it is.
+        RuntimeFailure: the file is not a zip archive, as before torch 1.6, or a tensor is not stored as it is.
     """
     from bninspect.formats.torch import format as torch_format
 

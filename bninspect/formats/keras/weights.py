@@ -62,7 +62,7 @@ def read(path: Path) -> Checkpoint:
 
 
 def read_kernels(path: Path) -> tuple[NamedKernel, ...]:
-    """Return the kernels of the file: of each saved object that is no batch norm. Raises as `read`."""
+    """Return the kernels of the file: of each saved object that is not a batch norm. Raises as `read`."""
     with _saved(path) as objects:
         norms, _ = discover(objects.values())
         found = [

@@ -32,7 +32,7 @@ def closing(report: Report, looks: Looks) -> Line:
     counts = Counter(model.status for model in report.models)
     models = words.plural(summary.models, "model")
     if summary.models > 1:
-        models += ": " + ", ".join(f"{counts[status]} {status}" for status in VERDICTS if counts[status])
+        models += ": " + ", ".join(f"{counts[status]:,} {status}" for status in VERDICTS if counts[status])
     parts = [models, *(_changes(report) if report.command == "compare" else _layers(report))]
     code, meaning = summary.exit_code, _ALLOWED if allowed else _CODES.get(summary.exit_code, "")
     if looks.unwritten:
