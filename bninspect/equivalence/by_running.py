@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from bninspect.equivalence.diagnosis.diagnose import diagnose
+from bninspect.equivalence.diagnosis.diagnose import Diagnosis, diagnose
 from bninspect.equivalence.diagnosis.kernels import of_kernels
 from bninspect.equivalence.evidence import rounds, samples
+from bninspect.equivalence.evidence.hidden import Lost
 from bninspect.equivalence.evidence.one_round import see
 from bninspect.equivalence.evidence.rounds import Round, Subject
 from bninspect.equivalence.judgement.case import Case, Sentence
 from bninspect.equivalence.judgement.judge import judge
 from bninspect.equivalence.notes import of_export, of_precision
 from bninspect.equivalence.pairing import rebiasing, source_norms
+from bninspect.equivalence.pairing.fits import is_off_by_one_number
 from bninspect.equivalence.pairing.pair import pair
 from bninspect.equivalence.pairing.source_norms import known_layers
 from bninspect.equivalence.running import Ran
 from bninspect.equivalence.source import SourceRun
 from bninspect.errors import RuntimeFailure
 from bninspect.records import Array, Checkpoint
-from bninspect.records.graph import Network, leading_to
+from bninspect.records.graph import Network, Node, leading_to
 from bninspect.settings import Settings
 
 
@@ -50,7 +52,7 @@ def judge_run(found: SourceRun, ran: Ran, checkpoint: Checkpoint, settings: Sett
             found.outlines,
             _returned(found.network, found.outputs),
             found.data,
-            (*paired.lost, *(norm.call for norm in paired.missing)),
+            (*_lost(lost), *(Lost(norm.call) for norm in paired.missing)),
         )
         try:
             seen = _seen(subject, ran, found)
@@ -59,6 +61,11 @@ def judge_run(found: SourceRun, ran: Ran, checkpoint: Checkpoint, settings: Sett
     case = Case(norms, found.network, export, paired, diagnoses, lost, seen, reason, replayed=found.replay is not None)
     sentence = judge(case)
     return replace(sentence, notes=(*sentence.notes, *of_export(paired, seen, taken), *of_precision(ran))), seen
+
+
+def _lost(found: Mapping[Node, Diagnosis]) -> Iterator[Lost]:
+    for operation, one in found.items():
+        yield Lost(operation, one.node is not None and is_off_by_one_number(one.node, operation))
 
 
 def _returned(network: Network, outputs: Sequence[Array]) -> dict[str, Array]:
@@ -79,8 +86,7 @@ def _seen(subject: Subject, ran: Ran, found: SourceRun) -> Round:
     if seen.wrong or ran.given or not seen.is_open or found.replay is None:
         return seen
     for given, data in samples.further(ran.data, found.data, subject):
-        asked = [one for one in subject.lost if one not in seen.hidden or seen.hidden[one].sentence]
-        seen = rounds.join(seen, see(subject, given, data, asked))
+        seen = rounds.join(seen, see(subject, given, data, seen.hidden))
         if seen.wrong or not seen.is_open:
             break
     return seen

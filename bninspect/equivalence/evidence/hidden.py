@@ -23,8 +23,17 @@ PART = 2.0**-7
 """Of itself by which a channel is moved: a sign, which it keeps, and what is counted behind it show nothing."""
 _SILENT = 2.0**-10
 """Part of the largest input below which a channel of it counts as zero."""
-_ALONE = 64
-"""Channels that are moved one by one, where what is behind mixes them."""
+_RUNS = 64
+"""Runs in which channels are looked for that what is behind mixes with others."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lost:
+    """An operation of the source whose numbers the export does not hold as they are."""
+
+    operation: Node
+    alike: bool = False
+    """Whether the export has all its numbers off by the same one: what channels have in common one of them shows."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +76,31 @@ def nearest(operation: Node, network: Network, stretches: Iterable[Stretch]) -> 
 
 
 def hidden(
-    operations: Iterable[Node], stretches: Sequence[Stretch], given: Given, how: Comparing
+    lost: Iterable[Lost], stretches: Sequence[Stretch], given: Given, how: Comparing, known: Mapping[Node, Hidden]
 ) -> Mapping[Node, Hidden]:
-    """Return the channels that do not show, of those operations behind which everything agrees without allowance."""
+    """Return the channels that do not show, of those operations behind which everything agrees without allowance.
+
+    Args:
+        lost: the operations.
+        stretches: what was compared.
+        given: the export's values that the source starts from.
+        how: what everything was compared with.
+        known: what other input hides: only that is looked for.
+    """
     found: dict[Node, Hidden] = {}
-    for operation in operations if how.source is not None else ():
+    for one in lost if how.source is not None else ():
         assert how.source is not None  # noqa: S101 - narrows the type
-        ends = nearest(operation, how.source, stretches)
-        if ends and all(one.proves for one in ends):
-            found[operation] = _hidden(operation, ends, given, how)
+        before = known.get(one.operation)
+        ends = nearest(one.operation, how.source, stretches)
+        if (before is None or before.sentence) and ends and all(end.proves for end in ends):
+            found[one.operation] = _hidden(
+                one, ends, given, how, None if before is None or before.unseen else before.outputs
+            )
     return found
 
 
-def _hidden(operation: Node, ends: Sequence[Stretch], given: Given, how: Comparing) -> Hidden:
+def _hidden(lost: Lost, ends: Sequence[Stretch], given: Given, how: Comparing, only: frozenset[int] | None) -> Hidden:
+    operation = lost.operation
     label = operation.outputs[0]
     taken = operation.inputs[:1] if operation.operation != graph.BATCH_NORM else ()
     labels = [one.wire.label for one in ends]
@@ -91,7 +112,7 @@ def _hidden(operation: Node, ends: Sequence[Stretch], given: Given, how: Compari
     silent = frozenset[int]()
     if taken:
         sizes = _of_channels(plain[taken[0]], axis)
-        silent = frozenset(np.flatnonzero(~(sizes > _SILENT * sizes.max(initial=0.0))).tolist())
+        silent = _places(~(sizes > _SILENT * sizes.max(initial=0.0)))
     shows = np.zeros(y.shape[axis], np.bool_)
     behind = [one for one in ends if one.wire.label != label]
     # A channel of zeros is moved by as much of the largest number.
@@ -108,11 +129,31 @@ def _hidden(operation: Node, ends: Sequence[Stretch], given: Given, how: Compari
         after = how.replay(how.data, {**given.arrays, label: shaken}, [one.wire.label for one in behind])
         return [_changed(one, plain[one.wire.label], after[one.wire.label]) for one in behind]
 
-    if behind:
+    if lost.alike:
+        return Hidden() if shows.any() or any(one.any() for one in moved(~shows)) else Hidden(_places(~shows))
+    if only is not None:
+        shows |= ~np.isin(np.arange(shows.size), list(only))
+    elif behind:
         shows |= _told_apart(shows.size, moved)
-        for channel in np.flatnonzero(~shows)[:_ALONE]:
-            shows[channel] = any(one.any() for one in moved(np.arange(shows.size) == channel))
-    return Hidden(frozenset(np.flatnonzero(~shows).tolist()), silent)
+    if behind:
+        shows |= _searched(~shows, moved)
+    return Hidden(_places(~shows), silent)
+
+
+def _places(chosen: Array) -> frozenset[int]:
+    return frozenset(np.flatnonzero(chosen).tolist())
+
+
+def _searched(channels: Array, moved: Callable[[Array], list[Array]]) -> Array:
+    """Return which of some channels show: of those that do not show together none does, of others halves are tried."""
+    shows = np.zeros(channels.size, np.bool_)
+    waiting = [np.flatnonzero(channels)]
+    for _ in range(_RUNS):
+        group = waiting.pop() if waiting else np.zeros(0, np.int64)
+        if group.size and any(one.any() for one in moved(np.isin(np.arange(channels.size), group))):
+            shows[group] = group.size == 1
+            waiting += np.array_split(group, 2) if group.size > 1 else []
+    return shows
 
 
 def _is_of_channels(values: Array, axis: int) -> bool:

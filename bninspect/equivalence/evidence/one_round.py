@@ -10,6 +10,7 @@ import numpy as np
 from bninspect.equivalence import tensors
 from bninspect.equivalence.evidence import local, wires
 from bninspect.equivalence.evidence.deployed import coarsest, deployed
+from bninspect.equivalence.evidence.hidden import Hidden
 from bninspect.equivalence.evidence.outputs import (
     agreement,
     belonging,
@@ -27,7 +28,7 @@ from bninspect.records.graph import NARROW, ActivationLimits, Network, Node, lea
 
 
 def see(
-    subject: Subject, given: Mapping[str, Array], data: Sequence[Array], asked: Iterable[Node] | None = None
+    subject: Subject, given: Mapping[str, Array], data: Sequence[Array], known: Mapping[Node, Hidden] | None = None
 ) -> Round:
     """Run both on the same input and return what is seen.
 
@@ -35,9 +36,8 @@ def see(
         subject: the two.
         given: input of the export, by name.
         data: the same input in the order and the layout of the source.
-        asked: the lost operations of which other input has not shown everything already; all of them if None.
+        known: what other input hides of the lost operations.
     """
-    asked = subject.lost if asked is None else asked
     export = subject.export
     named = [
         name for place in subject.places for name in (*place.node.inputs, *place.node.outputs[:1], *place.node.rounds)
@@ -62,7 +62,7 @@ def see(
     fast = deployed(subject, given, values, {key: one for key, one in rough.items() if np.isfinite(one)})
     found = [*wires.wires(places, subject.source), *(wire for wire in belong.values())]
     how = Comparing(export, stored, values, proofs, subject.replay, data, subject.forces, subject.seed, subject.source)
-    stretches, hidden = compare(found, free, how, asked)
+    stretches, hidden = compare(found, free, how, subject.lost, known or {})
     seen = [one for one in outputs if one in free]
     lost = tuple(f"{outputs.index(one)} of shape {free[one].shape}" for one in seen if one not in belong)
     return Round(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bninspect.arithmetic.compare import merge
-from bninspect.equivalence.evidence.hidden import Hidden
+from bninspect.equivalence.evidence.hidden import Hidden, Lost
 from bninspect.equivalence.evidence.local import Proof
 from bninspect.equivalence.evidence.replay import Replay, Stretch
 from bninspect.equivalence.evidence.wires import Wire
@@ -79,8 +79,7 @@ class Subject:
     returned: Mapping[str, Array] = field(default_factory=dict)
     """What the source returned for `data` by itself, by label."""
     data: Sequence[Array] = ()
-    lost: tuple[Node, ...] = ()
-    """Operations of the source whose numbers the export does not hold as they are."""
+    lost: tuple[Lost, ...] = ()
 
 
 def join(one: Round, other: Round) -> Round:

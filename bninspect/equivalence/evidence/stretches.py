@@ -16,7 +16,7 @@ from types import MappingProxyType
 import numpy as np
 
 from bninspect.equivalence import measuring, tensors
-from bninspect.equivalence.evidence.hidden import Hidden, hidden
+from bninspect.equivalence.evidence.hidden import Hidden, Lost, hidden
 from bninspect.equivalence.evidence.local import Proof
 from bninspect.equivalence.evidence.nudges import largest_changes, with_moves
 from bninspect.equivalence.evidence.own_rounding import own_rounding
@@ -33,7 +33,11 @@ _KINDS = 4
 
 
 def compare(
-    found: Sequence[Wire], free: Mapping[str, Array], how: Comparing, lost: Iterable[Node] = ()
+    found: Sequence[Wire],
+    free: Mapping[str, Array],
+    how: Comparing,
+    lost: Iterable[Lost] = (),
+    before: Mapping[Node, Hidden] = MappingProxyType({}),
 ) -> tuple[tuple[Stretch, ...], Mapping[Node, Hidden]]:
     """Return how the end of each stretch compares, and what of some operations shows in none.
 
@@ -42,6 +46,7 @@ def compare(
         free: what the source computed of them on its own; of each it says the shape.
         how: everything else.
         lost: operations of the source whose numbers the export does not hold as they are.
+        before: what other input hides of them.
     """
     arranged: dict[int, Array] = {}
     failed: list[Stretch] = []
@@ -69,7 +74,7 @@ def compare(
     if own:
         judged = [_judged(wire, arranged[id(wire)], given, computed, slack, how, moved_by, own) for wire in kept]
     stretches = (*failed, *with_moves(judged, given, computed, how))
-    return stretches, hidden(lost, stretches, given, how)
+    return stretches, hidden(lost, stretches, given, how, before)
 
 
 def _of_another_shape(wire: Wire, how: Comparing, own: Array) -> Stretch:

@@ -14,11 +14,10 @@ from bninspect.equivalence.evidence.hidden import Hidden, nearest
 from bninspect.equivalence.evidence.replay import Stretch
 from bninspect.equivalence.judgement.case import FOLDED, FORWARD, NODE, PAIR, Case, Judged
 from bninspect.equivalence.judgement.views import LayerView
-from bninspect.equivalence.pairing.fits import is_multiplied, is_shifted
 from bninspect.equivalence.pairing.places import Match, Place
 from bninspect.equivalence.pairing.source_norms import SourceNorm
 from bninspect.records import Cause, Comparison, Counterpart, Explanation, LayerStatus, graph
-from bninspect.records.graph import Node, kernel_of
+from bninspect.records.graph import Node
 
 
 def judge_found(norm: SourceNorm, place: Place, view: LayerView, case: Case) -> Judged:
@@ -137,12 +136,7 @@ def behind_of(operation: Node, case: Case) -> list[Stretch]:
 def unshown(operation: Node, case: Case) -> str:
     """Return in words what of an operation shows in nothing that was compared; empty if everything does."""
     found = case.seen.hidden.get(operation) if case.seen is not None else None
-    if found is None or found.unseen:
-        return Hidden(unseen=True).sentence
-    node = case.kernels[operation].node if operation in case.kernels else None
-    one_number = node is not None and (is_shifted(node, operation) or is_multiplied(node, operation))
-    # What all channels have in common one of them shows.
-    return "" if one_number and len(found.outputs) < kernel_of(operation).outputs else found.sentence
+    return (found or Hidden(unseen=True)).sentence
 
 
 _MULTIPLYING = ("multiply", "mul", "divide", "div", "true divide", "truediv")

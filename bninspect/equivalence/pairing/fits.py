@@ -42,6 +42,11 @@ def is_shifted(node: Node, operation: Node) -> bool:
     return folding.fits(folding.zero_bias(kernel), should.bias + off, bound)
 
 
+def is_off_by_one_number(node: Node, operation: Node) -> bool:
+    """Return whether a kernel of the export is one of the source, multiplied by a number or with one added."""
+    return is_shifted(node, operation) or is_multiplied(node, operation)
+
+
 def is_multiplied(node: Node, operation: Node) -> bool:
     """Return whether a kernel of the export is one of the source with every number of it multiplied by the same one."""
     own, stored = kernel_of(operation), kernel_of(node)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bninspect.equivalence import measuring
-from bninspect.equivalence.evidence.hidden import Hidden, hidden
+from bninspect.equivalence.evidence.hidden import Hidden, Lost, hidden
 from bninspect.equivalence.evidence.replay import Comparing, Given, Stretch
 from bninspect.equivalence.evidence.wires import Wire
 from bninspect.records import Array
@@ -27,7 +27,15 @@ def _softmax(y: Array) -> Array:
 
 
 def _of(
-    tail: Tail, bias: Sequence[float], x: Array = X, *, forces: bool = True, off: float = 0.0, weights: Array = WEIGHTS
+    tail: Tail,
+    bias: Sequence[float],
+    x: Array = X,
+    *,
+    forces: bool = True,
+    off: float = 0.0,
+    weights: Array = WEIGHTS,
+    alike: bool = False,
+    known: Hidden | None = None,
 ) -> Mapping[Node, Hidden]:
     def replay(data: Sequence[Array] | None, given: Mapping[str, Array], wanted: Iterable[str]) -> Mapping[str, Array]:
         y = given.get("y", x @ weights + np.asarray(bias, np.float32))
@@ -37,7 +45,8 @@ def _of(
     z = replay(None, {}, ["z"])["z"].astype(np.float64)
     compared = measuring.measured(z + off, z, np.full((1, 1), 1e-6), observed="output", reference="source")
     how = Comparing(NETWORK, {}, {}, {}, replay, [x], forces, source=NETWORK)
-    return hidden([KERNEL], [Stretch(Wire("z", "z", "output"), compared, exact=True)], Given(), how)
+    ends = [Stretch(Wire("z", "z", "output"), compared, exact=True)]
+    return hidden([Lost(KERNEL, alike)], ends, Given(), how, {} if known is None else {KERNEL: known})
 
 
 @pytest.mark.parametrize(
@@ -72,6 +81,17 @@ def test_channels_that_nothing_goes_into() -> None:
     assert found.sentence == "channel 1 of what goes into it is zero on every input"
     assert (found & Hidden()).sentence == ""
     assert found & Hidden(unseen=True) == Hidden(unseen=True) & found == found
+
+
+def test_other_input_leaves_less_to_look_for() -> None:
+    bias, known = (0, -100, -100, 0, 0), Hidden(frozenset({0, 2}))
+    assert _of(lambda y: np.maximum(y, 0), bias, known=known)[KERNEL].outputs == {2}
+    assert not _of(lambda y: y, bias, known=Hidden())
+
+
+def test_one_channel_shows_what_all_have_in_common() -> None:
+    assert not _of(lambda y: np.maximum(y, 0), (-100, -100, 0, -100, -100), alike=True)[KERNEL].sentence
+    assert len(_of(lambda y: np.maximum(y, 0), (-100,) * 5, alike=True)[KERNEL].outputs) == WEIGHTS.shape[1]
 
 
 def test_nothing_shows_in_a_model_that_cannot_be_given_values() -> None:
