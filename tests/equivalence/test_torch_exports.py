@@ -162,6 +162,17 @@ def test_in_another_form_is_right_only_if_every_channel_shows(
     assert [one[: len(said)] for one in model.against.open] == ([said] if status is Status.ERROR else [])
 
 
+def test_a_dense_layer_that_was_taken_apart_is_held_by_its_numbers(net: Any, tmp_path: Path) -> None:
+    program = torch.export.export(net, (torch.zeros(SHAPE),)).run_decompositions()
+    torch.export.save(program, tmp_path / "apart.pt2")
+    nodes = {one.name: one for one in formats.read_network(tmp_path / "apart.pt2").nodes}
+    kernel = nodes["addmm"].kernel
+    assert kernel is not None
+    assert kernel.bias is not None
+    assert torch.equal(torch.from_numpy(kernel.weights[0].T.copy()), net.fc.weight)
+    assert torch.equal(torch.from_numpy(kernel.bias.copy()), net.fc.bias)
+
+
 def test_fused_by_torch_itself(net: Any, tmp_path: Path) -> None:
     """torch.nn.utils.fusion folds into plain convolutions, and into grouped transposed ones."""
     fused = Net()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ def read_network(archive: Archive, folder: str) -> Network:
         gives = [name for argument in program.graph["outputs"] for name in tensors_of(argument)]
         norms = {norm.calls[-1].name: norm for norm in norms_of(program)[0] if norm.x}
         inner = {call.name for norm in norms.values() for call in norm.calls[:-1]}
+        turned = dict(_turned(program))
         nodes = []
         for call in program.calls:
             if call.inside or call.name in inner:
@@ -41,7 +42,7 @@ def read_network(archive: Archive, folder: str) -> Network:
                 norm = Node(call.name, network.BATCH_NORM, names, outputs, kernel, layer.name)
                 nodes.append(replace(norm, norm=layer, geometry=geometry))
             else:
-                nodes.append(replace(_node(program, call), within=_within(program, call)))
+                nodes.append(replace(_node(program, call, turned), within=_within(program, call)))
         return Network(
             inputs=tuple(_value(name, values[name]) for name in takes if name not in program.taken),
             outputs=tuple(_value(name, values[name]) for name in gives if name in values),
@@ -55,14 +56,27 @@ def _within(program: ExportedProgram, call: ExportedCall) -> int:
     return bodies.held(call.operation, inner)
 
 
-def _node(program: ExportedProgram, call: ExportedCall) -> Node:
+def _turned(program: ExportedProgram) -> Iterator[tuple[str, str]]:
+    """Yield the values that are a stored matrix with its axes exchanged, as `linear` is taken apart: with its name."""
+    for call in program.calls:
+        value, dims = call.arguments.get("self"), call.arguments.get("dims")
+        exchanged = call.operation == "t" or (call.operation == "permute" and dims == [1, 0])
+        if exchanged and call.outputs and isinstance(value, str) and all(program.parameter(value)):
+            yield call.outputs[0], value
+
+
+def _node(program: ExportedProgram, call: ExportedCall, turned: Mapping[str, str]) -> Node:
     inputs = tuple(name for name in tensor_names(call) if name not in program.stored)
     arguments, dtypes = dict(call.arguments), {}
     for name, value in call.arguments.items():
-        stored, plain = program.parameter(value) if isinstance(value, str) else ("", False)
+        source = turned.get(value, value) if isinstance(value, str) else ""
+        stored, plain = program.parameter(source) if source else ("", False)
         if stored and plain and program.dtype(stored).startswith(("float", "bfloat")):
-            arguments[name], dtypes[name] = program.array(value), program.dtype(stored)
-            inputs = tuple(source for source in inputs if source != value)
+            array = program.array(source)
+            arguments[name], dtypes[name] = array, program.dtype(stored)
+            if array is not None and source != value:
+                arguments[name] = array.T
+            inputs = tuple(one for one in inputs if one != value)
     return operators.node(OperatorCall(call.name, call.operation, arguments, inputs, call.outputs, dtypes))
 
 
