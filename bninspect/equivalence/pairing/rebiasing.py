@@ -76,7 +76,8 @@ def sentence(place: Place, export: Network) -> str:
     size = f"{off:.2g}{f', {off / step:.2g} steps of what follows' if step else ''}"
     return (
         f"its weights are right to half a step, its bias is off by up to {size}: "
-        "the quantiser's bias correction or a mistake, which only its calibration data could tell"
+        "the quantiser's bias correction or a mistake, which only its calibration data could tell; "
+        "what is quantised without that correction is proved whole"
     )
 
 
