@@ -89,7 +89,8 @@ def verdict(model: ModelReport) -> str:
     right = Counter(one.how for one in found if one.status is LayerStatus.VERIFIED)
     how = ", ".join(f"{number} {_kind(kind, number)}" for kind, number in right.items())
     ran = f" in {printable(export.runtime)}" if export.runtime else ", which was not run"
-    text = f"{right.total()} of {len(model.layers)} batch norms are in the export with the right numbers"
+    norms = "batch norm is" if len(model.layers) == 1 else "batch norms are"
+    text = f"{right.total()} of {len(model.layers)} {norms} in the export with the right numbers"
     return f"{text}{': ' + how if how else ''}{ran}"
 
 

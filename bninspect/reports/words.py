@@ -96,7 +96,8 @@ def claim(model: ModelReport, verified: int) -> str:
         return "verified"
     folded = all(layer.statistics is Statistics.FOLDED for layer in model.layers)
     trained = any(comparison.reference == "output" for layer in model.layers for comparison in layer.comparisons)
-    return f"equal {_FOLDED_FORMULA if folded else FORMULA}{', also in a training step,' if trained else ''}"
+    verb = "equals" if total(model) == 1 else "equal"
+    return f"{verb} {_FOLDED_FORMULA if folded else FORMULA}{', also in a training step,' if trained else ''}"
 
 
 def reserve(model: ModelReport) -> str:

@@ -71,7 +71,7 @@ def test_a_pass_says_what_was_proved_and_by_what_margin() -> None:
         r"      largest error \d\d % of the rounding limit, at bn, channel \d; 120 values compared", lines[1]
     )
     assert lines[2].startswith("      notes: BN113 in 1 layer (variance below epsilon in 1 channel")
-    assert lines[3] == "PASS  1 of 1 layer equal gamma*(x-mean)/sqrt(variance+epsilon)+beta in tf-keras 2.21.0"
+    assert lines[3] == "PASS  1 of 1 layer equals gamma*(x-mean)/sqrt(variance+epsilon)+beta in tf-keras 2.21.0"
     assert lines[4] == "PASS  1 model; 1 of 1 layer verified; exit 0: checked, and nothing fails"
 
 
