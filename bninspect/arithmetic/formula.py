@@ -106,7 +106,7 @@ def _complete(layer: BatchNorm) -> tuple[Array, Array, float]:
         raise UsageError(
             _subject(layer),
             why="the file does not state its epsilon",
-            hint="pass --epsilon 0.001 if the model used the default of Keras, else the value that it was built with",
+            hint="pass --epsilon VALUE: the default of Keras is 0.001, of PyTorch, ONNX and Flax 1e-05",
         )
     return layer.moving_mean, layer.moving_variance, layer.epsilon
 

@@ -81,7 +81,13 @@ def observed(
         failed.append(found)
     if failed:
         return failed[0]
-    raise refused[-1]
+    if settings.input is not None:
+        raise refused[-1]
+    raise UsageError(
+        "the export takes another input than the model",
+        why=refused[0].what,
+        hint="name an export of this model, or the size that both take: --input-shape, --input",
+    )
 
 
 def _layouts(data: Mapping[str, Array]) -> Iterator[dict[str, Array]]:

@@ -106,11 +106,12 @@ def read(path: Path) -> Report:
     try:
         return parse_lines(text) if lines else parse(text)
     except (ValueError, RecursionError) as error:
-        why = "its last line is missing: the run was cut short" if lines and _is_cut(text) else str(error)
+        cut = lines and _is_cut(text)
+        why = "its last line is missing: the run was cut short" if cut else str(error)
         raise UsageError(
             f"{label} is not a report of bninspect",
             why=printable(why, 500),
-            hint="write one with -o json=FILE" if not lines else "finish it with --resume FILE",
+            hint="finish it with --resume FILE" if cut else "write one with -o json=FILE",
         ) from error
 
 
