@@ -154,7 +154,7 @@ def test_what_does_not_fit_is_mended_by_a_command(
 
 
 def _savez(path: Path, **arrays: Array) -> None:
-    np.savez(path, **arrays)
+    np.savez(path, allow_pickle=False, **arrays)
 
 
 def test_a_value_that_is_not_finite_is_named_by_its_sample(tmp_path: Path) -> None:

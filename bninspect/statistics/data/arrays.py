@@ -47,10 +47,10 @@ def tables(path: Path, stack: ExitStack) -> dict[str, Table]:
     if tfrecord.is_tfrecord(head):
         return tfrecord.tables(path)
     if not head.startswith(ZIP_SIGNATURE):
-        error = refusal(label, head, "a NumPy file (.npy or .npz), TFRecord or Parquet")
+        refused = refusal(label, head, "a NumPy file (.npy or .npz), TFRecord or Parquet")
         if path.suffix.lower() == ".csv":
-            error.hint = f"numpy.save('data.npy', numpy.loadtxt({label!r}, delimiter=','))"
-        raise error
+            refused.hint = f"numpy.save('data.npy', numpy.loadtxt({label!r}, delimiter=','))"
+        raise refused
     archive = stack.enter_context(open_archive(path))
     members = [name for name in archive.names() if name.endswith(".npy")]
     if len(members) != len(archive.names()) or not members:
