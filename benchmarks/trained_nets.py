@@ -6,6 +6,7 @@ weights that are the mean of two checkpoints while the statistics are those of o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,6 +176,13 @@ def _epochs(x: Array, y: Array, recipe: Recipe, epochs: int, seed: int) -> Any:
 
 
 RATE, SETTLING = 0.05, (0.005, 0.0005)
+APART = 40
+"""Least steps at the high rate between two checkpoints that are averaged: an epoch of a small table has thirteen."""
+
+
+def _between(x: Array) -> int:
+    """Return the epochs from one checkpoint to the next."""
+    return math.ceil(APART / (len(x) // BATCH))
 
 
 def _train_keras(recipe: Recipe, x: Array, y: Array, paths: Mapping[str, Path]) -> None:
@@ -203,7 +211,7 @@ def _train_keras(recipe: Recipe, x: Array, y: Array, paths: Mapping[str, Path]) 
     for batch in _epochs(x, y, recipe, 4, 0):
         net.train_on_batch(*batch)
     earlier = net.get_weights()
-    for batch in _epochs(x, y, recipe, 1, 1):
+    for batch in _epochs(x, y, recipe, _between(x), 1):
         net.train_on_batch(*batch)
     net.save(paths["moving"])
     later = net.get_weights()
@@ -259,7 +267,7 @@ def _train_torch(recipe: Recipe, x: Array, y: Array, paths: Mapping[str, Path]) 
 
     run(4, 0)
     earlier = {name: value.clone() for name, value in net.state_dict().items()}
-    run(1, 1)
+    run(_between(x), 1)
     save(paths["moving"])
     later = {name: value.clone() for name, value in net.state_dict().items()}
     mean = {

@@ -66,6 +66,23 @@ def test_statistics_that_lag_behind_their_weights_are_blamed_on_no_change_of_the
     assert "lag behind the weights" in finding.hint
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+def test_statistics_made_with_dropout_fit_with_it_and_the_same_every_time(tmp_path: Path) -> None:
+    import keras
+
+    # Half of the values are 0, the others twice as large: of mean 1 and variance 1 the variance becomes 2 * 2 - 1.
+    stored = {"moving_mean_initializer": "ones", "moving_variance_initializer": keras.initializers.Constant(3.0)}
+    norm = keras.layers.BatchNormalization(**stored)
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dropout(0.5), norm])
+    model.save(tmp_path / "noisy.keras")
+    x = np.random.default_rng(0).normal(1, 1, (600, 8)).astype(np.float32)
+    first, again = (bninspect.drift(tmp_path / "noisy.keras", x).models[0] for _ in range(2))
+    (layer,) = first.layers
+    assert layer.status is LayerStatus.VERIFIED
+    assert [finding.rule for finding in layer.findings] == ["BN504"]
+    assert layer == again.layers[0]
+
+
 def test_too_little_data_is_no_pass_and_says_how_much_is_needed(net: Trained) -> None:
     model = drift(net, net.unseen[:4])
     assert {layer.status for layer in model.layers} == {LayerStatus.UNVERIFIED}

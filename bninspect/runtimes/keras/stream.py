@@ -20,6 +20,8 @@ from bninspect.runtimes.runtime import Receive, RunSettings, Stream
 
 _IN_TRAINING = "the model calls it with training=True: it normalises by batch statistics"
 _IN_A_GRAPH = "it runs inside a graph, where its input and output cannot be seen"
+_SEED = 0
+"""Of dropout and augmentation, so that they are the same every time."""
 _UNMATCHED = "no batch-norm layer of the loaded model is this one"
 
 
@@ -38,6 +40,7 @@ def streaming(start: Callable[[], Framework], checkpoint: Checkpoint, settings: 
     framework = start()
     loading.same_bytes(checkpoint)
     with session(framework):
+        framework.keras.utils.set_random_seed(_SEED)  # before: each layer draws its own seed when it is made
         model, notes = loaded(framework, checkpoint, settings)
         yield of_model(framework, model, checkpoint, notes)
 
@@ -55,8 +58,6 @@ def of_model(framework: Framework, model: Any, checkpoint: Checkpoint, notes: tu
         listener.listen(lambda: forward_of(model, taken, data))
 
     noise = noises.layers(framework, model)
-    if noise:
-        framework.keras.utils.set_random_seed(0)
 
     def noisy(data: Mapping[str, Array], receive: Receive, until: frozenset[str] | None = None) -> None:
         with noises.active(noise):
