@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,3 +96,11 @@ def with_functions(content: bytes, domain: str, *functions: bytes) -> bytes:
 def of_domain(encoded: bytes, domain: str) -> bytes:
     """Return a node that calls an operator of another domain."""
     return encoded + field(7, domain)
+
+
+def write_norm(path: Path, number: float = 1) -> Path:
+    """Write a model of one batch norm, whose runtime starts in a fraction of the time that others take."""
+    arrays = {name: np.array([0.5, 1, 2], np.float32) * number for name in ("scale", "shift", "mean", "variance")}
+    norm = node("BatchNormalization", ["x", *arrays], ["y"], "bn")
+    path.write_bytes(model(graph([norm], {name: array.astype(np.float32) for name, array in arrays.items()})))
+    return path

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from helpers import onnx_files
@@ -44,9 +43,7 @@ def models(tmp_path: Path) -> Path:
     """A folder with two models that a small runtime verifies, so that commands run as they stand there."""
     (tmp_path / "models").mkdir()
     for number in (1, 2):
-        arrays = {name: np.full(3, number, np.float32) for name in ("scale", "shift", "mean", "variance")}
-        norm = onnx_files.node("BatchNormalization", ["x", *arrays], ["y"], "bn")
-        (tmp_path / "models" / f"{number}.onnx").write_bytes(onnx_files.model(onnx_files.graph([norm], arrays)))
+        onnx_files.write_norm(tmp_path / "models" / f"{number}.onnx", number)
     return tmp_path
 
 

@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import onnx_files
 from helpers.bucket import Bucket, bucket
 from helpers.running import bninspect
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
 
+from s3fs import S3FileSystem
+
 from bninspect import errors
+from bninspect.jobs import elsewhere
+from bninspect.settings import Settings
 from bninspect.stores import cache, names
 from bninspect.stores.objects import Objects
 
@@ -27,6 +32,15 @@ def models() -> Iterator[Bucket]:
             found.put(key, folder / key.rpartition("/")[2])
         found.put("nightly/README.md", folder / "README.md" if (folder / "README.md").is_file() else Path(__file__))
         yield found
+
+
+@pytest.fixture
+def reached(models: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """The bucket, which this process reaches too."""
+    S3FileSystem.clear_instance_cache()  # it remembers where a bucket was before
+    for name, value in models.environment.items():
+        monkeypatch.setenv(name, value)
+    return models
 
 
 def lint(models: Bucket, *arguments: str | Path) -> tuple[int, dict[str, Any], str]:
@@ -43,29 +57,25 @@ def lint(models: Bucket, *arguments: str | Path) -> tuple[int, dict[str, Any], s
         ("s3://models/**/*.h5", 2),
     ],
 )
-def test_files_folders_and_patterns(url: str, count: int, models: Bucket) -> None:
-    code, document, said = lint(models, url)
-    assert code == 0, said
-    assert document["summary"]["models"] == count
-    assert {model["sha256"] for model in document["models"]} == {None}
-    assert all(model["version"] and model["path"].startswith("s3://models/") for model in document["models"])
+def test_files_folders_and_patterns(url: str, count: int, reached: Bucket) -> None:
+    found = elsewhere.find(url, Settings(), listed=False)
+    assert len(found.models) == count
+    assert all(name.startswith("s3://models/nightly/") for name in found.models)
 
 
-def test_a_folder_without_models_is_nothing_to_check(models: Bucket) -> None:
-    code, document, _ = lint(models, "s3://models/nothing/")
-    assert code == 5
-    assert document["models"][0]["path"] == "s3://models/nothing/"
-
-
-def test_what_is_missing_or_forbidden_is_an_error_without_credentials(models: Bucket) -> None:
-    code, document, said = lint(models, "s3://models/missing.h5")
-    assert (code, document["models"][0]["error"]["kind"]) == (3, "Unreachable")
+def test_a_folder_is_read_in_parts_and_what_is_not_there_is_an_error_without_credentials(models: Bucket) -> None:
+    code, document, said = lint(models, "s3://models/nightly/", "s3://models/nothing/", "s3://models/missing.h5")
+    assert code == 3, said
+    missing, *read, nothing = sorted(document["models"], key=lambda model: model["path"])
+    assert {(model["status"], model["sha256"]) for model in read} == {("pass", None)}
+    assert [model["path"].startswith("s3://models/nightly/") and bool(model["version"]) for model in read] == [True] * 3
+    assert (missing["path"], missing["error"]["kind"]) == ("s3://models/missing.h5", "Unreachable")
+    assert (nothing["path"], nothing["error"]["kind"]) == ("s3://models/nothing/", "NothingToCheck")
     assert "SECRET" not in json.dumps(document) + said
 
 
-def test_a_file_that_changes_is_an_error(models: Bucket, monkeypatch: pytest.MonkeyPatch, sample_models: Path) -> None:
-    for name, value in models.environment.items():
-        monkeypatch.setenv(name, value)
+def test_a_file_that_changes_is_an_error(reached: Bucket, sample_models: Path) -> None:
+    models = reached
     models.put("changing.h5", sample_models / "keras3_digits.h5")
     store = Objects(names.remote("s3://models/changing.h5"), 30)
     found = store.find()
@@ -75,11 +85,8 @@ def test_a_file_that_changes_is_an_error(models: Bucket, monkeypatch: pytest.Mon
         store.parts(found, [(0, 8)])
 
 
-def test_copies_stay_within_a_limit_and_are_used_again(
-    models: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sample_models: Path
-) -> None:
-    for name, value in models.environment.items():
-        monkeypatch.setenv(name, value)
+@pytest.mark.usefixtures("reached")
+def test_copies_stay_within_a_limit_and_are_used_again(tmp_path: Path, sample_models: Path) -> None:
     targets = [names.remote(f"s3://models/nightly/{place}") for place in ("a/keras3_digits.h5", "b/keras2_digits.h5")]
     stores = [Objects(target, 30) for target in targets]
     found = [store.find() for store in stores]
@@ -102,15 +109,17 @@ def test_copies_stay_within_a_limit_and_are_used_again(
         pass
 
 
-@pytest.mark.tensorflow
 def test_what_runs_is_a_whole_copy_that_goes(models: Bucket, tmp_path: Path) -> None:
-    environment = {**models.environment, "TMPDIR": str(tmp_path)}
-    done = bninspect("verify", "--json", "s3://models/nightly/a/keras3_digits.h5", cwd=None, **environment)
+    pytest.importorskip("onnxruntime")
+    models.put("a.onnx", onnx_files.write_norm(tmp_path / "a.onnx"))
+    (tmp_path / "tmp").mkdir()
+    environment = {**models.environment, "TMPDIR": str(tmp_path / "tmp")}
+    done = bninspect("verify", "--json", "s3://models/a.onnx", cwd=None, **environment)
     assert done.returncode == 0, done.stderr
     model = json.loads(done.stdout)["models"][0]
-    assert model["path"] == "s3://models/nightly/a/keras3_digits.h5"
+    assert model["path"] == "s3://models/a.onnx"
     assert model["sha256"]
     assert model["bytes_read"] == model["bytes"]
     assert model["version"]
     assert str(tmp_path) not in done.stdout
-    assert not list(tmp_path.glob("bninspect-*"))
+    assert not list((tmp_path / "tmp").glob("bninspect-*"))
