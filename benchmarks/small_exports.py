@@ -215,6 +215,7 @@ def folded(net: SmallNet) -> SmallNet:
     weights, steps = dict(net.weights), []
     for before, step in zip((None, *net.steps), net.steps, strict=False):
         alone = before is not None and step.op == "norm" and not step.of
+        alone = alone and not any(before is not None and before.name in one.of for one in net.steps)
         if before is None or not alone or before.op not in {"conv", "depthwise", "dense"}:
             steps.append(step)
             continue

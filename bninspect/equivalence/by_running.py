@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from bninspect.equivalence.diagnosis.diagnose import Diagnosis, diagnose
 from bninspect.equivalence.diagnosis.kernels import of_kernels
@@ -14,7 +15,7 @@ from bninspect.equivalence.evidence.rounds import Round, Subject
 from bninspect.equivalence.judgement.case import Case, Sentence
 from bninspect.equivalence.judgement.judge import judge
 from bninspect.equivalence.notes import of_export, of_precision
-from bninspect.equivalence.pairing import rebiasing, source_norms
+from bninspect.equivalence.pairing import added_numbers, rebiasing, source_norms
 from bninspect.equivalence.pairing.fits import is_off_by_one_number
 from bninspect.equivalence.pairing.pair import pair
 from bninspect.equivalence.pairing.source_norms import known_layers
@@ -32,7 +33,9 @@ def judge_run(found: SourceRun, ran: Ran, checkpoint: Checkpoint, settings: Sett
         return Sentence((), same=True, open=(found.reason or "what the model computes cannot be seen",)), None
     export = _live(ran.network)
     norms = source_norms.norms(found.network, known_layers(checkpoint))
-    paired = rebiasing.completed(pair(norms, found.network, export), norms, export)
+    paired = pair(norms, found.network, export)
+    paired = added_numbers.completed(paired, found.network, export, partial(_shown, found))
+    paired = rebiasing.completed(paired, norms, export)
     diagnoses = {
         norm: diagnose(norm, paired, [one for one in norms if one.layer is not norm.layer], export)
         for norm in paired.missing
@@ -61,6 +64,14 @@ def judge_run(found: SourceRun, ran: Ran, checkpoint: Checkpoint, settings: Sett
     case = Case(norms, found.network, export, paired, diagnoses, lost, seen, reason, replayed=found.replay is not None)
     sentence = judge(case)
     return replace(sentence, notes=(*sentence.notes, *of_export(paired, seen, taken), *of_precision(ran))), seen
+
+
+def _shown(found: SourceRun, labels: Sequence[str]) -> Mapping[str, Array]:
+    """Return values of the source as it computes them, none if it cannot be run again."""
+    try:
+        return found.replay(None, {}, labels) if found.replay is not None else {}
+    except RuntimeFailure:
+        return {}
 
 
 def _lost(found: Mapping[Node, Diagnosis]) -> Iterator[Lost]:

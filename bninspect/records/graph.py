@@ -228,7 +228,10 @@ def origin(value: str, producers: Mapping[str, Node]) -> Node | None:
     while value not in seen:
         seen.add(value)
         node = producers.get(value)
-        if node is None or node.operation not in PASSING or len(node.inputs) != 1:
+        # A reshape may take the shape as well, as it is computed.
+        if node is None or node.operation not in PASSING or (len(node.inputs) != 1 and node.operation != "reshape"):
+            return node
+        if not node.inputs:
             return node
         value = node.inputs[0]
     return None

@@ -322,10 +322,12 @@ def test_what_its_runtime_cannot_run_is_unverified(tmp_path: Path, monkeypatch: 
     assert "its numbers are right, and the export was not run: LiteRT is not installed" in one.sentence
 
 
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("off", [0.0, 0.01])
-def test_a_constant_that_is_added_goes_into_the_bias_before_it(tmp_path: Path, off: float) -> None:
+def test_a_constant_that_is_added_goes_into_the_bias_before_it(tmp_path: Path, off: float, *, whole: bool) -> None:
     """As in the squeeze-and-excite blocks of MobileNetV3, whose hard sigmoid is relu6(x + 3) / 6."""
     import keras
+    import tensorflow as tf
 
     layers = keras.layers
     x = inputs = layers.Input((8, 8, 3))
@@ -337,5 +339,7 @@ def test_a_constant_that_is_added_goes_into_the_bias_before_it(tmp_path: Path, o
     randomise(built)
     saved = save(built, tmp_path / "model.keras")
     built.get_layer("gate").bias.assign_add(np.full(4, off, np.float32))
-    model = held(saved, converted(built, tmp_path, "tflite"))
+    seen = np.random.default_rng(5).standard_normal((32, 1, 8, 8, 3)).astype(np.float32)
+    to_whole = {"optimizations": [tf.lite.Optimize.DEFAULT], "representative_dataset": lambda: ([one] for one in seen)}
+    model = held(saved, convert(built, tmp_path / "m.tflite", **(to_whole if whole else {})))
     assert model.status is (Status.FAIL if off else Status.PASS)

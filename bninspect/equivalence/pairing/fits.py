@@ -24,7 +24,9 @@ def holds(node: Node, folded: FoldedKernel) -> bool:
 def holds_weights(node: Node, folded: FoldedKernel) -> bool:
     """Return whether the weights of an operation of the export are these, whatever its bias is."""
     kernel = node.kernel
-    return kernel is not None and folding.fits_weights(kernel.weights, folding.as_stored(folded, kernel))
+    if kernel is None or kernel.weights.shape != folded.own.shape:
+        return False
+    return folding.fits_weights(kernel.weights, folding.as_stored(folded, kernel))
 
 
 def is_shifted(node: Node, operation: Node) -> bool:

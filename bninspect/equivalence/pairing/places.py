@@ -51,6 +51,9 @@ class Place:
     rows: Array | None = None
     """Of a dense layer whose inputs the export has in another order: which input of the source each of them is."""
 
+    added: str = ""
+    """What the source calls its result with a number added that is in the bias here; empty if none is."""
+
     @property
     def x(self) -> str:
         """The value of the source that goes in."""
@@ -62,7 +65,7 @@ class Place:
         """The value of the source that comes out, before an activation."""
         behind = [norm for norm in self.norms if norm is not self.front]
         last = behind[-1].call if behind else self.operation
-        return last.outputs[0] if last is not None else ""
+        return self.added or (last.outputs[0] if last is not None else "")
 
 
 @dataclass(frozen=True, eq=False)
