@@ -50,7 +50,7 @@ _FAMILIES = {
     HDF5_SIGNATURE: ("keras.hdf5", "keras.weights"),
     ZIP_SIGNATURE: ("keras.archive", "bninspect_npz", "torch.format"),
 }
-WEIGHTS_ALONE = ("torch-state-dict", "safetensors", "keras-weights", "bninspect-npz")
+WEIGHTS_ALONE = ("torch-state-dict", "safetensors", "keras-weights", "bninspect-npz", "gguf")
 """What a `Checkpoint` calls the formats of files that hold weights alone."""
 
 _FOLDERS = ("keras.archive", "tensorflow.saved_model", "tensorflow.checkpoint")

@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from bninspect.errors import DamagedFile, UnreadableFile, UnsafeFile
+from bninspect.formats import named_kernels
 from bninspect.formats.format import Format
+from bninspect.formats.named_kernels import NamedKernel
 from bninspect.formats.stored_numbers import native
 from bninspect.formats.torch import running_statistics
 from bninspect.records import Array, Checkpoint
@@ -89,6 +91,13 @@ def _read(path: Path) -> Checkpoint:
     empty = "no name of a tensor ends in running_mean: its converter folded the batch norms, or there was none"
     unread = running_statistics.unread(tensors, other)
     return Checkpoint(str(path), NAME, writer, layers, tuple(notes), empty=empty, unread=unread)
+
+
+def read_kernels(path: Path) -> tuple[NamedKernel, ...]:
+    """Return the kernels of the file, by torch's names: those that are not packed in blocks. Raises as `parsed`."""
+    tensors = parsed(path).tensors
+    shapes = {name: one.shape for name, one in tensors.items() if one.dtype.startswith(("float", "bfloat"))}
+    return tuple(named_kernels.of_torch(shapes, lambda name: (tensors[name].values, tensors[name].dtype)))
 
 
 def parsed(path: Path) -> GgufFile:
@@ -222,4 +231,4 @@ def _tensor(name: str, shape: tuple[int, ...], kind: int, body: Array, offset: i
     return GgufTensor(name, shape, dtype, body[offset : offset + size])
 
 
-FORMAT = Format(NAME, "GGUF (.gguf)", (".gguf",), _matches, _read)
+FORMAT = Format(NAME, "GGUF (.gguf)", (".gguf",), _matches, _read, kernels=read_kernels)

@@ -27,33 +27,33 @@ class NamedKernel:
 
 
 def of_torch(
-    tensors: Mapping[str, tuple[int, ...]], read: Callable[[str], Array], artefact: str = ""
+    tensors: Mapping[str, tuple[int, ...]], read: Callable[[str], tuple[Array, str]], artefact: str = ""
 ) -> Iterator[NamedKernel]:
     """Yield the kernels among named tensors, by PyTorch's names: `<layer>.weight` of two axes or more, and its bias.
 
     Args:
         tensors: shapes by name.
-        read: returns the numbers of one.
+        read: returns the numbers of one, and the type that they are stored in.
         artefact: a beginning of the names that says nothing, such as `module.`.
     """
     for name, shape in tensors.items():
         layer = name.removesuffix(".weight")
         if layer == name or not 2 <= len(shape) <= 5 or not all(shape):
             continue
-        weights = read(name)
-        bias = read(f"{layer}.bias") if len(tensors.get(f"{layer}.bias", ())) == 1 else None
-        readings = tuple(_of_torch(weights, bias))
+        weights, dtype = read(name)
+        bias = read(f"{layer}.bias")[0] if len(tensors.get(f"{layer}.bias", ())) == 1 else None
+        readings = tuple(_of_torch(weights, bias, dtype))
         if readings:
             yield NamedKernel(layer.removeprefix(artefact), readings)
 
 
-def _of_torch(weights: Array, bias: Array | None) -> Iterator[tuple[str, Kernel]]:
+def _of_torch(weights: Array, bias: Array | None, dtype: str) -> Iterator[tuple[str, Kernel]]:
     if weights.dtype.kind != "f":
         return
     found = [(graph.DENSE, graph.dense(weights.T))] if weights.ndim == 2 else []
     if weights.ndim > 2:
         found = [(graph.CONVOLUTION, graph.convolution(weights)), (graph.TRANSPOSED, graph.transposed(weights))]
-    yield from _with_bias(found, bias)
+    yield from _with_bias(found, bias, dtype)
 
 
 def of_keras(kind: str, arrays: Iterable[Array]) -> tuple[tuple[str, Kernel], ...]:
@@ -77,10 +77,11 @@ def of_keras(kind: str, arrays: Iterable[Array]) -> tuple[tuple[str, Kernel], ..
         found = [deep]
     else:
         found = [turned, plain] if "transpose" in kind else [plain, turned, deep]
-    return tuple(_with_bias(found, bias))
+    return tuple(_with_bias(found, bias, weights.dtype.name))
 
 
-def _with_bias(found: Iterable[tuple[str, Array]], bias: Array | None) -> Iterator[tuple[str, Kernel]]:
+def _with_bias(found: Iterable[tuple[str, Array]], bias: Array | None, dtype: str) -> Iterator[tuple[str, Kernel]]:
+    rounded = dtype if dtype in {"float16", "bfloat16"} else "float32"
     for operation, weights in found:
         if bias is None or bias.size == weights.shape[2]:
-            yield operation, Kernel(weights, None if bias is None else bias.reshape(-1), groups=0)
+            yield operation, Kernel(weights, None if bias is None else bias.reshape(-1), 0, rounded)

@@ -13,6 +13,7 @@ import os
 import struct
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
@@ -115,7 +116,7 @@ def read_kernels(path: Path) -> tuple[NamedKernel, ...]:
         floats = {name: place for name, place in every.items() if place[0] in _FLOATS}
         tensors = _tensors(file, start, floats, path)
     shapes = {name: shape for name, (_, shape, _, _) in floats.items()}
-    return tuple(named_kernels.of_torch(shapes, lambda name: _array(*tensors[name])))
+    return tuple(named_kernels.of_torch(shapes, partial(_numbers, tensors)))
 
 
 def read_places(path: Path) -> tuple[Mapping[str, Place], int]:
@@ -148,18 +149,13 @@ def _foreign(names: list[str], tensors: dict[str, Tensor], epsilons: str | None,
 
     An export of ours under torch's names keeps epsilon by layer in `epsilons`.
     """
-
-    def numbers(name: str) -> tuple[Array, str]:
-        kind = tensors[name][0]
-        return _array(*tensors[name]), "bfloat16" if kind == "BF16" else np.dtype(TYPES[kind]).name
-
     if any(name.endswith("/moving_mean") for name in names):
         raise DamagedFile(
             f"{path} is not what was exported",
             why=f"its metadata '{DESCRIPTION}', which would hold epsilon, is missing",
             hint="write it again from the model: bninspect export MODEL --format safetensors",
         )
-    layers = running_statistics.layers(tensors, numbers)
+    layers = running_statistics.layers(tensors, partial(_numbers, tensors))
     if epsilons is not None:
         values = strict_json(epsilons, path)
         layers = tuple(_with_epsilon(layer, values.get(layer.name)) for layer in layers)
@@ -241,6 +237,11 @@ def _places(header: dict[str, Any], body: int, path: Path) -> dict[str, Place]:
 def _size(kind: str, shape: tuple[int, ...], otherwise: int) -> int:
     """Return the bytes that a tensor takes; `otherwise` for the types of other programs, which stay unread."""
     return math.prod(shape) * np.dtype(TYPES[kind]).itemsize if kind in TYPES else otherwise
+
+
+def _numbers(tensors: Mapping[str, Tensor], name: str) -> tuple[Array, str]:
+    kind = tensors[name][0]
+    return _array(*tensors[name]), "bfloat16" if kind == "BF16" else np.dtype(TYPES[kind]).name
 
 
 def _array(kind: str, shape: tuple[int, ...], data: bytes | memoryview) -> Array:

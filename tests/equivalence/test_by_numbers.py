@@ -116,6 +116,33 @@ def test_weights_as_the_other_file(net: Any, kind: str, tmp_path: Path) -> None:
     assert model.status is Status.PASS, (model.against, counterparts(model))
 
 
+@pytest.mark.parametrize(("wanted", "epsilon"), [(Status.PASS, 1e-5), (Status.FAIL, 1e-3)])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_gguf_that_a_converter_folded_by_hand(
+    net: Any, tmp_path: Path, dtype: str, wanted: Status, epsilon: float
+) -> None:
+    package = pytest.importorskip("gguf", reason="gguf is not installed: pip install gguf")
+    state = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
+    for conv, norm in (("conv1", "bn1"), ("conv2", "bn2")):
+        gamma, beta, mean, variance = (
+            state.pop(f"{norm}.{name}") for name in ("weight", "bias", "running_mean", "running_var")
+        )
+        del state[f"{norm}.num_batches_tracked"]
+        slope = gamma / np.sqrt(variance + np.float32(epsilon))
+        state[f"{conv}.bias"] = (state.get(f"{conv}.bias", np.float32(0)) - mean) * slope + beta
+        state[f"{conv}.weight"] = (state[f"{conv}.weight"] * slope[:, None, None, None]).astype(dtype)
+    writer = package.GGUFWriter(tmp_path / "m.gguf", "clip")
+    for name, array in state.items():
+        writer.add_tensor(f"v.{name}", array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    model = held(parameters(net, tmp_path / "m.pth"), tmp_path / "m.gguf", **SETTINGS)
+    assert model.status is wanted, (model.against, counterparts(model))
+    assert [one.name for one in causes(model, "bn2")] == ([] if wanted is Status.PASS else ["epsilon=0.001"])
+
+
 def test_a_port_s_weights(net: Any, tmp_path: Path) -> None:
     """weights.h5 says less than a state_dict: neither epsilon nor axis. The model's epsilon is taken for its own."""
     keras = pytest.importorskip("keras", reason="keras is not installed")

@@ -9,10 +9,10 @@ import numpy as np
 
 from bninspect.equivalence import folding, measuring
 from bninspect.equivalence.diagnosis import standing
-from bninspect.equivalence.diagnosis.formula_causes import ask_detective, undone
+from bninspect.equivalence.diagnosis.formula_causes import ask_detective, is_coarse, undone
 from bninspect.equivalence.diagnosis.likeness import correlation, worst_ratio
-from bninspect.equivalence.diagnosis.wrong_folds import hypotheses, with_siblings
-from bninspect.equivalence.folding import FoldedKernel
+from bninspect.equivalence.diagnosis.wrong_folds import hypotheses, of_epsilon, with_siblings
+from bninspect.equivalence.folding import FoldedKernel, U
 from bninspect.equivalence.pairing.fits import as_map, same_shape
 from bninspect.equivalence.pairing.places import Pairing
 from bninspect.equivalence.pairing.source_norms import SourceNorm, fed
@@ -103,7 +103,10 @@ def diagnose_fold(norm: SourceNorm, node: Node, others: Sequence[SourceNorm]) ->
     comparisons = measuring.of_kernel(right, stored)
     tried, found = 0, list[Cause]()
     siblings = [(one.layer.name, one.affine) for one in others if one.affine.scale.size == norm.affine.scale.size]
-    for hypothesis in (*hypotheses(kernel, norm.affine), *with_siblings(kernel, norm.affine, siblings[:_SIBLINGS])):
+    wrong = [*hypotheses(kernel, norm.affine), *with_siblings(kernel, norm.affine, siblings[:_SIBLINGS])]
+    if norm.through is None and is_coarse(stored):
+        wrong += of_epsilon(kernel, norm.layer)
+    for hypothesis in wrong:
         tried += 1
         should = folding.as_stored(hypothesis.folded, stored)
         weights = worst_ratio(stored.weights, should.weights, should.weight_bound)
@@ -126,10 +129,12 @@ def scaled(right: FoldedKernel, stored: Kernel) -> Iterator[Cause]:
     bias = worst_ratio(folding.zero_bias(stored), should.bias, should.bias_bound)
     with np.errstate(all="ignore"):
         factor = float((right.weights * stored.weights).sum() / np.square(right.weights).sum())
-    room = max(abs(factor), 1.0) * 4
-    ratio = worst_ratio(stored.weights, right.weights * factor, should.weight_bound * room)
+    room, size = max(abs(factor), 1.0), 3 * U * abs(factor)
+    bound = should.weight_bound * room + size * np.abs(right.weights)
+    ratio = worst_ratio(stored.weights, right.weights * factor, bound)
     if np.isfinite(factor) and ratio <= 1 and weights > 1:
-        whole = worst_ratio(folding.zero_bias(stored), right.bias * factor, should.bias_bound * room)
+        bound = should.bias_bound * room + size * np.abs(right.bias)
+        whole = worst_ratio(folding.zero_bias(stored), right.bias * factor, bound)
         what = "its weights and bias were" if whole <= 1 < bias else "its weights were"
         yield Cause("scaled", f"{what} multiplied by {factor:.6g}", ratio, details={"factor": factor})
 

@@ -15,12 +15,17 @@ from bninspect.records import BatchNorm, Cause, Form, Observation
 from bninspect.records.graph import Kernel
 
 
+def is_coarse(stored: Kernel) -> bool:
+    """Return whether weights are rounded to more than float32."""
+    return stored.weight_step is not None or stored.dtype != "float32"
+
+
 def undone(kernel: Kernel, stored: Kernel) -> tuple[Float64, Float64] | None:
     """Return the scale and shift per channel that the export's operation holds; None if its weights are not scaled so.
 
     By least squares: scale = <W, W'> / <W, W>, shift = b' - b*scale.
     """
-    if stored.weight_step is not None or stored.dtype != "float32":
+    if is_coarse(stored):
         return None
     weights, actual = kernel.weights.astype(np.float64), stored.weights.astype(np.float64)
     with np.errstate(all="ignore"):

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bninspect.arithmetic.formula import Float64
+from bninspect.causes.deviations.parameters import EPSILONS, epsilon_of
 from bninspect.equivalence import folding
 from bninspect.equivalence.folding import ChannelMap, FoldedKernel
+from bninspect.records import BatchNorm
 from bninspect.records.graph import Kernel
 
 
@@ -57,6 +59,16 @@ def hypotheses(kernel: Kernel, norm: ChannelMap) -> Iterator[Hypothesis]:
             both = f"{name.partition(' ')[0]} + {other}"
             sentence = f"{_WEIGHTS[name.partition(' ')[0]]}; {_BIASES[other]}"
             yield Hypothesis(both, sentence, replace(folded, bias=bias, bias_bound=right.bias_bound))
+
+
+def of_epsilon(kernel: Kernel, layer: BatchNorm) -> Iterator[Hypothesis]:
+    """Yield the folds with another epsilon: rounding hides from coarse weights which formula their scales follow."""
+    stored = np.nan if layer.epsilon is None else layer.epsilon
+    for value in EPSILONS:
+        if value != stored:
+            said = epsilon_of(value, stored)
+            norm = folding.affine(replace(layer, epsilon=value))
+            yield Hypothesis(said.name, said.sentence, folding.behind(folding.plain(kernel), norm))
 
 
 def with_siblings(kernel: Kernel, norm: ChannelMap, siblings: Sequence[tuple[str, ChannelMap]]) -> Iterator[Hypothesis]:

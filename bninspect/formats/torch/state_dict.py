@@ -110,8 +110,8 @@ def read_statistics(archive: Archive, folder: str) -> Mapping[str, Mapping[str, 
     return found
 
 
-def _numbers(tensors: Mapping[str, PickledTensor], storages: Storages, name: str) -> Array:
-    return storages.array(tensors[name], name)
+def _numbers(tensors: Mapping[str, PickledTensor], storages: Storages, name: str) -> tuple[Array, str]:
+    return storages.array(tensors[name], name), tensors[name].storage.dtype
 
 
 def _held(modules: tuple[tuple[str, Instance], ...]) -> dict[str, PickledTensor]:
@@ -146,12 +146,8 @@ def _layers(place: _Place, storages: Storages) -> Iterator[BatchNorm]:
     for path, module in place.modules:
         if pickled_modules.is_norm(module):
             yield pickled_modules.norm_of(module, path, storages)
-    tensors = place.tensors
-
-    def numbers(name: str) -> tuple[Array, str]:
-        return storages.array(tensors[name], name), tensors[name].storage.dtype
-
-    yield from running_statistics.layers(tensors, numbers, artefact=_artefact(tensors))
+    numbers = partial(_numbers, place.tensors, storages)
+    yield from running_statistics.layers(place.tensors, numbers, artefact=_artefact(place.tensors))
 
 
 def _places(value: Any, path: str, depth: int, seen: set[int], label: str) -> Iterator[_Place]:
