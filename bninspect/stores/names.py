@@ -25,8 +25,8 @@ _HOSTS = frozenset({"ftp", "sftp", "ssh", "smb", "hdfs", "arrow_hdfs", "webhdfs"
 """Protocols whose URLs name a host, as the web's do; others name buckets, which their store's own client finds."""
 _METADATA = frozenset({"metadata", "metadata.google.internal", "instance-data", "100.100.100.200", "fd00:ec2::254"})
 """Where clouds hand credentials to whoever runs on their machines, besides the link-local 169.254.169.254."""
-_INNER = ("variables", "assets")
-"""Folders of a SavedModel."""
+_INNER = "variables"
+"""The folder in that of a SavedModel."""
 _LONGEST = 255
 """Bytes of a file's name."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -60,7 +60,7 @@ def beside(target: Remote, name: str) -> Remote:
         UnsafeFile: that would be elsewhere, or in another version of the store.
     """
     folder, _, last = name.rpartition("/")
-    if folder not in {"", *_INNER} or not _is_plain(last):
+    if folder not in {"", _INNER} or not _is_plain(last):
         raise UnsafeFile(
             f"{target.name} names a file elsewhere", why=f"{printable(name, 200)!r} is not the name of a file beside it"
         )
