@@ -160,7 +160,7 @@ def _foreign(names: list[str], tensors: dict[str, Tensor], epsilons: str | None,
         values = strict_json(epsilons, path)
         layers = tuple(_with_epsilon(layer, values.get(layer.name)) for layer in layers)
         return Checkpoint(str(path), NAME, "bninspect", layers)
-    note = running_statistics.NOTE if layers else "no name of a tensor ends in running_mean"
+    note = running_statistics.NOTE if layers else running_statistics.NONE
     return Checkpoint(str(path), NAME, "", layers, (note,))
 
 

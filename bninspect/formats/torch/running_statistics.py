@@ -12,6 +12,7 @@ from bninspect.safe_text import printable
 EPSILON = "batch_norm_epsilon"
 """Key of safetensors metadata under which our export keeps each layer's epsilon, as JSON."""
 NOTE = "a state_dict holds no epsilon, and does not tell InstanceNorm with running statistics from BatchNorm"
+NONE = "no name of a tensor ends in running_mean; of a batch norm with track_running_stats=False none does"
 FIELDS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 """What torch calls the parameters, by their standard name."""
 AXIS = (1,)

@@ -62,7 +62,7 @@ def checkpoint(label: str, content: Any, storages: Storages) -> Checkpoint:
         layers += [replace(layer, name=prefix + layer.name) for layer in _layers(place, storages)]
     dictionaries = any(place.tensors for place in places)
     notes = [running_statistics.NOTE] if dictionaries else []
-    notes += [] if layers else ["no name of a tensor ends in running_mean"]
+    notes += [] if layers else [running_statistics.NONE]
     if any(place.path for place in places):
         notes.append(f"read from {', '.join(printable(place.path) for place in places)} in the checkpoint")
     code = tuple(f"class {printable(place.class_name)}" for place in _roots(places))
