@@ -70,8 +70,9 @@ def command(context: click.Context, /, **options: Any) -> int:
             force=options["force"],
             resume=options["resume"],
         )
-    with to_whoever_reads():
-        click.echo(json_document.answer(done) if options["json"] else screen.render(done), nl=False)
+    if options["json"] or not options["quiet"]:
+        with to_whoever_reads():
+            click.echo(json_document.answer(done) if options["json"] else screen.render(done), nl=False)
     if not options["quiet"]:
         say(f"  then: bninspect drift {printable(options['output'])} --data {printable(options['data'])}")
     return 0

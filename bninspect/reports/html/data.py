@@ -13,7 +13,7 @@ from bninspect.reports.html.scale import Scale
 from bninspect.reports.html.svg import PlotFrame
 from bninspect.safe_text import printable
 
-_DEPTH = PlotFrame(860, 170, left=74, right=8, top=10, bottom=24)
+_DEPTH = PlotFrame(420, 150, left=58, right=8, top=10, bottom=10)
 _CHANNELS = PlotFrame(420, 90, left=74, right=8, top=8, bottom=24)
 _MOST_STRIPS = 12
 _THIN = 0.16
@@ -33,7 +33,7 @@ def section(model: ModelReport) -> Markup | None:
         element("p", drift_words.data(model.data), "; ", drift_words.assumptions(model, model.data)),
         element("ul", [element("li", line) for line in cause], class_="findings") if model.data.first else None,
         [element("p", text, class_="note") for text in drift_words.reserves(model)],
-        _over_depth(pairs) if pairs else None,
+        element("div", _over_depth(pairs), class_="charts") if pairs else None,
         _table(pairs) if pairs else None,
         [_strips(layer, fit) for layer, fit in pairs if fit.verdict == "differs"][:_MOST_STRIPS],
     )
