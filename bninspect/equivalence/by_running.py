@@ -14,7 +14,7 @@ from bninspect.equivalence.evidence.one_round import see
 from bninspect.equivalence.evidence.rounds import Round, Subject
 from bninspect.equivalence.judgement.case import Case, Sentence
 from bninspect.equivalence.judgement.judge import judge
-from bninspect.equivalence.notes import of_export, of_precision
+from bninspect.equivalence.notes import of_export, of_inputs, of_precision
 from bninspect.equivalence.pairing import added_numbers, rebiasing, source_norms
 from bninspect.equivalence.pairing.fits import is_off_by_one_number
 from bninspect.equivalence.pairing.pair import pair
@@ -63,7 +63,8 @@ def judge_run(found: SourceRun, ran: Ran, checkpoint: Checkpoint, settings: Sett
             reason = f"it could not be recomputed: {failure}"
     case = Case(norms, found.network, export, paired, diagnoses, lost, seen, reason, replayed=found.replay is not None)
     sentence = judge(case)
-    return replace(sentence, notes=(*sentence.notes, *of_export(paired, seen, taken), *of_precision(ran))), seen
+    notes = (*sentence.notes, *of_inputs(export), *of_export(paired, seen, taken), *of_precision(ran))
+    return replace(sentence, notes=notes), seen
 
 
 def _shown(found: SourceRun, labels: Sequence[str]) -> Mapping[str, Array]:

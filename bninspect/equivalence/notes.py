@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from bninspect.arithmetic.bounds import precision
+from bninspect.equivalence import tensors
 from bninspect.equivalence.evidence.replay import FLOOR
 from bninspect.equivalence.evidence.rounds import Round
 from bninspect.equivalence.pairing.places import Pairing
 from bninspect.equivalence.running import Ran
+from bninspect.records import graph
+from bninspect.records.graph import Network
 from bninspect.runtimes import session as graph_run
 from bninspect.safe_text import printable
 
@@ -20,6 +23,23 @@ def of_precision(ran: Ran) -> Iterator[str]:
         part = 100 * FLOOR * precision(declared.dtype).unit
         hides = f"its outputs may then be off by {part:.2g} % of their largest, and what is smaller does not show"
         yield f"by default it computes in {graph_run.said(declared)}: {hides}"
+
+
+def of_inputs(export: Network) -> Iterator[str]:
+    """Yield the range of each input of an export that is rounded to steps before anything is computed of it."""
+    consumers = export.consumers()
+    for one in export.inputs:
+        waiting, known = [one.name], set[str]()
+        while waiting:
+            value = waiting.pop()
+            steps = tensors.grid(value, export)
+            if steps is not None:
+                low, high = (end.reshape(-1) for end in tensors.reach(steps))
+                yield f"of its input what is below {low.min():.4g} or above {high.max():.4g} is cut off"
+                break
+            known.add(value)
+            passing = [node for node in consumers.get(value, ()) if node.operation in graph.PASSING]
+            waiting += [name for node in passing for name in node.outputs if name not in known]
 
 
 def of_export(paired: Pairing, seen: Round | None, taken: Collection[int]) -> Iterator[str]:
