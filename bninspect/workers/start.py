@@ -24,6 +24,8 @@ _ENVIRONMENT = {
     "HDF5_USE_FILE_LOCKING": "FALSE",
     # NumPy's BLAS starts a thread for each core when it is imported. No matrix is multiplied here.
     "OPENBLAS_NUM_THREADS": "1",
+    # From 1.29 on ONNX Runtime tells Microsoft names and hashes of the models that it loads, on Linux too.
+    "ORT_DISABLE_TELEMETRY": "1",
     "PYTHONSAFEPATH": "1",
     "PYTHONUTF8": "1",
 }
