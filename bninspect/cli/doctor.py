@@ -25,8 +25,16 @@ def command(*, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(known, indent=2))
     else:
-        click.echo("\n".join(_lines(known)))
+        click.echo(_screen(known), nl=False)
     return 0
+
+
+def _screen(known: Mapping[str, Any]) -> str:
+    from bninspect.cli import messages
+    from bninspect.reports import Looks
+    from bninspect.reports.text.lines import line, shown
+
+    return shown(map(line, _lines(known)), Looks(width=messages.width()))
 
 
 def _known() -> Mapping[str, Any]:
@@ -66,14 +74,14 @@ def _lines(known: Mapping[str, Any]) -> Iterator[str]:
     yield f"bninspect {known['bninspect']}, Python {environment['python']}, {environment['platform']}"
     yield f"numpy {environment['numpy']}, h5py {environment['h5py']}"
     for heading, field in (("reads (no framework needed)", "reads"), ("exports", "exports")):
-        yield f"\n{heading}"
+        yield from ("", heading)
         yield from (f"  {name:<16}{title}" for name, title in known[field].items())
-    yield "\nruns"
+    yield from ("", "runs")
     for runtime in known["runs"]:
         missing = runtime["missing"]
         state = f"missing {', '.join(missing)}: {runtime['install']}" if missing else runtime["version"]
         yield f"  {runtime['name']:<16}{runtime['title']}  {state}"
-    yield "\nlimits for one model"
+    yield from ("", "limits for one model")
     reading, running = limits["reading"], limits["running"]
     yield f"  reading         {reading['seconds']:g} s, {reading['bytes'] / _GIGABYTE:g} GB of address space"
     yield f"  running         {running['seconds']:g} s, {running['bytes'] / _GIGABYTE:.0f} GB of resident memory"

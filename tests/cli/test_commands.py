@@ -171,6 +171,15 @@ def test_same_bytes_same_verdict_whatever_the_name_and_place(sample_models: Path
         assert not any(line.startswith("::") for line in shown.splitlines()[1:])
 
 
+def test_doctor_keeps_to_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bninspect.cli import doctor, messages
+
+    monkeypatch.setattr(messages, "width", lambda: 60)
+    rows = doctor._screen(doctor._known()).splitlines()
+    assert max(map(len, rows)) <= 60
+    assert "                  folder)" in rows
+
+
 def test_schema_and_doctor_and_version() -> None:
     assert json.loads(bninspect("schema").stdout)["title"] == "bninspect report, version 1.0"
     doctor = bninspect("doctor")
