@@ -100,7 +100,7 @@ WIDE = Numbers(
 INPUTS = RANDOM.normal(size=(4, 5, 6, 12)).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", {name.partition("=")[0]: name for name in KERNELS}.values())
 def test_without_epsilon_only_epsilon_is_free(name: str) -> None:
     unknown = layer(
         gamma=WIDE.gamma,

@@ -211,7 +211,7 @@ def test_another_model(net: Any, tmp_path: Path) -> None:
 def test_parameters_of_a_format_without_kernels_cannot_be_held_against(net: Any, tmp_path: Path) -> None:
     """What holds neither a graph nor kernels is refused, with what compares stored parameters instead."""
     program = _program(net, tmp_path / "m.pt2")
-    other = replace(formats.read(program), format="gguf")
+    other = replace(formats.read(program), format="flax")
     with pytest.raises(UsageError, match="cannot be held against a model") as error:
         task.compare(formats.read(program), other, Settings())
     assert "bninspect diff" in error.value.hint
