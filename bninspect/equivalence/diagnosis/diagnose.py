@@ -13,7 +13,7 @@ from bninspect.equivalence.diagnosis.formula_causes import ask_detective, is_coa
 from bninspect.equivalence.diagnosis.likeness import correlation, worst_ratio
 from bninspect.equivalence.diagnosis.wrong_folds import hypotheses, of_epsilon, with_siblings
 from bninspect.equivalence.folding import FoldedKernel, U
-from bninspect.equivalence.pairing.fits import as_map, same_shape
+from bninspect.equivalence.pairing.fits import as_map, factor_between, same_shape
 from bninspect.equivalence.pairing.places import Pairing
 from bninspect.equivalence.pairing.source_norms import SourceNorm, fed
 from bninspect.records import BatchNorm, Cause, Comparison
@@ -127,8 +127,7 @@ def scaled(right: FoldedKernel, stored: Kernel) -> Iterator[Cause]:
     should = folding.as_stored(right, stored)
     weights = worst_ratio(stored.weights, should.weights, should.weight_bound)
     bias = worst_ratio(folding.zero_bias(stored), should.bias, should.bias_bound)
-    with np.errstate(all="ignore"):
-        factor = float((right.weights * stored.weights).sum() / np.square(right.weights).sum())
+    factor = factor_between(right.weights, stored.weights)
     room, size = max(abs(factor), 1.0), 3 * U * abs(factor)
     bound = should.weight_bound * room + size * np.abs(right.weights)
     ratio = worst_ratio(stored.weights, right.weights * factor, bound)

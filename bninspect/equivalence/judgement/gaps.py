@@ -31,9 +31,10 @@ def gaps(case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) ->
             yield f"{place.operation.name}: {view.sentence}"
     yield from _uncompared(case.seen, case, views, places)
     inside = {norm.kernel for norm in case.diagnoses}
-    for operation in case.kernels:
-        said = unshown(operation, case) if covered(operation, case) else ""
-        if operation not in inside and (said or not covered(operation, case)):
+    for operation in (one for one in case.kernels if one not in inside):
+        right = covered(operation, case)
+        said = unshown(operation, case) if right else ""
+        if said or not right:
             yield f"{operation.name}: its weights are nowhere in the export{said and f', and {said}'}"
 
 

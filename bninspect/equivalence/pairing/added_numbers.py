@@ -29,7 +29,7 @@ def completed(paired: Pairing, source: Network, export: Network, values: Values)
         export: what the export computes.
         values: shows what the model adds; not asked unless a bias alone is off.
     """
-    found = [(operation, node, behind) for operation, node, behind in _candidates(paired, source)]
+    found = list(_candidates(paired, source))
     if not found:
         return paired
     labels = dict.fromkeys(name for operation, _, behind in found for name in (operation.outputs[0], behind))

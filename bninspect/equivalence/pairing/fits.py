@@ -9,6 +9,7 @@ import numpy as np
 from bninspect.equivalence import folding
 from bninspect.equivalence.folding import FoldedKernel
 from bninspect.equivalence.pairing.source_norms import SourceNorm
+from bninspect.records import Array
 from bninspect.records.graph import Kernel, Node, kernel_of
 
 
@@ -55,12 +56,17 @@ def is_multiplied(node: Node, operation: Node) -> bool:
     if own.weights.shape != stored.weights.shape:
         return False
     wide = own.weights.astype(np.float64)
-    with np.errstate(all="ignore"):
-        factor = float((wide * stored.weights).sum() / np.square(wide).sum())
+    factor = factor_between(wide, stored.weights)
     if not np.isfinite(factor) or not factor:
         return False
     bias = None if own.bias is None else own.bias * factor
     return holds(node, folding.plain(replace(own, weights=wide * factor, bias=bias)))
+
+
+def factor_between(own: Array, stored: Array) -> float:
+    """Return the number by which weights are multiplied in others of their shape, by least squares; NaN for zeros."""
+    with np.errstate(all="ignore"):
+        return float((own * stored).sum() / np.square(own).sum())
 
 
 def same_shape(operation: Node, node: Node) -> bool:
