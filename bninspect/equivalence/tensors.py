@@ -14,7 +14,7 @@ from bninspect.arithmetic.bounds import precision
 from bninspect.arithmetic.formula import Float64
 from bninspect.errors import BninspectError
 from bninspect.records import Array
-from bninspect.records.graph import Geometry, Network, Node, Quantisation
+from bninspect.records.graph import PASSING, Geometry, Network, Node, Quantisation
 
 
 def real(values: Array, quantisation: Quantisation | None) -> Array:
@@ -46,6 +46,25 @@ def _along(numbers: Array, shape: Sequence[int], quantisation: Quantisation) -> 
 def grid(name: str, network: Network) -> Quantisation | None:
     """Return what the integers stand for of which a value is made, as they are or as floats; None if it is of none."""
     return network.quantised.get(name, network.dequantised.get(name))
+
+
+def on_steps(values: Array, name: str, network: Network) -> tuple[Array, float]:
+    """Return floats that stand on even steps as they were computed, and by how much a runtime may be off of them.
+
+    A runtime that computes a graph of halves in float32 gives them rounded to halves, and goes on with what they were.
+    Where rounding the ends of a range has moved its zero from a whole step, one that computes in integers moves it back
+    (OpenVINO 2026.4: then its sums are within 0.95 of their bound, and beyond 100 times that otherwise).
+    """
+    found, producers = grid(name, network), network.producers()
+    while found is None and name in producers and producers[name].operation in PASSING and producers[name].inputs:
+        name = producers[name].inputs[0]
+        found = grid(name, network)
+    if values.dtype != np.float16 or found is None or found.levels is None or np.size(found.scale) != 1:
+        return values, 0.0
+    step, zero = np.asarray(found.scale, np.float64).item(), np.asarray(found.zero, np.float64).item()
+    with np.errstate(all="ignore"):
+        places = np.clip(np.rint(values.astype(np.float64) / step + zero), 0, found.levels - 1)
+    return (places - zero) * step, abs(zero - np.rint(zero)) * step
 
 
 def is_same_grid(first: Quantisation, second: Quantisation) -> bool:

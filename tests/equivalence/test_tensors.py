@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bninspect.equivalence import tensors
-from bninspect.records.graph import Quantisation
+from bninspect.records.graph import Network, Node, Quantisation
 
 GENERATOR = np.random.default_rng(0)
 
@@ -60,3 +60,17 @@ def test_the_ends_of_a_type_are_where_numbers_are_cut_off() -> None:
     below, above = tensors.at_ends(np.array([[-64.0, 254.0], [63.5, -256.0], [63.0, 0.0]]), each)
     np.testing.assert_array_equal(below, [[True, False], [False, True], [False, False]])
     np.testing.assert_array_equal(above, [[False, True], [True, False], [False, False]])
+
+
+def test_halves_on_steps_are_what_they_were_before_they_were_rounded() -> None:
+    """128 steps down and 127 up; the ends of the range in float16 have its zero 0.016 of a step from a whole one."""
+    low, high = np.float64(np.float16(-2.58)), np.float64(np.float16(2.56))
+    step = (high - low) / 255
+    grid = Quantisation(np.array([step]), np.array([-low / step]), "float32", levels=256)
+    network = Network((), (), (Node("turn", "transpose", ("x",), ("y",)),), {"x": grid})
+    exact = np.arange(256) * step + low
+    found, moved = tensors.on_steps(exact.astype(np.float16), "y", network)
+    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-12)
+    assert moved == pytest.approx(0.0155776 * step, rel=1e-4)
+    assert tensors.on_steps(exact, "y", network)[0] is exact
+    assert tensors.on_steps(exact.astype(np.float16), "z", network)[1] == 0

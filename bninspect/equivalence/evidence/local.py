@@ -76,6 +76,8 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
         if x.dtype.kind not in "fiu" or (y.dtype.kind != "f" and quantised is None):
             return Proof(None, "its input and output are not numbers that stand for reals")
         taken = tensors.real(x, network.quantised.get(node.inputs[0]))
+        types = arithmetic_of(y, taken)
+        taken, moved = tensors.on_steps(taken, node.inputs[0], network)
         if node.factor:
             taken = _multiplied(taken, tensors.real(values[node.factor], network.quantised.get(node.factor)))
         given = tensors.turned_back(tensors.real(y, quantised), node)
@@ -97,12 +99,12 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
         share=exact.places.share,
     )
     if quantised is None and not node.quantises_input and stored.weight_step is None:
-        bound = kernels.expect_sum(exact, activation, arithmetic_of(y, taken)).bound + _between(node, network, values)
+        bound = kernels.expect_sum(exact, activation, types).bound + _between(node, network, values)
         return replace(found, compared=_compared(rows, _where_known(own, rows, node, network, values, exact), bound))
     file = compute(node, taken, _of_file(stored), given)
     if quantised is None:
-        expected = kernels.expect_sum(file, activation, arithmetic_of(y, taken))
-        spare = _on_the_way(node, taken, file) if node.quantises_input else 0.0
+        expected = kernels.expect_sum(file, activation, types)
+        spare = _on_the_way(node, taken, file) if node.quantises_input else moved * file.weight
         bound = expected.bound + spare + _between(node, network, values)
         return replace(
             found, compared=_compared(rows, _where_known(expected.value, rows, node, network, values, file), bound)

@@ -27,6 +27,8 @@ class IrConstant:
     """Quantisation step of each number, of a shape that broadcasts against them; None for floats."""
     scaled: str = "float32"
     """Type to which that step was rounded."""
+    counted: str = "float32"
+    """Type in which they were divided by it: that of the graph."""
 
     @property
     def rounded(self) -> str:
@@ -101,7 +103,7 @@ def _dequantised(constant: IrConstant, other: IrConstant, maker: IrOperation) ->
         if maker.kind == "subtract":
             return replace(constant, values=wide - other.values.astype(np.float64))
         scale = other.values.astype(np.float64)
-        return replace(constant, values=wide * scale, step=np.abs(scale), scaled=other.dtype)
+        return replace(constant, values=wide * scale, step=np.abs(scale), scaled=other.dtype, counted=maker.dtypes[0])
 
 
 def _quantised(constant: IrConstant, ends: list[Array], maker: IrOperation) -> IrConstant:

@@ -75,7 +75,7 @@ def _kernel(operation: IrOperation, constants: IrConstants) -> Node | None:
     if weights.step is not None:
         step = _ordered(np.broadcast_to(weights.step, weights.values.shape), operation).max(axis=(0, 1))
     groups = weights.values.shape[0] if operation.kind.startswith("group") else 1
-    kernel = Kernel(own, None, groups, weights.rounded, step, step_dtype=weights.scaled)
+    kernel = Kernel(own, None, groups, weights.rounded, step, step_dtype=weights.scaled, counted=weights.counted)
     kind = _kind(operation, kernel)
     geometry = Geometry() if operation.kind == "matmul" else _geometry(operation, weights)
     return Node(

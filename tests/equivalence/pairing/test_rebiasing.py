@@ -127,6 +127,27 @@ def test_step_of_float16_widens_the_bound_by_its_rounding() -> None:
     assert not folding.fits(stored.weights, plain.weights, plain.weight_bound)
 
 
+def test_weights_of_halves_that_were_quantised_in_halves() -> None:
+    """A quantiser that divides in float16 is off by up to half a step more; a scale off by 1 %, or two steps, shows."""
+    weights = _GENERATOR.normal(size=(9, 60, 6)).astype(np.float16)
+    high = np.abs(weights).max(axis=(0, 1))
+    places = np.rint((weights + high) / (high + high) * np.float16(254)).astype(np.float64) - 127
+    step = ((high + high) / np.float16(254)).astype(np.float64)
+    expected = folding.plain(Kernel(weights, dtype="float16", narrow=True))
+
+    def fits(of: Array, step: Array, counted: str = "float16") -> bool:
+        stored = Kernel(of * step, None, 1, "float32", step, step_dtype="float16", counted=counted)
+        within = folding.as_stored(expected, stored)
+        return folding.fits(stored.weights, within.weights, within.weight_bound)
+
+    assert fits(places, step)
+    assert not fits(places, step, "float32")
+    assert not fits(places, step * 1.01)
+    off = places.copy()
+    off[4, 7, 2] += 2
+    assert not fits(off, step)
+
+
 def test_weights_that_a_format_flushed_to_zero_are_right_there_alone() -> None:
     """5e-5 is a subnormal of float16, which pnnx stores as zero; as another number than its own it is wrong."""
     expected = folding.plain(Kernel(np.full((1, 1, 2), 5e-5)))
