@@ -59,6 +59,7 @@ _ACTS: Mapping[str, str] = MappingProxyType(
         "bias-": _FOLD,
         "shift-not-folded": _FOLD,
         "weights-not-scaled": _FOLD,
+        "kernel-": "put the axes of this layer's kernel in the order in which its framework stores them,",
         "folded-twice": "fold this batch norm once",
         "applied-": "apply this batch norm once",
         "group-order": "scale the outputs group by group, in the order in which the weights are stored,",

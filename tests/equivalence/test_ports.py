@@ -7,8 +7,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
-from helpers.exports import causes, counterparts, held, save, statuses
+from helpers.exports import causes, counterparts, held, randomise, save, statuses
 
 from bninspect.records import LayerStatus, ModelReport, Severity, Status
 
@@ -78,14 +79,16 @@ def ported(net: Any, **changes: Any) -> Any:
     x = layers.BatchNormalization(epsilon=changes.get("epsilon", 1e-5), momentum=momentum, name="bn1")(x)
     x = x if changes.get("without_activation") else layers.ReLU()(x)
     x = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="depth")(x)
-    x = layers.ReLU()(layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name="bn2")(x))
+    x = layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name="bn2")(x)
+    x = layers.ReLU()(layers.BatchNormalization(name="extra")(x) if changes.get("extra") else x)
     flatten = changes.get("flatten", "turned")
     x = layers.Flatten()(layers.Permute((3, 1, 2))(x) if flatten == "turned" else x)
     built = keras.Model(inputs, layers.Dense(4, name="fc")(x))
     kernel = state["fc.weight"].T
     if flatten == "rows":
         kernel = kernel.reshape(WIDTH, 25, 4).transpose(1, 0, 2).reshape(-1, 4)
-    built.get_layer("conv").set_weights([state["conv.weight"].transpose(2, 3, 1, 0), state["conv.bias"]])
+    order = changes.get("kernel", lambda stored: stored.transpose(2, 3, 1, 0))
+    built.get_layer("conv").set_weights([order(state["conv.weight"]), state["conv.bias"]])
     built.get_layer("depth").set_weights([state["depth.weight"].transpose(2, 3, 0, 1)])
     built.get_layer("fc").set_weights([kernel, state["fc.bias"]])
     for name in ("bn1", "bn2"):
@@ -149,6 +152,12 @@ def _messages(model: ModelReport) -> str:
         ({"padding": "same"}, "in convolution 'conv': its numbers are right, its output is not"),
         ({"without_activation": True}, "in depthwise convolution 'depth': .* first seen at batch norm 'bn1'"),
         ({"flatten": "plain"}, "in dense 'fc': .* first seen at reshape 'flatten'"),
+        ({"kernel": np.transpose}, "in convolution 'conv': its kernel is transposed: height and width are exchanged"),
+        (
+            {"kernel": lambda stored: stored.reshape(3, 3, 3, WIDTH)},
+            "its kernel was reshaped where its axes have to be",
+        ),
+        ({"extra": True}, "in dense 'fc': .*: the export has batch norm 'extra' there, and the model has none"),
     ],
 )
 def test_what_is_wrong_between_layers_is_named_in_the_port(
@@ -157,6 +166,15 @@ def test_what_is_wrong_between_layers_is_named_in_the_port(
     model = held(program, save(ported(net, **changes), tmp_path / "port.keras"))
     assert model.status is Status.FAIL
     assert re.search(said, _messages(model)), _messages(model)
+
+
+def test_what_is_between_the_kernels_of_a_separable_convolution_is_seen(tmp_path: Path) -> None:
+    """Its layer shows nobody what its first kernel returns."""
+    x = inputs = keras.layers.Input((8, 8, 3))
+    x = keras.layers.SeparableConv2D(4, 3, 2, "same", activation="relu", depth_multiplier=2)(x)
+    x = keras.layers.BatchNormalization()(keras.layers.Reshape((16, 4))(x))
+    built = randomise(keras.Model(inputs, keras.layers.SeparableConv1D(3, 3, dilation_rate=2)(x)))
+    assert held(save(built, tmp_path / "m.keras"), save(built, tmp_path / "port.keras")).status is Status.PASS
 
 
 def test_a_misread_momentum_passes_and_is_told(net: Any, program: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from bninspect.equivalence import folding, measuring
+from bninspect.equivalence.diagnosis.arrangements import arrangements
 from bninspect.equivalence.diagnosis.diagnose import ALIKE, Diagnosis, diagnose_fold, scaled
 from bninspect.equivalence.diagnosis.likeness import correlation, worst_ratio
 from bninspect.equivalence.pairing.fits import same_shape
@@ -40,8 +41,9 @@ def of_kernels(pairing: Pairing, taken: Collection[int]) -> dict[Node, Diagnosis
     for operation in pairing.lost:
         assert operation.kernel is not None  # noqa: S101 - only such operations are paired
         right = folding.plain(operation.kernel)
+        orders = [right.weights, *(one.weights for _, one in arrangements(operation.kernel))]
         near = [node for node in left if same_shape(operation, node) and _is_alike(operation, node)]
-        node = max(near, key=lambda one: correlation(right.weights, _weights(one)), default=None)
+        node = max(near, key=lambda one: max(correlation(order, _weights(one)) for order in orders), default=None)
         if node is None or node.kernel is None:
             found[operation] = Diagnosis(None)
             continue
@@ -71,4 +73,11 @@ def _of_plain(kernel: Kernel, right: folding.FoldedKernel, stored: Kernel) -> It
     if weights <= 1 and not folding.zero_bias(stored).any() and folding.zero_bias(kernel).any():
         yield Cause("bias-dropped", "its bias was dropped", weights)
         return
+    for sentence, arranged in arrangements(kernel):
+        other = folding.as_stored(folding.plain(arranged), stored)
+        bias = worst_ratio(folding.zero_bias(stored), other.bias, other.bias_bound)
+        ratio = max(worst_ratio(stored.weights, other.weights, other.weight_bound), bias)
+        if ratio <= 1 < weights:
+            yield Cause("kernel-rearranged", sentence, ratio)
+            return
     yield from scaled(right, stored)

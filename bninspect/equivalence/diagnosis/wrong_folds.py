@@ -14,6 +14,7 @@ import numpy as np
 from bninspect.arithmetic.formula import Float64
 from bninspect.causes.deviations.parameters import EPSILONS, epsilon_of
 from bninspect.equivalence import folding
+from bninspect.equivalence.diagnosis.arrangements import arrangements
 from bninspect.equivalence.folding import ChannelMap, FoldedKernel
 from bninspect.records import BatchNorm
 from bninspect.records.graph import Kernel
@@ -59,6 +60,8 @@ def hypotheses(kernel: Kernel, norm: ChannelMap) -> Iterator[Hypothesis]:
             both = f"{name.partition(' ')[0]} + {other}"
             sentence = f"{_WEIGHTS[name.partition(' ')[0]]}; {_BIASES[other]}"
             yield Hypothesis(both, sentence, replace(folded, bias=bias, bias_bound=right.bias_bound))
+    for sentence, arranged in arrangements(kernel):
+        yield Hypothesis("kernel-rearranged", sentence, folding.behind(folding.plain(arranged), norm))
 
 
 def of_epsilon(kernel: Kernel, layer: BatchNorm) -> Iterator[Hypothesis]:

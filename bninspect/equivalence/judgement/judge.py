@@ -19,7 +19,7 @@ from bninspect.equivalence.judgement.layers import (
     may_be_taken_in,
     off,
 )
-from bninspect.equivalence.judgement.views import LayerView, view_of
+from bninspect.equivalence.judgement.views import LayerView, added, view_of
 from bninspect.equivalence.pairing.fits import is_shifted
 from bninspect.equivalence.pairing.places import Place
 from bninspect.equivalence.pairing.source_norms import SourceNorm
@@ -104,7 +104,7 @@ def _ends(case: Case) -> Iterator[str]:
         if one.wire.end == "output" and one.wrong:
             ratio = one.compared.ratio if one.compared is not None else None
             times = "" if ratio is None else f", {of_limit(ratio)}"
-            yield f"the model output of the export is not that of the model{times}"
+            yield f"the model output of the export is not that of the model{times}{added(one, case)}"
     for compared in case.seen.deployed:
         if not compared.agrees:
             times = "" if compared.ratio is None else f", {of_limit(compared.ratio)}"

@@ -81,10 +81,24 @@ def _is_of(stretch: Stretch, place: Place) -> bool:
 
 
 def _first(stretch: Stretch, case: Case) -> str:
-    producers = case.export.producers()
-    maker = producers.get(stretch.wire.value)
-    by = f", first seen at {maker.place}" if maker is not None else ""
-    return f"what goes into it is not what the model makes of the same values before it{by}"
+    maker = case.export.producers().get(stretch.wire.value)
+    seen = f", first seen at {maker.place}" if maker is not None else ""
+    return f"what goes into it is not what the model makes of the same values before it{added(stretch, case) or seen}"
+
+
+def added(stretch: Stretch, case: Case) -> str:
+    """Return in words which batch norm the export has on a stretch and the model has not; empty without one.
+
+    Nothing is said where one of the model's is missing, as that may be the one; nor of constants that scale and shift,
+    which a model may have in another form.
+    """
+    if case.diagnoses:
+        return ""
+    places = case.pairing.places if case.seen is None else case.seen.places
+    nodes = graph.leading_to([stretch.wire.value], case.export, {name for one in places for name in one.node.outputs})
+    unpaired = {id(node) for node in case.pairing.pairs if node.layer and not node.folded}
+    extra = next((node for node in nodes if id(node) in unpaired), None)
+    return "" if extra is None else f": the export has {extra.place} there, and the model has none"
 
 
 def _shown(

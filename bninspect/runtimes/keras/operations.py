@@ -98,12 +98,37 @@ def linear(layer: Any, kernel: tuple[Kernel, str], inputs: tuple[str, ...], outp
     if not kind.startswith("Separable"):
         yield Node(name, kernel[1], inputs[:1], outputs, kernel[0], padded=padded, geometry=geometry)
         return
-    between = (f"{outputs[0]} between",)
+    between = (between_of(outputs[0]),)
     depthwise = _numpy(layer.depthwise_kernel)
     first = _computed_in(layer, Kernel(_depthwise(depthwise), None, depthwise.shape[-2]))
     yield Node(f"{name} depthwise", network.DEPTHWISE, inputs[:1], between, first, padded=padded, geometry=geometry)
     pointwise = Geometry(tuple(1 for _ in geometry.size), channel_axis=geometry.channel_axis)
     yield Node(name, network.CONVOLUTION, between, outputs, kernel[0], geometry=pointwise)
+
+
+def between_of(output: str) -> str:
+    """Return the label of what is between the two kernels of a separable convolution that returns `output`."""
+    return f"{output} between"
+
+
+def depthwise_of(layer: Any, x: Any) -> Any:
+    """Return what the depthwise kernel of a separable convolution makes of an input, which its layer shows nobody.
+
+    Computed by TensorFlow's kernel, as the layer does it. None for other layers, and where the layer does more.
+    """
+    if not type(layer).__name__.startswith("Separable") or layer.data_format != "channels_last":
+        return None
+    if layer.padding not in {"same", "valid"}:
+        return None
+    import tensorflow as tf
+
+    x, kernel = (tf.cast(one, layer.compute_dtype) for one in (x, layer.depthwise_kernel))
+    flat = len(layer.kernel_size) == 1
+    stride, dilation = ([*_lengths(layer, name, 1 + (not flat))] * 2 for name in ("strides", "dilation_rate"))
+    if flat:  # a picture of one row
+        x, kernel = x[:, tf.newaxis], kernel[tf.newaxis]
+    y = tf.nn.depthwise_conv2d(x, kernel, [1, *stride[:2], 1], layer.padding.upper(), dilations=dilation[:2])
+    return y[:, 0] if flat else y
 
 
 def _geometry(layer: Any) -> Geometry:

@@ -40,7 +40,7 @@ def opened(start: Callable[[], Framework], checkpoint: Checkpoint, settings: Run
             loading.quiet(),
             tracing.traced(trace, framework.keras),
         ):
-            return trace.replay(_ordered(model, taken, data), given, names)
+            return trace.replay(_ordered(model, taken, data), given, names, inside=True)
 
     network = with_norms(trace.network(), checkpoint.layers)
     outputs = tuple(output.name for output in network.outputs)

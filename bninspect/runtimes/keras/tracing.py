@@ -48,6 +48,7 @@ class Trace:
         self._forced: Mapping[str, Array] = {}
         self._wanted: frozenset[str] = frozenset()
         self._computed: dict[str, Array] = {}
+        self._inside = False
 
     def begin(self) -> None:
         """Forget everything: another attempt starts."""
@@ -68,7 +69,12 @@ class Trace:
         return Network(_values(self.inputs), given, (*self._nodes, *ends))
 
     def replay(
-        self, data: Sequence[Array] | None, forced: Mapping[str, Array], wanted: Iterable[str]
+        self,
+        data: Sequence[Array] | None,
+        forced: Mapping[str, Array],
+        wanted: Iterable[str],
+        *,
+        inside: bool = False,
     ) -> Mapping[str, Array]:
         """Run the model again, values that are forced replaced where they are computed, so that all behind takes these.
 
@@ -76,13 +82,14 @@ class Trace:
             data: input in the order of the model's; what it got the first time if None.
             forced: by label; of the shape of what they replace.
             wanted: labels, among them `output 0` and so on.
+            inside: whether what a layer keeps between two kernels counts too, which can be seen and never be forced.
 
         Returns:
             What the model computed of the wanted values, before it was replaced.
         """
         assert self._again is not None  # noqa: S101 - a model that was never run has no labels
         self._start()
-        self._forced, self._wanted, self._depth = forced, frozenset(wanted), 1
+        self._forced, self._wanted, self._depth, self._inside = forced, frozenset(wanted), 1, inside
         outputs = _tensors(self._again(data))
         found = self._computed
         found |= {f"output {place}": widened(one) for place, one in enumerate(outputs)}
@@ -151,6 +158,7 @@ class Trace:
             inputs = tuple(self._label(tensor) for tensor in taken)
             between = self._given(values)
             self._nodes += operations.linear(layer, kernel, inputs, (self._label(between),))
+            self._look_inside(layer, taken, self._label(between))
             size = len(self._nodes)
             returned = activation(between, *args, **kwargs)
             if len(self._nodes) == size:  # no layer, which would have been seen
@@ -175,10 +183,19 @@ class Trace:
         outputs = tuple(
             self._label(tensor) for tensor in _tensors(returned) if not any(tensor is each for each in taken)
         )
+        for label in outputs:
+            self._look_inside(layer, taken, label)
         # TimeDistributed calls its layer for each step, and shows only itself.
         for norm in dict.fromkeys(seen or [""]) if outputs else ():
             self._nodes += operations.of_call(layer, self._kernel(operations.inner(layer)), inputs, outputs, norm)
         return returned
+
+    def _look_inside(self, layer: Any, taken: Sequence[Any], output: str) -> None:
+        """Compute again what a layer has between two kernels, if that is wanted."""
+        label = operations.between_of(output)
+        wanted = self._inside and label in self._wanted
+        if wanted and (values := operations.depthwise_of(layer, taken[0])) is not None:
+            self._computed[label] = widened(values)
 
     def _kernel(self, layer: Any) -> tuple[Kernel, str] | None:
         found = self._kernels.get(id(layer)) or operations.kernel_of(layer)

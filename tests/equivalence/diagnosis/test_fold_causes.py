@@ -109,6 +109,16 @@ def test_weights_that_were_not_scaled(chain: tuple[Any, Path, Path], tmp_path: P
     assert [one.name for one in causes(model, "bn_conv")] == ["weights-not-scaled"]
 
 
+@pytest.mark.parametrize("axes", [(0, 2, 1, 3), "turned"])
+def test_a_kernel_in_another_order(chain: tuple[Any, Path, Path], tmp_path: Path, axes: Any) -> None:
+    def changed(old: Array) -> Array:
+        return old[:, ::-1, ::-1] if axes == "turned" else old.transpose(axes)
+
+    assert [one.name for one in causes(_broken(chain, tmp_path, {(0, "weights"): changed}), "bn_conv")] == [
+        "kernel-rearranged"
+    ]
+
+
 def test_scale_along_the_wrong_axis_of_a_square_kernel(chain: tuple[Any, Path, Path], tmp_path: Path) -> None:
     scale, *_ = _map(chain[0], "bn_dense")
     weights = chain[0].get_layer("dense").get_weights()[0].astype(np.float64)
