@@ -1,4 +1,4 @@
-"""Six small nets as lists of steps, trained in a second, that Keras and torch both build with the same weights.
+"""Seven small nets as lists of steps, trained in a second, that Keras and torch both build with the same weights.
 
 A step that is left out, exchanged or given another attribute is another net with the same weights: that is how
 tampers.py breaks the structure of an export. Weights are as torch stores them.
@@ -127,6 +127,19 @@ def _dense() -> Steps:
     )
 
 
+def _wide() -> Steps:
+    """Return a net whose dense layers have 1,024 weights and more: with fewer, TFLite's dynamic range leaves them."""
+    return (
+        Step("dense", "first", width=64),
+        Step("norm", "first_bn"),
+        Step("relu", "first_act"),
+        Step("dense", "second", width=256, bias=False),
+        Step("norm", "second_bn"),
+        Step("relu", "second_act"),
+        *_head(hidden=False),
+    )
+
+
 def _preactivation() -> Steps:
     return (
         Step("conv", "first", width=8),
@@ -152,6 +165,7 @@ NETS: Mapping[str, Steps] = {
     "unet": _unet(),
     "dense": _dense(),
     "preactivation": _preactivation(),
+    "wide": _wide(),
 }
 
 

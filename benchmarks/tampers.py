@@ -1,4 +1,4 @@
-"""Exports that were tampered with and exports that are right, of six small trained nets; prints the tables.
+"""Exports that were tampered with and exports that are right, of seven small trained nets; prints the tables.
 
     python benchmarks/tampers.py tampered [--nets conv,unet] [--kinds int8,onnx] [--limit 4]
     python benchmarks/tampers.py right    [--seeds 2]
