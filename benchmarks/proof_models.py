@@ -1,11 +1,9 @@
-"""Writes the exports that local_proof.py recomputes into a cache folder, once, with the numbers behind them.
+"""Writes the models and exports that local_proof.py holds against each other into a cache folder, once.
 
     python benchmarks/proof_models.py CACHE ResNet50
 
 converts a network with random batch norms (ResNet50, MobileNetV2, EfficientNetB0, a U-Net) or a trained sample of
-sample_models in each of KINDS and ONNX_KINDS. Beside them stands numbers.npz: the weights of every kernel, as they are
-and with the batch norm behind it folded in, in float64, by how much float32 may be off of them, and the input of the
-proof.
+sample_models in each of KINDS and ONNX_KINDS. Beside them stands the network itself, if it is not a sample.
 """
 
 from __future__ import annotations
@@ -19,14 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from bninspect.arithmetic.bounds import RSQRT
-
 SEED = 20240229
 SAMPLES = ("keras2_digits.h5", "keras3_digits.keras", "keras3_nested.keras", "keras3_partial.keras")
 NETWORKS = ("ResNet50", "MobileNetV2", "EfficientNetB0", "U-Net", *SAMPLES)
 KINDS = ("float32", "float16", "dynamic", "int8", "int16x8")
 ONNX_KINDS = ("float32", "int8")
-_U = 2.0**-24
+_SAMPLES = Path(__file__).parent.parent / "sample_models"
 
 
 def cached(cache: Path, network: str) -> Path:
@@ -39,6 +35,11 @@ def cached(cache: Path, network: str) -> Path:
     return folder
 
 
+def source(folder: Path) -> Path:
+    """Return the path of a network."""
+    return _SAMPLES / folder.name if folder.name in SAMPLES else folder / "model.keras"
+
+
 def exports(folder: Path) -> list[Path]:
     """Return the paths of a network's exports."""
     return [folder / f"{kind}.tflite" for kind in KINDS] + [folder / f"{kind}.onnx" for kind in ONNX_KINDS]
@@ -49,8 +50,7 @@ def build(network: str) -> Any:
     import keras
 
     if network in SAMPLES:
-        path = Path(__file__).parent.parent / "sample_models" / network
-        return keras.models.load_model(path, compile=False)
+        return keras.models.load_model(_SAMPLES / network, compile=False)
     keras.utils.set_random_seed(SEED)
     model = _u_net() if network == "U-Net" else getattr(keras.applications, network)(weights=None)
     generator = np.random.default_rng(SEED)
@@ -97,50 +97,6 @@ def _layers(model: Any) -> Iterator[Any]:
             yield from _layers(layer)
         else:
             yield getattr(layer, "layer", layer)  # of TimeDistributed
-
-
-def kernels(model: Any) -> Iterator[dict[str, Any]]:
-    """Return weights (taps, inputs per group, outputs), bias and bounds of each kernel, as it is and folded."""
-    import keras
-
-    layers = list(_layers(model))
-    norms = {}
-    for layer in layers:
-        if isinstance(layer, keras.layers.BatchNormalization) and layer._inbound_nodes:  # noqa: SLF001 - not wrapped
-            norms[layer.input._keras_history.operation] = layer  # noqa: SLF001
-    linear = tuple(getattr(keras.layers, name) for name in ("Dense", "Conv2D", "DepthwiseConv2D", "Conv2DTranspose"))
-    for layer in layers:
-        if not isinstance(layer, linear):
-            continue
-        kernel, *rest = (np.asarray(each, np.float64) for each in layer.get_weights())
-        if isinstance(layer, keras.layers.DepthwiseConv2D):
-            weights = kernel.reshape(-1, 1, kernel.shape[2] * kernel.shape[3])
-        elif isinstance(layer, keras.layers.Conv2DTranspose):
-            weights = kernel.transpose(0, 1, 3, 2).reshape(-1, kernel.shape[3], kernel.shape[2])
-        else:
-            weights = kernel.reshape(-1, *kernel.shape[-2:])
-        bias = rest[0] if rest else np.zeros(weights.shape[2])
-        yield _folded(weights, bias, None)
-        if layer in norms and layer.activation is keras.activations.linear:
-            yield _folded(weights, bias, norms[layer])
-
-
-def _folded(weights: Any, bias: Any, norm: Any) -> dict[str, Any]:
-    """Return the numbers that a converter should write, and bounds: `relative` to the weights, and of the bias."""
-    if norm is None:
-        return {"weights": weights, "bias": bias, "relative": _U, "bias_bound": _U * np.abs(bias)}
-    channels = bias.size
-    mean, variance = (np.asarray(a, np.float64) for a in (norm.moving_mean, norm.moving_variance))
-    gamma = np.asarray(norm.gamma, np.float64) if norm.scale else np.ones(channels)
-    beta = np.asarray(norm.beta, np.float64) if norm.center else np.zeros(channels)
-    a = gamma / np.sqrt(variance + np.float64(np.float32(norm.epsilon)))
-    terms = np.abs(bias * a) + np.abs(mean * a) + np.abs(beta)
-    return {
-        "weights": weights * a,
-        "bias": (bias - mean) * a + beta,
-        "relative": (RSQRT + 4) * _U,
-        "bias_bound": (RSQRT + 6) * _U * terms,
-    }
 
 
 def inputs(model: Any, network: str, count: int) -> list[Any]:
@@ -211,18 +167,16 @@ def main() -> None:
     """Convert one network in every kind."""
     folder, network = Path(sys.argv[1]), sys.argv[2]
     model = build(network)
-    arrays: dict[str, Any] = {}
-    for number, kernel in enumerate(kernels(model)):
-        arrays |= {f"{number}:{name}": np.asarray(value) for name, value in kernel.items()}
-    samples = inputs(model, network, 9)
-    np.savez(folder / "numbers.npz", x=samples[-1], **arrays)
+    if network not in SAMPLES:
+        model.save(source(folder))
+    samples = inputs(model, network, 8)
     for kind in KINDS:
         if not (target := folder / f"{kind}.tflite").exists():
             unfinished = target.with_suffix(".unfinished")
-            unfinished.write_bytes(convert(model, kind, samples[:-1]))
+            unfinished.write_bytes(convert(model, kind, samples))
             unfinished.rename(target)
     if not (folder / "int8.onnx").exists():
-        convert_to_onnx(model, folder, samples[:-1])
+        convert_to_onnx(model, folder, samples)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from bninspect.records import Array, BatchNorm
 CONVOLUTION, DEPTHWISE, TRANSPOSED, DENSE = "convolution", "depthwise convolution", "transposed convolution", "dense"
 BATCH_NORM = "batch norm"
 """A batch norm, or the constant scale and shift that a converter made of one."""
+ALL, EACH_SAMPLE = "all", "each sample"
 NARROW = ("float16", "bfloat16")
 """Types coarser than float32 in which operations compute."""
 PASSING = ("identity", "reshape", "transpose", "cast")
@@ -118,8 +119,9 @@ class Node:
     """Where the operation, or its activation, is one that cuts off."""
     setting: str = ""
     """Of an operation that saturates, along which axis it works, such as `axis -1`; empty where nobody says."""
-    quantises_input: bool = False
-    """Whether the operation quantises what it takes on the way, by a step of its own range, to 8 bits."""
+    quantises_input: str = ""
+    """Of what the range is by which the operation quantises what it takes to 8 bits on the way: `ALL` of it, or of
+    `EACH_SAMPLE`; empty if it does not."""
     factor: str = ""
     """Of a scale and shift, the value that its input is multiplied by on the way; one of its inputs."""
     rounds: Mapping[str, Array] = field(default_factory=dict)
@@ -132,6 +134,8 @@ class Node:
     """Sum of the sizes of all that the pieces add to each channel, where that is more than the size of the bias."""
     constants: str = ""
     """Type to which the numbers were rounded that it takes beside those of its kernel; empty where nobody says."""
+    window: tuple[int, ...] = ()
+    """Of an average over windows, how long they are; empty where it is over whole axes, or nobody says."""
     tensor: str = ""
     """Name of its result, where the file gives the operation itself none."""
 
@@ -162,6 +166,8 @@ class Network:
     """The values that are integers standing for real numbers, or floats rounded to what integers could stand for."""
     dequantised: Mapping[str, Quantisation] = field(default_factory=dict)
     """The values that are floats made of such integers, no more: behind a DequantizeLinear."""
+    fixed_point: bool = False
+    """Whether its kernels bring sums of integers to the step of a value by integers alone, as LiteRT's do."""
 
     def producers(self) -> Mapping[str, Node]:
         """Return the node that makes each value."""

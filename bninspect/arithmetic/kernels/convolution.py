@@ -33,26 +33,18 @@ class Convolution:
         return self.window.outputs(lengths)
 
 
-def convolve(
-    operation: Convolution,
-    x: Array,
-    weights: Weights,
-    *,
-    zero: int = 0,
-    budget: Budget | None = None,
-) -> Exact:
+def convolve(operation: Convolution, x: Array, weights: Weights, *, budget: Budget | None = None) -> Exact:
     """Return the exact convolution of x, its magnitude, and what inexact weights may cost.
 
     Args:
         operation: what is asked for.
         x: (batch, *spatial, channels) or (batch, channels, *spatial), floats or integers.
         weights: (taps, inputs per group, outputs), the taps in the row-major order of the window.
-        zero: subtracted from every x that is read (a zero point); what lies outside counts as 0 afterwards.
         budget: above it a sample of places is computed.
 
     Returns:
-        Rows for the places that were computed. Of integers they are exact below 2^53. Memory: the results, blocks of
-        BLOCK numbers, and one copy of x in its own type where the channels are not the last axis.
+        Rows for the places that were computed. Memory: the results, blocks of BLOCK numbers, and one copy of x in its
+        own type where the channels are not the last axis.
 
     Raises:
         BninspectError: the shapes do not fit each other.
@@ -75,14 +67,11 @@ def convolve(
             lengths, outputs, places.rows[start:stop], transposed=operation.transposed
         )
         block = wide(np.take(flat, indices, axis=0))
-        if zero:
-            block -= zero
         if not inside.all():
             block[~inside] = 0.0
         return block
 
-    reach = largest(x) + abs(zero)
-    return sum_products(gather, places, weights, operation.groups, reach)
+    return sum_products(gather, places, weights, operation.groups, largest(x))
 
 
 def _require_fit(operation: Convolution, shape: Lengths, weights: Weights) -> None:

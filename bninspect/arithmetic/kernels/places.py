@@ -64,12 +64,6 @@ class Places:
             return last.reshape(-1, last.shape[-1])
         return np.asarray(last[np.unravel_index(self.rows, self.shape)])
 
-    def index(self, row: int, channel: int) -> tuple[int, ...]:
-        """Return where an element of row `row` stands in the tensor itself."""
-        found = [int(place) for place in np.unravel_index(self.rows[row], self.shape)]
-        found.insert(len(found) if self.channel_axis == -1 else self.channel_axis, channel)
-        return tuple(found)
-
 
 def choose(shape: Lengths, *, terms: int, channels: int, budget: Budget, channel_axis: int = -1) -> Places:
     """Return the places that a budget allows for.

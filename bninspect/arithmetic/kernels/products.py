@@ -6,7 +6,7 @@ is one only if a bound is given for each weight: where |dW| <= r|W| + d, with d 
 r * sum |W||x| + d * sum |x|, of which nothing but the sum of a row is new.
 
 The reference has an error of its own: gamma_n of float64 times S, 2^-29 of that of a float32 kernel, which `rounding`
-adds. Whole numbers (quantised operations) are exact while S is below 2^53.
+adds.
 
 Magnitudes of float32 inputs are summed in float32, which costs half as much, and are raised to what they are at least:
 all their terms are positive. With both factors rounded to float32, each product and each addition rounded in any order,
@@ -17,7 +17,7 @@ flushed to zero. They only bound errors, so that a part of 2^-12 more or less is
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -116,17 +116,6 @@ class Exact:
     weight: Float64
     """sum |W| + |dW| per channel, (channels,)."""
     places: Places
-
-    def scaled(self, factor: float) -> Exact:
-        """Return the same of the sums times a constant."""
-        by = abs(factor)
-        return replace(
-            self,
-            value=self.value * factor,
-            magnitude=self.magnitude * by,
-            inexact=self.inexact * by,
-            weight=self.weight * by,
-        )
 
 
 def sum_products(gather: Gather, places: Places, weights: Weights, groups: int, reach: float) -> Exact:

@@ -5,11 +5,11 @@ through at most n additions, whatever their order, the one of the bias included;
 rounding more: so the result is sum w'x'(1 + e) with |e| <= gamma_(n+2) = (n+2)u / (1 - (n+2)u) (Higham, Accuracy and
 Stability of Numerical Algorithms, 2nd ed., SIAM 2002, section 3.1; fused multiply-adds round less). With
 
-    w' = (W + dW)(1 + d),  x' = x(1 + d),  |d| <= v  where operands are first rounded to a narrower type (v = 0 else)
+    w' = W + dW,  b' = B + dB,  S = sum |W||x| + |B|,  D = sum |dW||x| + |dB|
 
-the error is at most, S = sum |W||x| + |B| and D = sum |dW||x| + |dB|,
+the error is at most
 
-    D + [(1 + gamma)(1 + v)^2 - 1] (S + D)
+    D + gamma (S + D)
 
 and nothing is neglected. Near zero every operand, product and partial sum is off by `tiny` more (bounds.py: subnormal
 numbers are flushed, or lose digits): tiny * (sum |W| + n max|x| + 2n + 2), twice, which covers that these errors are
@@ -23,7 +23,7 @@ Not covered: kernels that are not sums of products of W and x (Winograd, FFT, St
 (float16 accumulators beyond 200 terms): of those nothing is promised, the bound is NaN.
 
 The law of Higham and Mary (SIAM J. Sci. Comput. 41(5), 2019) has sqrt(n) where this has n; it holds for random
-roundings with high probability, so it is shown and not judged by.
+roundings with high probability, so it is not judged by.
 """
 
 from __future__ import annotations
@@ -46,8 +46,6 @@ class Arithmetic:
 
     accumulator: str = "float32"
     """In which products are formed and summed."""
-    operands: str | None = None
-    """To which inputs, weights and bias are rounded before; None if they are used as they are stored."""
     output: str | None = None
     """To which the result is rounded; None for the accumulator's."""
 
@@ -59,15 +57,8 @@ class Arithmetic:
 
 FLOAT32 = Arithmetic()
 FLOAT64 = Arithmetic("float64")
-FLOAT16 = Arithmetic("float32", None, "float16")
+FLOAT16 = Arithmetic("float32", "float16")
 """Tensors of float16, sums in float32, one rounding at the end: ONNX Runtime and torch on processors."""
-BFLOAT16 = Arithmetic("float32", None, "bfloat16")
-FLOAT16_OPERANDS = Arithmetic("float32", "float16", "float16")
-"""A float32 file computed in float16, as ncnn and GPU plug-ins do."""
-BFLOAT16_OPERANDS = Arithmetic("float32", "bfloat16", "bfloat16")
-"""A float32 file computed in bfloat16, as OpenVINO's CPU plug-in does where the processor can."""
-FLOAT16_SUMS = Arithmetic("float16", None, "float16")
-"""Sums in float16 too: a bound for at most 202 terms."""
 
 
 def gamma(count: int, u: float) -> float:
@@ -83,17 +74,12 @@ def sum_bound(exact: Exact, arithmetic: Arithmetic = FLOAT32) -> Float64:
     """
     kernel, reference = precision(arithmetic.accumulator), precision("float64")
     n = exact.terms
-    v, tiny = 0.0, kernel.tiny
-    if arithmetic.operands is not None and arithmetic.operands != arithmetic.accumulator:
-        operands = precision(arithmetic.operands)
-        v, tiny = operands.unit, tiny + operands.tiny
-    growth = (1 + gamma(n + 2, kernel.unit)) * (1 + v) ** 2 - 1 + gamma(n + 2, reference.unit)
+    growth = gamma(n + 2, kernel.unit) + gamma(n + 2, reference.unit)
     with np.errstate(all="ignore"):
         bound = exact.magnitude + exact.inexact
         bound *= growth
         bound += exact.inexact
-        near_zero = 2 * kernel.tiny * (2 * n + 2) + 2 * tiny * (exact.weight + n * (exact.reach + tiny) + 1)
-        bound += near_zero
+        bound += 2 * kernel.tiny * (exact.weight + n * (exact.reach + kernel.tiny) + 2 * n + 3)
     return np.where(np.isfinite(bound), bound, np.nan)
 
 
@@ -104,12 +90,6 @@ def rounded_bound(bound: Float64, value: Float64, arithmetic: Arithmetic = FLOAT
     target = precision(arithmetic.result)
     with np.errstate(all="ignore"):
         return np.asarray(bound * (1 + target.unit) + target.unit * np.abs(value) + target.tiny)
-
-
-def typical(exact: Exact, arithmetic: Arithmetic = FLOAT32) -> Float64:
-    """Return sqrt(n) u S, the size of rounding errors that is usual (Higham and Mary 2019): shown, not judged by."""
-    u = precision(arithmetic.accumulator).unit
-    return np.asarray(np.sqrt(exact.terms) * u * exact.magnitude)
 
 
 def ratio(actual: Float64, expected: Float64, bound: Float64) -> Float64:

@@ -3,7 +3,8 @@
 Of floats what came out must be within the bound of a sum of that many products, in any order, plus what folding may
 have cost (folding.py). Of integers everything is exact but a few roundings: the numbers of the file are held against
 the model's by half a step elsewhere (measuring.py), and here what the runtime made of the file's numbers against half a
-step of the output. Operations that quantise their input on the way have a step of its range to spare.
+step of the output and what its kernel may add (arithmetic/kernels/requantisation.py). Operations that quantise their
+input on the way have half a step of its own range to spare (arithmetic/kernels/dynamic_range.py).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from bninspect.arithmetic import kernels
 from bninspect.arithmetic.bounds import precision
 from bninspect.arithmetic.formula import Float64
-from bninspect.arithmetic.kernels import Activation, Exact
+from bninspect.arithmetic.kernels import Activation, Exact, Requantisation, addition_error, multiplication_error
 from bninspect.equivalence import folding, measuring, tensors
 from bninspect.equivalence.evidence.recomputing import activation_of, arithmetic_of, compute
 from bninspect.equivalence.folding import FoldedKernel
@@ -26,12 +27,6 @@ from bninspect.records import Array, Comparison, graph
 from bninspect.records.graph import Kernel, Network, Node
 
 OPERATION = "operation"
-REQUANTISED = 0.01
-"""Steps that a value between two joined operations may be off beyond half a one."""
-_WIDE = 1.0
-"""The same where the multiplier has 15 bits (int16 activations): 2^-15 of 2^15 steps."""
-_HYBRID = 127.0
-"""Steps between zero and the largest input of an operation that quantises its input."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,22 +98,24 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
         return replace(found, compared=_compared(rows, _where_known(own, rows, node, network, values, exact), bound))
     file = compute(node, taken, _of_file(stored), given)
     if quantised is None:
+        file = _quantised_on_the_way(node, taken, file)
         expected = kernels.expect_sum(file, activation, types)
-        spare = _on_the_way(node, taken, file) if node.quantises_input else moved * file.weight
-        bound = expected.bound + spare + _between(node, network, values)
+        bound = expected.bound + moved * file.weight + _between(node, network, values)
         return replace(
             found, compared=_compared(rows, _where_known(expected.value, rows, node, network, values, file), bound)
         )
     step = tensors.step(node.outputs[0], network)
     low, high = (float(end.max() if place == 0 else end.min()) for place, end in enumerate(tensors.reach(quantised)))
     plain = kernels.activate(activation, file.value)
-    twice = _rounded_twice(node, network, step)
+    within = np.clip(plain, low, high)
     bound = (
-        step * (0.5 + (_WIDE if quantised.dtype == "int16" else twice))
-        + 4 * folding.U * (file.magnitude + np.abs(plain))
+        step * (0.5 + _requantised(node, network, node.outputs[0], np.abs(within), file.magnitude))
+        # The sums of whole numbers are exact, the float64 here is not; a file states the step of the bias in float32.
+        + kernels.sum_bound(file, kernels.FLOAT64)
+        + 2 * folding.U * np.abs(folding.zero_bias(stored))
         + _between(node, network, values)
     )
-    clipped = _where_known(np.clip(plain, low, high), rows, node, network, values, exact)
+    clipped = _where_known(within, rows, node, network, values, exact)
     # A range that begins at zero is a relu that went into it.
     least = low - step if low < 0 else -np.inf
     gone = float(np.mean((plain < least) | (plain > high + step))) if plain.size else 0.0
@@ -144,20 +141,42 @@ def _of_file(stored: Kernel) -> FoldedKernel:
     return FoldedKernel(stored.weights, folding.zero_bias(stored), coarse, none, none)
 
 
-def _rounded_twice(node: Node, network: Network, step: float) -> Float64:
-    """Return how many steps a fixed-point kernel may be off beyond half a one, of each channel.
+def _requantised(
+    node: Node, network: Network, name: str, value: Float64, size: Float64, gain: Float64 | float = 1.0
+) -> Float64:
+    """Return how many steps of a value a kernel may be off beyond half a one, of each channel.
 
-    It multiplies a sum by s_x * s_w / s_y = m * 2^-shift, 1/2 <= m < 1, first by m, rounded, and shifts then, rounded
-    again: half a unit before the shift is 2^-(shift+1) steps behind it. Without a shift there is nothing to round.
+    Args:
+        node: what the value comes out of.
+        network: what it belongs to.
+        name: of the value, which is quantised: the result, or a value between the pieces that were joined.
+        value: how large it is.
+        size: how large what it adds up is.
+        gain: by what the steps of the node's weights were multiplied since.
     """
     assert node.kernel is not None  # noqa: S101 - narrows the type
-    steps = node.kernel.weight_step
-    entering = tensors.step(node.inputs[0], network)
-    if steps is None or not entering or not step:
+    grid, steps = tensors.grid(name, network), node.kernel.weight_step
+    step, entering = tensors.largest_step(grid), tensors.largest_step(tensors.grid(node.inputs[0], network))
+    if grid is None or not step or not entering:
         return np.full(node.kernel.outputs, 0.5)
+    ways = [Requantisation.FLOAT]
+    if network.fixed_point:
+        single = node.operation == graph.BATCH_NORM  # MUL and ADD have 31 bits where convolutions of int16 have 15
+        ways = [Requantisation.FIXED16] if grid.dtype == "int16" else [Requantisation.FIXED]
+        ways += [Requantisation.FIXED] if single else []
+    found: Float64 = np.zeros(node.kernel.outputs)
+    gain = np.where(gain == 0, 1.0, gain)
     with np.errstate(all="ignore"):
-        shift = -np.frexp(entering * np.asarray(steps, np.float64) / step)[1]
-        return np.where(shift >= 1, 2.0 ** -(shift + 1.0), 2.0**-8)
+        if steps is not None:
+            multiplier = entering * np.asarray(steps, np.float64) / gain / step
+            for way in ways:
+                found = np.maximum(found, multiplication_error(way, multiplier, value / step))
+        if node.operation == graph.BATCH_NORM:
+            added = 0.0 if node.kernel.bias_step is None else np.asarray(node.kernel.bias_step, np.float64) / gain
+            between = (tensors.largest_step(tensors.grid(one, network)) for one in node.rounds)
+            coarsest = np.maximum(max(entering, step, *between), added) / step
+            found = np.maximum(found, addition_error(ways[0], coarsest, size / step))
+    return found
 
 
 def _compared(rows: Array, value: Float64, bound: Float64) -> Comparison:
@@ -193,8 +212,12 @@ def _between(node: Node, network: Network, values: Mapping[str, Array]) -> Float
     """Return what the rounding of values between the joined pieces of an operation may cost."""
     total: Float64 | float = 0.0
     for name, gain in node.rounds.items():
-        half = tensors.largest_step(tensors.grid(name, network)) * (0.5 + REQUANTISED)
-        if not half and name in values and values[name].dtype == np.float16:
+        grid = tensors.grid(name, network)
+        half: Float64 | float = 0.0
+        if grid is not None:
+            most = np.full(1, max(float(np.abs(end).max(initial=0.0)) for end in tensors.reach(grid)))
+            half = tensors.largest_step(grid) * (0.5 + _requantised(node, network, name, most, most, gain))
+        elif name in values and values[name].dtype == np.float16:
             half = precision("float16").unit * float(np.abs(values[name]).max(initial=0.0))
         total = total + half * gain
     return total
@@ -227,14 +250,21 @@ def _cut_between(node: Node, network: Network, values: Mapping[str, Array], exac
     return found
 
 
-def _on_the_way(node: Node, x: Array, exact: Exact) -> Float64:
-    """Return what quantising the input of each sample to 8 bits may cost: half a step of its range, times sum |W|."""
-    dense = node.operation == graph.DENSE
-    rows = x.reshape(-1, x.shape[-1]) if dense else x.reshape(x.shape[0], -1)
-    largest = np.abs(rows.astype(np.float64)).max(axis=1, initial=0.0)
-    # A file may ask for one step for all samples; that of the largest is the coarsest.
-    half = float(largest.max(initial=0.0)) / _HYBRID / 2 if largest.size else 0.0
-    return np.broadcast_to(half * exact.weight, exact.value.shape)
+def _quantised_on_the_way(node: Node, x: Array, exact: Exact) -> Exact:
+    """Return sums with what it costs that the kernel quantises its input to 8 bits, if it does.
+
+    By the range of all of it, or of each sample, which is a row of a dense layer: symmetrically, which is the coarser.
+    """
+    if not node.quantises_input:
+        return exact
+    if node.quantises_input == graph.ALL:
+        step = kernels.own_step(x, tuple(range(x.ndim)), symmetric=False)
+        return kernels.with_own_range(exact, step.reshape(()))
+    rows = x.reshape(-1, x.shape[-1]) if node.operation == graph.DENSE else x.reshape(x.shape[0], -1)
+    step = kernels.own_step(rows, (1,), symmetric=True)
+    if node.operation == graph.DENSE:
+        return kernels.with_own_range(exact, step.reshape(exact.places.shape))
+    return kernels.with_own_range(exact, step.reshape(-1, *(1,) * (x.ndim - 2)))
 
 
 def _spread(rows: Float64, exact: Exact, like: Array) -> Array:

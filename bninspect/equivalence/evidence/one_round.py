@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from bninspect.equivalence import tensors
-from bninspect.equivalence.evidence import local, wires
+from bninspect.equivalence.evidence import local, sums, wires
 from bninspect.equivalence.evidence.deployed import coarsest, deployed
 from bninspect.equivalence.evidence.hidden import Hidden
 from bninspect.equivalence.evidence.outputs import (
@@ -45,7 +45,8 @@ def see(
     ends = [one.name for one in export.outputs]
     needed = _quantised_between(subject, ends)
     limited = [node.outputs[0] for node in export.nodes if node.limits is not None and np.isfinite(node.limits.high)]
-    stored = subject.session.compute(given, list(dict.fromkeys((*named, *needed, *limited, *ends))))
+    summed = [node.inputs[0] for node in export.nodes if sums.adds_up(node)]
+    stored = subject.session.compute(given, list(dict.fromkeys((*named, *needed, *limited, *summed, *ends))))
     values = {name: tensors.real(one, export.quantised.get(name)) for name, one in stored.items()}
     if subject.replay is None:
         proofs = {id(one.node): local.prove(one, export, stored, U) for one in subject.places}

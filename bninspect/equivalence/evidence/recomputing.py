@@ -9,7 +9,7 @@ import numpy as np
 from bninspect.arithmetic import kernels
 from bninspect.arithmetic.bounds import RSQRT
 from bninspect.arithmetic.formula import Float64
-from bninspect.arithmetic.kernels import Activation, Arithmetic, Convolution, Dense, Exact, Weights, Window
+from bninspect.arithmetic.kernels import Activation, Arithmetic, Convolution, Exact, Weights, Window
 from bninspect.equivalence import folding, tensors
 from bninspect.equivalence.folding import FoldedKernel
 from bninspect.errors import BninspectError
@@ -29,7 +29,7 @@ def compute(node: Node, x: Array, folded: FoldedKernel, y: Array) -> Exact:
     if geometry is None:
         raise BninspectError("the file does not say how it moves over its input")
     if node.operation == graph.DENSE:
-        exact = kernels.multiply(Dense(), x, weights)
+        exact = kernels.multiply(x, weights)
         if y.shape[:-1] != exact.places.shape and y.size == exact.places.total * node.kernel.outputs:
             # TFLite's FULLY_CONNECTED may keep the axes of its input or not; the rows are in the same order.
             exact = replace(exact, places=replace(exact.places, shape=y.shape[:-1]))

@@ -3,9 +3,9 @@
 Where both have the same value, what goes into a kernel and what comes out of it, the model gets the export's, so that
 no error adds up: each stretch of the model starts from what the export had, is computed by the model's own framework
 with the model's own strides, padding, pooling, activations and order of axes, and is held against what the export had
-at its end. What is left is the rounding of the few operations of one stretch. Where that is more than FLOOR it is
-measured on this model: what went in is moved by one rounding, K times, and the largest change seen is what rounding
-does there (stochastic arithmetic, as Vignes' CADNA has it).
+at its end. What is left is the rounding of the few operations of one stretch: FLOOR, and what means of numbers that
+cancel may lose (sums.py). Where it is more, it is measured on this model: what went in is moved by one rounding, K
+times, and the largest change seen is what rounding does there (stochastic arithmetic, as Vignes' CADNA has it).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from bninspect.equivalence.evidence.nudges import largest_changes, with_moves
 from bninspect.equivalence.evidence.own_rounding import own_rounding
 from bninspect.equivalence.evidence.replay import FLOOR, MARGIN, Comparing, Given, Stretch
 from bninspect.equivalence.evidence.slack import Slack
+from bninspect.equivalence.evidence.sums import Sums
 from bninspect.equivalence.evidence.wires import Wire, arrange
 from bninspect.equivalence.folding import U
 from bninspect.equivalence.pairing.places import Place
@@ -65,16 +66,26 @@ def compare(
     computed = how.replay(how.data, given.arrays, labels)
     known = {wire.value for wire in kept if wire.label in given.arrays}
     slack = Slack(how.network, how.stored, known, {wire.value for wire in kept if _recomputed(wire, how) is not None})
-    judged = [_judged(wire, arranged[id(wire)], given, computed, slack, how, None) for wire in kept]
-    if any(one.compared is not None and not one.compared.agrees for one in judged):
+    judged = [_judged(wire, arranged[id(wire)], given, computed, slack, how) for wire in kept]
+    if _off(judged):
+        sums = Sums(how.network, how.stored, known)
+        added = {wire.label: sums.arriving(wire.value) for wire in kept if wire.end != "y"}
+        judged = [_judged(wire, arranged[id(wire)], given, computed, slack, how, added) for wire in kept]
+    if _off(judged):
         moved_by = largest_changes(kept, given.arrays, computed, how)
-        judged = [_judged(wire, arranged[id(wire)], given, computed, slack, how, moved_by) for wire in kept]
-    off = [one.wire.label for one in judged if one.compared is not None and not one.compared.agrees]
+        added = {wire.label: added.get(wire.label, 0.0) + MARGIN * moved_by.get(wire.label, 0.0) for wire in kept}
+        judged = [_judged(wire, arranged[id(wire)], given, computed, slack, how, added) for wire in kept]
+    off = _off(judged)
     own = own_rounding(off, given, how) if off else {}
     if own:
-        judged = [_judged(wire, arranged[id(wire)], given, computed, slack, how, moved_by, own) for wire in kept]
+        judged = [_judged(wire, arranged[id(wire)], given, computed, slack, how, added, own) for wire in kept]
     stretches = (*failed, *with_moves(judged, given, computed, how))
     return stretches, hidden(lost, stretches, given, how, before)
+
+
+def _off(judged: Iterable[Stretch]) -> list[str]:
+    """Return the ends that do not agree, as the source calls them."""
+    return [one.wire.label for one in judged if one.compared is not None and not one.compared.agrees]
 
 
 def _of_another_shape(wire: Wire, how: Comparing, own: Array) -> Stretch:
@@ -120,10 +131,10 @@ def _judged(
     computed: Mapping[str, Array],
     slack: Slack,
     how: Comparing,
-    moved: Mapping[str, float] | None,
+    added: Mapping[str, float] = MappingProxyType({}),
     rounded: Mapping[str, float] = MappingProxyType({}),
 ) -> Stretch:
-    """Compare the end of one stretch; `moved` and `rounded` say what rounding does to each value of the source."""
+    """Compare the end of one stretch; `added` and `rounded` say what rounding does to each value of the source."""
     own = computed[wire.label]
     proof = _recomputed(wire, how)
     mine = arrange(wire, _turned(proof.value, wire), own) if proof is not None and proof.value is not None else None
@@ -162,7 +173,7 @@ def _judged(
     if wire.end != "y" and _saturates(how.network, wire.value):
         # Kernels cut such functions off, ONNX Runtime sigmoid at -18: they are right to a rounding of 1.
         largest = max(largest, 1.0)
-    allowed = FLOOR * unit * largest + spare + MARGIN * (moved.get(wire.label, 0.0) if moved else 0.0) + 1e-37
+    allowed = FLOOR * unit * largest + spare + added.get(wire.label, 0.0) + 1e-37
     mask = np.isnan(values) & np.isfinite(wide) if mine is not None and proof is not None and proof.share < 1 else None
     if mask is not None:
         wide, values = np.where(mask, 0.0, wide), np.where(mask, 0.0, values)

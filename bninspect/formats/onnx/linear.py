@@ -139,7 +139,8 @@ def _quantised(node: NodeProto, op: str, constants: Constants) -> tuple[Kernel, 
         if scale.values.size != 1:
             raise DamagedFile("this model is damaged", why=f"{printable(scale.name)} is not a single step")
         # The bias is in units of the product of both steps (onnx/defs/quantization).
-        unit = Constant(scale.values.reshape(-1) * step.values.reshape(-1), "float32", step.name)
+        units = scale.values.reshape(-1).astype(np.float64) * step.values.reshape(-1)
+        unit = Constant(units, "float32", step.name)
         bias = dequantised(bias, unit, None, max(0, bias.values.ndim - 1))
     if op != "QLinearConv":
         if stored.values.ndim != 2 or node.integer("transA", 0) or node.real("alpha", 1.0) != 1:

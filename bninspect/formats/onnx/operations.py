@@ -154,6 +154,7 @@ def _other(node: NodeProto, constants: Constants) -> Node:
         limits=_limits(node, constants),
         setting=_setting(node),
         order=tuple(node.integers("perm")) if node.op == "Transpose" else (),
+        window=tuple(node.integers("kernel_shape")) if node.op.endswith("AveragePool") else (),
     )
 
 

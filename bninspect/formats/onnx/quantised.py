@@ -131,7 +131,7 @@ class QuantisedReading:
             kernel,
             padded=any(node.integers("pads")),
             geometry=geometry,
-            quantises_input=True,
+            quantises_input=network.ALL,
         )
         self._inside |= {id(node), id(cast)}
         maker = makers.get(other)

@@ -66,6 +66,7 @@ def read(graph: Subgraph) -> Network:
             if operator.operation == "dequantize" and operator.outputs
             if (taken := operator.takes(0)) is not None and taken.label in whole
         },
+        fixed_point=True,
     )
 
 
@@ -126,7 +127,15 @@ def _node(operator: Operator) -> Node:
         setting=_setting(operator),
         order=tuple(int(axis) for axis in order.stored) if order is not None and order.is_constant else (),
         constants=_rounded(operator),
+        window=_window(operator),
     )
+
+
+def _window(operator: Operator) -> tuple[int, ...]:
+    """Return height and width of the windows of an average pool."""
+    if operator.operation != "average pool" or operator.options is None:
+        return ()
+    return tuple(max(int(operator.options.number(field, "i")), 1) for field in (4, 3))
 
 
 def _rounded(operator: Operator) -> str:
@@ -196,7 +205,7 @@ def _kernel(operator: Operator) -> Node | None:
         padded=bool(size) and operator.options is not None and int(operator.options.number(0, "b")) == _SAME,
         geometry=_geometry(operator, size),
         limits=RELUS.get(operator.activation),
-        quantises_input=weights.stored.dtype.kind != "f" and x.dtype == "float32",
+        quantises_input=network.EACH_SAMPLE if weights.stored.dtype.kind != "f" and x.dtype == "float32" else "",
     )
 
 

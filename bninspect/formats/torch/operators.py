@@ -6,7 +6,7 @@ schema's default.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,17 @@ def node(call: OperatorCall) -> Node:
         limits=_limits(call),
         setting=_setting(call),
         order=_order(call),
+        window=_window(call),
     )
+
+
+def _window(call: OperatorCall) -> tuple[int, ...]:
+    """Return how long the windows of an average pool are along each axis."""
+    size = call.arguments.get("kernel_size")
+    rank = {"avg_pool1d": 1, "avg_pool2d": 2, "avg_pool3d": 3}.get(call.operation, 0)
+    lengths = size if isinstance(size, Sequence) and not isinstance(size, str) else [size] * rank
+    whole = rank > 0 and all(isinstance(one, int) for one in lengths)
+    return tuple(lengths) * (rank if len(lengths) == 1 else 1) if whole else ()
 
 
 def _linear(call: OperatorCall) -> tuple[Kernel, str, Geometry] | None:

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import kernel_runs, quantised_runs
+from helpers import kernel_runs
 
 from bninspect.arithmetic.kernels import (
     Convolution,
-    Dense,
     Weights,
     Window,
     convolve,
@@ -73,7 +72,7 @@ def test_dynamic_range_models_stay_within_the_bound(case: str, xnnpack: bool) ->
     if case == "dense":
         rows = x.reshape(-1, 320)
         weights = Weights.of(DENSE[np.newaxis], B[:24], bound=_half_step(weight, DENSE[np.newaxis]))
-        exact, axes, data = multiply(Dense(), rows, weights), (1,), rows
+        exact, axes, data = multiply(rows, weights), (1,), rows
     else:
         operation, w, b = _operation(case)
         exact = convolve(operation, x, Weights.of(w, b, bound=_half_step(weight, w)))
@@ -113,7 +112,7 @@ def test_float16_weights_are_the_float_case_with_half_a_step_of_float16(case: st
     def exact(bound: float) -> Any:
         if case == "dense":
             off = bound * np.abs(DENSE[np.newaxis]), bound * np.abs(B[:24])
-            return multiply(Dense(), x, Weights.of(DENSE[np.newaxis], B[:24], bound=off[0], bias_bound=off[1]))
+            return multiply(x, Weights.of(DENSE[np.newaxis], B[:24], bound=off[0], bias_bound=off[1]))
         operation, w, b = _operation(case)
         return convolve(operation, x, Weights.of(w, b, bound=bound * np.abs(w), bias_bound=bound * np.abs(b)))
 
@@ -125,6 +124,26 @@ def test_float16_weights_are_the_float_case_with_half_a_step_of_float16(case: st
     assert expect_sum(full).worst(actual) > 1.0
 
 
-def test_a_model_of_quantised_weights_was_quantised() -> None:
-    done = quantised_runs.run(_model("dense"), np.zeros((2, 8, 10, 32), np.float32))
-    assert [each.name for each in done][-1] == "FULLY_CONNECTED"
+def test_the_own_range_of_an_input_includes_zero_unless_it_is_symmetric() -> None:
+    x = np.array([[4.0, 6.0], [-1.0, 3.0], [-5.0, -2.0]])
+    each = own_step(x, (1,), symmetric=False).ravel()
+    np.testing.assert_allclose(each, np.array([6.0, 4.0, 5.0]) / 255, rtol=1e-4)
+    assert (each >= np.array([6.0, 4.0, 5.0]) / 255).all()
+    np.testing.assert_allclose(own_step(x, (0, 1), symmetric=True), 6 / 127, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shift", [-3.0, 0.0, 0.7, 5.0])
+def test_inputs_quantised_by_the_range_of_all(shift: float) -> None:
+    """Of DynamicQuantizeLinear: half a step, at the ends of the range and behind a rounded zero point too."""
+    rng = np.random.default_rng(3)
+    x = (rng.standard_normal((30, 64)) + shift).astype(np.float32)
+    w, b = rng.integers(-128, 128, (64, 9)).astype(np.int8), rng.standard_normal(9).astype(np.float32)
+    node = kernel_runs.onnx_node("DynamicQuantizeMatMul", ["x", "w", "ws", "wz", "b"], "com.microsoft")
+    y = kernel_runs.onnx_run(
+        [node], {"x": x}, {"w": w, "ws": np.array([0.02], np.float32), "wz": np.zeros(1, np.int8), "b": b}
+    )
+    exact = multiply(x, Weights.of(w[np.newaxis] * float(np.float32(0.02)), b))
+    step = own_step(x, (0, 1), symmetric=False)[..., 0]
+    assert 0.05 < expect_sum(with_own_range(exact, step)).worst(y) <= 1.0
+    assert expect_sum(exact).worst(y) > 1.0
+    assert expect_sum(with_own_range(exact, step)).worst(y + np.float32(0.5) * y.std()) > 1.0

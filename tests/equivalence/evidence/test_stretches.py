@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 
 from bninspect.equivalence import folding
 from bninspect.equivalence.evidence import stretches, wires
@@ -117,3 +118,25 @@ def test_a_result_of_another_size_is_wrong_unless_a_part_of_it_is_taken() -> Non
     for operation, wrong in (("strided slice", False), ("add", True)):
         network = Network((), (), (DOUBLING, Node("end", operation, ("y",), ("z",))))
         assert _compared(values, Proof(None, why="not asked"), network)["y"].wrong is wrong
+
+
+@pytest.mark.parametrize(("operation", "kept"), [("mean", False), ("globalaveragepool", True), ("reducesum", False)])
+def test_a_mean_of_numbers_that_cancel_is_right_to_the_size_of_what_it_adds_up(operation: str, kept: bool) -> None:
+    """A kernel that adds in an order of its own leaves roundings of what goes in, not of the little that is left."""
+    half = np.random.default_rng(0).standard_normal((1, 12, 24, 4)).astype(np.float32)
+    x = np.concatenate([half, -half[:, ::-1]], axis=1)
+    own = x.mean((1, 2), dtype=np.float64, keepdims=kept) * (576 if operation == "reducesum" else 1)
+    sizes = np.abs(x.astype(np.float64)).mean((1, 2)).max() * (576 if operation == "reducesum" else 1)
+
+    class Mean(Doubling):
+        def __call__(
+            self, data: Sequence[Array] | None, given: Mapping[str, Array], wanted: Iterable[str]
+        ) -> Mapping[str, Array]:
+            return {"z": own.astype(np.float32)}
+
+    network = Network((), (), (Node("end", operation, ("x",), ("z",)),))
+    for off, wrong in ((100, False), (2 * 578 + 100, True)):
+        values = {"x": x, "z": (own + off * folding.U * sizes).astype(np.float32)}
+        how = Comparing(network, values, values, {}, Mean(), [x])
+        (end,), _ = compare([wires.Wire("z", "z", "output")], {"z": own.astype(np.float32)}, how)
+        assert end.wrong is wrong
