@@ -57,6 +57,8 @@ class Journal(ExitStack[None]):
 
     def ended(self, model: ModelReport) -> None:
         """Write the report of one model, so that it stays whatever happens next."""
+        if not (self._streams or self._aloud):
+            return
         line = json_document.model_line(model)
         for stream in self._streams:
             try:

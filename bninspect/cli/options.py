@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -18,7 +19,7 @@ from bninspect.safe_text import printable
 from bninspect.settings import Settings
 from bninspect.stores.names import is_url, public
 from bninspect.workers import start, tasks
-from bninspect.workers.limits import reading_limits
+from bninspect.workers.limits import reading_limits, running_limits
 
 if TYPE_CHECKING:
     from bninspect.cli.progress import Progress
@@ -228,6 +229,13 @@ def prestart(options: dict[str, Any], path: str | None = None, *, digest: bool =
     first = None if path is None else {"path": path, "digest": digest}
     limits = reading_limits(settings(options))
     start.prestart(limits, tasks.read_file, first, verbose=options["verbose"] > 1)
+
+
+def prestart_framework(options: dict[str, Any], task: tasks.Task[Any], path: str) -> None:
+    """Have the process that runs frameworks import what `task` needs for the file at `path`, if that is TensorFlow."""
+    waits = not options.get("dask") and not options.get("resume")  # that may know all of it
+    if waits and tasks.may_need_tensorflow(path) and Path(path).is_file():
+        start.prestart(running_limits(settings(options)), task)
 
 
 def surroundings(context: click.Context, progress: Progress, verbose: int) -> Surroundings:

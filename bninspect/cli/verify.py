@@ -11,6 +11,7 @@ from bninspect.cli import options as shared
 from bninspect.cli.config_defaults import Configured
 from bninspect.cli.param_types import ModelPath
 from bninspect.cli.run_options import running
+from bninspect.workers import tasks
 
 
 @click.command("verify", cls=Configured, short_help="Recompute by hand and compare with the framework.")
@@ -39,6 +40,8 @@ def command(context: click.Context, /, **options: Any) -> int:
     if options["against"] and len(options["models"]) > 1:
         raise click.UsageError("--against takes one MODEL: an export is of one")
     shared.prestart(options, next(iter(options["models"]), None))
+    for model in options["models"][:1]:
+        shared.prestart_framework(options, tasks.verify_model, model)
     from bninspect.jobs import pipeline
 
     return run_command.report(context, options, pipeline.verify)

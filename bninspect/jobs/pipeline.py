@@ -143,10 +143,6 @@ def _drift_of_model(pair: ProcessPair, path: str) -> tuple[ModelReport, ...]:
     return tuple(_scoped(model, checkpoint, pair) for model in every)
 
 
-_OTHER_RUNTIMES = (".onnx", ".tflite", ".pt", ".pth", ".pt2", ".xml", ".param")
-"""Endings of models that need no TensorFlow, whose import ahead of time would only take time."""
-
-
 def _holds_arrays(path: Path) -> bool:
     """Return whether a file is a .npz: outputs of a runtime, not an export."""
     if not path.is_file():
@@ -171,7 +167,7 @@ def _report(
     gathered, urls = _gathered(list(map(str, every)), settings, around)
     around = replace(around, urls={**around.urls, **urls})
     chosen, shard = shards.chosen(gathered.models, settings.shard)
-    if all(path.lower().endswith(_OTHER_RUNTIMES) for path in chosen):
+    if not any(map(tasks.may_need_tensorflow, chosen)):
         ahead = None
     around.began(len(chosen))
     found = results.Results(settings, kept=around.kept, paths=around.baseline is not None, shard=shard)

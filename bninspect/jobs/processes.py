@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bninspect.jobs.context import Surroundings
-from bninspect.settings import DATA_SECONDS, READ_BYTES, RUN_SECONDS, Settings
+from bninspect.settings import READ_BYTES, RUN_SECONDS, Settings
 from bninspect.workers import tasks
-from bninspect.workers.limits import WorkerLimits, machine_memory, reading_limits
+from bninspect.workers.limits import WorkerLimits, reading_limits, running_limits
 from bninspect.workers.supervisor import Worker, silent
 
 
@@ -15,11 +15,8 @@ def reader(settings: Settings, around: Surroundings, folder: str | None = None) 
 
 
 def runner(settings: Settings, around: Surroundings, folder: str | None = None) -> Worker:
-    """Return a process that runs frameworks; it is not started yet. Several share the memory of the machine."""
-    memory = settings.max_memory or machine_memory() // settings.jobs
-    seconds = settings.timeout or (DATA_SECONDS if settings.data else RUN_SECONDS)
-    limits = WorkerLimits(seconds, memory, watched=True)
-    return _worker(limits, around, aloud=True, folder=folder)
+    """Return a process that runs frameworks; it is not started yet."""
+    return _worker(running_limits(settings), around, aloud=True, folder=folder)
 
 
 def search(folder: str, settings: Settings, around: Surroundings) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from bninspect.settings import READ_BYTES, READ_SECONDS, Settings
+from bninspect.settings import DATA_SECONDS, READ_BYTES, READ_SECONDS, RUN_SECONDS, Settings
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,12 @@ class WorkerLimits:
 def reading_limits(settings: Settings) -> WorkerLimits:
     """Return the limits of a process that reads."""
     return WorkerLimits(settings.timeout or READ_SECONDS, settings.max_memory or READ_BYTES)
+
+
+def running_limits(settings: Settings) -> WorkerLimits:
+    """Return the limits of a process that runs frameworks. Several share the memory of the machine."""
+    seconds = settings.timeout or (DATA_SECONDS if settings.data else RUN_SECONDS)
+    return WorkerLimits(seconds, settings.max_memory or machine_memory() // settings.jobs, watched=True)
 
 
 def machine_memory() -> int:

@@ -11,7 +11,7 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bninspect.workers import process_tree, tasks
@@ -53,7 +53,7 @@ def prestart(
     limits, before the options were known, is ended.
     """
     if (limits, task) not in _spare:
-        dismiss()
+        _end(key for key in _spare if key[1] is task)
         _spare[limits, task] = _spawn(limits, task), None
     process, request = _spare[limits, task]
     if first is not None and request is None and process.stdin is not None:
@@ -81,8 +81,12 @@ def take(
 
 def dismiss() -> None:
     """End the children that wait and that nobody has taken: the command ended before."""
-    while _spare:
-        _, (process, _) = _spare.popitem()
+    _end(_spare)
+
+
+def _end(waiting: Iterable[tuple[WorkerLimits, Task[Any] | None]]) -> None:
+    for key in tuple(waiting):
+        process, _ = _spare.pop(key)
         process_tree.end(process.pid)
         process.communicate()
 

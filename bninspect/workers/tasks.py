@@ -87,6 +87,14 @@ def judge_outputs() -> LoadedTask[Verified]:
     return LoadedTask(outputs.judge)
 
 
+_OTHER_RUNTIMES = (".onnx", ".tflite", ".pt", ".pth", ".pt2", ".xml", ".param")
+
+
+def may_need_tensorflow(path: str) -> bool:
+    """Return whether TensorFlow may run a model: if not, its import ahead of time would only take time."""
+    return not path.lower().endswith(_OTHER_RUNTIMES)
+
+
 def recalibrate_model() -> LoadedTask[Recalibrated]:
     """A model and data to a copy of it with the statistics of the data."""
     from bninspect.statistics import recalibrate_task

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from pathlib import Path
 
 import pytest
 
-from bninspect.errors import UnreadableFile
+from bninspect.errors import MissingPackage, UnreadableFile
 from bninspect.records import Checkpoint
 from bninspect.runtimes import loading
 
@@ -111,3 +112,18 @@ def test_the_informative_line_of_a_message(error: Exception, line: str) -> None:
 
 def test_a_reason_is_short() -> None:
     assert len(loading.reason(ValueError("x" * 100_000))) <= 200
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_nothing_is_collected_while_a_framework_is_imported(collects: bool) -> None:
+    before = gc.isenabled()
+    (gc.enable if collects else gc.disable)()
+    try:
+        with loading.starting("this one", "extra"):
+            assert not gc.isenabled()
+        assert gc.isenabled() is collects
+        with pytest.raises(MissingPackage), loading.starting("this one", "extra"):
+            raise ImportError
+        assert gc.isenabled() is collects
+    finally:
+        (gc.enable if before else gc.disable)()

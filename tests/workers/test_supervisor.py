@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +141,13 @@ def test_a_call_that_was_foretold_is_answered_and_one_that_was_not_too(asked: in
         assert worker.call(task, Option, {"value": asked}) == Option(asked, "echo")
         assert worker.call(task, Option, {"value": 3}) == Option(3, "echo")
     start.dismiss()
+
+
+def test_what_waits_for_one_task_is_replaced_by_what_has_other_limits_and_for_another_task_stays() -> None:
+    one, other = worker_tasks.echo, worker_tasks.babble
+    start.prestart(GENEROUS, other)
+    start.prestart(replace(GENEROUS, seconds=1.0), one)
+    start.prestart(GENEROUS, one)
+    assert start._spare.keys() == {(GENEROUS, one), (GENEROUS, other)}
+    start.dismiss()
+    assert not start._spare
