@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import onnx2tf
 from converter_cells import Cell
+from converter_list import BY_NAME
 
 IMAGES = "calibration_image_sample_data_20x128x128x3_float32.npy"
 """Pictures that it would fetch from its home page, unless they lie in the working folder."""
+
+
+def _beside(cell: Cell) -> str:
+    """Take the file of halves that the conversion to float32 has written as well; convert where it has not."""
+    other = replace(cell, converter=BY_NAME["onnx2tf"])
+    halves = sorted(other.folder.glob("*_float16.tflite")) if "file" in other.told("conversion") else []
+    if not halves:
+        return _convert(cell)
+    shutil.copy(halves[0], cell.folder)
+    return halves[0].name
 
 
 def _convert(cell: Cell) -> str:
@@ -33,4 +46,4 @@ def _converted(cell: Cell) -> str:
     return next(path.name for path in sorted(cell.folder.glob(f"*_{kind}.tflite")))
 
 
-CONVERTERS = {"onnx2tf": _convert, "onnx2tf-float16": _convert}
+CONVERTERS = {"onnx2tf": _convert, "onnx2tf-float16": _beside}

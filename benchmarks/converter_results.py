@@ -9,6 +9,8 @@ from typing import Any
 from converter_cells import Cell
 
 RIGHT, WRONG, BROKEN, REFUSED, UNRUN = "right", "wrong", "broken", "refused", "not run"
+CUT_OFF = "cut off"
+"""In what bninspect says of numbers beyond a range."""
 VERDICTS = {0: "proved", 1: "failed", 3: "unverified"}
 
 
@@ -26,14 +28,21 @@ class Result:
     verdict: str = ""
     """proved, failed or unverified by bninspect; empty if it was not asked."""
     said: str = ""
-    """Its first reason."""
+    """Its first reason; of what it passes, what it says is cut off."""
+    halved: float | None = None
+    """The same ratio for the inputs halved, where the whole ones are wrong."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is right but for what its range cuts off, and bninspect passes it and says what that is."""
+        inside = self.measured == WRONG and self.halved is not None and self.halved <= 1
+        return inside and self.verdict == "proved" and CUT_OFF in self.said
 
     @property
     def disagrees(self) -> bool:
         """Whether bninspect passes what is wrong, or fails what is right."""
-        return (self.measured in {WRONG, BROKEN} and self.verdict == "proved") or (
-            self.measured == RIGHT and self.verdict == "failed"
-        )
+        passed = self.measured in {WRONG, BROKEN} and self.verdict == "proved" and not self.is_cut
+        return passed or (self.measured == RIGHT and self.verdict == "failed")
 
 
 def result(cell: Cell) -> Result | None:
@@ -57,4 +66,5 @@ def classified(
     if "error" in outputs:
         shape = str(outputs["error"]).startswith("returns the shape")
         return Result(cell, WRONG if shape else BROKEN, None, str(outputs["error"]), asked, said)
-    return Result(cell, RIGHT if outputs["right"] else WRONG, outputs["ratio"], "", asked, said)
+    measured = RIGHT if outputs["right"] else WRONG
+    return Result(cell, measured, outputs["ratio"], "", asked, said, outputs.get("halved"))

@@ -3,7 +3,8 @@
     python converter_sources.py CACHE keras|torch
 
 Beside each model stand the inputs, the outputs of its own framework, and by how much these change when every stored
-number and every input moves by at most one rounding of a kind: the largest of so many runs.
+number and every input moves by at most one rounding of a kind: the largest of so many runs. The same for the inputs
+halved, which what was calibrated on the whole ones does not cut off.
 """
 
 from __future__ import annotations
@@ -17,6 +18,18 @@ from converter_cells import source_folder
 from converter_patterns import BY_NAME, UNITS, generator, inputs, nudged
 
 RUNS = 4
+HALVED = " halved"
+"""Behind the name of an array: of the inputs divided by two."""
+
+
+def known(compute: Any, own: list[Any], x: Any, name: str) -> dict[str, Any]:
+    """Return the inputs of a pattern, what its own arrays make of them whole and halved, and how much that changes."""
+    found: dict[str, Any] = {"x": x}
+    for ending, taken in (("", x), (HALVED, (x / 2).astype(x.dtype))):
+        found[f"y{ending}"] = expected = compute(own, taken)
+        found |= {f"{kind}{ending}": most for kind, most in spread(compute, own, taken, expected, name).items()}
+    compute(own, x)
+    return found
 
 
 def spread(compute: Any, arrays: list[Any], x: Any, expected: Any, name: str) -> dict[str, float]:
@@ -53,17 +66,14 @@ def write_keras(folder: Path, name: str) -> None:
         model.set_weights(arrays)
         return np.asarray(model(x, training=False), np.float64)
 
-    expected = compute(own, x)
-    most = spread(compute, own, x, expected, name)
-    model.set_weights(own)
+    found = known(compute, own, x, name)
     if name in keras_patterns.KERAS_2:
         model.save(folder / "model.h5")
         model.export(str(folder / "saved_model"))
     else:
         model.save(folder / "model.keras")
         model.export(str(folder / "saved_model"), verbose=False)
-    arrays: dict[str, Any] = {"x": x, "every": every, "y": expected, **most}
-    np.savez(folder / "expected.npz", **arrays)
+    np.savez(folder / "expected.npz", every=every, **found)
 
 
 def write_torch(folder: Path, name: str) -> None:
@@ -82,12 +92,9 @@ def write_torch(folder: Path, name: str) -> None:
         )
         return module(torch.from_numpy(x)).numpy().astype(np.float64)
 
-    expected = compute(own, x)
-    most = spread(compute, own, x, expected, name)
-    compute(own, x)
+    found = known(compute, own, x, name)
     torch.export.save(torch.export.export(module, (torch.from_numpy(x[:1]),)), folder / "model.pt2")
-    arrays: dict[str, Any] = {"x": x, "every": every, "y": expected, **most}
-    np.savez(folder / "expected.npz", **arrays)
+    np.savez(folder / "expected.npz", every=every, **found)
 
 
 def main() -> None:

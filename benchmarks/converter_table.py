@@ -32,6 +32,7 @@ Beside it stands what `bninspect verify MODEL --against FILE` says.
 | `o` | right | not asked yet |
 | `X` | wrong | failed |
 | `x` | wrong | unverified, or not asked yet |
+| `c` | wrong, as its range cuts off what goes in; right for the inputs halved | proved, and says what is cut off |
 | `B` | none: its own runtime does not load or run the file | failed, unverified or unread |
 | `R` | none: the converter refused | |
 | `-` | none: nothing on this machine runs the file | unverified or unread |
@@ -70,7 +71,8 @@ def mark(result: Result | None) -> str:
     if result.disagrees:
         return "!"
     unrun = {"proved": "p", "failed": "f"}.get(result.verdict, "-")
-    marks = {REFUSED: "R", BROKEN: "B", UNRUN: unrun, WRONG: "X" if result.verdict == "failed" else "x"}
+    wrong = "c" if result.is_cut else "X" if result.verdict == "failed" else "x"
+    marks = {REFUSED: "R", BROKEN: "B", UNRUN: unrun, WRONG: wrong}
     return marks.get(result.measured, {"proved": ".", "": "o"}.get(result.verdict, "?"))
 
 

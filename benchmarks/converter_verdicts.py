@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from converter_cells import Cell, cells, shortened
+from converter_results import CUT_OFF
 
 from bninspect.errors import UsageError
 from bninspect.jobs import pipeline
@@ -59,7 +60,9 @@ def verdict(pair: ProcessPair, cell: Cell, name: str) -> None:
         return
     report = outcome.report("verify", [model], options={}, allow_empty=False, running={})
     code = report.summary.exit_code
-    words = [] if code == 0 else [shortened(each, 300) for each in said(model) if each]
+    told = model.against.notes if code == 0 and model.against is not None else ()
+    words = [each for each in told if CUT_OFF in each] if code == 0 else [each for each in said(model) if each]
+    words = [shortened(each, 300) for each in words]
     cell.tell("verdict", code=code, said=list(dict.fromkeys(words)), seconds=time.monotonic() - start)
 
 

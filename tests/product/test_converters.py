@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+CUT = "of its input what is below -1.9 or above 1.88 is cut off"
 WROTE = {"file": "model.onnx", "seconds": 1.0}
 
 
@@ -80,6 +81,9 @@ print(json.dumps(out))"""
         (WROTE, {"ratio": 0.1, "right": True}, {"code": 1, "said": ["far"]}, "right", "failed", True),
         (WROTE, {"ratio": 0.1, "right": True}, {"code": 3, "said": ["?"]}, "right", "unverified", False),
         (WROTE, {"ratio": 9.0, "right": False}, {"code": 0, "said": []}, "wrong", "proved", True),
+        (WROTE, {"ratio": 9.0, "right": False, "halved": 0.2}, {"code": 0, "said": []}, "wrong", "proved", True),
+        (WROTE, {"ratio": 9.0, "right": False, "halved": 2.0}, {"code": 0, "said": [CUT]}, "wrong", "proved", True),
+        (WROTE, {"ratio": 9.0, "right": False, "halved": 0.2}, {"code": 0, "said": [CUT]}, "wrong", "proved", False),
         (WROTE, {"ratio": 9.0, "right": False}, {"code": 1, "said": ["far"]}, "wrong", "failed", False),
         (WROTE, {"error": "returns the shape [1] for [2]"}, {"code": 0, "said": []}, "wrong", "proved", True),
         (WROTE, {"error": "InvalidGraph: no"}, {"code": 3, "said": ["no"]}, "broken", "unverified", False),
