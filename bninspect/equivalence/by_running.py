@@ -12,6 +12,7 @@ from bninspect.equivalence.evidence import rounds, samples
 from bninspect.equivalence.evidence.hidden import Lost
 from bninspect.equivalence.evidence.one_round import see
 from bninspect.equivalence.evidence.rounds import Round, Subject
+from bninspect.equivalence.judgement import claims
 from bninspect.equivalence.judgement.case import Case, Sentence
 from bninspect.equivalence.judgement.judge import judge
 from bninspect.equivalence.notes import of_export, of_inputs, of_precision
@@ -61,8 +62,12 @@ def judge_run(found: SourceRun, ran: Ran, checkpoint: Checkpoint, settings: Sett
             seen = _seen(subject, ran, found)
         except RuntimeFailure as failure:
             reason = f"it could not be recomputed: {failure}"
-    case = Case(norms, found.network, export, paired, diagnoses, lost, seen, reason, replayed=found.replay is not None)
+    shown = found.replay is not None
+    case = Case(norms, found.network, export, paired, diagnoses, lost, seen, reason, given=ran.given, replayed=shown)
     sentence = judge(case)
+    cut = claims.of_data(seen.cut) if seen is not None and not ran.given else ""
+    if cut:
+        sentence = replace(sentence, condition=f"its ranges hold your data: of random input {cut}; --input DATA tells")
     notes = (*sentence.notes, *of_inputs(export), *of_export(paired, seen, taken), *of_precision(ran))
     return replace(sentence, notes=notes), seen
 

@@ -75,13 +75,13 @@ def _costs(seen: Round) -> Iterator[str]:
         most, place = max(costs, key=lambda one: one[0] or 0.0)
         where = printable(place.node.name)
         yield f"it is quantised, which costs at most {most:.3g} steps of an operation's output, at {where}"
-    for place in seen.places:
-        proof = seen.proofs[id(place.node)]
-        if proof.cut > 0:
-            share = f"{100 * proof.cut:.2g} % of the outputs of {printable(place.node.name)}"
-            would = f"a range of {proof.needs[0]:.3g} to {proof.needs[1]:.3g} would hold them"
-            yield f"{share} do not fit into their type, and are cut off: {would}"
-    if cut := {name: share for name, share in seen.cut.items() if share > 0}:
-        name, most = max(cut.items(), key=lambda one: one[1])
-        where = f"{100 * most:.2g} % of what goes into {printable(name)}"
-        yield f"{where} is beyond its steps, and is cut off; of {len(cut)} of {len(seen.cut)} values some are"
+    cut = sorted((one for one in seen.cut.values() if one.share > 0), key=lambda one: -one.share)
+    for one in cut[:_MOST_CUT]:
+        share = f"{100 * one.share:.2g} % of the numbers at {printable(one.name)}"
+        yield f"{share} are cut off: a range of {one.needs[0]:.3g} to {one.needs[1]:.3g} would hold all"
+    if len(cut) > _MOST_CUT:
+        yield f"at {len(cut) - _MOST_CUT} further of its {len(seen.cut)} ranges less is cut off"
+
+
+_MOST_CUT = 4
+"""Ranges of which it is said what they cut off; the worst of them."""

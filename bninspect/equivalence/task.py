@@ -149,6 +149,7 @@ def _compared(
         outputs=(*seen.outputs, *seen.deployed) if seen is not None else (),
         notes=(*export.notes, *ran.notes, *sentence.notes),
         open=sentence.open,
+        condition=sentence.condition,
         evidence=Evidence.NUMBERS if alone else Evidence.MODEL,
     )
     # The outputs have no status but this finding: to choose some rules, --select, is not to do without them.

@@ -205,5 +205,7 @@ class Export:
     notes: tuple[str, ...] = ()
     open: tuple[str, ...] = ()
     """What could not be compared, and closes the gate."""
+    condition: str = ""
+    """What a verdict of yes depends on that neither file says: on the data, of a quantised export; empty if nothing."""
     evidence: Evidence = Evidence.MODEL
     """`model` where each operation was recomputed on the export's own input, `numbers` where only numbers were held."""

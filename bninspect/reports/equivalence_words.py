@@ -44,7 +44,10 @@ def shippable(model: ModelReport, fail_on: str) -> str:
         case Status.PASS if model.against is not None and model.against.evidence is Evidence.NUMBERS:
             return "can this ship?  as far as numbers say: what feeds what, and what is computed, was not compared"
         case Status.PASS:
-            return "can this ship?  yes: every kernel and batch norm is proved, and what lies between them"
+            proved = "every kernel and batch norm is proved, and what lies between them"
+            if model.against is not None and model.against.condition:
+                return f"can this ship?  yes, if {printable(model.against.condition, 500)}. {proved.capitalize()}"
+            return f"can this ship?  yes: {proved}"
         case Status.FAIL:
             return f"can this ship?  no: {_wrong(model)}"
     unknown = [

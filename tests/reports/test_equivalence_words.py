@@ -95,6 +95,14 @@ def test_the_export_is_not_blamed_for_its_model() -> None:
     assert _verdicts(made_reports.report(replace(failing, status=Status.PASS), fail_on="never")) == ["PASS", "PASS"]
 
 
+def test_what_a_right_export_depends_on_is_said_last() -> None:
+    (model,) = held(right()).models
+    assert model.against is not None
+    model = replace(model, against=replace(model.against, condition="its ranges hold your data"))
+    said = verify.render(made_reports.report(model), Looks())
+    assert "can this ship?  yes, if its ranges hold your data. Every kernel and batch norm is proved" in said
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_another_model_is_said_before_all_and_once(name: str) -> None:
     said = FORMATS[name](held(*[wrong()] * 30, same=False))

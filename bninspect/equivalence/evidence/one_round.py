@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from bninspect.equivalence import tensors
-from bninspect.equivalence.evidence import local, sums, wires
+from bninspect.equivalence.evidence import cut_off, local, sums, wires
 from bninspect.equivalence.evidence.deployed import coarsest, deployed
 from bninspect.equivalence.evidence.hidden import Hidden
 from bninspect.equivalence.evidence.outputs import (
@@ -24,7 +24,7 @@ from bninspect.equivalence.evidence.stretches import compare
 from bninspect.equivalence.folding import U
 from bninspect.equivalence.pairing.places import Place
 from bninspect.records import Array
-from bninspect.records.graph import NARROW, ActivationLimits, Network, Node, leading_to
+from bninspect.records.graph import NARROW, ActivationLimits, Node, leading_to
 
 
 def see(
@@ -51,7 +51,8 @@ def see(
     if subject.replay is None:
         proofs = {id(one.node): local.prove(one, export, stored, U) for one in subject.places}
         fast = deployed(subject, given, values, {})
-        return Round(subject.places, proofs, deployed=fast, arithmetic=coarsest(export, stored))
+        cut = dict(cut_off.seen(export, stored, subject.places, proofs))
+        return Round(subject.places, proofs, deployed=fast, arithmetic=coarsest(export, stored), cut=cut)
     outputs = [one.name for one in subject.source.outputs]
     free = _looked_at(subject, data, outputs)
     places = wires.told_apart(subject.places, subject.source, free, values)
@@ -80,7 +81,7 @@ def see(
         fast,
         coarsest(export, stored),
         hidden,
-        dict(_cut(export, values)),
+        dict(cut_off.seen(export, stored, places, proofs)),
     )
 
 
@@ -107,18 +108,6 @@ def _looked_at(subject: Subject, data: Sequence[Array], outputs: Sequence[str]) 
         free |= subject.returned
     missing = [label for label in (*shaped, *numbers, *outputs) if label not in free]
     return free | dict(subject.replay(data, {}, list(dict.fromkeys(missing)))) if missing else free
-
-
-def _cut(export: Network, values: Mapping[str, Array]) -> Iterable[tuple[str, float]]:
-    """Yield how much of what is rounded to even steps on the way lies beyond their ends."""
-    for node in export.nodes:
-        quantised = export.quantised.get(node.outputs[0]) if node.outputs else None
-        before = values.get(node.inputs[0]) if node.inputs else None
-        if quantised is None or quantised.levels is None or before is None or not before.size:
-            continue
-        wide = before.astype(np.float64)
-        lost = np.abs(tensors.cut_off(wide, quantised, quantised.axis % wide.ndim) - wide)
-        yield node.outputs[0], float(np.mean(lost > tensors.step(node.outputs[0], export) / 2))
 
 
 def _quantised_between(subject: Subject, ends: Iterable[str]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bninspect.arithmetic.compare import merge
+from bninspect.equivalence.evidence.cut_off import CutOff
 from bninspect.equivalence.evidence.hidden import Hidden, Lost
 from bninspect.equivalence.evidence.local import Proof
 from bninspect.equivalence.evidence.replay import Replay, Stretch
@@ -44,8 +45,8 @@ class Round:
     """The coarsest type of what the export's operations take and give."""
     hidden: Mapping[Node, Hidden] = field(default_factory=dict)
     """Of operations whose numbers the export does not hold, which channels show in nothing that was compared."""
-    cut: Mapping[str, float] = field(default_factory=dict)
-    """Values that were rounded to steps, and how much of each lies beyond the last of them and is cut off."""
+    cut: Mapping[str, CutOff] = field(default_factory=dict)
+    """Of the values that have a range, by name, how much the first input has beyond it."""
 
     @property
     def wrong(self) -> bool:
@@ -98,7 +99,7 @@ def join(one: Round, other: Round) -> Round:
         unreached=unreached,
         deployed=deployed,
         hidden={**one.hidden, **{key: each & one.hidden.get(key, each) for key, each in other.hidden.items()}},
-        cut={name: max(share, other.cut.get(name, 0.0)) for name, share in one.cut.items()},
+        cut=one.cut,  # further input is louder than any data
         agreement=one.agreement,
         lost=one.lost,
         unseen=one.unseen,

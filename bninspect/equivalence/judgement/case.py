@@ -48,6 +48,8 @@ class Sentence:
     """What is wrong with what the export returns."""
     open: tuple[str, ...] = ()
     """What could not be compared, and closes the gate."""
+    condition: str = ""
+    """What a verdict of yes depends on that neither file says."""
     notes: tuple[str, ...] = ()
 
 
@@ -66,5 +68,7 @@ class Case:
     """None if the export was not run."""
     reason: str = ""
     """Why not."""
+    given: bool = False
+    """Whether what both were run on is the user's own data."""
     replayed: bool = True
     """Whether the model could be run again on the export's values."""

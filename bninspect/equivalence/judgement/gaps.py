@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from bninspect.equivalence.evidence.replay import Stretch
 from bninspect.equivalence.evidence.rounds import Round
+from bninspect.equivalence.judgement import claims
 from bninspect.equivalence.judgement.case import Case
 from bninspect.equivalence.judgement.layers import behind_of, unshown
 from bninspect.equivalence.judgement.views import LayerView
@@ -24,6 +25,8 @@ def gaps(case: Case, views: Mapping[int, LayerView], places: Sequence[Place]) ->
         yield "what lies between the operations was not compared: the model cannot be run again on the export's values"
         return
     yield from case.seen.unreached
+    if case.given and (cut := claims.of_data(case.seen.cut)):
+        yield f"its ranges were not made for this data: {cut}"
     yield from _hidden(case)
     for place in places:
         view = views[id(place.node)]

@@ -68,7 +68,11 @@ def view_of(place: Place, case: Case) -> LayerView:
         return LayerView(
             LayerStatus.UNVERIFIED, f"its numbers are right, but it could not be recomputed: {why}", compared
         )
-    coarse = claims.of_weights(place) or (claims.of_range(place, proof, case.export) if proof is not None else "")
+    coarse = claims.of_weights(place)
+    if not coarse and proof is not None:
+        behind = wires.activation_behind(place, case.source.consumers())
+        own = behind.limits if behind is not None else None
+        coarse = claims.of_range(place, proof, case.export, case.seen.cut, own)
     if coarse:
         return LayerView(LayerStatus.UNVERIFIED, f"its numbers are right, but {coarse}", compared)
     if place.rebiased:

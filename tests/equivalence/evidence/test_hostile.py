@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bninspect.equivalence import folding
 from bninspect.equivalence.evidence import local
+from bninspect.equivalence.evidence.cut_off import CutOff
 from bninspect.equivalence.evidence.slack import Slack
 from bninspect.equivalence.judgement import claims
 from bninspect.equivalence.pairing.places import Place
@@ -97,7 +98,12 @@ def test_nonsense_is_refused_or_shown_and_breaks_nothing(case: tuple[Place, Netw
     assert proof.compared is not None or proof.why
     claims.of_weights(place)
     slack = Slack(network, values, set())
-    for ask in (lambda: claims.of_range(place, proof, network), lambda: slack.arriving("y"), lambda: slack.is_cut("y")):
+    seen = {"y": CutOff("y", 1.0, 1, (0.0, 1.0))}
+    for ask in (
+        lambda: claims.of_range(place, proof, network, seen),
+        lambda: slack.arriving("y"),
+        lambda: slack.is_cut("y"),
+    ):
         try:
             ask()
         except BninspectError as error:
