@@ -16,6 +16,8 @@ from bninspect.records import Array, Observation
 from bninspect.records.graph import Kernel, Network, Node, Value
 from bninspect.runtimes.keras import operations
 from bninspect.runtimes.keras.hook import widened
+from bninspect.runtimes.keras.idle_calls import LayerCall, SkippableCalls
+from bninspect.runtimes.keras.structures import is_symbolic, is_tensor, mapped, tensors
 
 
 class Trace:
@@ -33,6 +35,8 @@ class Trace:
         """The labels of what it returned, as they were in that pass; empty where no call was seen to make one."""
         self._kernels: dict[int, tuple[Kernel, str]] = {}
         """The constants of each layer, by identity: read once, however often it is called."""
+        self._calls = SkippableCalls()
+        """Those of that pass, which a replay makes again unless it can do without them."""
 
     def _start(self) -> None:
         self._nodes: list[Node] = []
@@ -90,7 +94,10 @@ class Trace:
         assert self._again is not None  # noqa: S101 - a model that was never run has no labels
         self._start()
         self._forced, self._wanted, self._depth, self._inside = forced, frozenset(wanted), 1, inside
-        outputs = _tensors(self._again(data))
+        ends = {f"output {place}": label for place, label in enumerate(self._returned)}
+        same = data is None or [one.shape for one in data] == [one.shape for one in self.inputs]
+        self._calls.again([ends.get(one, one) for one in self._wanted] if same else None, forced)
+        outputs = tensors(self._again(data))
         found = self._computed
         found |= {f"output {place}": widened(one) for place, one in enumerate(outputs)}
         self._start()
@@ -98,10 +105,15 @@ class Trace:
 
     def around(self, layer: Any, arguments: Any, compute: Callable[[Any], Any]) -> Any:
         """Call a layer, and remember what it took and returned."""
-        building = self._depth == 0 and _is_symbolic(arguments)  # a model, from its file
+        building = self._depth == 0 and is_symbolic(arguments)  # a model, from its file
+        if not building:
+            self._calls.look_at(layer)
         if building or self._closed:
             return compute(arguments)
-        taken = _tensors(arguments)
+        place = self._calls.enter()
+        if (known := self._calls.idle.get(place)) is not None:
+            return self._stand_in(known)
+        taken = tensors(arguments)
         before = len(self._nodes)
         first = self._depth == 0
         if first:
@@ -115,15 +127,29 @@ class Trace:
         finally:
             self._depth -= 1
             self._closed = False
-        if len(self._nodes) == before and taken and _tensors(returned):
+        if len(self._nodes) == before and taken and tensors(returned):
             returned = self._add(layer, taken, returned)
         if first and not self.outputs and len(self._nodes) > before:
             self.inputs = tuple(widened(one) for one in taken)
-            self.outputs = tuple(widened(tensor) for tensor in _tensors(returned))
-            self._returned = tuple(self._labels.get(id(tensor), "") for tensor in _tensors(returned))
+            self.outputs = tuple(widened(tensor) for tensor in tensors(returned))
+            self._returned = tuple(self._labels.get(id(tensor), "") for tensor in tensors(returned))
             self.outlines = self._shapes
+            self._calls.end(self._nodes)
             self._again = lambda data: compute(self._fed(arguments, data))
+        elif not self.outputs and is_tensor(returned):
+            label, shape = self._labels.get(id(returned), ""), tuple(returned.shape)
+            self._calls.leave(place, self._nodes[before:], label, shape, returned.dtype, self._count)
         return returned
+
+    def _stand_in(self, call: LayerCall) -> Any:
+        """Return what goes on for a call that is left out: what is given, or zeros that nobody looks at."""
+        import tensorflow as tf
+
+        self._calls.place, self._count = call.behind, call.count
+        given = self._forced.get(call.returned)
+        tensor = tf.zeros(call.shape, call.dtype) if given is None else tf.cast(tf.constant(given), call.dtype)
+        self._name(tensor, call.returned)
+        return tensor
 
     def _enter(self, taken: Sequence[Any]) -> None:
         for place, one in enumerate(taken):
@@ -140,8 +166,8 @@ class Trace:
             if label in self._wanted:
                 self._computed[label] = np.asarray(waiting[place])
             waiting[place] = self._forced.get(label, waiting[place])
-        given = _mapped(arguments, lambda one: tf.cast(tf.constant(waiting.pop(0)), one.dtype))
-        self._enter(_tensors(given))
+        given = mapped(arguments, lambda one: tf.cast(tf.constant(waiting.pop(0)), one.dtype))
+        self._enter(tensors(given))
         return given
 
     @contextmanager
@@ -179,9 +205,9 @@ class Trace:
         if observations and not seen:
             return returned
         inputs = tuple(self._label(one) for one in taken)
-        returned = _mapped(returned, lambda one: one if any(one is each for each in taken) else self._given(one))
+        returned = mapped(returned, lambda one: one if any(one is each for each in taken) else self._given(one))
         outputs = tuple(
-            self._label(tensor) for tensor in _tensors(returned) if not any(tensor is each for each in taken)
+            self._label(tensor) for tensor in tensors(returned) if not any(tensor is each for each in taken)
         )
         for label in outputs:
             self._look_inside(layer, taken, label)
@@ -261,39 +287,9 @@ def _followed(trace: Trace, original: Callable[..., Any], besides: Any) -> Calla
     return call
 
 
-def _tensors(structure: Any) -> list[Any]:
-    import tensorflow as tf
-
-    return [tensor for tensor in tf.nest.flatten(structure) if _is_tensor(tensor)]
-
-
 def _is_step_by_step(layer: Any) -> bool:
     """Return whether a layer calls another single one on reshaped data, so that nobody could see what feeds that."""
     return type(layer).__name__ == "TimeDistributed" and not getattr(layer.layer, "layers", None)
-
-
-def _is_symbolic(structure: Any) -> bool:
-    """Return whether layers are called to build a model: with what stands for a tensor, in either Keras or a graph."""
-    import tensorflow as tf
-
-    flat = tf.nest.flatten(structure)
-    return any(
-        type(leaf).__name__ == "KerasTensor" or (isinstance(leaf, tf.Tensor) and tf.is_symbolic_tensor(leaf))
-        for leaf in flat
-    )
-
-
-def _is_tensor(one: Any) -> bool:
-    import tensorflow as tf
-
-    return isinstance(one, tf.Tensor) and not tf.is_symbolic_tensor(one)
-
-
-def _mapped(structure: Any, change: Callable[[Any], Any]) -> Any:
-    """Return a structure with every tensor in it changed."""
-    import tensorflow as tf
-
-    return tf.nest.map_structure(lambda one: change(one) if _is_tensor(one) else one, structure)
 
 
 def _values(arrays: tuple[Array, ...]) -> tuple[Value, ...]:
