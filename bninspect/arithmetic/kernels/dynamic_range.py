@@ -33,11 +33,9 @@ def own_step(x: Array, axes: tuple[int, ...], *, symmetric: bool) -> Float64:
         The steps, with the axes kept as 1; rounded up by what the kernel's float32 may add.
     """
     wide = x.astype(np.float64)
-    low, high = wide.min(axis=axes, keepdims=True), wide.max(axis=axes, keepdims=True)
-    if symmetric:
-        step = np.maximum(np.abs(low), np.abs(high)) / 127
-    else:
-        step = (np.maximum(high, 0.0) - np.minimum(low, 0.0)) / 255
+    low, high = wide.min(axis=axes, keepdims=True, initial=0.0), wide.max(axis=axes, keepdims=True, initial=0.0)
+    with np.errstate(all="ignore"):
+        step = np.maximum(-low, high) / 127 if symmetric else (high - low) / 255
     return np.asarray(step * (1 + 1024 * precision("float32").unit))
 
 
@@ -49,5 +47,7 @@ def with_own_range(exact: Exact, step: Float64) -> Exact:
         step: of `own_step`, without the axis of the channels: it broadcasts against the places.
     """
     rows = np.broadcast_to(step, exact.places.shape).reshape(-1)[exact.places.rows, np.newaxis]
+    with np.errstate(all="ignore"):
+        inexact = exact.inexact + 0.5 * rows * exact.weight
     # The sum of whole numbers is exact; its product with both steps and the bias round four times.
-    return replace(exact, inexact=exact.inexact + 0.5 * rows * exact.weight, terms=max(exact.terms, 4))
+    return replace(exact, inexact=inexact, terms=max(exact.terms, 4))

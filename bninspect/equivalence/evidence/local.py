@@ -100,7 +100,8 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
     if quantised is None:
         file = _quantised_on_the_way(node, taken, file)
         expected = kernels.expect_sum(file, activation, types)
-        bound = expected.bound + moved * file.weight + _between(node, network, values)
+        with np.errstate(all="ignore"):
+            bound = expected.bound + moved * file.weight + _between(node, network, values)
         return replace(
             found, compared=_compared(rows, _where_known(expected.value, rows, node, network, values, file), bound)
         )
@@ -108,13 +109,14 @@ def prove(place: Place, network: Network, values: Mapping[str, Array], unit: flo
     low, high = (float(end.max() if place == 0 else end.min()) for place, end in enumerate(tensors.reach(quantised)))
     plain = kernels.activate(activation, file.value)
     within = np.clip(plain, low, high)
-    bound = (
-        step * (0.5 + _requantised(node, network, node.outputs[0], np.abs(within), file.magnitude))
-        # The sums of whole numbers are exact, the float64 here is not; a file states the step of the bias in float32.
-        + kernels.sum_bound(file, kernels.FLOAT64)
-        + 2 * folding.U * np.abs(folding.zero_bias(stored))
-        + _between(node, network, values)
-    )
+    with np.errstate(all="ignore"):
+        bound = (
+            step * (0.5 + _requantised(node, network, node.outputs[0], np.abs(within), file.magnitude))
+            # Sums of whole numbers are exact, the float64 here is not; a file states the step of the bias in float32.
+            + kernels.sum_bound(file, kernels.FLOAT64)
+            + 2 * folding.U * np.abs(folding.zero_bias(stored))
+            + _between(node, network, values)
+        )
     clipped = _where_known(within, rows, node, network, values, exact)
     # A range that begins at zero is a relu that went into it.
     least = low - step if low < 0 else -np.inf
@@ -219,7 +221,8 @@ def _between(node: Node, network: Network, values: Mapping[str, Array]) -> Float
             half = tensors.largest_step(grid) * (0.5 + _requantised(node, network, name, most, most, gain))
         elif name in values and values[name].dtype == np.float16:
             half = precision("float16").unit * float(np.abs(values[name]).max(initial=0.0))
-        total = total + half * gain
+        with np.errstate(all="ignore"):
+            total = total + half * gain
     return total
 
 

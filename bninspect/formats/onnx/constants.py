@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +69,12 @@ class Constants:
                 elif node.op == "Constant" and node.outputs and (literal := evaluation.literal(node)) is not None:
                     self._literals[node.outputs[0]] = literal
                 self._makers.update((output, node) for output in node.outputs if output)
+
+    def hold(self, known: Mapping[str, Constant]) -> None:
+        """Hold other numbers by the names of some constants: the same in the order that ONNX has."""
+        for name, constant in known.items():
+            self._tensors.pop(name, None)
+            self._known[name], self._computed[name] = True, constant
 
     def __contains__(self, name: str) -> bool:
         return self._is_constant(name, 0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bninspect.errors import DamagedFile
+from bninspect.formats.onnx import blocked
 from bninspect.formats.onnx.constants import Constant, Constants, dequantised
 from bninspect.records import Array
 from bninspect.records import graph as network
@@ -27,7 +28,7 @@ _FUSED_LIMITS = {"Relu": ActivationLimits(0.0, float("inf")), "": None}
 
 def kernel_node(node: NodeProto, constants: Constants) -> Node | None:
     """Return a linear operation with constant weights; None for every other node, and for what nobody knows."""
-    op = node.op.removeprefix(_DOMAIN)
+    op = "FusedConv" if node.op == blocked.CONVOLUTION else node.op.removeprefix(_DOMAIN)
     found = _quantised(node, op, constants) if op in _QUANTISED else _of_floats(node, op, constants)
     if found is None:
         return None
@@ -84,6 +85,8 @@ def _of_floats(node: NodeProto, op: str, constants: Constants) -> tuple[Kernel, 
     if kind == "ConvTranspose":
         kernel = network.transposed(numbers, groups)
         return assembled(kernel, bias, groups, weights, 1), network.TRANSPOSED, numbers.shape[2:]
+    if node.op == blocked.CONVOLUTION and groups > 1 and numbers.shape[1] == 1:
+        groups = len(numbers)  # the group of a filled-up block counts too
     named = network.DEPTHWISE if groups > 1 and numbers.shape[1] == 1 else network.CONVOLUTION
     kernel = network.convolution(numbers, groups)
     return assembled(kernel, bias, groups, weights, 0), named, numbers.shape[2:]

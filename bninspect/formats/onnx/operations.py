@@ -12,7 +12,7 @@ import numpy as np
 from bninspect.arithmetic.norm_kernel import norm_kernel, norm_kernel_in_steps
 from bninspect.formats import bodies, channel_chains
 from bninspect.formats.channel_chains import Piece
-from bninspect.formats.onnx import norms, quantised
+from bninspect.formats.onnx import blocked, norms, quantised
 from bninspect.formats.onnx.constants import Constant, Constants, dequantised
 from bninspect.formats.onnx.linear import kernel_node
 from bninspect.records import graph as network
@@ -31,14 +31,16 @@ _PIECES = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}
 _QUANTISED_PIECES = {"com.microsoft::QLinearAdd": "add", "com.microsoft::QLinearMul": "mul"}
 
 
-def read(model: ModelProto, path: Path) -> Network:
-    """Return what the main graph computes."""
+def read(model: ModelProto, path: Path, block: int = 0) -> Network:
+    """Return what the main graph computes; `block` is how long the blocks of the runtime are (blocked.py)."""
     graph = model.graphs[0]
     constants = Constants((graph,), path, model.opset)
+    blocks = blocked.find(graph, constants, block)
+    constants.hold(blocks.kernels)
     found = [norm for norm in norms.find(model, path).found if not norm.graph and norm.y and norm.nodes]
     ends = {norm.nodes[-1]: norm for norm in found}
     inside = {label for norm in found for label in norm.nodes}
-    reading = quantised.QuantisedReading(graph, constants)
+    reading = quantised.QuantisedReading(graph, constants, blocks)
     nodes: list[Node] = []
     for node in graph.nodes:
         if node.label in ends:
@@ -87,17 +89,31 @@ def _nodes(node: NodeProto, reading: quantised.QuantisedReading) -> Iterator[Nod
         return
     if reading.is_inside(node):
         return
-    kernel = kernel_node(node, constants)
+    kernel = kernel_node(node, constants) if node.op != blocked.CONVOLUTION or reading.blocks.channels else None
     if kernel is not None:
         yield from _with_sum(kernel, node)
+        return
+    if node.op.startswith(blocked.DOMAIN) and reading.blocks.channels:
+        yield _of_blocks(node, constants)
         return
     piece = _piece(node, constants) if node.op in _PIECES or node.op in _QUANTISED_PIECES else None
     yield piece if piece is not None else _other(node, constants)
 
 
+def _of_blocks(node: NodeProto, constants: Constants) -> Node:
+    """Return an operation on blocked values, which are seen as they are without blocks."""
+    plain = replace(_other(node, constants), operation=node.op.removeprefix(blocked.DOMAIN).lower())
+    orders = {blocked.TO_BLOCKS: (0, 3, 1, 2), blocked.FROM_BLOCKS: (0, 2, 3, 1)}
+    if node.op not in orders:
+        return plain
+    if not node.integer("channels_last", 0):
+        return replace(plain, operation="identity")
+    return replace(plain, operation="transpose", order=orders[node.op])
+
+
 def _with_sum(kernel: Node, node: NodeProto) -> Iterator[Node]:
     """Yield a fused convolution, which may add another value before its activation, as what it is."""
-    added = node.takes(3) if node.op.endswith("FusedConv") else ""
+    added = node.takes(3) if node.op.endswith("FusedConv") or node.op == blocked.CONVOLUTION else ""
     if not added:
         yield kernel
         return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bninspect.formats.onnx import scales
+from bninspect.formats.onnx.blocked import Blocks
 from bninspect.formats.onnx.constants import Constant, Constants, dequantised
 from bninspect.formats.onnx.linear import assembled, geometry_of
 from bninspect.records import graph as network
@@ -81,6 +82,7 @@ class QuantisedReading:
 
     graph: GraphProto
     constants: Constants
+    blocks: Blocks = field(default_factory=Blocks)
     _inside: set[int] = field(default_factory=set)
     _joined: dict[int, Node] = field(default_factory=dict)
 

@@ -89,6 +89,23 @@ def with_outputs(stored: bytes, names: Iterable[str]) -> bytes:
     return stored + data(7, b"".join(data(12, data(1, name)) for name in names))
 
 
+PLAIN = "bninspect/plain/"
+"""Before the name of a value that stands in blocks of channels: the same without blocks."""
+
+
+def with_plain(stored: bytes, channels: Mapping[str, int]) -> bytes:
+    """Return the model `stored` with `PLAIN` values: nodes that put blocked values, of so many channels, in order."""
+    nodes = (
+        data(1, name)
+        + data(2, PLAIN + name)
+        + data(4, "ReorderOutput")
+        + data(5, data(1, "channels") + integer(3, count) + integer(20, 2))
+        + data(7, "com.microsoft.nchwc")
+        for name, count in channels.items()
+    )
+    return stored + data(7, b"".join(data(1, node) for node in nodes))
+
+
 COMPUTED = "bninspect/computed/"
 """Before the name of a value that is given: what the model itself computed."""
 

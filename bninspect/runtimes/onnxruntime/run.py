@@ -7,9 +7,14 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bninspect.exporters.onnx import encode_layers
+from bninspect.formats.onnx import blocked, inlining, norms, operations, write
 from bninspect.formats.onnx import format as container
-from bninspect.formats.onnx import inlining, norms, write
+from bninspect.formats.onnx.blocked import Blocks
+from bninspect.formats.onnx.constants import Constants
+from bninspect.formats.onnx.model import ModelProto
 from bninspect.records import Array, BatchNorm, Checkpoint, Form, Run
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
@@ -17,6 +22,7 @@ from bninspect.runtimes.runtime import Begin, RunSettings, Session
 from bninspect.runtimes.session import CallSite
 
 _runtime = partial(loading.start, "onnxruntime", "onnx")
+_BLOCKED = blocked.DOMAIN.removesuffix("::")
 _TYPES = {"float": "float32", "double": "float64"}
 
 
@@ -42,9 +48,17 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
     plain = session_of(stored, path, optimise=False)
     outputs = tuple(output.name for output in plain.get_outputs())
 
+    model = container.parsed(path)
+    blocks = _blocks(model, path)
+    channels = blocks.channels
+
     @lru_cache(maxsize=2)
     def fetcher(names: tuple[str, ...]) -> Fetcher:
-        return fetcher_of(stored, path, outputs, names)
+        own = {name: write.PLAIN + name for name in names if name in channels}
+        content = write.with_plain(stored, {name: channels[name] for name in own}) if own else stored
+        fetch = fetcher_of(content, path, outputs, [own.get(name, name) for name in names])
+        back = {value: name for name, value in own.items()}
+        return lambda data: {back.get(name, name): one for name, one in fetch(data).items()}
 
     def compute(data: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:
         if all(name in outputs for name in names):
@@ -63,8 +77,29 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
         form=Form.AFFINE,
         alone=_alone,
         environment={"onnxruntime": ort.__version__, "device": "CPU"},
-        replay=replay,
+        network=operations.read(model, path, _block()) if channels else None,
+        replay=None if channels else replay,
     )
+
+
+def _blocks(model: ModelProto, path: Path) -> Blocks:
+    """Return what of a model stands in blocks of channels."""
+    graph = model.graphs[0]
+    if not any(node.op == blocked.CONVOLUTION for node in graph.nodes):
+        return Blocks()
+    return blocked.find(graph, Constants((graph,), path, model.opset), _block())
+
+
+@lru_cache(maxsize=1)
+def _block() -> int:
+    """Return how many channels stand side by side in a block: the ninth is behind eight others, or begins the next."""
+    node = write.data(1, "x") + write.data(2, "y") + write.data(4, "ReorderInput") + write.data(7, _BLOCKED)
+    graph = write.graph([node], [], [write.value("x", "float32", (1, 16, 1, 2))], [write.data(1, "y")])
+    model = write.model(graph, "") + write.data(8, write.data(1, _BLOCKED) + write.integer(2, 1))
+    x = np.zeros((1, 16, 1, 2), np.float32)
+    x[0, 8, 0, 0] = 1
+    y = run_session(session_of(model, None, optimise=False), {"x": x}, ["y"])["y"]
+    return 16 if int(y.argmax()) == 8 else 8
 
 
 Fetcher = Callable[[Mapping[str, Array]], Mapping[str, Array]]
