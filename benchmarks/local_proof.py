@@ -22,8 +22,9 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -35,10 +36,12 @@ from bninspect import formats
 from bninspect.equivalence import running, tensors
 from bninspect.equivalence import source as sources
 from bninspect.equivalence.by_running import judge_run
-from bninspect.equivalence.evidence import stretches
-from bninspect.equivalence.evidence.replay import FLOOR, MARGIN
+from bninspect.equivalence.evidence import nudges, stretches
+from bninspect.equivalence.evidence.replay import FLOOR, MARGIN, Stretch
 from bninspect.equivalence.evidence.rounds import Round
+from bninspect.equivalence.evidence.sums import Sums
 from bninspect.equivalence.running import Ran
+from bninspect.records import Comparison
 from bninspect.settings import Settings
 from bninspect.verdicts import verify_task
 
@@ -80,17 +83,59 @@ def _median(values: list[float]) -> float:
     return statistics.median(values or [0.0])
 
 
-def between(model: Path, export: Path) -> Iterator[tuple[float, float | None]]:
-    """Yield of each stretch its difference in roundings of the largest, and over the change by moving what goes in."""
-    with mock.patch.object(stretches, "FLOOR", 1.0), mock.patch.object(stretches, "MARGIN", 0.0):
-        floor = [one for one in seen(model, export)[1].stretches if one.compared is not None and not one.kinds]
-    with mock.patch.object(stretches, "FLOOR", 0.0), mock.patch.object(stretches, "MARGIN", 1.0):
-        moved = [one for one in seen(model, export)[1].stretches if one.compared is not None and not one.kinds]
-    for one, other in zip(floor, moved, strict=True):
-        if one.wire.end != "y" and one.exact:
-            assert one.compared is not None
-            assert other.compared is not None
-            yield one.compared.ratio or 0.0, other.compared.ratio
+@dataclass
+class Between:
+    """What was seen of the stretches of right exports, a number for each."""
+
+    roundings: list[float] = field(default_factory=list)
+    """Differences of the two runtimes in roundings of the largest number."""
+    changes: list[float] = field(default_factory=list)
+    """The same over the largest change when what goes in is moved by a rounding; infinite where nothing changes."""
+    moves: list[float] = field(default_factory=list)
+    """Changes when what goes in is moved by NUDGE, over the change that shows."""
+
+    def add(self, model: Path, export: Path) -> None:
+        """Add those of an export between whose operations nothing is rounded to whole numbers or halves."""
+        moves: dict[str, float] = {}
+
+        def moved(stretch: Stretch, before: Any, now: Any) -> bool:
+            change = float(np.abs(now.astype(np.float64) - before).max(initial=0.0))
+            moves.setdefault(stretch.wire.label, change / (2 * stretch.allowed))
+            return known(stretch, before, now)
+
+        known = nudges._moves  # noqa: SLF001 - what it compares is what is asked for
+        with mock.patch.object(nudges, "_moves", moved):
+            right = self._ratios(model, export, FLOOR, MARGIN)
+        self.moves += [ratio for label, ratio in moves.items() if label in right]
+        self.roundings += [_MANY * ratio for ratio in self._ratios(model, export, _MANY, 0.0).values()]
+        with mock.patch.object(Sums, "arriving", return_value=0.0):
+            self.changes += self._ratios(model, export, 0.0, 1.0).values()
+
+    @staticmethod
+    def _ratios(model: Path, export: Path, floor: float, margin: float) -> dict[str, float]:
+        with mock.patch.object(stretches, "FLOOR", floor), mock.patch.object(stretches, "MARGIN", margin):
+            found = seen(model, export)[1].stretches
+        chosen = (one for one in found if one.exact and one.wire.end != "y" and one.compared is not None)
+        return {one.wire.label: _ratio(one.compared) for one in chosen if not one.kinds}
+
+    def show(self) -> None:
+        """Print deciles: the least, nine in between, the largest."""
+        for title, values in (
+            (f"roundings of the largest number, {FLOOR:g} are allowed", self.roundings),
+            (f"over the change by a rounding of what goes in, {MARGIN:g} are allowed", self.changes),
+            (f"change by moving what goes in by {nudges.NUDGE:.0%}, over the least that counts", self.moves),
+        ):
+            finite = [one for one in values if one < _MANY]
+            print(f"{title}: {len(finite)} of {len(values)} stretches")
+            print("  " + " ".join(f"{one:.3g}" for one in np.quantile(finite, np.linspace(0, 1, 11))), flush=True)
+
+
+_MANY = 1e9
+"""Roundings that no difference reaches."""
+
+
+def _ratio(compared: Comparison | None) -> float:
+    return float("inf") if compared is None or compared.ratio is None else compared.ratio
 
 
 def main() -> None:
@@ -101,7 +146,7 @@ def main() -> None:
     parser.add_argument("--stretches", action="store_true", help="look at what lies between the operations")
     parser.add_argument("networks", nargs="*", default=NETWORKS)
     options = parser.parse_args()
-    found: list[tuple[float, float | None]] = []
+    between = Between()
     if not options.stretches:
         print(f"{'':26} {'':14} {'compared':>10} {'worst':>8} {'median':>7} {'steps':>7} {'median':>7}"
               f" {'cost':>7} {'saturated':>9} {'time':>8}")  # fmt: skip
@@ -109,18 +154,11 @@ def main() -> None:
         folder = cached(options.cache, network)
         for path in exports(folder):
             if options.stretches:
-                found += between(source(folder), path)
+                between.add(source(folder), path)
             else:
                 print(f"{network:26} {path.name:14} {operations(source(folder), path)}", flush=True)
-    if found:
-        _print("roundings of the largest", [one for one, _ in found], FLOOR)
-        _print("over the largest change", [one for _, one in found if one is not None], MARGIN)
-
-
-def _print(title: str, values: list[float], allowed: float) -> None:
-    deciles = np.quantile(values, np.linspace(0, 1, 11))
-    print(f"{title}: {len(values)} stretches, {allowed:g} are allowed")
-    print("  " + " ".join(f"{one:.3g}" for one in deciles))
+    if options.stretches:
+        between.show()
 
 
 if __name__ == "__main__":

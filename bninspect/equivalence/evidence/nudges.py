@@ -12,7 +12,7 @@ from bninspect.equivalence.evidence.replay import RUNS, Comparing, Given, Stretc
 from bninspect.equivalence.evidence.wires import Wire
 from bninspect.records import Array
 
-_NUDGE = 0.05
+NUDGE = 0.05
 """Part of themselves by which values are moved to see whether what is behind depends on them at all."""
 
 
@@ -63,7 +63,7 @@ def with_moves(
     ]
     still: dict[int, Stretch] = {id(one): one for one in asked}
     # A value on the way may only not be dead; of an output that is nearly saturated the least change has to show.
-    for part, ends in ((_NUDGE, ("x", "y", "output")), (_TURN, ("x", "y"))):
+    for part, ends in ((NUDGE, ("x", "y", "output")), (_TURN, ("x", "y"))):
         waiting = [one for one in still.values() if one.wire.end in ends]
         if not waiting:
             continue
