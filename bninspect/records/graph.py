@@ -45,8 +45,9 @@ class Kernel:
     """A scale of each output that is in the weights and that the file keeps apart: it was rounded by itself."""
     step_dtype: str = "float32"
     """Type to which the steps of the weights were rounded."""
-    counted: str = "float32"
-    """Type in which a quantiser divided the weights by their steps."""
+    counted: str = ""
+    """Type in which places between the ends of their range were found for the weights; empty where they were divided by
+    their step."""
     flushed: float = 0.0
     """Weights smaller than this were stored as zero."""
 

@@ -27,8 +27,8 @@ class IrConstant:
     """Quantisation step of each number, of a shape that broadcasts against them; None for floats."""
     scaled: str = "float32"
     """Type to which that step was rounded."""
-    counted: str = "float32"
-    """Type in which they were divided by it: that of the graph."""
+    counted: str = ""
+    """Type in which their places between the ends of a range were found, as FakeQuantize does: that of the graph."""
 
     @property
     def rounded(self) -> str:

@@ -140,6 +140,10 @@ def test_weights_of_halves_that_were_quantised_in_halves() -> None:
         within = folding.as_stored(expected, stored)
         return folding.fits(stored.weights, within.weights, within.weight_bound)
 
+    one = np.ones((1, 1, 1))
+    for counted, off in (("", 0.5), ("float32", 0.5 + 1024 * 2.0**-24), ("float16", 1.0)):
+        within = folding.as_stored(folding.plain(Kernel(0 * one)), Kernel(one, weight_step=one[0, 0], counted=counted))
+        np.testing.assert_allclose(within.weight_bound, off, rtol=1e-5)
     assert fits(places, step)
     assert not fits(places, step, "float32")
     assert not fits(places, step * 1.01)
