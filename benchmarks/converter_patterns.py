@@ -7,6 +7,7 @@ environment.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,12 +118,14 @@ def inputs(pattern: Pattern, shape: tuple[int, ...]) -> tuple[Any, Any]:
     return every[:SAMPLES], every
 
 
-UNITS = {"float32": 2.0**-24, "float16": 2.0**-11, "int16": 2.0**-8, "int8": 2.0**-8}
-"""By how much of it a number may be off, and for int8 by how much of the largest number of its array."""
+UNITS = {"float32": 2.0**-24, "float16": 2.0**-11, "int16": 2.0**-8, "int8": 2.0**-8, "halves": 2.0**-24}
+"""By how much of it a number that flows may be off, and for int8 by how much of the largest number of its array."""
+STORED = {**UNITS, "halves": 2.0**-11}
+"""The same of a number that is stored: `halves` are stored in float16 and computed with in float32."""
 
 
-def nudged(values: Any, kind: str, numbers: np.random.Generator) -> Any:
+def nudged(values: Any, kind: str, numbers: np.random.Generator, units: Mapping[str, float]) -> Any:
     """Return an array with each number off by at most one rounding of a kind."""
     wide = np.asarray(values, np.float64)
     size = np.abs(wide).max(initial=0.0) if kind.startswith("int") else np.abs(wide)
-    return wide + UNITS[kind] * size * numbers.uniform(-1, 1, wide.shape)
+    return wide + units[kind] * size * numbers.uniform(-1, 1, wide.shape)

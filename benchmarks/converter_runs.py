@@ -20,7 +20,7 @@ import numpy as np
 from converter_cells import Cell, cells, shortened
 from converter_list import RUNS_IN
 from converter_patterns import BY_NAME, UNITS
-from converter_sources import HALVED
+from converter_sources import HALVED, MEDIAN
 
 SPREADS, LARGEST = 8, 4
 Run = Callable[[Any], Any]
@@ -169,9 +169,11 @@ def measured(run: Run, x: Any, known: Any, ending: str, kinds: tuple[str, str], 
     """
     expected = known[f"y{ending}"]
     largest = float(np.abs(expected).max())
-    allowed, stated = (SPREADS * float(known[f"{kind}{ending}"]) + LARGEST * UNITS[kind] * largest for kind in kinds)
+    kind, stated = kinds
+    allowed = SPREADS * float(known[f"{kind}{ending}"]) + LARGEST * UNITS[kind] * largest
+    typical = SPREADS * float(known[f"{stated}{MEDIAN}{ending}"]) + LARGEST * UNITS[stated] * largest
     y = np.concatenate([run(sample[None]) for sample in x])
-    return compared(y, expected, allowed, stated if own == "int8" else allowed)
+    return compared(y, expected, allowed, typical if own == "int8" != stated else allowed)
 
 
 def judge(cell: Cell, name: str, start: Callable[[Path], Run]) -> None:

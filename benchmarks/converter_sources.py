@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 from converter_cells import source_folder
-from converter_patterns import BY_NAME, UNITS, generator, inputs, nudged
+from converter_patterns import BY_NAME, STORED, UNITS, generator, inputs, nudged
 
 RUNS = 4
+MEDIAN = " median"
+"""Behind the name of a kind: of the median change."""
 HALVED = " halved"
 """Behind the name of an array: of the inputs divided by two."""
 
@@ -33,7 +35,7 @@ def known(compute: Any, own: list[Any], x: Any, name: str) -> dict[str, Any]:
 
 
 def spread(compute: Any, arrays: list[Any], x: Any, expected: Any, name: str) -> dict[str, float]:
-    """Return the largest change of the outputs for each kind of rounding.
+    """Return the largest change of the outputs for each kind of rounding, and the largest of the median changes.
 
     Args:
         compute: takes arrays in place of the model's own, and inputs, and returns outputs.
@@ -47,10 +49,11 @@ def spread(compute: Any, arrays: list[Any], x: Any, expected: Any, name: str) ->
     for kind in UNITS:
         changes = []
         for _ in range(RUNS):
-            moved = [nudged(array, kind, numbers).astype(array.dtype) for array in arrays]
-            y = compute(moved, nudged(x, kind, numbers).astype(x.dtype))
-            changes.append(float(np.abs(y.astype(np.float64) - expected).max()))
-        most[kind] = max(changes)
+            moved = [nudged(array, kind, numbers, STORED).astype(array.dtype) for array in arrays]
+            y = compute(moved, nudged(x, kind, numbers, UNITS).astype(x.dtype))
+            changes.append(np.abs(y.astype(np.float64) - expected))
+        most[kind] = max(float(change.max()) for change in changes)
+        most[f"{kind}{MEDIAN}"] = max(float(np.median(change)) for change in changes)
     return most
 
 

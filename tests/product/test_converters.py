@@ -138,10 +138,10 @@ def test_outputs_with_the_channels_behind_are_compared_as_such(found: Any) -> No
 def test_numbers_move_by_at_most_one_rounding(found: Any, kind: str) -> None:
     patterns = found("converter_patterns")
     values = np.array([1.0, -8.0, 0.5])
-    moved = np.abs(patterns.nudged(values, kind, np.random.default_rng(0)) - values)
+    moved = np.abs(patterns.nudged(values, kind, np.random.default_rng(0), patterns.STORED) - values)
     size = 8.0 if kind == "int8" else np.abs(values)
     assert (moved > 0).all()
-    assert (moved <= patterns.UNITS[kind] * size).all()
+    assert (moved <= patterns.STORED[kind] * size).all()
 
 
 def test_the_spread_of_a_sum_is_that_of_its_roundings(found: Any) -> None:
