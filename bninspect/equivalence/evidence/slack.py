@@ -14,13 +14,14 @@ import numpy as np
 from bninspect.arithmetic.bounds import precision
 from bninspect.equivalence import tensors
 from bninspect.records import Array
-from bninspect.records.graph import NARROW, ActivationLimits, Network, Node, leading_to
+from bninspect.records.graph import NARROW, PASSING, ActivationLimits, Network, Node, leading_to
 
 _PASSED = """
 identity reshape transpose cast relu relu6 clip pool max minimum maximum min concatenation concat pad padv2 slice split
 gather flatten squeeze mean average globalaveragepool averagepool maxpool resize upsample crop tile expand select view
 index dropout unpack pack stack strided space depth batch broadcast reduce leaky elu tanh hardtanh flatten_ contiguous
 neg abs softplus softsign mirror reverse flip reducemean reducemax reducemin globalmaxpool averagepool2d amax amin
+leakyrelu
 """
 _SLOPES = {"logistic": 0.25, "sigmoid": 0.25, "softmax": 0.5, "hard swish": 1.5, "hardswish": 1.5, "hardsigmoid": 0.2}
 _SLOPES |= {"gelu": 1.13, "silu": 1.1, "swish": 1.1, "mish": 1.09, "log softmax": 2.0, "logsoftmax": 2.0}
@@ -33,6 +34,10 @@ _WIDE_SOFTMAX = 2.0
 gelu 2.2), and 3,000 random ones of 5 and 32 numbers (softmax 8.0 and 55.4)."""
 _SHAPES = ("shape", "size", "rank")
 """Operations that only look at how long something is."""
+_ROUNDING = ("identity", "quantize")
+"""Operations that round floats to steps and do nothing else."""
+_HALF = 0.5 + 2.0**-6
+"""Steps: the place, one of 2^16 at most, is looked for in float32, by a quotient or by a product with a reciprocal."""
 _COMBINING = ("add", "sub", "mul", "div")
 """Operations that combine what flows with a number, which may have been rounded."""
 _BOUNDED = ("logistic", "sigmoid", "softmax", "tanh", "hardsigmoid", "l2 normalization")
@@ -117,7 +122,7 @@ class Slack:
 
     def _made(self, node: Node, value: str) -> float:
         taken = [0.0 if one in self._given else self._found.get(one, 0.0) for one in node.inputs]
-        rounded = self._rounding(value) * self._table(node, value)
+        rounded = self._rounding(value) * self._table(node, value) * self._placed(node, value)
         numbers = self._of_weights(node) + self._of_constants(node, value)
         return self._passed(node, taken) + rounded + self._cut(node, value) + numbers
 
@@ -142,6 +147,20 @@ class Slack:
         if node.operation == "softmax":
             return max(1.0, _WIDE_SOFTMAX * (array.shape[-1] if array.ndim else 1))
         return _WIDE_TABLES.get(node.operation, 1.0)
+
+    def _placed(self, node: Node, value: str) -> float:
+        """Return the part of a step that is lost where floats are only rounded: none of what stands on these steps."""
+        quantised, before = self._network.quantised.get(value), node.inputs[0] if len(node.inputs) == 1 else ""
+        array = self._values.get(before)
+        if quantised is None or quantised.levels is not None or array is None or array.dtype.kind != "f":
+            return 1.0
+        if node.operation not in _ROUNDING:
+            return 1.0
+        known = tensors.grid(before, self._network)
+        while known is None and before in self._producers and self._producers[before].operation in PASSING:
+            before = self._producers[before].inputs[0]
+            known = tensors.grid(before, self._network)
+        return 0.0 if known is not None and tensors.is_same_grid(known, quantised) else _HALF
 
     def _of_weights(self, node: Node) -> float:
         """Return what quantised weights and an input that is quantised on the way do to a kernel that is not given."""

@@ -33,6 +33,21 @@ def test_each_rounding_on_the_way_is_a_step_and_is_passed_on() -> None:
     assert slack.of("y") == STEP + STEP / 4
 
 
+def test_floats_that_are_only_rounded_lose_half_a_step_and_nothing_the_second_time() -> None:
+    """A kernel for integers may be off by a whole one."""
+    nodes = (
+        Node("q", "identity", ("x",), ("a",)),
+        Node("d", "identity", ("a",), ("b",)),
+        Node("t", "transpose", ("b",), ("c",)),
+        Node("q2", "identity", ("c",), ("y",)),
+    )
+    network = Network((), (), nodes, {"a": WHOLE, "y": WHOLE}, {"b": WHOLE})
+    values = _values(a=[3], y=[3]) | {name: np.array([1.5], np.float32) for name in "xbc"}
+    slack = Slack(network, values, {"x"})
+    assert slack.of("a") == slack.of("y") == pytest.approx(STEP / 2, rel=0.04)
+    assert Slack(network, values | {"x": np.array([3], np.int8)}, {"x"}).of("a") == STEP
+
+
 @pytest.mark.parametrize(("operation", "steepest"), [("logistic", 0.25), ("softmax", 0.5), ("hard swish", 1.5)])
 def test_functions_pass_on_as_much_as_they_are_steep(operation: str, steepest: float) -> None:
     network = _network(Node("q", "identity", ("x",), ("a",)), Node("f", operation, ("a",), ("y",)), a=WHOLE)
