@@ -127,7 +127,7 @@ def scaled(right: FoldedKernel, stored: Kernel) -> Iterator[Cause]:
     should = folding.as_stored(right, stored)
     weights = worst_ratio(stored.weights, should.weights, should.weight_bound)
     bias = worst_ratio(folding.zero_bias(stored), should.bias, should.bias_bound)
-    factor = factor_between(right.weights, stored.weights)
+    factor = factor_between(right.weights, stored.weights, should.weight_bound)
     room, size = max(abs(factor), 1.0), 3 * U * abs(factor)
     bound = should.weight_bound * room + size * np.abs(right.weights)
     ratio = worst_ratio(stored.weights, right.weights * factor, bound)

@@ -56,17 +56,24 @@ def is_multiplied(node: Node, operation: Node) -> bool:
     if own.weights.shape != stored.weights.shape:
         return False
     wide = own.weights.astype(np.float64)
-    factor = factor_between(wide, stored.weights)
+    factor = factor_between(wide, stored.weights, folding.as_stored(folding.plain(own), stored).weight_bound)
     if not np.isfinite(factor) or not factor:
         return False
     bias = None if own.bias is None else own.bias * factor
     return holds(node, folding.plain(replace(own, weights=wide * factor, bias=bias)))
 
 
-def factor_between(own: Array, stored: Array) -> float:
-    """Return the number by which weights are multiplied in others of their shape, by least squares; NaN for zeros."""
+def factor_between(own: Array, stored: Array, bound: Array) -> float:
+    """Return the number by which weights are multiplied in others of their shape; NaN for zeros.
+
+    By least squares. Where rounding to steps leaves that outside of what each weight allows by its bound, the middle of
+    the numbers that all of them allow, if there are any.
+    """
     with np.errstate(all="ignore"):
-        return float((own * stored).sum() / np.square(own).sum())
+        factor = float((own * stored).sum() / np.square(own).sum())
+        ends = np.sort(np.stack([stored - bound, stored + bound]) / own, axis=0)[:, own != 0]
+    low, high = float(ends[0].max(initial=-np.inf)), float(ends[1].min(initial=np.inf))
+    return factor if low <= factor <= high or not low <= high else (low + high) / 2
 
 
 def same_shape(operation: Node, node: Node) -> bool:

@@ -13,8 +13,8 @@ _OPERATIONS = """
 42 div, 43 squeeze, 45 strided slice, 47 exp, 49 split, 50 log softmax, 53 cast, 54 prelu, 55 maximum, 56 arg max,
 57 minimum, 59 neg, 60 pad v2, 65 slice, 67 transpose conv, 69 tile, 70 expand dims, 73 log, 74 sum, 75 sqrt, 76 rsqrt,
 77 shape, 82 reduce max, 83 pack, 88 unpack, 92 square, 97 resize nearest, 98 leaky relu, 99 squared difference,
-100 mirror pad, 101 abs, 105 reverse v2, 111 elu, 114 quantize, 117 hard swish, 118 if, 119 while, 126 batch matmul,
-130 broadcast to, 132 conv 3d, 143 read variable, 150 gelu
+100 mirror pad, 101 abs, 105 reverse v2, 111 elu, 114 quantize, 116 round, 117 hard swish, 118 if, 119 while,
+126 batch matmul, 130 broadcast to, 132 conv 3d, 143 read variable, 150 gelu
 """
 OPERATIONS: Mapping[int, str] = {
     int(code): name for code, _, name in (entry.strip().partition(" ") for entry in _OPERATIONS.split(","))
