@@ -74,5 +74,8 @@ def command(context: click.Context, /, **options: Any) -> int:
         with to_whoever_reads():
             click.echo(json_document.answer(done) if options["json"] else screen.render(done), nl=False)
     if not options["quiet"]:
-        say(f"  then: bninspect drift {printable(options['output'])} --data {printable(options['data'])}")
+        # Weights alone are not run: they can be held against what they were, and not against data.
+        output, given, copied = (printable(str(options[name])) for name in ("output", "data", "into"))
+        checks = f"diff {copied} {output}" if options["into"] else f"drift {output} --data {given}"
+        say(f"  then: bninspect {checks}")
     return 0

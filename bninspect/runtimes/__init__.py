@@ -182,7 +182,8 @@ def open_stream(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[Strea
     """
     runtimes = choose(checkpoint, settings.runtime)
     if reason := _refusal(checkpoint, settings, runtimes):
-        raise RuntimeFailure("the model cannot be run", why=reason)
+        hint = "name the file of the model that they are of" if reason == _ONLY_WEIGHTS else ""
+        raise RuntimeFailure("the model cannot be run", why=reason, hint=hint)
     failures = []
     for runtime in runtimes:
         with ExitStack() as stack:
@@ -199,10 +200,13 @@ def open_stream(checkpoint: Checkpoint, settings: RunSettings) -> Iterator[Strea
     raise failures[0]
 
 
+_ONLY_WEIGHTS = "the file holds only weights"
+
+
 def _refusal(checkpoint: Checkpoint, settings: RunSettings, runtimes: tuple[Runtime, ...]) -> str:
     """Return why no framework may be given the file; empty if one may."""
     if checkpoint.architecture is None and _is_of_keras(checkpoint):
-        return "the file holds only weights"
+        return _ONLY_WEIGHTS
     if checkpoint.writer.startswith("Keras 1."):
         return "neither Keras 3 nor tf-keras loads files of Keras 1"
     if not any(checkpoint.format in runtime.formats for runtime in runtimes):

@@ -95,7 +95,9 @@ def recalibrate_checkpoint(
     ):
         prepared = preparations.prepared(data, settings.prepare)
         chosen = samples.places(data.count, settings.limit, settings.seed if settings.shuffle else None)
-        work = _Work(checkpoint, stream, prepared, list(chosen), layers, names, file)
+        # Weights of torch are of its convention, whichever export of the model runs.
+        kept = Estimator.UNBIASED if runtimes.fitting(into)[0] is runtimes.TORCH else None
+        work = _Work(checkpoint, stream, prepared, list(chosen), layers, names, file, kept)
         written, plan, off = work.run(output, progress, resume=resume)
     # The runtime is closed by now: what remains is a matter of bytes.
     content = file.rewritten({names[name].name: values for name, values in written.items()})
@@ -163,9 +165,11 @@ class _Work:
         layers: list[BatchNorm],
         names: Mapping[str, BatchNorm],
         file: OpenedFile | OpenedFolder,
+        estimator: Estimator | None,
     ) -> None:
         self._checkpoint, self._stream, self._data, self._chosen = checkpoint, stream, data, chosen
         self._layers, self._names, self._file = layers, names, file
+        self._all_of = estimator
         self._counts: dict[str, int] = {}
         self.notes: tuple[str, ...] = ()
 
@@ -222,7 +226,7 @@ class _Work:
             return {name: values[name].astype(self._file.dtype(there, name).newbyteorder("=")) for name in WANTED}
 
     def _estimator(self, layer: BatchNorm) -> Estimator:
-        return self._stream.estimators.get(layer.name, Estimator.BIASED)
+        return self._all_of or self._stream.estimators.get(layer.name, Estimator.BIASED)
 
     def report(self, layer: BatchNorm, values: Mapping[str, Array], off: tuple[float, float]) -> RecalibratedLayer:
         """Return what became of a layer."""

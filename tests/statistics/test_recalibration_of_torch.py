@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import bninspect
+from bninspect.cli import run
 from bninspect.records import Array, Estimator
 from bninspect.settings import Settings
 
@@ -96,7 +97,9 @@ def test_the_order_changes_no_byte_of_an_exported_program(tmp_path: Path) -> Non
     assert (tmp_path / "one.pt2").read_bytes() == (tmp_path / "two.pt2").read_bytes()
 
 
-def test_an_onnx_model_gets_the_biased_variance(tmp_path: Path) -> None:
+def test_an_onnx_model_gets_the_biased_variance_and_weights_of_torch_theirs(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     from onnx import TensorProto, helper, numpy_helper
@@ -119,7 +122,10 @@ def test_an_onnx_model_gets_the_biased_variance(tmp_path: Path) -> None:
     model = tmp_path / "net.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), model)
     x = data()
-    bninspect.recalibrate(model, x, tmp_path / "out.onnx")
+    np.save(tmp_path / "x.npy", x)
+    given = ["recalibrate", str(model), "--data", str(tmp_path / "x.npy")]
+    assert run([*given, "-o", str(tmp_path / "out.onnx"), "--quiet"]) == 0
+    assert capfd.readouterr() == ("", "")
     (layer,) = bninspect.load(tmp_path / "out.onnx").layers
     with torch.no_grad():
         arrived = torch.nn.functional.conv2d(torch.from_numpy(x).double(), torch.from_numpy(kernel).double())
@@ -130,3 +136,11 @@ def test_an_onnx_model_gets_the_biased_variance(tmp_path: Path) -> None:
     assert len((tmp_path / "out.onnx").read_bytes()) == len(model.read_bytes())
     after = {one.name: numpy_helper.to_array(one) for one in onnx.load(tmp_path / "out.onnx").graph.initializer}
     assert all(np.array_equal(after[name], arrays[name]) for name in "ksb")
+    names = {"bn.weight": "s", "bn.bias": "b", "bn.running_mean": "m", "bn.running_var": "v"}
+    weights = safetensors(tmp_path / "w.safetensors", {name: arrays[key] for name, key in names.items()})
+    assert run([*given, "-o", str(tmp_path / "out.safetensors"), "--into", str(weights)]) == 0
+    assert f"then: bninspect diff {weights} {tmp_path / 'out.safetensors'}" in capfd.readouterr().err
+    (layer,) = bninspect.load(tmp_path / "out.safetensors").layers
+    np.testing.assert_allclose(
+        np.asarray(layer.moving_variance), arrived.var(dim=(0, 2, 3), unbiased=True).numpy(), rtol=1e-5
+    )
