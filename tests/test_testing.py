@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from helpers.running import bninspect
 from helpers.watching import randomise
 
 from bninspect import errors
+from bninspect.jobs.data import drift, recalibrate
 from bninspect.records import Evidence, LayerStatus
 from bninspect.runtimes import loading
 from bninspect.settings import EpsilonRule, Settings
@@ -206,6 +208,11 @@ def test_patterns_choose_layers_of_a_live_model() -> None:
 def test_other_objects_are_refused() -> None:
     with pytest.raises(errors.UsageError, match=r"^list is neither a path nor a model of Keras 3 or tf_keras$"):
         assert_batchnorm_close([1, 2])
+    torch = pytest.importorskip("torch")
+    for use in (drift, partial(recalibrate, output="out.pt2")):
+        with pytest.raises(errors.UsageError) as caught:
+            use(torch.nn.Linear(2, 2), np.ones((3, 2)))
+        assert "torch.export.save(" in caught.value.hint
 
 
 def test_options_are_those_of_the_settings_and_a_typo_is_helped() -> None:

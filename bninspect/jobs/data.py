@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bninspect import atomic_files
 from bninspect.errors import BninspectError, UsageError
-from bninspect.jobs import elsewhere, live_model, pipeline, processes
+from bninspect.jobs import called, elsewhere, live_model, pipeline, processes
 from bninspect.jobs.context import DEFAULTS, SILENT, Surroundings
 from bninspect.jobs.spool import spool
 from bninspect.records import Report
@@ -38,16 +39,14 @@ def drift(model: Any, data: Any, settings: Settings = DEFAULTS, around: Surround
     Raises:
         UsageError: the data or the settings do not fit the model.
     """
-    with tempfile.TemporaryDirectory(prefix="bninspect-") as folder:
-        path = spool(data, Path(folder), settings.limit)
-        if not path.exists():
-            raise UsageError(f"there is no data at '{path}'")
-        chosen = replace(settings, data=str(path))
+    with _at_hand(data, settings) as (chosen, names):
         if isinstance(model, (str, os.PathLike)):
-            return pipeline.drift(Path(model), chosen, around)
-        if isinstance(model, (list, tuple)):
-            return pipeline.drift(model, chosen, around)
-        return live_model.drift(model, chosen)
+            report = pipeline.drift(Path(model), chosen, around)
+        elif isinstance(model, (list, tuple)):
+            report = pipeline.drift(model, chosen, around)
+        else:
+            report = live_model.drift(model, chosen)
+        return called.result(report, names)
 
 
 def recalibrate(
@@ -83,13 +82,12 @@ def recalibrate(
         BninspectError: a layer is not reached, would not be finite or cannot be replaced in the file, or the model
             cannot be read or run.
     """
+    if not isinstance(model, (str, os.PathLike)):
+        why = f"a copy of a file is written, and {type(model).__name__} is not one"
+        raise UsageError("recalibrate takes the path of a model", why=why, hint=live_model.to_a_file(model))
     target, inputs = Path(output), [Path(one) for one in (model, into) if one is not None]
     atomic_files.check_target(target, force=force, inputs=inputs)
-    with tempfile.TemporaryDirectory(prefix="bninspect-") as folder:
-        path = spool(data, Path(folder), settings.limit)
-        if not path.exists():
-            raise UsageError(f"there is no data at '{path}'")
-        chosen = replace(settings, data=str(path))
+    with _at_hand(data, settings) as (chosen, names):
         reading = elsewhere.RemoteReading(chosen)
         with (
             closing(reading),
@@ -111,5 +109,19 @@ def recalibrate(
                 found = runner.call(tasks.recalibrate_model, Recalibrated, arguments, around.progress)
             except BninspectError as error:
                 raise reading.named_error(error) from None
-            found = reading.named(found)
+            found = called.result(reading.named(found), names)
     return replace(found, output=str(output))
+
+
+@contextmanager
+def _at_hand(data: Any, settings: Settings) -> Iterator[tuple[Settings, Mapping[str, str]]]:
+    """Yield settings that name a file of the data, and how it is called if it is a temporary one."""
+    with tempfile.TemporaryDirectory(prefix="bninspect-") as folder:
+        path = spool(data, Path(folder), settings.limit)
+        if not path.exists():
+            raise UsageError(f"there is no data at '{path}'")
+        names = {str(path): "the data"} if path.parent == Path(folder) else {}
+        try:
+            yield replace(settings, data=str(path)), names
+        except BninspectError as error:
+            raise called.error(error, names) from None

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from bninspect import errors
-from bninspect.records import Checkpoint, codec
+from bninspect.jobs import called
+from bninspect.records import Checkpoint
 from bninspect.settings import READ_SECONDS, RUN_SECONDS, Settings
 from bninspect.stores import cache, names
 from bninspect.stores.model_files import ModelFiles
@@ -183,27 +184,11 @@ class RemoteReading:
 
     def named(self, result: R) -> R:
         """Return a result that calls its model by its name, not by the copy's."""
-        if not self._names:
-            return result
-        return codec.decode(type(result), _replaced(codec.encode(result), self._replace))
+        return called.result(result, self._names)
 
     def named_error(self, error: T) -> T:
         """Return an error that calls a model by its name."""
-        what, why, hint = map(self._replace, (error.what, error.why, error.hint))
-        return type(error)(what, why=why, hint=hint)
-
-    def _replace(self, text: str) -> str:
-        for place, name in self._names.items():
-            text = text.replace(place, name)
-        return text
-
-
-def _replaced(value: Any, replace_in: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return replace_in(value)
-    if isinstance(value, dict):
-        return {key: _replaced(entry, replace_in) for key, entry in value.items()}
-    return [_replaced(entry, replace_in) for entry in value] if isinstance(value, (list, tuple)) else value
+        return called.error(error, self._names)
 
 
 def together(listings: Iterable[Listing]) -> Listing:

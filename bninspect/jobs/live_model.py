@@ -74,7 +74,17 @@ def _package(model: Any) -> str:
         module = sys.modules.get(package)
         if module is not None and isinstance(model, module.Model):
             return package
-    raise UsageError(f"{type(model).__name__} is neither a path nor a model of Keras 3 or tf_keras")
+    said = f"{type(model).__name__} is neither a path nor a model of Keras 3 or tf_keras"
+    raise UsageError(said, hint=to_a_file(model))
+
+
+def to_a_file(model: Any) -> str:
+    """Return how an object becomes a file that is taken; empty if it is not a model."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        exported = "torch.export.export(model.eval(), (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},))"
+        return f"torch.export.save({exported}, 'model.pt2'), and name that file"
+    return "model.save('model.keras'), and name that file" if hasattr(model, "save") else ""
 
 
 def _require_built(model: Any) -> None:

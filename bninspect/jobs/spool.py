@@ -18,6 +18,9 @@ _HEAD = 256
 """Bytes for the header of a .npy file, which states the number of samples and is written last."""
 
 
+_BATCHES = "an iterable yields batches: arrays of samples, or (inputs, labels)"
+
+
 def spool(data: Any, folder: Path, limit: int | None = None) -> Path:
     """Write data to a file in a folder, and return its path; the path of a file or folder is returned as it is.
 
@@ -36,7 +39,7 @@ def spool(data: Any, folder: Path, limit: int | None = None) -> Path:
         files: dict[str, _Growing] = {}
         for batch in _batches(data):
             if files and batch.keys() != files.keys():
-                raise UsageError("the batches of the data do not hold the same arrays")
+                raise UsageError("the batches of the data do not hold the same arrays", hint=_BATCHES)
             for place, (name, values) in enumerate(batch.items()):
                 if name not in files:
                     files[name] = stack.enter_context(_Growing(folder / f"{place}.npy", values))
@@ -44,7 +47,7 @@ def spool(data: Any, folder: Path, limit: int | None = None) -> Path:
             if limit is not None and min(file.count for file in files.values()) >= limit:
                 break
     if not files:
-        raise UsageError("the data holds no samples")
+        raise UsageError("the data holds no samples", why="it yields no batch; a generator yields them only once")
     if list(files) == [""]:
         return files[""].path
     target = folder / "data.npz"
@@ -63,6 +66,7 @@ def _batches(data: Any) -> Iterator[Mapping[str, Array]]:
         raise UsageError(
             f"{type(data).__name__} cannot be used as data",
             why="data is an array, arrays by name, or an iterable of batches",
+            hint="torch.utils.data.DataLoader(data, batch_size=32)" if hasattr(data, "__getitem__") else "",
         )
     for batch in data:
         yield _named(batch[0] if isinstance(batch, (tuple, list)) and len(batch) in {2, 3} else batch)
@@ -70,10 +74,20 @@ def _batches(data: Any) -> Iterator[Mapping[str, Array]]:
 
 def _named(batch: Any) -> Mapping[str, Array]:
     if isinstance(batch, Mapping):
-        return {str(name): np.asarray(values) for name, values in batch.items()}
+        return {str(name): _array(values) for name, values in batch.items()}
     if isinstance(batch, (tuple, list)):
-        return {str(place): np.asarray(values) for place, values in enumerate(batch)}
-    return {"": np.asarray(batch)}
+        return {str(place): _array(values) for place, values in enumerate(batch)}
+    return {"": _array(batch)}
+
+
+def _array(values: Any) -> Array:
+    if isinstance(values, (list, tuple, int, float)):
+        raise UsageError("lists of numbers are not arrays", hint="numpy.asarray(data, 'float32')")
+    if hasattr(values, "detach"):
+        # A tensor of torch, which may have a gradient, be on another device, or in a type that NumPy has not.
+        values = values.detach().cpu()
+        values = values.float() if str(values.dtype) == "torch.bfloat16" else values
+    return np.asarray(values)
 
 
 class _Growing:
@@ -81,7 +95,10 @@ class _Growing:
 
     def __init__(self, path: Path, like: Array) -> None:
         if like.ndim == 0 or like.dtype.kind not in "biufSU":
-            raise UsageError(f"a batch of type {like.dtype} and shape {like.shape} is not an array of samples")
+            hint = "numpy.asarray(batch, 'float32')" if like.dtype == object else _BATCHES
+            raise UsageError(
+                f"a batch of type {like.dtype} and shape {like.shape} is not an array of samples", hint=hint
+            )
         self.path, self.count = path, 0
         self._shape, self._dtype = like.shape[1:], like.dtype
         self._file: BinaryIO | None = None
@@ -95,7 +112,9 @@ class _Growing:
         """Append samples."""
         if values.shape[1:] != self._shape or self._file is None:
             raise UsageError(
-                "the batches of the data hold samples of different shapes", why=f"{values.shape[1:]}, {self._shape}"
+                "the batches of the data hold samples of different shapes",
+                why=f"{self._shape}, then {values.shape[1:]}",
+                hint=_BATCHES,
             )
         self._file.write(np.ascontiguousarray(values.astype(self._dtype)).tobytes())
         self.count += len(values)

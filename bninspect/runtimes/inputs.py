@@ -175,9 +175,14 @@ def by_input(inputs: Sequence[Input], arrays: Mapping[str, _Any], label: str) ->
         raise UsageError(
             f"{label} holds {len(arrays)} array{'' if len(arrays) == 1 else 's'}, the model takes {len(names)}",
             why=held + (f"the model's inputs are {listed(names)}" if inputs else "the model has no named inputs"),
-            hint=several if len(names) > 1 else "write the array for the input alone: numpy.save('data.npy', x)",
+            hint=several if len(names) > 1 else _alone(names[0]),
         )
     return {name: pick(arrays, name, position, label) for position, name in enumerate(names)}
+
+
+def _alone(name: str) -> str:
+    named = f"name the array for the input {_label(name)}, or " if name else ""
+    return f"{named}write the array for the input alone: numpy.save('data.npy', x)"
 
 
 def pick(arrays: Mapping[str, _Any], name: str, position: int, label: str) -> _Any:
@@ -250,6 +255,9 @@ def _cure(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> str:
     if len(shape) > 2 and _fits((shape[0], shape[-1], *shape[1:-1]), wanted):
         return "put the channels second: numpy.moveaxis(x, -1, 1)"
     lengths = [length for length in wanted[1:] if length is not None]
+    if len(wanted) == len(lengths) + 1 > 2 and inner == tuple(lengths[1:]) and shape[0] % lengths[0] == 0:
+        as_samples = f"x.reshape({', '.join(map(str, (-1, *lengths)))})"
+        return f"its samples lie one after the other: {as_samples}, or let a dataset yield batches: dataset.batch(32)"
     if len(shape) != len(wanted) == len(lengths) + 1 and math.prod(inner) == math.prod(lengths):
         return f"x.reshape({', '.join(map(str, (-1, *lengths)))})"
     return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_each_input_may_have_a_folder_or_a_file_of_its_name(tmp_path: Path) -> N
     assert np.array_equal(found["left"], left)
     assert np.array_equal(found["right"], right)
     np.save(tmp_path / "right.npy", right[:6])
-    with pytest.raises(BninspectError, match="left: 7, right: 6"):
+    with pytest.raises(BninspectError, match="left: 7 samples, right: 6 samples"):
         everything(tmp_path, TWO)
 
 
@@ -85,6 +86,13 @@ def test_a_parquet_file_goes_by_the_names_of_the_inputs_or_by_how_many_numbers_t
     with pytest.raises(BninspectError) as caught:
         everything(tmp_path / "x.parquet", (Input("z", (None, 5), "float32"),))
     assert caught.value.hint == "name the field after the input"
+    pq.write_table(pa.table({"a": [1, 2], "b": [3, 4]}), tmp_path / "wide.parquet")
+    with pytest.raises(BninspectError) as caught:
+        everything(tmp_path / "wide.parquet", (Input("z", (None, 2), "float32"),))
+    assert "into one array" in caught.value.hint
+    pq.write_table(pa.table({"z": [[1.0, None]]}), tmp_path / "missing.parquet")
+    with pytest.raises(BninspectError, match="NaN or infinity; sample 0"):
+        everything(tmp_path / "missing.parquet", (Input("z", (None, 2), "float32"),))
 
 
 def test_images_are_brought_to_the_size_of_the_input(tmp_path: Path) -> None:
@@ -136,7 +144,9 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, write: object, said: str) 
         (lambda path: np.save(path, np.ones((9, 6, 8, 3))), (Input("x", (None, 3, 6, 8), "float32"),), "(x, -1, 1)"),
         (lambda path: np.save(path, np.ones((9, 144))), IMAGE, "x.reshape(-1, 6, 8, 3)"),
         (lambda path: np.save(path, np.ones((9, 8, 6, 3))), IMAGE, ""),
-        (lambda path: path.write_text("1,2\n3,4\n"), ONE, "numpy.loadtxt("),
+        (lambda path: np.save(path, np.ones((54, 8, 3))), IMAGE, "x.reshape(-1, 6, 8, 3), or let a dataset yield"),
+        (lambda path: path.write_text("1,2\n3,4\n"), ONE, "delimiter=','))"),
+        (lambda path: path.write_text("a,b\n3,4\n"), ONE, "skiprows=1"),
         (lambda path: _savez(path, left=np.ones((7, 3), int), right=np.ones((7, 2))), TWO, "swap the names"),
         (lambda path: _savez(path, left=np.ones((7, 2))), TWO, "numpy.savez"),
         (lambda path: _savez(path, x_train=X, y_train=np.ones(10)), ONE, "numpy.save("),
@@ -184,6 +194,26 @@ def test_a_limit_takes_the_first_and_with_a_seed_random_ones() -> None:
 def test_batches_of_a_dataset_become_one_file(tmp_path: Path) -> None:
     batches = ((X[start : start + 3], np.zeros(3)) for start in range(0, 10, 3))
     assert np.array_equal(np.load(spool(batches, tmp_path)), X)
+
+
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [
+        ((np.ones((4, 2)), np.ones(4)), "or (inputs, labels)"),
+        ([[[1.0, 2.0], [3.0, 4.0]]], "numpy.asarray("),
+        (np.ones((4, 2), object), "numpy.asarray("),
+    ],
+)
+def test_objects_that_are_not_batches_are_refused_with_what_mends_them(tmp_path: Path, data: Any, hint: str) -> None:
+    with pytest.raises(BninspectError) as caught:
+        spool(data, tmp_path)
+    assert hint in caught.value.hint
+
+
+def test_tensors_of_torch_are_data_with_their_gradients_and_types(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.ones((2, 3), dtype=torch.bfloat16, requires_grad=True)
+    assert np.array_equal(np.load(spool([x], tmp_path)), np.ones((2, 3)))
 
 
 def test_named_batches_become_one_file_and_a_limit_ends_the_reading(tmp_path: Path) -> None:

@@ -78,6 +78,8 @@ def test_the_assertion_of_tests_says_what_is_wrong(tmp_path: Path) -> None:
     bninspect.recalibrate(path, x, tmp_path / "out.pt2")
     report = assert_statistics_fit(tmp_path / "out.pt2", x, max_effect=0.5, trained_batch=24)
     assert report.summary.exit_code == 0
+    assert report.models[0].data is not None
+    assert report.models[0].data.title == "the data"
     with pytest.raises(AssertionError, match="those of the data"):
         assert_statistics_fit(tmp_path / "out.pt2", x * 100)
     with pytest.raises(TypeError, match="did you mean 'max_effect'"):

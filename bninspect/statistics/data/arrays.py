@@ -49,7 +49,7 @@ def tables(path: Path, stack: ExitStack) -> dict[str, Table]:
     if not head.startswith(ZIP_SIGNATURE):
         refused = refusal(label, head, "a NumPy file (.npy or .npz), TFRecord or Parquet")
         if path.suffix.lower() == ".csv":
-            refused.hint = f"numpy.save('data.npy', numpy.loadtxt({label!r}, delimiter=','))"
+            refused.hint = f"numpy.save('data.npy', numpy.loadtxt({label!r}, delimiter=','{_names_of_columns(head)}))"
         raise refused
     archive = stack.enter_context(open_archive(path))
     members = [name for name in archive.names() if name.endswith(".npy")]
@@ -58,6 +58,15 @@ def tables(path: Path, stack: ExitStack) -> dict[str, Table]:
     return {
         name.removesuffix(".npy"): _table(archive.stream(name), f"{printable(name)} in {label}") for name in members
     }
+
+
+def _names_of_columns(head: bytes) -> str:
+    """Return what passes over the first line of a table where that holds names."""
+    try:
+        [float(entry) for entry in head.partition(b"\n")[0].split(b",")]
+    except ValueError:
+        return ", skiprows=1"
+    return ""
 
 
 def _table(stream: BinaryIO, label: str) -> Table:

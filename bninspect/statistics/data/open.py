@@ -85,7 +85,7 @@ def _side_by_side(path: Path, parts: Mapping[Input, Path], size: tuple[int, int]
 def _require_equal(counts: Mapping[str, int]) -> None:
     different = len(set(counts.values())) > 1
     if different or 0 in counts.values():
-        why = ", ".join(f"{printable(name) or 'the array'}: {count}" for name, count in counts.items())
+        why = ", ".join(f"{printable(name) or 'the array'}: {count} samples" for name, count in counts.items())
         if different:
             hint = "give each input as many samples, in the same order"
             raise UsageError("the arrays do not hold the same number of samples", why=why, hint=hint)
@@ -106,6 +106,11 @@ def _tabled(title: str, found: Mapping[str, Table], taken: Sequence[Input]) -> S
     return Samples(title, next(iter(counts.values())), read)
 
 
+_ONE_ARRAY = "put the numbers of a sample into one array, in the order of the training: numpy.save('data.npy', " + (
+    "table[COLUMNS].to_numpy('float32'))"
+)
+
+
 def _of_records(found: Mapping[str, Table], taken: Sequence[Input]) -> Mapping[str, Table]:
     """Return for each input the field of its name, or else the one that has as many numbers, in the input's shape."""
     fields: dict[str, Table] = {}
@@ -114,10 +119,11 @@ def _of_records(found: Mapping[str, Table], taken: Sequence[Input]) -> Mapping[s
         fitting = [name for name, table in found.items() if math.prod(table.shape[1:]) == size]
         name = described.name if described.name in found else fitting[0] if len(fitting) == 1 else ""
         if not name:
+            numbers = sum(len(table.shape) == 1 for table in found.values())
             raise UsageError(
                 f"no field is for input {printable(described.name)}",
                 why=f"{len(fitting)} of {model_inputs.listed(found)} have as many numbers as it takes",
-                hint="name the field after the input",
+                hint=_ONE_ARRAY if size is not None and 1 < size <= numbers else "name the field after the input",
             )
         table = found[name]
         shape = tuple(length or 0 for length in described.shape[1:]) if name in fitting else table.shape[1:]

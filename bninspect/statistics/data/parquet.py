@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from bninspect.errors import MissingPackage, UnreadableFile
+from bninspect.errors import MissingPackage, UnreadableFile, UsageError
 from bninspect.records import Array
 from bninspect.safe_text import printable
 from bninspect.statistics.data.table import Table
 
 SUFFIXES = (".parquet", ".pq")
 SIGNATURE = b"PAR1"
+_SHOWN = 4
 _GROUPS = 4
 """Groups of rows that are kept in memory, of one column each."""
 
@@ -26,6 +27,7 @@ def tables(path: Path) -> dict[str, Table]:
     Raises:
         MissingPackage: pyarrow is not installed.
         UnreadableFile: pyarrow cannot read it, or no column holds numbers.
+        UsageError: it holds no rows.
     """
     try:
         import pyarrow.parquet as pq
@@ -35,20 +37,24 @@ def tables(path: Path) -> dict[str, Table]:
     label = printable(str(path))
     try:
         meta = pq.read_metadata(path)
-        names = pq.read_schema(path).names
+        columns = list(pq.read_schema(path))
     except Exception as error:
         raise UnreadableFile(f"{label} cannot be read", why=str(error).splitlines()[0]) from error
+    if not meta.num_rows:
+        raise UsageError("no data", why=f"{label} holds no rows")
     ends = np.cumsum([meta.row_group(group).num_rows for group in range(meta.num_row_groups)])
     changed = path.stat().st_mtime_ns
     found = {}
-    for name in names:
-        first = _group(path, changed, 0, name) if meta.num_rows else None
+    for name in (column.name for column in columns):
+        first = _group(path, changed, 0, name)
         if first is not None:
             shape = (meta.num_rows, *first.shape[1:])
             read = _reader(path, changed, ends, name)
             found[name] = Table(f"{printable(name)} in {label}", shape, first.dtype, read, of_record=True)
     if not found:
-        raise UnreadableFile(f"{label} holds no numbers", why="no column is of numbers, or of lists of equally many")
+        held = ", ".join(f"{printable(column.name)} ({column.type})" for column in columns[:_SHOWN])
+        why = f"no column is of numbers, or of lists of equally many; the first are {held}"
+        raise UnreadableFile(f"{label} holds no numbers", why=why)
     return found
 
 
@@ -87,6 +93,8 @@ def _group(path: Path, _changed: int, group: int, name: str) -> Array | None:
             return None
         column = flat
     kind = column.type
-    if column.null_count or not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+    truth = pa.types.is_boolean(kind) and not column.null_count
+    if not (truth or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return None
+    # A number that is missing becomes NaN, which is said with the place of its sample.
     return np.asarray(column.to_numpy(zero_copy_only=False)).reshape(shape)
