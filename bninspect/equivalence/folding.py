@@ -95,7 +95,7 @@ class FoldedKernel:
     def weights(self) -> Float64:
         """The weights, (taps, inputs, outputs), computed each time."""
         with np.errstate(all="ignore"):
-            return np.asarray(self.own.astype(np.float64) * self.factor)
+            return np.asarray(np.multiply(self.own, self.factor, dtype=np.float64))
 
     @property
     def weight_bound(self) -> Float64:

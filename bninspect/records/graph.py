@@ -180,6 +180,10 @@ class Network:
 
     def consumers(self) -> Mapping[str, tuple[Node, ...]]:
         """Return the nodes that take each value."""
+        return self._consumers
+
+    @cached_property
+    def _consumers(self) -> Mapping[str, tuple[Node, ...]]:
         found: dict[str, list[Node]] = {}
         for node in self.nodes:
             for value in dict.fromkeys(node.inputs):

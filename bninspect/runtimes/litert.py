@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 from bninspect.environment import installed
 from bninspect.formats.tflite import format as container
 from bninspect.formats.tflite import graph as operations
+from bninspect.formats.tflite import operations as networks
+from bninspect.formats.tflite.model import Subgraph
 from bninspect.records import Array, Checkpoint, Evidence, Form, Run
 from bninspect.runtimes import loading
 from bninspect.runtimes import session as graph_run
@@ -30,8 +33,7 @@ def observe_in(load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint, sett
 
     Raises as `Runtime.observe`.
     """
-    session = open_in(load, checkpoint, settings)
-    graph = container.parsed(Path(checkpoint.path))
+    session, graph = _session(load, checkpoint)
     calls = [_call(name, affine) for name, affine in operations.affine_maps(graph)]
     unobserved = {call.layer.name: why for call in calls if (why := _hidden(call))}
     floats = [call for call in calls if call.layer.name not in unobserved]
@@ -48,10 +50,16 @@ def refuse_layers(
 
 
 def open_in(load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint, _settings: RunSettings) -> Session:
+    """Load a file, and read what it computes. Raises as `observe`, and as reading it."""
+    session, graph = _session(load, checkpoint)
+    return replace(session, network=networks.read(graph))
+
+
+def _session(load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint) -> tuple[Session, Subgraph]:
     """Load a file. Raises as `observe`."""
     title, module = load()
     content = loading.content(checkpoint)
-    graph = container.parsed(Path(checkpoint.path))
+    graph = container.parsed(Path(checkpoint.path), content)
     outputs = tuple(output.label for output in graph.outputs)
 
     ran: list[tuple[Mapping[str, Array], Any]] = []
@@ -63,7 +71,8 @@ def open_in(load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint, _settin
             ran.clear()
             if known:
                 return _values(known[0], names)
-            interpreter = _invoked(_interpreter(module, content, plain=True), data)
+            interpreter = fresh.pop() if fresh else _interpreter(module, content, plain=True)
+            _invoked(interpreter, data)
             ran.append((dict(data), interpreter))
             return _values(interpreter, names)
 
@@ -72,9 +81,9 @@ def open_in(load: Callable[[], tuple[str, Any]], checkpoint: Checkpoint, _settin
             return _values(_invoked(_interpreter(module, content, plain=False), data), outputs)
 
     with loading.failing_as(f"{title} cannot load the file"):
-        _interpreter(module, content, plain=True)
+        fresh = [_interpreter(module, content, plain=True)]
     inputs = tuple(graph_run.described(source.label, source.signature, source.dtype) for source in graph.inputs)
-    return Session(title, inputs, outputs, compute, optimised, Form.AFFINE, environment={"device": "CPU"})
+    return Session(title, inputs, outputs, compute, optimised, Form.AFFINE, environment={"device": "CPU"}), graph
 
 
 def _interpreter(module: Any, content: bytes, *, plain: bool) -> Any:

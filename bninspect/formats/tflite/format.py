@@ -55,9 +55,9 @@ def read_network(path: Path) -> Network:
     return operations.read(parsed(path))
 
 
-def parsed(path: Path) -> Subgraph:
-    """Return the main graph of a file. Raises as reading it."""
-    data = whole_file.read(path)
+def parsed(path: Path, content: bytes | None = None) -> Subgraph:
+    """Return the main graph of a file, whose content may be known. Raises as reading it."""
+    data = whole_file.read(path) if content is None else content
     try:
         return parse(data)
     except (DamagedFile, UnsafeFile) as error:

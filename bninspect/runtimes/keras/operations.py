@@ -207,7 +207,13 @@ def _bias(layer: Any) -> Any:
 
 
 def _numpy(variable: Any) -> Any:
-    return None if variable is None else hook.widened(variable.numpy())
+    """Return what a variable holds, of Keras 3 without a copy: TensorFlow writes to no memory that is looked at."""
+    import tensorflow as tf
+
+    value = getattr(variable, "value", None)
+    if value is None or callable(value):
+        return None if variable is None else hook.widened(variable.numpy())
+    return hook.widened(tf.convert_to_tensor(value))
 
 
 def activation(layer: Any) -> str:
