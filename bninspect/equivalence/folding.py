@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bninspect.arithmetic.bounds import RSQRT, precision
+from bninspect.arithmetic.bounds import PRECISIONS, RSQRT, precision
 from bninspect.arithmetic.formula import Float64, Parameters
 from bninspect.arithmetic.rounding import narrowed
 from bninspect.records import Array, BatchNorm
@@ -90,6 +90,11 @@ class FoldedKernel:
     """What the weights are multiplied by, (inputs or 1, outputs or 1)."""
     unit: float = U
     """Of the type in which the model computes the operation: folding may have been done in it."""
+
+    @property
+    def tiny(self) -> float:
+        """By how much a number may be off near zero in the type of `unit`."""
+        return max(_TINY, *(kind.tiny for kind in PRECISIONS.values() if kind.unit == self.unit))
 
     @property
     def weights(self) -> Float64:
@@ -175,8 +180,8 @@ def behind(kernel: FoldedKernel, norm: ChannelMap) -> FoldedKernel:
             kernel.own,
             bias,
             kernel.relative + coarser * _WEIGHT,
-            np.abs(a) * kernel.absolute + _TINY,
-            np.abs(a) * kernel.bias_bound + coarser * _BIAS * terms + _TINY,
+            np.abs(a) * kernel.absolute + kernel.tiny,
+            np.abs(a) * kernel.bias_bound + coarser * _BIAS * terms + kernel.tiny,
             kernel.factor * a,
             kernel.unit,
         )
@@ -199,8 +204,8 @@ def before(kernel: FoldedKernel, norm: ChannelMap, groups: int) -> FoldedKernel:
             kernel.own,
             kernel.bias + added.sum(axis=(0, 1)),
             kernel.relative + coarser * _WEIGHT,
-            np.abs(a).max(axis=0) * kernel.absolute + _TINY,
-            kernel.bias_bound + coarser * rounded + _TINY,
+            np.abs(a).max(axis=0) * kernel.absolute + kernel.tiny,
+            kernel.bias_bound + coarser * rounded + kernel.tiny,
             kernel.factor * a,
             kernel.unit,
         )

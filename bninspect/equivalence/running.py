@@ -136,9 +136,9 @@ def together(ran: Ran, observe: Callable[[Mapping[str, Array] | None], SourceRun
         UsageError: the source takes no such input.
         RuntimeFailure: the export takes nothing that the source takes.
     """
-    if ran.session is not None and not ran.data:
+    if not ran.data:
         found = observe(None)
-        return _taking(ran, found), found
+        return _taking(ran, found) if ran.session is not None else ran, found
     try:
         return ran, observe(stood_for(ran))
     except UsageError as error:
@@ -164,8 +164,8 @@ def again(ran: Ran, found: SourceRun) -> tuple[Ran, SourceRun] | None:
     """Return an export and a source that has been run, on the input of the export; None if that needs another run."""
     if found.replay is None or found.network is None:
         return None
-    if ran.session is not None and not ran.data:
-        return _taking(ran, found), found
+    if not ran.data:
+        return _taking(ran, found) if ran.session is not None else ran, found
     for arrays in layouts(tuple(stood_for(ran).values())):
         if [one.shape[1:] for one in arrays] != [one.shape[1:] for one in found.data]:
             continue
@@ -255,8 +255,9 @@ def stood_for(ran: Ran) -> Mapping[str, Array]:
 
 
 def _unrun(export: Checkpoint, settings: runtimes.RunSettings, error: BninspectError) -> Ran:
-    """Return an export that nothing here can run, with input of the kind that it says it takes."""
+    """Return an export that nothing here can run, with input of the kind that it says it takes, if it does."""
     network = formats.read_network(Path(export.path))
+    stated = all(one.shape for one in network.inputs)  # a net of ncnn need not
     taken = tuple(graph_run.described(one.name, one.shape, one.dtype) for one in network.inputs)
-    data, _ = inputs.prepared(taken, settings, 0)
+    data, _ = inputs.prepared(taken, settings, 0) if stated else ({}, ())
     return Ran(None, network, data, reason=f"{error}; {error.hint}" if error.hint else str(error))

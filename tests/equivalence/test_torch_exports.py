@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from helpers.exports import causes, counterparts, held, statuses
 
@@ -215,3 +216,42 @@ def test_parameters_of_a_format_without_kernels_cannot_be_held_against(net: Any,
     with pytest.raises(UsageError, match="cannot be held against a model") as error:
         task.compare(formats.read(program), other, Settings())
     assert "bninspect diff" in error.value.hint
+
+
+class Mixed(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy
+    """A convolution of halves between batch norms of float32; torch asserts the type of what is converted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 8, 3).half()
+        self.bn = torch.nn.BatchNorm2d(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.bn(self.conv(x.half()).float()))
+
+
+@pytest.mark.parametrize(("factor", "status"), [(1.0, Status.PASS), (1.02, Status.FAIL)])
+def test_halves_that_pnnx_folded_and_wrote_as_float32(tmp_path: Path, factor: float, status: Status) -> None:
+    """It rounds what it folds to halves, and stores what is subnormal there as zero; its input has no shape."""
+    torch.manual_seed(1)
+    built = Mixed().eval()
+    with torch.no_grad():
+        built.conv.weight[0, 0, 0] = torch.tensor([5e-5, -3e-5, 1e-7])
+        built.bn.running_var.uniform_(0.5, 2)
+    source = _program(built, tmp_path / "mixed.pt2")
+    scale = (built.bn.running_var.double() + built.bn.eps).rsqrt()
+    weights = (built.conv.weight.double() * scale.reshape(-1, 1, 1, 1)).detach().numpy().astype(np.float16)
+    weights[np.abs(weights) < 2.0**-14] = 0
+    weights[3] = weights[3] * np.float16(factor)
+    bias = (built.conv.bias.double() * scale).detach().numpy().astype(np.float16)
+    lines = "Input in 0 1 in\nConvolution conv 1 1 in out 0=8 1=3 5=1 6=216 9=1\n"
+    (tmp_path / "m.param").write_text(f"7767517\n2 2\n{lines}")
+    stored = bytes(4) + weights.astype(np.float32).tobytes() + bias.astype(np.float32).tobytes()
+    (tmp_path / "m.bin").write_bytes(stored)
+    model = held(source, tmp_path / "m.param")
+    assert model.against is not None
+    if model.against.runtime is None and status is Status.PASS:  # ncnn is not installed
+        assert [one.how for one in counterparts(model).values()] == ["folded"]
+        assert "ncnn is not installed" in model.unproved[0]
+    else:
+        assert model.status is status

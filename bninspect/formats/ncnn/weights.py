@@ -128,11 +128,16 @@ def load(layer: NcnnLayer, stored: StoredWeights) -> Loaded:
             return Loaded(layer, tensors=(stored.plain(count, layer.name),))
         return Loaded(layer, tensors=(stored.tagged(count, layer.name)[0],))
     why = f"{printable(layer.name)} may load numbers in an order that is not known"
-    raise UnreadableFile(f"a layer {printable(layer.kind)} is not read", why=why)
+    hint = ""
+    if "." in layer.kind:
+        why = f"{printable(layer.name)} is an operation of PyTorch that pnnx did not convert and ncnn does not load"
+        hint = "call .float() on the module before it is traced" if layer.kind == "Tensor.to" else hint
+    raise UnreadableFile(f"a layer {printable(layer.kind)} is not read", why=why, hint=hint)
 
 
 _FLUSHED = 2.0**-14
-"""pnnx stores what would be a subnormal number of float16 as zero: measured, with its release of 2026-10-20."""
+"""pnnx stores what would be a subnormal number of float16 as zero, also of a module of halves that it writes as
+float32: measured, with its release of 2026-10-20."""
 
 
 def _kernel(layer: NcnnLayer, stored: StoredWeights) -> Kernel:
@@ -153,7 +158,8 @@ def _kernel(layer: NcnnLayer, stored: StoredWeights) -> Kernel:
         with np.errstate(all="ignore"):
             step = np.broadcast_to(1 / np.repeat(scales.astype(np.float64), outputs // scales.size), (outputs,))
             values = values.astype(np.float64) * step[:, np.newaxis]
-    flushed = _FLUSHED if dtype == "float16" else 0.0
+    halves = dtype == "float16" or (dtype == "float32" and np.array_equal(weights, weights.astype(np.float16)))
+    flushed = _FLUSHED if halves else 0.0
     if dense:
         return Kernel(network.dense(values.T), bias, 1, _rounded(dtype), step, flushed=flushed)
     taps = _taps(layer)

@@ -24,7 +24,6 @@ SAME: Mapping[str, str] = {
     **dict.fromkeys(("permute", "transpose", "t"), "transpose"),
     "to": "cast",
     "_to_copy": "cast",
-    "_assert_tensor_metadata": "assertion",
 }
 """Operations that leave every number as it is, in the words of `records.graph`."""
 _PIECES = {"add": "add", "sub": "sub", "mul": "mul", "div": "div", "add_": "add", "mul_": "mul", "sub_": "sub"}

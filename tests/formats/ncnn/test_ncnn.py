@@ -146,3 +146,12 @@ def test_weights_of_another_length_type_or_place_are_refused(model: Path) -> Non
 @mutations.exchanged
 def test_changed_lines_are_read_or_refused(model: Path, place: int, new: bytes, length: int) -> None:
     mutations.is_read_or_refused(model, model, build.PARAM.encode(), place, new, length)
+
+
+def test_what_pnnx_did_not_convert_is_named_for_what_it_is(model: Path) -> None:
+    model.write_text(
+        build.PARAM.replace("5 5\n", "6 6\n").replace("Convolution ", "Tensor.to half 1 1 data h\nConvolution ")
+    )
+    with pytest.raises(UnreadableFile, match=r"an operation of PyTorch that pnnx did not convert") as raised:
+        formats.read(model)
+    assert raised.value.hint == "call .float() on the module before it is traced"
