@@ -125,9 +125,9 @@ class Between:
             (f"over the change by a rounding of what goes in, {MARGIN:g} are allowed", self.changes),
             (f"change by moving what goes in by {nudges.NUDGE:.0%}, over the least that counts", self.moves),
         ):
-            finite = [one for one in values if one < _MANY]
-            print(f"{title}: {len(finite)} of {len(values)} stretches")
-            print("  " + " ".join(f"{one:.3g}" for one in np.quantile(finite, np.linspace(0, 1, 11))), flush=True)
+            some = [one for one in values if 0 < one < _MANY]
+            print(f"{title}: {len(values)} stretches, {values.count(0.0)} of them 0, the others:")
+            print("  " + " ".join(f"{one:.3g}" for one in np.quantile(some, np.linspace(0, 1, 11))), flush=True)
 
 
 _MANY = 1e9
@@ -153,9 +153,9 @@ def main() -> None:
     for network in options.networks:
         folder = cached(options.cache, network)
         for path in exports(folder):
-            if options.stretches:
+            if options.stretches and not path.stem.startswith("int"):
                 between.add(source(folder), path)
-            else:
+            elif not options.stretches:
                 print(f"{network:26} {path.name:14} {operations(source(folder), path)}", flush=True)
     if options.stretches:
         between.show()

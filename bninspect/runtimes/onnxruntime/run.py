@@ -48,9 +48,9 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
     plain = session_of(stored, path, optimise=False)
     outputs = tuple(output.name for output in plain.get_outputs())
 
-    model = container.parsed(path)
-    blocks = _blocks(model, path)
-    channels = blocks.channels
+    # Most files do not name the domain: they are not parsed again.
+    model = container.parsed(path) if _BLOCKED.encode() in stored else None
+    channels = _blocks(model, path).channels if model is not None else {}
 
     @lru_cache(maxsize=2)
     def fetcher(names: tuple[str, ...]) -> Fetcher:
@@ -77,7 +77,7 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
         form=Form.AFFINE,
         alone=_alone,
         environment={"onnxruntime": ort.__version__, "device": "CPU"},
-        network=operations.read(model, path, _block()) if channels else None,
+        network=operations.read(model, path, _block()) if model is not None and channels else None,
         replay=None if channels else replay,
     )
 
