@@ -40,6 +40,34 @@ MATTERS = (
         "QuantizeLinear and DequantizeLinear behind each other are left out: nothing is rounded to the model's steps.",
     ),
     Matter(
+        "onnx2tf",
+        ("onnx2tf", "onnx2tf-float16"),
+        ("after-upsampling", "other-axis"),
+        "nearest neighbours that double height and width double the width alone; what is transposed for a batch norm "
+        "over the height comes out as something else: in no order of axes is the output the model's.",
+    ),
+    Matter(
+        "pnnx",
+        ("pnnx", "pnnx-float16"),
+        ("time-distributed", "shared"),
+        "steps that are folded into the batch and taken out again become one step; and of one batch norm after two "
+        "convolutions the files do not load in ncnn. Both are written without an error.",
+    ),
+    Matter(
+        "NNCF",
+        ("openvino-int8",),
+        ("dense-sequence", "dense", "after-add", "gating"),
+        "the ranges of `nncf.quantize` cut off the largest of the very inputs that it was calibrated on, 2.5 at 1.9: "
+        "the outputs are off by more than 8 bits cost. For the inputs halved they are right.",
+    ),
+    Matter(
+        "onnxslim, onnxsim",
+        ("onnxslim", "onnxsim"),
+        ("grouped", "nested"),
+        "both end with an error of Python, of bytes that are not text and of a file that is not there, on a graph that "
+        "has a function in it.",
+    ),
+    Matter(
         "TensorFlow Lite",
         ("tflite-int16x8",),
         ("shared", "nested"),

@@ -91,6 +91,7 @@ def render(page: Page) -> str:
     parts = [
         head,
         f"{page.note}\n" if page.note else "",
+        *short(page),
         "## Counts\n",
         *counts(page),
         LEGEND_END,
@@ -105,6 +106,37 @@ def render(page: Page) -> str:
     parts += list(faults(page))
     parts += list(patterns())
     return "\n".join(parts).replace("\n\n\n", "\n\n").rstrip() + "\n"
+
+
+def short(page: Page) -> Iterator[str]:
+    """Yield which converters are right wherever they convert, and where the others are not."""
+    always, mostly, wrong, broken = list[str](), list[str](), list[str](), list[str]()
+    for converter in CONVERTERS:
+        found = [each for each in page.results if each.cell.converter == converter and each.measured != UNRUN]
+        kinds = {each.measured for each in found}
+        if kinds and kinds <= {RIGHT, REFUSED}:
+            (mostly if REFUSED in kinds else always).append(converter.name)
+        if WRONG in kinds:
+            wrong.append(f"{converter.name} ({_named(found, WRONG)})")
+        if BROKEN in kinds:
+            broken.append(f"{converter.name} ({_named(found, BROKEN)})")
+    yield "## In short\n"
+    yield f"- Right on every pattern: {', '.join(always)}."
+    yield f"- Right on every pattern that they do not refuse: {', '.join(mostly)}."
+    yield f"- Wrong without a word: {', '.join(wrong)}."
+    yield f"- Written, and not loaded by the runtime it is for: {', '.join(broken)}.\n"
+
+
+def _named(found: Sequence[Result], measured: str) -> str:
+    kept = [each for each in found if each.measured == measured]
+    names = list(dict.fromkeys(each.cell.pattern for each in kept))
+    inside = all(each.halved is not None and each.halved <= 1 for each in kept)
+    said = ", ".join(names) if len(names) <= _FEW else f"{len(names)} patterns"
+    return said + (", right for the inputs halved" if inside else "")
+
+
+_FEW = 6
+"""Patterns that are named; of more the number is said."""
 
 
 def counts(page: Page) -> Iterator[str]:
@@ -171,6 +203,8 @@ def faults(page: Page) -> Iterator[str]:
             names = ", ".join(each.cell.pattern for each in found[:4]) + (" ..." if len(found) > 4 else "")
             worst = max((each.ratio for each in found if each.ratio is not None), default=None)
             figure = f"; up to {worst:.3g} of what is allowed" if worst is not None and key != "unverified" else ""
+            inside = key == WRONG and all(each.halved is not None and each.halved <= 1 for each in found)
+            figure += "; right for the inputs halved" if inside else ""
             smallest = min((each.cell.pattern for each in found), key=_size)
             make = f"`converters.py make {family} {converter.name} {smallest}`"
             yield f"| {converter.name} ({family}) | {len(found)}: {names} | {_cell(said)}{figure} | {make} |"
