@@ -74,3 +74,11 @@ def test_halves_on_steps_are_what_they_were_before_they_were_rounded() -> None:
     assert moved == pytest.approx(0.0155776 * step, rel=1e-4)
     assert tensors.on_steps(exact, "y", network)[0] is exact
     assert tensors.on_steps(exact.astype(np.float16), "z", network)[1] == 0
+
+
+@pytest.mark.parametrize(("zero", "steps"), [(128.0, 2 * 256 * 2.0**-24), (128.000002, 2e-6), (127.4, 0.0)])
+def test_a_runtime_that_multiplies_integers_takes_the_zero_off_in_float32(zero: float, steps: float) -> None:
+    """Two roundings of the whole range, and what the zero is moved where the ends were rounded; nothing of others."""
+    levels = Quantisation(np.array([0.25, 0.5]), np.array([zero, zero]), "float32", 1, 256)
+    _, moved = tensors.on_steps(np.ones((1, 2), np.float32), "y", Network((), (), (), {"y": levels}))
+    assert moved == pytest.approx(0.5 * (steps + (2 * 256 * 2.0**-24 if steps == 2e-6 else 0)), rel=0.01)
