@@ -32,6 +32,7 @@ from bninspect.statistics.data.open import opened
 from bninspect.statistics.data.samples import Samples
 from bninspect.statistics.population import Population
 from bninspect.statistics.recalibration import Moments, Plan
+from bninspect.statistics.recalibration_doubts import doubts
 from bninspect.statistics.recalibration_progress import ShownProgress
 from bninspect.verdicts import selection
 from bninspect.verdicts.verify_task import run_settings
@@ -170,7 +171,7 @@ class _Work:
         self._checkpoint, self._stream, self._data, self._chosen = checkpoint, stream, data, chosen
         self._layers, self._names, self._file = layers, names, file
         self._all_of = estimator
-        self._counts: dict[str, int] = {}
+        self._found: dict[str, Population] = {}
         self.notes: tuple[str, ...] = ()
 
     def run(
@@ -202,6 +203,7 @@ class _Work:
         off = recalibration.inconsistency(
             self._data, self._chosen, self._layers, plan, written, self._kept, shown.began
         )
+        self.notes += tuple(doubts({layer.name: layer for layer in self._layers}, self._found))
         worst = max(off, key=lambda name: max(off[name]))
         if not max(off[worst]) <= recalibration.CONSISTENT:
             if known:
@@ -218,7 +220,7 @@ class _Work:
         return written, plan, off
 
     def _kept(self, layer: BatchNorm, found: Population) -> Mapping[str, Array]:
-        self._counts[layer.name] = found.count
+        self._found[layer.name] = found
         ddof = _DDOF.get(self._estimator(layer), 1.0)
         values = {"moving_mean": found.mean, "moving_variance": unbiased(found.variance, found.count, ddof=ddof)}
         there = self._names[layer.name].name
@@ -237,7 +239,7 @@ class _Work:
         return RecalibratedLayer(
             name=layer.name,
             channels=layer.channels,
-            values=self._counts.get(layer.name, 0),
+            values=self._found[layer.name].count,
             estimator=self._estimator(layer),
             mean_moved=_finite(shift.max()),
             variance_moved=_finite(spread.max()),

@@ -64,7 +64,7 @@ def sentence(plan: Plan, samples: int) -> str:
     groups = len(plan.way.groups)
     depths = f"{groups} depth{'' if groups == 1 else 's'}"
     way = f"{depths} one after the other" if plan.passes == 2 or groups == 1 else f"{depths}, a pass for each"
-    return f"{way}, then a last pass; {samples:,} samples in batches of {plan.batch}"
+    return f"{way}, then a last pass; {samples:,} sample{'' if samples == 1 else 's'} in batches of {plan.batch}"
 
 
 def duration(seconds: float) -> str:

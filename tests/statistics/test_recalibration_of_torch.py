@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import bninspect
+from bninspect import formats
 from bninspect.cli import run
 from bninspect.records import Array, Estimator
 from bninspect.settings import Settings
+from bninspect.statistics.recalibrate_task import recalibrate_checkpoint
 
 torch = pytest.importorskip("torch")
 
@@ -137,6 +139,12 @@ def test_an_onnx_model_gets_the_biased_variance_and_weights_of_torch_theirs(
     after = {one.name: numpy_helper.to_array(one) for one in onnx.load(tmp_path / "out.onnx").graph.initializer}
     assert all(np.array_equal(after[name], arrays[name]) for name in "ksb")
     names = {"bn.weight": "s", "bn.bias": "b", "bn.running_mean": "m", "bn.running_var": "v"}
+    settings, few = Settings(data=str(tmp_path / "few.npy")), tmp_path / "few.onnx"
+    doubts = ((x[:1], "1 sample does not show"), (x[:3], "3 samples are few"), (0 * x, "4 of 4 channels of y are"))
+    for part, said in doubts:
+        np.save(tmp_path / "few.npy", part)
+        read = formats.read(model)
+        assert said in recalibrate_checkpoint(read, read, few, settings, force=True).notes[0]
     weights = safetensors(tmp_path / "w.safetensors", {name: arrays[key] for name, key in names.items()})
     assert run([*given, "-o", str(tmp_path / "out.safetensors"), "--into", str(weights)]) == 0
     assert f"then: bninspect diff {weights} {tmp_path / 'out.safetensors'}" in capfd.readouterr().err
