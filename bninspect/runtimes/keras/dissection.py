@@ -107,8 +107,39 @@ class _Parts:
 
 
 def _part(function: Any, given: tuple[str, ...], names: tuple[str, ...]) -> Any:
-    tensors = {name: function.graph.get_tensor_by_name(name) for name in (*given, *names)}
-    return function.prune([tensors[name] for name in given], [tensors[name] for name in names])
+    """Return a function of the operations between given and wanted tensors, with the variables that these take.
+
+    `function.prune` would take all variables of the model along for each part.
+    """
+    import tensorflow as tf
+
+    graph = function.graph
+    variables = {inside.name: outside for outside, inside in graph.captures}
+    part, taken = tf.compat.v1.GraphDef(), set()
+    part.library.CopyFrom(graph.as_graph_def(from_version=graph.version).library)
+    waiting, seen = [graph.get_tensor_by_name(name).op for name in names], set()
+    while waiting:
+        operation = waiting.pop()
+        if operation.name in seen:
+            continue
+        seen.add(operation.name)
+        node = part.node.add()
+        node.CopyFrom(operation.node_def)
+        node.attr.pop("_class", None)  # names operations beside which to be placed, which need not be in this part
+        ends = [tensor.name for tensor in operation.inputs if tensor.name in given or tensor.name in variables]
+        taken.update(ends)
+        waiting += [tensor.op for tensor in operation.inputs if tensor.name not in ends]
+        waiting += operation.control_inputs
+
+    def run(*tensors: Any) -> Any:
+        inside = dict(zip(given, tensors, strict=True))
+        here = tf.compat.v1.get_default_graph()
+        inside |= {name: here.capture(variables[name]) for name in taken if name not in inside}
+        fed = {name: tensor for name, tensor in inside.items() if name in taken}
+        return tf.graph_util.import_graph_def(part, input_map=fed, return_elements=names, name="")
+
+    sources = [graph.get_tensor_by_name(name) for name in given]
+    return tf.compat.v1.wrap_function(run, [tf.TensorSpec(source.shape, source.dtype) for source in sources])
 
 
 @contextmanager
