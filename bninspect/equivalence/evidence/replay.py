@@ -17,7 +17,8 @@ Replay: TypeAlias = Callable[[Sequence[Array] | None, Mapping[str, Array], Itera
 
 
 FLOOR = 32.0
-"""Roundings of its largest element that a value may be off behind the few operations between two kernels."""
+"""Roundings of its largest element that a value may be off behind the few operations between two kernels: measured,
+5.4 at most in 566 stretches of right exports of seven networks (benchmarks/README.md)."""
 
 
 RUNS = 8
@@ -25,7 +26,7 @@ RUNS = 8
 
 
 MARGIN = 8.0
-"""How many times the largest change of those runs a right export may be off."""
+"""How many times the largest change of those runs a right export may be off: 5 at most in the same stretches."""
 
 
 @dataclass(frozen=True, eq=False)
