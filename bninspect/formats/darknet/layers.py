@@ -28,20 +28,8 @@ from bninspect.safe_text import printable
 
 HEADER = re.compile(rb"\x00{4}[\x01-\x03]\x00{3}[\x00-\x10]\x00{3}", re.DOTALL)
 """Major version 0, minor 1 or more, revision."""
-_SAME = (
-    "dropout",
-    "yolo",
-    "gaussian_yolo",
-    "region",
-    "detection",
-    "softmax",
-    "cost",
-    "activation",
-    "logistic",
-    "l2norm",
-)
-
-
+_SAME = "dropout yolo gaussian_yolo region detection softmax cost activation logistic l2norm"
+"""Sections that return what they take, or as much."""
 Shape = tuple[int, int, int]
 """Height, width and channels."""
 
@@ -174,7 +162,9 @@ def _layer(
             shape = (section.number("crop_height", 1), section.number("crop_width", 1), channels)
         case "route":
             shape = (height, width, sum(one[2] for one in taken) // max(section.number("groups", 1), 1))
-        case kind if kind in _SAME or (kind == "shortcut" and section.options.get("weights_type", "none") == "none"):
+        case kind if kind in _SAME.split() or (
+            kind == "shortcut" and section.options.get("weights_type", "none") == "none"
+        ):
             shape = taken[0]
         case kind:
             # The two Darknets store a [batchnorm] of its own differently, and recurrent sections hold sections.
