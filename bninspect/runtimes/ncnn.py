@@ -66,6 +66,10 @@ def opened(checkpoint: Checkpoint, _settings: RunSettings) -> Session:
     network = container.read_network(path)
     outputs = tuple(port.name for port in network.outputs)
     stated = all(port.shape for port in network.inputs)
+    if not stated and len(network.inputs) > 1:
+        why = f"it has {len(network.inputs)} inputs, and does not state their shapes"
+        hint = "write them into the lines of its inputs: 0=WIDTH 1=HEIGHT 2=CHANNELS"
+        raise RuntimeFailure(f"{_title()} cannot run the model", why=why, hint=hint)
     _loaded(path, plain=True)
 
     def replay(data: Mapping[str, Array], given: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Array]:

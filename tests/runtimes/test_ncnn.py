@@ -100,6 +100,13 @@ def test_values_on_the_way_can_be_given(tmp_path: Path) -> None:
     assert not np.allclose(own["n"], found["n"])
 
 
+def test_inputs_without_shapes_are_refused_if_there_are_several(tmp_path: Path) -> None:
+    (tmp_path / "m.param").write_text("7767517\n3 3\nInput a 0 1 a\nInput b 0 1 b\nBinaryOp add 2 1 a b y 0=0\n")
+    (tmp_path / "m.bin").write_bytes(b"")
+    with pytest.raises(RuntimeFailure, match="2 inputs, and does not state their shapes"):
+        ncnn.opened(formats.read(tmp_path / "m.param"), RunSettings())
+
+
 def test_input_of_other_channels_is_refused_before_ncnn_reads_beyond_it(tmp_path: Path) -> None:
     session = ncnn.opened(formats.read(build.write(tmp_path)), RunSettings())
     with pytest.raises(RuntimeFailure, match="2 channels"):
