@@ -61,11 +61,10 @@ MATTERS = (
         "the outputs are off by more than 8 bits cost. For the inputs halved they are right.",
     ),
     Matter(
-        "onnxslim, onnxsim",
-        ("onnxslim", "onnxsim"),
-        ("grouped", "nested"),
-        "both end with an error of Python, of bytes that are not text and of a file that is not there, on a graph that "
-        "has a function in it.",
+        "onnxslim",
+        ("onnxslim",),
+        ("grouped",),
+        "it ends with an error of Python, of bytes that are not text, on a graph that calls a function.",
     ),
     Matter(
         "TensorFlow Lite",

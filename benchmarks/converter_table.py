@@ -44,8 +44,11 @@ LEGEND_END = """
 `tflite-dynamic` leaves arrays of fewer than 1024 numbers as they are, so on networks as small as these it is
 `tflite-float32` under another name. OpenVINO runs with `INFERENCE_PRECISION_HINT=f32` and ncnn with float16 off: the
 files are measured, not the processor. `onnx2tf` would fetch pictures for its own check; it was given random ones. It
-returns images with the channels last: an output counts as right in either order. GGUF is not here: there is no
-general converter to it, each kind of model has a script of its own that folds by hand.
+returns images with the channels last: an output counts as right in either order. Files of float16 store halves and
+compute in float32, so that only what is stored was rounded for their measure. Where a model rounds to steps itself
+(fake-quant), half of its outputs have to be as near as the median change of such a rounding says.
+
+GGUF is not here: there is no general converter to it, each kind of model has a script of its own that folds by hand.
 """
 
 
