@@ -117,7 +117,7 @@ def short(page: Page) -> Iterator[str]:
     for converter in CONVERTERS:
         found = [each for each in page.results if each.cell.converter == converter and each.measured != UNRUN]
         kinds = {each.measured for each in found}
-        if kinds and kinds <= {RIGHT, REFUSED}:
+        if RIGHT in kinds and kinds <= {RIGHT, REFUSED}:
             (mostly if REFUSED in kinds else always).append(converter.name)
         if WRONG in kinds:
             wrong.append(f"{converter.name} ({_named(found, WRONG)})")
