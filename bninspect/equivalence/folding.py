@@ -249,7 +249,7 @@ def _of_step(export: Kernel, step: Array) -> Float64 | float:
     kind, wide = precision(export.step_dtype), np.abs(step.astype(np.float64))
     with np.errstate(all="ignore"):
         size = np.where(wide > 0, np.abs(export.weights) / wide, _MOST_PLACES) + 0.5
-    return size * (kind.unit * wide + kind.tiny) + found * wide
+        return size * (kind.unit * wide + kind.tiny) + found * wide
 
 
 def rounded(norm: ChannelMap, folded: FoldedKernel, dtype: str) -> FoldedKernel:
