@@ -66,7 +66,8 @@ def _held(
             continue
         wide = plain.astype(np.float64)
         largest = float(np.abs(wide).max(initial=0.0))
-        off = MARGIN * rough.get(name, 0.0) + tensors.step(name, export)
+        # Whole numbers may be rounded the other way, also where the file turns them back into floats at the end.
+        off = MARGIN * rough.get(name, 0.0) + tensors.largest_step(tensors.grid(name, export))
         allowed = off + FLOOR * max(tensors.unit(plain), unit) * largest + 1e-37
         bound = np.full((1,) * wide.ndim, allowed)
         compared.append(
