@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ported_nets import SIDE, original, program
+from ported_nets import CLASSES, original, program
 from resnets import cached
 from trained_nets import Array, TrainedNet, build_torch
 
@@ -28,6 +28,8 @@ _ROUNDS = 5
 
 def cost(nets: Iterator[TrainedNet]) -> None:
     """Time moments, exposed and bare passes; nets of a usual size come last."""
+    import torch
+
     for net in nets:
         x = net.given(net.seen)
         _compare(net.recipe.name, net.paths["settled"], x, 32)
@@ -37,8 +39,10 @@ def cost(nets: Iterator[TrainedNet]) -> None:
     folder = Path(tempfile.gettempdir()) / "bninspect-nets"
     images = np.random.default_rng(0).uniform(0, 255, (32, 224, 224, 3)).astype(np.float32)
     _compare("ResNet50, Keras 3", cached(folder, "ResNet50", ".keras"), images, 8)
-    planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2)[..., :SIDE, :SIDE]) / np.float32(255)
-    path = program(resnet18 := original("ResNet18", 0, width=64), folder / "ResNet18.pt2")
+    planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2)) / np.float32(255)
+    resnet18 = original("ResNet18", 0, width=64)
+    resnet18.fc = torch.nn.Linear(4 * 64 * 14 * 14, CLASSES)  # of pictures of 224 pixels, its last map is 14 by 14
+    path = program(resnet18, folder / "ResNet18.pt2", 224)
     _compare("ResNet18, torch", path, planes, 8)
     for name, export in _exports_of_torch(resnet18, planes[:2], path):
         _compare(f"ResNet18, {name}", export, planes, 8)

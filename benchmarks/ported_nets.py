@@ -404,11 +404,11 @@ def ported(name: str, net: Any, fault: str = "", style: str = "") -> Any:
     return keras.Model(inputs, outputs)
 
 
-def program(net: Any, path: Any) -> Any:
-    """Write a net as an exported program and return the path."""
+def program(net: Any, path: Any, side: int = SIDE) -> Any:
+    """Write a net as an exported program of pictures with sides of so many pixels, and return the path."""
     import torch
 
     batch = torch.export.Dim("batch")
-    example = torch.zeros(2, 3, SIDE, SIDE)
+    example = torch.zeros(2, 3, side, side)
     torch.export.save(torch.export.export(net, (example,), dynamic_shapes=({0: batch},)), path)
     return path

@@ -21,7 +21,7 @@ from bninspect.statistics.recalibrate_task import recalibrate_checkpoint
 pytestmark = pytest.mark.tensorflow
 
 
-def data(samples: int = 70) -> Array:
+def data(samples: int = 130) -> Array:
     return (np.random.default_rng(0).standard_normal((samples, 9, 9, 3)) * 2 + 1).astype(np.float32)
 
 
