@@ -236,20 +236,20 @@ def as_stored(folded: FoldedKernel, export: Kernel) -> FoldedKernel:
     return replace(folded, relative=relative, absolute=absolute, bias_bound=bias)
 
 
-def _of_step(export: Kernel, step: Array) -> Float64 | float:
+def _of_step(export: Kernel, step: Array) -> Float64:
     """Return what looking for places costs, and rounding the steps themselves, beyond half of one.
 
     OpenVINO's FakeQuantize finds places up to 256, from the low end of a range, with four roundings: 6e-5 steps in
     float32 (1.9e-5 seen in 2,048,000 weights of NNCF), half a step in float16, in which a graph of halves is quantised
     (0.147 seen). A weight of q steps is off by q times what the step is off, its unit or, near zero, `tiny`.
     """
-    found = 4 * _MOST_PLACES * precision(export.counted).unit if export.counted else 0.0
-    if export.step_dtype == "float32":
-        return found * np.abs(step.astype(np.float64))
     kind, wide = precision(export.step_dtype), np.abs(step.astype(np.float64))
+    looking = 4 * _MOST_PLACES * precision(export.counted).unit * wide if export.counted else np.zeros_like(wide)
+    if export.step_dtype == "float32":
+        return looking
     with np.errstate(all="ignore"):
         size = np.where(wide > 0, np.abs(export.weights) / wide, _MOST_PLACES) + 0.5
-        return size * (kind.unit * wide + kind.tiny) + found * wide
+        return np.asarray(size * (kind.unit * wide + kind.tiny) + looking)
 
 
 def rounded(norm: ChannelMap, folded: FoldedKernel, dtype: str) -> FoldedKernel:
