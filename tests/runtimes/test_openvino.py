@@ -233,6 +233,27 @@ def test_weights_alone_in_bytes_are_proved(source: tuple[Path, Any], tmp_path: P
     assert all(one.counterpart and one.counterpart.status is LayerStatus.VERIFIED for one in model.layers)
 
 
+def test_a_convolution_of_integers_has_the_step_of_its_weights(tmp_path: Path) -> None:
+    """With its transformations for low precision OpenVINO leaves the step out where that result alone is asked for."""
+    import openvino as package
+    from openvino import opset15 as ops
+
+    generator = np.random.default_rng(5)
+    x = generator.normal(size=(1, 2, 4, 4)).astype(np.float32)
+    q = generator.integers(-127, 128, (3, 2, 1, 1)).astype(np.int8)
+    low, high, step = np.float32(-4), np.float32(4), np.float32(0.01)
+    image = ops.parameter(x.shape, np.float32, name="image")
+    taken = ops.fake_quantize(image, *(ops.constant(end) for end in (low, high, low, high)), 256, name="taken")
+    kernel = ops.multiply(ops.convert(ops.constant(q), "f32"), ops.constant(np.full((3, 1, 1, 1), step)))
+    conv = ops.convolution(taken, kernel, [1, 1], [0, 0], [0, 0], [1, 1], name="conv")
+    behind = ops.relu(ops.multiply(conv, ops.constant(np.full((1, 3, 1, 1), 2, np.float32))))
+    path = build.write(tmp_path / "m.xml", package.Model([behind], [image], "m"))
+    found = openvino.opened(formats.read(path), RunSettings()).compute({"image": x}, ["conv"])["conv"]
+    size = (high - low) / 255
+    rounded = np.round((np.clip(x, low, high) - low) / size) * size + low
+    np.testing.assert_allclose(found, np.einsum("oc,nchw->nohw", q[:, :, 0, 0] * step, rounded), rtol=1e-4, atol=1e-4)
+
+
 def test_values_on_the_way_can_be_given(written: Path) -> None:
     """What follows starts from them; what the model itself makes of the same place is returned all the same."""
     session = openvino.opened(formats.read(written), RunSettings())
