@@ -39,9 +39,10 @@ def command(context: click.Context, /, **options: Any) -> int:
     """
     if options["against"] and len(options["models"]) > 1:
         raise click.UsageError("--against takes one MODEL: an export is of one")
-    shared.prestart(options, next(iter(options["models"]), None))
-    for model in options["models"][:1]:
-        shared.prestart_framework(options, tasks.verify_model, model)
+    first = next(iter(options["models"]), None)
+    shared.prestart(options, first)
+    if first is not None:
+        shared.prestart_framework(options, tasks.verify_model, first)
     from bninspect.jobs import pipeline
 
     return run_command.report(context, options, pipeline.verify)

@@ -48,6 +48,15 @@ def grid(name: str, network: Network) -> Quantisation | None:
     return network.quantised.get(name, network.dequantised.get(name))
 
 
+def grid_of_origin(name: str, network: Network) -> Quantisation | None:
+    """Return the grid of a value, or of the one that it was passed on from unchanged."""
+    found, producers = grid(name, network), network.producers()
+    while found is None and name in producers and producers[name].operation in PASSING and producers[name].inputs:
+        name = producers[name].inputs[0]
+        found = grid(name, network)
+    return found
+
+
 _ENDS_ROUNDED = 2.0**-22
 """Of the number of steps, by how far the zero is moved where the two ends of a range are rounded to float32."""
 
@@ -62,10 +71,7 @@ def on_steps(values: Array, name: str, network: Network) -> tuple[Array, float]:
     what the zero makes off in float32: a product and a difference, each rounded, of at most the whole range times the
     weights (seen: up to 4.2 times the bound without that).
     """
-    found, producers = grid(name, network), network.producers()
-    while found is None and name in producers and producers[name].operation in PASSING and producers[name].inputs:
-        name = producers[name].inputs[0]
-        found = grid(name, network)
+    found = grid_of_origin(name, network)
     if found is None or found.levels is None:
         return values, 0.0
     if values.dtype != np.float16 or np.size(found.scale) != 1:

@@ -14,7 +14,7 @@ import numpy as np
 from bninspect.arithmetic.bounds import precision
 from bninspect.equivalence import tensors
 from bninspect.records import Array
-from bninspect.records.graph import NARROW, PASSING, ActivationLimits, Network, Node, leading_to
+from bninspect.records.graph import NARROW, ActivationLimits, Network, Node, leading_to
 
 _PASSED = """
 identity reshape transpose cast relu relu6 clip pool max minimum maximum min concatenation concat pad padv2 slice split
@@ -156,10 +156,7 @@ class Slack:
             return 1.0
         if node.operation not in _ROUNDING:
             return 1.0
-        known = tensors.grid(before, self._network)
-        while known is None and before in self._producers and self._producers[before].operation in PASSING:
-            before = self._producers[before].inputs[0]
-            known = tensors.grid(before, self._network)
+        known = tensors.grid_of_origin(before, self._network)
         return 0.0 if known is not None and tensors.is_same_grid(known, quantised) else _HALF
 
     def _of_weights(self, node: Node) -> float:

@@ -38,7 +38,7 @@ class SkippableCalls:
         self.place = 0
         """The number of the next call."""
         self.idle: Mapping[int, LayerCall] = {}
-        """SkippableCalls, by number, that the pass at hand leaves out."""
+        """Calls, by number, that the pass at hand leaves out."""
         self._made: dict[int, LayerCall] = {}
         self._nodes: tuple[Node, ...] = ()
         self._plain = True
